@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The front door; Kbuild has the module's own rules. rust-analyzer's generator
+# looks for the crate root's object here: rust/kvm.o, linked into kvm.o.
+
+ARCH := riscv
+LLVM ?= 1
+MODULE ?= ours
+T ?=
+
+# DEBUG=1 is for the debug kernel of tools/kernel.
+DEBUG ?=
+flavour := $(if $(DEBUG),-debug)
+
+# Objects go to build/, beside no source.
+OUT := $(CURDIR)/build/kbuild$(flavour)
+export MIRROR KSRC
+
+ifneq ($(KDIR),)
+# The user's kernel and the user's tools.
+override KDIR := $(abspath $(KDIR))
+export KDIR
+RUN :=
+else
+# Our kernel, inside our toolchain root.
+RUN := tools/toolchain --run
+endif
+
+# Evaluated in recipes only: the first use may build a kernel.
+kdir = $(or $(KDIR),$(shell tools/kernel $(flavour:-%=--%) --path))
+ksrc = $(shell tools/kernel --source)
+kbuild = $(RUN) $(MAKE) -C $(kdir) M=$(CURDIR) ARCH=$(ARCH) LLVM=$(LLVM)
+rust-files = find rust selftests/host -name target -prune -o -name '*.rs' -print
+rustfmt = $(rust-files) | $(RUN) xargs rustfmt --edition 2021 --config-path $(ksrc)/.rustfmt.toml
+
+.PHONY: module modules_install clean help rust-analyzer fmt fmt-check clippy run shell test test-full
+
+module:
+	@tools/check-kdir $(kdir)
+	+@$(kbuild) MO=$(OUT) modules
+	@$(if $(DEBUG),,cp $(OUT)/kvm.ko kvm.ko)
+
+modules_install: module
+	+$(kbuild) MO=$(OUT) INSTALL_MOD_DIR=updates modules_install
+
+clean:
+	rm -rf build/kbuild build/kbuild-debug build/clippy build/loom build/selftests build/log kvm.ko rust-project.json
+
+rust-analyzer: module
+	+$(kbuild) MO=$(OUT) rust-analyzer
+	cp $(OUT)/rust-project.json .
+
+fmt:
+	$(rustfmt)
+
+fmt-check:
+	@$(rustfmt) --check
+
+clippy:
+	@tools/check-kdir $(kdir)
+	+@$(kbuild) MO=$(CURDIR)/build/clippy CLIPPY=1 KRUSTFLAGS=-Dwarnings modules
+
+run:
+	@tools/run --module $(MODULE)
+
+shell:
+	@tools/vm --module $(MODULE)
+
+test:
+	@tools/test $(if $(T),-k '$(T)')
+
+test-full:
+	@tools/test --full $(if $(T),-k '$(T)')
+
+help:
+	@echo 'make [KDIR=DIR] [LLVM=1]  build kvm.ko for the built kernel in DIR; without KDIR'
+	@echo '                          for a Linux that is fetched and built (first time 10 min)'
+	@echo 'make modules_install      install it under updates/ (INSTALL_MOD_PATH= as usual)'
+	@echo 'make run [MODULE=c]       boot a machine under QEMU, in it a Linux guest on kvm.ko'
+	@echo 'make shell                a shell in that machine'
+	@echo 'make test [T=NAME]        all tests, or those whose name contains NAME'
+	@echo 'make test-full            the same with the long variants'
+	@echo 'make fmt fmt-check clippy rust-analyzer clean'
+	@echo
+	@echo 'KSRC= names a kernel source tree to build from, MIRROR= a Debian archive.'
+	@echo 'Each program in tools/ has --help.'

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The C ABI, all of it: the functions that core KVM calls, and those of core KVM that we call.
+//!
+//! A door turns raw pointers into our types, calls one safe function, and turns its result into
+//! the integer that core KVM expects. Nothing else happens here. [`door!`] also proves that its
+//! type is that of the declaration which core KVM was compiled against.
+
+/// Defines a function that core KVM calls.
+macro_rules! door {
+    ($(#[$attr:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$attr])*
+        #[no_mangle]
+        unsafe extern "C" fn $name($($arg: $ty),*) $(-> $ret)? $body
+
+        // An array has one element type: this compiles only if both are of the same function type.
+        const _: () = {
+            let _ = [$name, $crate::bindings::$name];
+        };
+    };
+}
+
+pub(crate) mod core;
+mod device;
+mod mmu;
+pub(crate) mod module;
+pub(crate) mod param;
+pub(crate) mod runpage;
+pub(crate) mod stats;
+mod vcpu;
+mod vm;

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The host's clock: its counter, and a timer that wakes a vCPU.
+
+use core::{
+    pin::Pin,
+    ptr,
+    sync::atomic::{
+        AtomicPtr,
+        Ordering, //
+    }, //
+};
+
+use kernel::{
+    impl_has_hr_timer,
+    prelude::*,
+    time::{
+        hrtimer::{
+            HasHrTimer,
+            HrTimer,
+            HrTimerCallback,
+            HrTimerCallbackContext,
+            HrTimerRestart,
+            RelativeHardMode, //
+        },
+        Delta,
+        Monotonic, //
+    }, //
+};
+
+use crate::{
+    bindings,
+    vcpu::Vcpu, //
+};
+
+/// The `time` register.
+#[inline(always)]
+pub(crate) fn ticks() -> u64 {
+    // SAFETY: reads a counter.
+    unsafe { bindings::kvm_rs_get_cycles64() }
+}
+
+/// How often it ticks per second.
+pub(crate) fn frequency() -> u64 {
+    // SAFETY: written at boot, once.
+    unsafe { ptr::addr_of!(bindings::riscv_timebase).read() as u64 }
+}
+
+/// Nanoseconds are ticks times `mult`, shifted right by `shift`.
+pub(crate) struct Scale {
+    pub(crate) mult: u32,
+    pub(crate) shift: u32,
+}
+
+/// From ticks to nanoseconds.
+pub(crate) fn scale() -> Scale {
+    let mut scale = Scale { mult: 0, shift: 0 };
+    // SAFETY: both are valid for a write.
+    unsafe { bindings::riscv_cs_get_mult_shift(&mut scale.mult, &mut scale.shift) };
+    scale
+}
+
+/// A one-shot timer, part of a vCPU's [`Timer`](crate::vcpu::timer::Timer), which it calls when it
+/// expires.
+///
+/// # Invariants
+///
+/// While the timer is started, or its callback runs, `vcpu` is the vCPU that this is part of.
+/// Dropping stops the timer and waits for the callback, so the vCPU is live then.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Alarm {
+    #[pin]
+    timer: HrTimer<Self>,
+    vcpu: AtomicPtr<bindings::kvm_vcpu>,
+}
+
+impl_has_hr_timer! {
+    impl HasHrTimer<Self> for Alarm {
+        // Hard: load and put stop it with preemption off, where PREEMPT_RT could not wait for a
+        // callback in a softirq.
+        mode: RelativeHardMode<Monotonic>,
+        field: self.timer,
+    }
+}
+
+impl Alarm {
+    /// A timer that is not started.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            timer <- HrTimer::new(),
+            vcpu: AtomicPtr::new(ptr::null_mut()),
+        })
+    }
+
+    /// Starts the alarm of `vcpu`, or moves it: it goes off in `delay`.
+    pub(crate) fn start(vcpu: &Vcpu, delay: Delta) {
+        let alarm = vcpu.shared().timer.alarm();
+        // INVARIANT: the alarm is that of `vcpu`.
+        alarm.vcpu.store(vcpu.as_ptr(), Ordering::Relaxed);
+        // SAFETY: the alarm is pinned in the vCPU's state, and stopped before that goes.
+        unsafe { <Self as HasHrTimer<Self>>::start(alarm, delay) };
+    }
+
+    /// Stops the alarm. Its callback has returned when this does.
+    pub(crate) fn stop(&self) {
+        // SAFETY: `self` is valid.
+        let timer = unsafe { <Self as HasHrTimer<Self>>::c_timer_ptr(self) };
+        // SAFETY: an initialised timer.
+        unsafe { bindings::hrtimer_cancel(timer.cast_mut()) };
+    }
+}
+
+impl HrTimerCallback for Alarm {
+    type Pointer<'a> = Pin<&'a Self>;
+
+    fn run(this: Pin<&Self>, _: HrTimerCallbackContext<'_, Self>) -> HrTimerRestart {
+        // SAFETY: by the type's invariant.
+        let vcpu = unsafe { Vcpu::from_raw(this.vcpu.load(Ordering::Relaxed)) };
+        vcpu.shared().timer.expired(vcpu);
+        // It has started the alarm by itself if need be.
+        HrTimerRestart::NoRestart
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Alarm {
+    fn drop(self: Pin<&mut Self>) {
+        self.stop();
+    }
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Core KVM's functions, for safe callers. One function each; the reason why it is sound to call
+//! stands in it.
+
+use kernel::{
+    error::to_result,
+    prelude::*, //
+};
+
+use crate::{
+    arch::switch::Trap,
+    bindings,
+    mem::addr::Gpa,
+    sync::SlotsRead,
+    vcpu::{
+        insn::Direction,
+        OwnedVcpu,
+        Vcpu, //
+    },
+    vm::Vm, //
+};
+
+/// Whether this `KVM_RUN` is to enter the guest at all (`immediate_exit` says no).
+pub(crate) fn wants_to_run(vcpu: &Vcpu) -> bool {
+    // SAFETY: written by core KVM in this thread, before it calls us.
+    unsafe { (*vcpu.as_ptr()).wants_to_run }
+}
+
+/// Tells core KVM where the vCPU is: `OUTSIDE_GUEST_MODE` or `IN_GUEST_MODE`.
+pub(crate) fn set_mode(vcpu: &Vcpu, mode: u32) {
+    // SAFETY: the vCPU's thread is the only one that stores a mode; others exchange it.
+    let cell = unsafe { core::ptr::addr_of_mut!((*vcpu.as_ptr()).mode) };
+    // SAFETY: as above.
+    unsafe { cell.write_volatile(mode as i32) };
+}
+
+/// Whether the vCPU is in the guest; if so, it is told to leave (`kvm_arch_vcpu_should_kick()`).
+pub(crate) fn leaving_guest(vcpu: &Vcpu) -> bool {
+    // SAFETY: the vCPU is live.
+    let mode = unsafe { bindings::kvm_vcpu_exiting_guest_mode(vcpu.as_ptr()) };
+    mode == bindings::IN_GUEST_MODE as i32
+}
+
+/// Signals, rescheduling and task work that come before the guest.
+///
+/// # Errors
+///
+/// `EINTR` for a signal; `kvm_run` says so, too.
+pub(crate) fn handle_guest_mode_work(vcpu: &Vcpu) -> Result {
+    // SAFETY: the vCPU's thread, preemptible, with interrupts on.
+    to_result(unsafe { bindings::kvm_xfer_to_guest_mode_handle_work(vcpu.as_ptr()) })
+}
+
+/// Whether there is such work. Interrupts are off.
+pub(crate) fn guest_mode_work_pending() -> bool {
+    // SAFETY: looks at `current`.
+    unsafe { bindings::xfer_to_guest_mode_work_pending() }
+}
+
+/// Books time on the guest from here on. Interrupts are off.
+pub(crate) fn guest_timing_enter() {
+    // SAFETY: interrupts are off, as the caller says.
+    unsafe { bindings::guest_timing_enter_irqoff() };
+}
+
+/// Books time on the host from here on. Interrupts are off.
+pub(crate) fn guest_timing_exit() {
+    // SAFETY: interrupts are off, as the caller says.
+    unsafe { bindings::guest_timing_exit_irqoff() };
+}
+
+/// Whether the dirty ring is so full that userspace must collect it; `kvm_run` says so.
+pub(crate) fn dirty_ring_is_full(vcpu: &Vcpu) -> bool {
+    // SAFETY: the vCPU's thread.
+    unsafe { bindings::kvm_dirty_ring_check_request(vcpu.as_ptr()) }
+}
+
+/// Blocks until the vCPU has something to do, polling first. No lock is held.
+pub(crate) fn halt(vcpu: &Vcpu) {
+    // SAFETY: the vCPU's thread, which holds no spinlock and no SRCU.
+    unsafe { bindings::kvm_vcpu_halt(vcpu.as_ptr()) };
+}
+
+/// Lets another vCPU run that may hold what this one spins for.
+pub(crate) fn on_spin(vcpu: &Vcpu, in_kernel: bool) {
+    // SAFETY: the vCPU's thread.
+    unsafe { bindings::kvm_vcpu_on_spin(vcpu.as_ptr(), in_kernel) };
+}
+
+/// The signal mask of `KVM_SET_SIGNAL_MASK` is in force while this lives.
+pub(crate) struct SignalMask<'a>(&'a Vcpu);
+
+impl<'a> SignalMask<'a> {
+    /// Puts the mask in force.
+    pub(crate) fn activate(vcpu: &'a Vcpu) -> Self {
+        // SAFETY: the vCPU's thread; paired with the deactivation in `drop`.
+        unsafe { bindings::kvm_sigset_activate(vcpu.as_ptr()) };
+        Self(vcpu)
+    }
+}
+
+impl Drop for SignalMask<'_> {
+    fn drop(&mut self) {
+        // SAFETY: paired with the activation.
+        unsafe { bindings::kvm_sigset_deactivate(self.0.as_ptr()) };
+    }
+}
+
+/// Tracepoint `kvm_entry`.
+pub(crate) fn trace_entry(pc: usize) {
+    // SAFETY: a tracepoint takes any numbers.
+    unsafe { bindings::trace_kvm_entry(pc) };
+}
+
+/// Tracepoint `kvm_exit`.
+pub(crate) fn trace_exit(trap: &Trap) {
+    // SAFETY: a tracepoint takes any numbers.
+    unsafe {
+        bindings::trace_kvm_exit(
+            trap.sepc,
+            trap.scause,
+            trap.stval,
+            trap.htval,
+            trap.htinst,
+        )
+    };
+}
+
+/// Tracepoint `kvm_vcpu_exit`.
+pub(crate) fn trace_vcpu_exit(vcpu: &Vcpu, trap: &Trap) {
+    // SAFETY: a tracepoint takes any numbers.
+    unsafe {
+        bindings::trace_kvm_vcpu_exit(
+            vcpu.hart().get() as usize,
+            trap.sepc,
+            trap.scause,
+            trap.stval,
+            trap.htval,
+            trap.htinst,
+        )
+    };
+}
+
+/// How many CPUs are online.
+pub(crate) fn online_cpus() -> u32 {
+    // SAFETY: reads a counter.
+    unsafe { bindings::kvm_rs_num_online_cpus() }
+}
+
+/// A VM without vCPUs and without populated memslots, which stays so while this lives: it holds
+/// `kvm->lock` and `kvm->slots_lock`.
+pub(crate) struct Uncommitted<'a>(&'a Vm);
+
+impl<'a> Uncommitted<'a> {
+    /// Takes the locks, in their order; `None` if the VM is committed already.
+    pub(crate) fn lock(vm: &'a Vm) -> Option<Self> {
+        // SAFETY: the VM is live; no lock of it is held by the caller.
+        unsafe { bindings::kvm_rs_lock_vm(vm.as_ptr()) };
+        let this = Self(vm);
+        // SAFETY: both locks are held.
+        let empty = unsafe {
+            (*vm.as_ptr()).created_vcpus == 0 && bindings::kvm_are_all_memslots_empty(vm.as_ptr())
+        };
+        empty.then_some(this)
+    }
+}
+
+impl Drop for Uncommitted<'_> {
+    fn drop(&mut self) {
+        // SAFETY: taken in `lock`.
+        unsafe { bindings::kvm_rs_unlock_vm(self.0.as_ptr()) };
+    }
+}
+
+/// Tracepoint `kvm_mmio_emulate`.
+pub(crate) fn trace_mmio(
+    vcpu: &Vcpu,
+    pc: usize,
+    insn: usize,
+    gpa: Gpa,
+    direction: Direction,
+    width: u8,
+) {
+    // SAFETY: a tracepoint takes any numbers.
+    unsafe {
+        bindings::trace_kvm_mmio_emulate(
+            vcpu.hart().get() as usize,
+            pc,
+            insn,
+            gpa.get() as usize,
+            direction == Direction::Store,
+            width.into(),
+        )
+    };
+}
+
+/// Reads `width` bytes from a device that core KVM emulates, if there is one at `gpa`.
+pub(crate) fn bus_read(vcpu: &Vcpu, gpa: Gpa, width: u8) -> Option<[u8; 8]> {
+    let mut data = [0u8; 8];
+    let width = width.min(8);
+    let _slots = SlotsRead::new(vcpu);
+    // SAFETY: `data` has room for the 8 bytes that an access can have.
+    let result = unsafe {
+        bindings::kvm_io_bus_read(
+            vcpu.as_ptr(),
+            bindings::kvm_bus_KVM_MMIO_BUS,
+            gpa.get(),
+            width.into(),
+            data.as_mut_ptr().cast(),
+        )
+    };
+    (result == 0).then_some(data)
+}
+
+/// Writes `width` bytes to a device that core KVM emulates, such as an ioeventfd; whether there is
+/// one at `gpa`.
+pub(crate) fn bus_write(vcpu: &Vcpu, gpa: Gpa, width: u8, data: &[u8; 8]) -> bool {
+    let width = width.min(8);
+    let _slots = SlotsRead::new(vcpu);
+    // SAFETY: `data` holds the 8 bytes that an access can have.
+    let result = unsafe {
+        bindings::kvm_io_bus_write(
+            vcpu.as_ptr(),
+            bindings::kvm_bus_KVM_MMIO_BUS,
+            gpa.get(),
+            width.into(),
+            data.as_ptr().cast(),
+        )
+    };
+    result == 0
+}
+
+/// Notes in the vCPU which debugging userspace asked for.
+pub(crate) fn set_guest_debug(vcpu: &OwnedVcpu<'_>, control: u32) {
+    // SAFETY: the field is protected by the mutex that the token stands for.
+    unsafe { (*vcpu.vcpu.as_ptr()).guest_debug = control as usize };
+}
+
+/// Says in the log why `KVM_RUN` failed; no more often than the kernel's rate limit allows, since
+/// a guest and its VMM can repeat it at will.
+pub(crate) fn log_exit_error(vcpu: &Vcpu, trap: &Trap, sstatus: usize, hstatus: usize, err: Error) {
+    // SAFETY: takes any numbers.
+    unsafe {
+        bindings::kvm_rs_log_exit_error(
+            vcpu.hart().get() as usize,
+            err.to_errno(),
+            trap.sepc,
+            trap.scause,
+            trap.stval,
+            trap.htval,
+            trap.htinst,
+            sstatus,
+            hstatus,
+        )
+    };
+}

@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Doors of vCPUs. Answers to the `kvm_arch_vcpu_*` functions of `vcpu.c`.
+//!
+//! Core KVM holds `vcpu->mutex` across every vCPU ioctl, but for those of
+//! `kvm_arch_vcpu_unlocked_ioctl()`: that makes the [`OwnedVcpu`].
+
+use core::ffi::{
+    c_int,
+    c_long,
+    c_uint,
+    c_ulong, //
+};
+
+use kernel::{
+    error::from_result,
+    prelude::*,
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    }, //
+};
+
+use super::core as kvm;
+use crate::{
+    bindings,
+    vcpu::{
+        irq::Line,
+        onereg,
+        power::{
+            self,
+            MpState, //
+        },
+        run,
+        OwnedVcpu,
+        Vcpu, //
+    }, //
+};
+
+door! {
+    /// Nothing to prepare.
+    ///
+    /// # Safety
+    ///
+    /// None needed.
+    fn kvm_arch_vcpu_precreate(_kvm: *mut bindings::kvm, _id: c_uint) -> c_int {
+        0
+    }
+}
+
+door! {
+    /// Creates the arch part of a vCPU.
+    ///
+    /// # Safety
+    ///
+    /// Core KVM passes a vCPU that nobody else knows yet.
+    fn kvm_arch_vcpu_create(vcpu: *mut bindings::kvm_vcpu) -> c_int {
+        from_result(|| {
+            // SAFETY: see above.
+            unsafe { Vcpu::create(vcpu) }?;
+            Ok(0)
+        })
+    }
+}
+
+door! {
+    /// The vCPU has become visible to others.
+    ///
+    /// # Safety
+    ///
+    /// Core KVM passes a live vCPU.
+    fn kvm_arch_vcpu_postcreate(vcpu: *mut bindings::kvm_vcpu) {
+        // SAFETY: see above.
+        power::created(unsafe { Vcpu::from_raw(vcpu) });
+    }
+}
+
+door! {
+    /// Destroys the arch part of a vCPU.
+    ///
+    /// # Safety
+    ///
+    /// Core KVM passes a vCPU without users.
+    fn kvm_arch_vcpu_destroy(vcpu: *mut bindings::kvm_vcpu) {
+        // SAFETY: see above.
+        unsafe { Vcpu::destroy(vcpu) };
+    }
+}
+
+door! {
+    /// The scheduler, or `vcpu_load()`, puts the vCPU on this CPU.
+    ///
+    /// # Safety
+    ///
+    /// Core KVM calls in the vCPU's thread, with preemption off.
+    fn kvm_arch_vcpu_load(vcpu: *mut bindings::kvm_vcpu, cpu: c_int) {
+        // SAFETY: see above.
+        unsafe { Vcpu::from_raw(vcpu).sched_load(cpu as usize) };
+    }
+}
+
+door! {
+    /// The scheduler, or `vcpu_put()`, takes the vCPU off this CPU.
+    ///
+    /// # Safety
+    ///
+    /// As [`kvm_arch_vcpu_load`].
+    fn kvm_arch_vcpu_put(vcpu: *mut bindings::kvm_vcpu) {
+        // SAFETY: see above.
+        unsafe { Vcpu::from_raw(vcpu).sched_put() };
+    }
+}
+
+door! {
+    /// `KVM_RUN`.
+    ///
+    /// # Safety
+    ///
+    /// Core KVM holds `vcpu->mutex`.
+    fn kvm_arch_vcpu_ioctl_run(vcpu: *mut bindings::kvm_vcpu) -> c_int {
+        // SAFETY: see above; the vCPU is not loaded yet.
+        let mut vcpu = unsafe { OwnedVcpu::from_raw(vcpu) };
+        from_result(|| {
+            run::run(&mut vcpu)?;
+            Ok(0)
+        })
+    }
+}
+
+door! {
+    /// The vCPU ioctls that are ours.
+    ///
+    /// # Safety
+    ///
+    /// Core KVM holds `vcpu->mutex`; `file` is a vCPU's.
+    fn kvm_arch_vcpu_ioctl(file: *mut bindings::file, ioctl: c_uint, arg: c_ulong) -> c_long {
+        // SAFETY: a vCPU file's private data is its vCPU.
+        let vcpu = unsafe { (*file).private_data }.cast();
+        // SAFETY: see above.
+        let mut vcpu = unsafe { OwnedVcpu::from_raw(vcpu) };
+        let user = UserPtr::from_addr(arg);
+        let result = match ioctl as usize {
+            bindings::KVM_SET_ONE_REG => onereg::set(&mut vcpu, user),
+            bindings::KVM_GET_ONE_REG => onereg::get(&mut vcpu, user),
+            bindings::KVM_GET_REG_LIST => onereg::list(&mut vcpu, user),
+            _ => Err(EINVAL),
+        };
+        result.map_or_else(|err| err.to_errno().into(), |()| 0)
+    }
+}
+
+door! {
+    /// `KVM_INTERRUPT`, which needs no mutex.
+    ///
+    /// # Safety
+    ///
+    /// `file` is a vCPU's.
+    fn kvm_arch_vcpu_unlocked_ioctl(
+        file: *mut bindings::file,
+        ioctl: c_uint,
+        arg: c_ulong,
+    ) -> c_long {
+        if ioctl as usize != bindings::KVM_INTERRUPT {
+            return ENOIOCTLCMD.to_errno().into();
+        }
+        // SAFETY: a vCPU file's private data is its vCPU.
+        let vcpu = unsafe { (*file).private_data }.cast();
+        // SAFETY: the open file keeps the vCPU.
+        let vcpu = unsafe { Vcpu::from_raw(vcpu) };
+        let user = UserPtr::from_addr(arg);
+        let result = UserSlice::new(user, size_of::<u32>())
+            .reader()
+            .read::<u32>()
+            .and_then(Line::try_from)
+            .map(|line| vcpu.set_external(line));
+        result.map_or_else(|err| err.to_errno().into(), |()| 0)
+    }
+}
+
+door! {
+    /// `KVM_GET_MP_STATE`.
+    ///
+    /// # Safety
+    ///
+    /// Core KVM holds `vcpu->mutex`; `state` is its own.
+    fn kvm_arch_vcpu_ioctl_get_mpstate(
+        vcpu: *mut bindings::kvm_vcpu,
+        state: *mut bindings::kvm_mp_state,
+    ) -> c_int {
+        // SAFETY: see above.
+        let vcpu = unsafe { Vcpu::from_raw(vcpu) };
+        // SAFETY: see above.
+        unsafe { (*state).mp_state = vcpu.shared().power.mp_state().into() };
+        0
+    }
+}
+
+door! {
+    /// `KVM_SET_MP_STATE`.
+    ///
+    /// # Safety
+    ///
+    /// As [`kvm_arch_vcpu_ioctl_get_mpstate`].
+    fn kvm_arch_vcpu_ioctl_set_mpstate(
+        vcpu: *mut bindings::kvm_vcpu,
+        state: *mut bindings::kvm_mp_state,
+    ) -> c_int {
+        // SAFETY: see above.
+        let mut vcpu = unsafe { OwnedVcpu::from_raw(vcpu) };
+        // SAFETY: see above.
+        let state = unsafe { (*state).mp_state };
+        from_result(|| {
+            power::set_mp_state(&mut vcpu, MpState::try_from(state)?)?;
+            Ok(0)
+        })
+    }
+}
+
+door! {
+    /// `KVM_SET_GUEST_DEBUG`: software breakpoints go to userspace.
+    ///
+    /// # Safety
+    ///
+    /// Core KVM holds `vcpu->mutex`; `debug` is its own copy.
+    fn kvm_arch_vcpu_ioctl_set_guest_debug(
+        vcpu: *mut bindings::kvm_vcpu,
+        debug: *mut bindings::kvm_guest_debug,
+    ) -> c_int {
+        // SAFETY: see above.
+        let mut vcpu = unsafe { OwnedVcpu::from_raw(vcpu) };
+        // SAFETY: see above.
+        let control = unsafe { (*debug).control };
+        from_result(|| {
+            vcpu.set_guest_debug(control)?;
+            Ok(0)
+        })
+    }
+}
+
+door! {
+    /// Whether a blocked vCPU can go on.
+    ///
+    /// # Safety
+    ///
+    /// Core KVM passes a live vCPU.
+    fn kvm_arch_vcpu_runnable(vcpu: *mut bindings::kvm_vcpu) -> c_int {
+        // SAFETY: see above.
+        unsafe { Vcpu::from_raw(vcpu) }.is_runnable().into()
+    }
+}
+
+door! {
+    /// Whether a vCPU must be interrupted to notice a change.
+    ///
+    /// # Safety
+    ///
+    /// Core KVM passes a live vCPU.
+    fn kvm_arch_vcpu_should_kick(vcpu: *mut bindings::kvm_vcpu) -> c_int {
+        // SAFETY: see above.
+        kvm::leaving_guest(unsafe { Vcpu::from_raw(vcpu) }).into()
+    }
+}
+
+door! {
+    /// Whether the guest's timer is due.
+    ///
+    /// # Safety
+    ///
+    /// Core KVM passes a live vCPU.
+    fn kvm_cpu_has_pending_timer(vcpu: *mut bindings::kvm_vcpu) -> c_int {
+        // SAFETY: see above.
+        let vcpu = unsafe { Vcpu::from_raw(vcpu) };
+        vcpu.shared().timer.pending(vcpu).into()
+    }
+}
+
+door! {
+    /// Whether the guest was in its supervisor mode.
+    ///
+    /// # Safety
+    ///
+    /// Core KVM passes a live vCPU.
+    fn kvm_arch_vcpu_in_kernel(vcpu: *mut bindings::kvm_vcpu) -> bool {
+        // SAFETY: see above.
+        unsafe { Vcpu::from_raw(vcpu) }.sample().1
+    }
+}
+
+#[cfg(CONFIG_GUEST_PERF_EVENTS)]
+door! {
+    /// Where the guest was.
+    ///
+    /// # Safety
+    ///
+    /// Core KVM passes a live vCPU.
+    fn kvm_arch_vcpu_get_ip(vcpu: *mut bindings::kvm_vcpu) -> c_ulong {
+        // SAFETY: see above.
+        unsafe { Vcpu::from_raw(vcpu) }.sample().0
+    }
+}
+
+door! {
+    /// There are no more pages in a vCPU's file than core KVM serves.
+    ///
+    /// # Safety
+    ///
+    /// None needed.
+    fn kvm_arch_vcpu_fault(
+        _vcpu: *mut bindings::kvm_vcpu,
+        _fault: *mut bindings::vm_fault,
+    ) -> bindings::vm_fault_t {
+        bindings::vm_fault_reason_VM_FAULT_SIGBUS
+    }
+}
+
+/// Defines the doors of ioctls that other architectures have: `EINVAL`.
+macro_rules! absent {
+    ($($name:ident($state:ty);)+) => { $(
+        door! {
+            /// Not an ioctl of this architecture.
+            ///
+            /// # Safety
+            ///
+            /// None needed.
+            fn $name(_vcpu: *mut bindings::kvm_vcpu, _state: *mut $state) -> c_int {
+                EINVAL.to_errno()
+            }
+        }
+    )+ };
+}
+
+absent! {
+    kvm_arch_vcpu_ioctl_get_regs(bindings::kvm_regs);
+    kvm_arch_vcpu_ioctl_set_regs(bindings::kvm_regs);
+    kvm_arch_vcpu_ioctl_get_sregs(bindings::kvm_sregs);
+    kvm_arch_vcpu_ioctl_set_sregs(bindings::kvm_sregs);
+    kvm_arch_vcpu_ioctl_get_fpu(bindings::kvm_fpu);
+    kvm_arch_vcpu_ioctl_set_fpu(bindings::kvm_fpu);
+    kvm_arch_vcpu_ioctl_translate(bindings::kvm_translation);
+}

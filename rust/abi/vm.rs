@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Doors of VMs and of the module as a whole. Answers to `vm.c` and to the hardware enabling of
+//! `main.c`.
+
+use core::ffi::{
+    c_int,
+    c_long,
+    c_uint,
+    c_ulong, //
+};
+
+use kernel::{
+    error::from_result,
+    prelude::*, //
+};
+
+use crate::{
+    bindings,
+    hardware,
+    vm::{
+        self,
+        cap::EnableCap,
+        Vm, //
+    }, //
+};
+
+door! {
+    /// Creates the arch part of a VM. No machine types: core KVM passes what `KVM_CREATE_VM` got.
+    ///
+    /// # Safety
+    ///
+    /// Core KVM passes a VM that nobody else knows yet.
+    fn kvm_arch_init_vm(kvm: *mut bindings::kvm, _machine: c_ulong) -> c_int {
+        from_result(|| {
+            // SAFETY: see above.
+            unsafe { Vm::create(kvm) }?;
+            Ok(0)
+        })
+    }
+}
+
+door! {
+    /// Destroys the vCPUs and the arch part of a VM.
+    ///
+    /// # Safety
+    ///
+    /// Core KVM passes a VM without users.
+    fn kvm_arch_destroy_vm(kvm: *mut bindings::kvm) {
+        // SAFETY: see above.
+        unsafe { bindings::kvm_destroy_vcpus(kvm) };
+        // SAFETY: see above; the vCPUs are gone.
+        unsafe { Vm::destroy(kvm) };
+    }
+}
+
+door! {
+    /// `KVM_CHECK_EXTENSION` on a VM, or with a null pointer on `/dev/kvm`.
+    ///
+    /// # Safety
+    ///
+    /// `kvm` is null or live.
+    fn kvm_vm_ioctl_check_extension(kvm: *mut bindings::kvm, ext: c_long) -> c_int {
+        // SAFETY: live unless null.
+        let vm = (!kvm.is_null()).then(|| unsafe { Vm::from_raw(kvm) });
+        vm::cap::check(vm, ext)
+    }
+}
+
+door! {
+    /// `KVM_ENABLE_CAP` on a VM.
+    ///
+    /// # Safety
+    ///
+    /// `kvm` is live; `cap` is core KVM's own copy of the user's argument.
+    fn kvm_vm_ioctl_enable_cap(
+        kvm: *mut bindings::kvm,
+        cap: *mut bindings::kvm_enable_cap,
+    ) -> c_int {
+        // SAFETY: the VM is live for the call.
+        let vm = unsafe { Vm::from_raw(kvm) };
+        // SAFETY: initialised, and nobody else writes it.
+        let cap = unsafe { &*cap };
+        from_result(|| {
+            vm.enable(EnableCap::try_from(cap)?)?;
+            Ok(0)
+        })
+    }
+}
+
+door! {
+    /// No VM ioctls of our own.
+    ///
+    /// # Safety
+    ///
+    /// None needed.
+    fn kvm_arch_vm_ioctl(_file: *mut bindings::file, _ioctl: c_uint, _arg: c_ulong) -> c_int {
+        EINVAL.to_errno()
+    }
+}
+
+door! {
+    /// No ioctls of our own on `/dev/kvm`.
+    ///
+    /// # Safety
+    ///
+    /// None needed.
+    fn kvm_arch_dev_ioctl(_file: *mut bindings::file, _ioctl: c_uint, _arg: c_ulong) -> c_long {
+        EINVAL.to_errno().into()
+    }
+}
+
+door! {
+    /// A CPU comes into use for VMs.
+    ///
+    /// # Safety
+    ///
+    /// Core KVM calls on the CPU, with interrupts off or the CPU coming online.
+    fn kvm_arch_enable_virtualization_cpu() -> c_int {
+        hardware::enable_cpu();
+        0
+    }
+}
+
+door! {
+    /// A CPU goes out of use for VMs.
+    ///
+    /// # Safety
+    ///
+    /// As above.
+    fn kvm_arch_disable_virtualization_cpu() {
+        hardware::disable_cpu();
+    }
+}

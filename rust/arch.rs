@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The machine: registers, fences, the world switch, guest memory reads. A door: `unsafe` lives
+//! here so that it need not elsewhere.
+
+pub(crate) mod csr;
+pub(crate) mod fence;
+pub(crate) mod fp;
+pub(crate) mod hlv;
+pub(crate) mod switch;
+pub(crate) mod vector;

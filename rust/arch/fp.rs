@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Floating-point register files: saved and restored whole. Answers to the assembly half of
+//! `vcpu_fp.c`.
+//!
+//! The kernel is compiled without floating point, so `sstatus.FS` is off in it and is switched on
+//! for the length of each routine.
+
+use core::arch::global_asm;
+use core::mem::offset_of;
+
+use crate::{
+    bindings,
+    isa::FpUnit, //
+};
+
+/// f0-f31 and fcsr, for FLEN 32 or 64. With F alone the low halves count.
+#[repr(C)]
+#[derive(Clone, Default)]
+pub(crate) struct FpRegs {
+    /// f0-f31.
+    pub(crate) f: [u64; 32],
+    /// Accrued exceptions and rounding mode.
+    pub(crate) fcsr: u32,
+}
+
+macro_rules! routine {
+    ($name:literal, $arch:literal, $op:literal, $before:literal, $after:literal) => {
+        global_asm!(
+            ".pushsection .text",
+            ".option push",
+            concat!(".option arch, ", $arch),
+            ".balign 4",
+            concat!(".globl ", $name),
+            concat!(".type ", $name, ", @function"),
+            concat!($name, ":"),
+            "li t1, {fs}",
+            "csrr t2, sstatus",
+            "csrs sstatus, t1",
+            $before,
+            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
+            concat!($op, " f\\n, {f}+8*\\n(a0)"),
+            ".endr",
+            $after,
+            "csrw sstatus, t2",
+            "ret",
+            concat!(".size ", $name, ", . - ", $name),
+            ".option pop",
+            ".popsection",
+            fs = const bindings::SR_FS,
+            f = const offset_of!(FpRegs, f),
+            fcsr = const offset_of!(FpRegs, fcsr),
+        );
+    };
+}
+
+routine!("kvm_rs_fp_save_d", "+d", "fsd", "frcsr t0", "sw t0, {fcsr}(a0)");
+routine!("kvm_rs_fp_save_f", "+f", "fsw", "frcsr t0", "sw t0, {fcsr}(a0)");
+routine!("kvm_rs_fp_restore_d", "+d", "fld", "lw t0, {fcsr}(a0)", "fscsr t0");
+routine!("kvm_rs_fp_restore_f", "+f", "flw", "lw t0, {fcsr}(a0)", "fscsr t0");
+
+extern "C" {
+    fn kvm_rs_fp_save_d(regs: *mut FpRegs);
+    fn kvm_rs_fp_save_f(regs: *mut FpRegs);
+    fn kvm_rs_fp_restore_d(regs: *const FpRegs);
+    fn kvm_rs_fp_restore_f(regs: *const FpRegs);
+}
+
+/// The instructions that move a unit's registers.
+pub(crate) trait FpMoves {
+    /// Copies the unit's registers to `regs`.
+    ///
+    /// # Safety
+    ///
+    /// The CPU has the unit.
+    unsafe fn save(self, regs: &mut FpRegs);
+
+    /// Copies `regs` to the unit's registers.
+    ///
+    /// # Safety
+    ///
+    /// The CPU has the unit, and what was in its registers is saved.
+    unsafe fn restore(self, regs: &FpRegs);
+}
+
+impl FpMoves for FpUnit {
+    unsafe fn save(self, regs: &mut FpRegs) {
+        match self {
+            Self::Off => {}
+            // SAFETY: `regs` is writable, and the caller vouches for the unit.
+            Self::Single => unsafe { kvm_rs_fp_save_f(regs) },
+            // SAFETY: as above.
+            Self::Double => unsafe { kvm_rs_fp_save_d(regs) },
+        }
+    }
+
+    unsafe fn restore(self, regs: &FpRegs) {
+        match self {
+            Self::Off => {}
+            // SAFETY: `regs` is readable, and the caller vouches for the unit.
+            Self::Single => unsafe { kvm_rs_fp_restore_f(regs) },
+            // SAFETY: as above.
+            Self::Double => unsafe { kvm_rs_fp_restore_d(regs) },
+        }
+    }
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reads of guest memory through the guest's own translation: HLV and HLVX. Answers to
+//! `kvm_riscv_vcpu_unpriv_read()`.
+//!
+//! The hardware walks both stages with the `hgatp`, `vsatp` and `vsstatus` that are loaded and
+//! with the privilege in `hstatus.SPVP`. A fault comes back as a [`Trap`] of the guest's access.
+
+use core::arch::{
+    asm,
+    global_asm, //
+};
+use core::mem::offset_of;
+
+use super::{
+    csr,
+    switch::Trap, //
+};
+use crate::bindings;
+
+// Where a faulting HLV lands: a0 = the Trap to fill, a1 = scratch. HLV and HLVX are four bytes.
+global_asm!(
+    ".pushsection .text",
+    ".option push",
+    ".option arch, +h",
+    ".balign 4",
+    ".globl kvm_rs_hlv_trap",
+    ".type kvm_rs_hlv_trap, @function",
+    "kvm_rs_hlv_trap:",
+    "csrr a1, sepc",
+    "sd a1, {sepc}(a0)",
+    "addi a1, a1, 4",
+    "csrw sepc, a1",
+    "csrr a1, scause",
+    "sd a1, {scause}(a0)",
+    "csrr a1, stval",
+    "sd a1, {stval}(a0)",
+    "csrr a1, htval",
+    "sd a1, {htval}(a0)",
+    "csrr a1, htinst",
+    "sd a1, {htinst}(a0)",
+    "sret",
+    ".size kvm_rs_hlv_trap, . - kvm_rs_hlv_trap",
+    ".option pop",
+    ".popsection",
+    sepc = const offset_of!(Trap, sepc),
+    scause = const offset_of!(Trap, scause),
+    stval = const offset_of!(Trap, stval),
+    htval = const offset_of!(Trap, htval),
+    htinst = const offset_of!(Trap, htinst),
+);
+
+extern "C" {
+    fn kvm_rs_hlv_trap();
+}
+
+/// Runs `access` with guest privilege in `hstatus` and faults redirected.
+///
+/// # Safety
+///
+/// Interrupts are off and the guest's translation is loaded. `access` executes nothing that can
+/// trap but one or more HLV/HLVX with the address of the trap in a0 and a1 as scratch.
+unsafe fn redirected(hstatus: usize, access: impl FnOnce(&mut Trap) -> usize) -> Result<usize, Trap> {
+    // A cause that no access reports stands for "none": 0 is instruction address misaligned.
+    let mut trap = Trap::default();
+    // SAFETY: only SPVP and the interception bits differ, which act on V=1 and HLV alone.
+    let old_hstatus = unsafe { csr::HSTATUS.swap(hstatus) };
+    let handler = kvm_rs_hlv_trap as usize;
+    let old_stvec: usize;
+    // SAFETY: with interrupts off only `access` can trap, and the handler is made for it.
+    unsafe {
+        asm!("csrrw {}, stvec, {}", out(reg) old_stvec, in(reg) handler, options(nostack))
+    };
+    let value = access(&mut trap);
+    // SAFETY: the host's own value comes back.
+    unsafe { asm!("csrw stvec, {}", in(reg) old_stvec, options(nostack)) };
+    // SAFETY: the host's own value comes back.
+    unsafe { csr::HSTATUS.write(old_hstatus) };
+    if trap.scause == 0 {
+        Ok(value)
+    } else {
+        Err(trap)
+    }
+}
+
+/// Reads the instruction at guest virtual address `gva`: 16 or 32 bits, with execute permission.
+///
+/// # Errors
+///
+/// The trap that the guest's fetch would have taken.
+///
+/// # Safety
+///
+/// Interrupts are off and the guest's translation is loaded on this CPU; `hstatus` is the guest's.
+pub(crate) unsafe fn read_insn(hstatus: usize, gva: usize) -> Result<u32, Trap> {
+    let half = |gva: usize| {
+        // SAFETY: as the caller promises; the statement holds one HLVX and nothing else that traps.
+        unsafe {
+            redirected(hstatus, |trap| {
+                let value: usize;
+                asm!(
+                    ".option push", ".option arch, +h",
+                    "hlvx.hu {value}, ({addr})",
+                    ".option pop",
+                    value = inout(reg) 0usize => value,
+                    addr = in(reg) gva,
+                    in("a0") core::ptr::from_mut(trap),
+                    out("a1") _,
+                    options(nostack)
+                );
+                value
+            })
+        }
+        .map_err(|mut trap| {
+            // HLVX faults as a load; what was attempted is a fetch.
+            if trap.scause == bindings::EXC_LOAD_PAGE_FAULT as usize {
+                trap.scause = bindings::EXC_INST_PAGE_FAULT as usize;
+            }
+            trap
+        })
+    };
+    let low = half(gva)?;
+    if low & 3 != 3 {
+        return Ok(low as u32);
+    }
+    let high = half(gva.wrapping_add(2))?;
+    Ok((high << 16 | low) as u32)
+}
+
+/// Reads the 64-bit word at guest virtual address `gva`.
+///
+/// # Errors
+///
+/// The trap that the guest's load would have taken.
+///
+/// # Safety
+///
+/// As [`read_insn`].
+pub(crate) unsafe fn read_word(hstatus: usize, gva: usize) -> Result<usize, Trap> {
+    // SAFETY: as the caller promises; the statement holds one HLV and nothing else that traps.
+    unsafe {
+        redirected(hstatus, |trap| {
+            let value: usize;
+            asm!(
+                ".option push", ".option arch, +h",
+                "hlv.d {value}, ({addr})",
+                ".option pop",
+                value = inout(reg) 0usize => value,
+                addr = in(reg) gva,
+                in("a0") core::ptr::from_mut(trap),
+                out("a1") _,
+                options(nostack)
+            );
+            value
+        })
+    }
+}

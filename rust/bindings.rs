@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Raw bindings: core KVM's types and functions, and the C helpers.
+//!
+//! Two generated files (see `Kbuild`): `bindings_generated.rs` from `bindings_helper.h`, with
+//! bindgen's compile-time layout checks, and `helpers_generated.rs` from `helpers/helpers.c`.
+//! Types that the `kernel` crate already binds come from there, so that each C type has one
+//! identity.
+
+#![allow(
+    clippy::all,
+    clippy::cast_lossless,
+    clippy::ptr_as_ptr,
+    clippy::ref_as_ptr,
+    clippy::undocumented_unsafe_blocks,
+    dead_code,
+    improper_ctypes,
+    missing_docs,
+    non_camel_case_types,
+    non_snake_case,
+    non_upper_case_globals,
+    unreachable_pub,
+    unsafe_op_in_unsafe_fn,
+    unused_imports,
+    unused_qualifications
+)]
+
+use kernel::ffi;
+pub(crate) use kernel::bindings::*;
+use pin_init::{MaybeZeroable, Zeroable};
+
+type __kernel_size_t = usize;
+type __kernel_ssize_t = isize;
+type __kernel_ptrdiff_t = isize;
+
+include!(concat!(env!("KVM_RUST_OBJ"), "/bindings_generated.rs"));
+
+mod helpers {
+    use super::*;
+
+    include!(concat!(
+        env!("KVM_RUST_OBJ"),
+        "/helpers_generated.rs"
+    ));
+}
+pub(crate) use helpers::*;

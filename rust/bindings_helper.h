@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What bindgen reads to make bindings_generated.rs: core KVM's types and
+ * functions, and constants whose macros bindgen cannot evaluate (rust/bindings.rs).
+ */
+#include <linux/kvm_host.h>
+#include <linux/cpu_pm.h>
+#include <linux/mman.h>
+#include <linux/mm.h>
+#include <linux/sched/signal.h>
+#include <clocksource/timer-riscv.h>
+#include <asm/cpufeature.h>
+#include <asm/csr.h>
+#include <asm/hwcap.h>
+#include <asm/sbi.h>
+#include <asm/vector.h>
+
+#include "include/uapi/asm/kvm_rs.h"
+
+/* Signed: bindgen makes no constant of an unsigned one with the top bit set. */
+#define C(name) const long RUST_CONST_HELPER_##name = (long)(name)
+
+C(HGATP_MODE_SV39X4);
+C(HGATP_MODE_SV48X4);
+C(HGATP_MODE_SV57X4);
+C(HGATP_VMID);
+C(HGATP_PPN);
+
+C(SR_SIE);
+C(SR_SPIE);
+C(SR_SPP);
+C(SR_SPELP);
+C(SR_FS);
+C(SR_FS_OFF);
+C(SR_FS_INITIAL);
+C(SR_FS_CLEAN);
+C(SR_FS_DIRTY);
+C(SR_VS);
+C(SR_VS_OFF);
+C(SR_VS_INITIAL);
+C(SR_VS_CLEAN);
+C(SR_VS_DIRTY);
+
+C(HSTATUS_VTW);
+C(HSTATUS_SPVP);
+C(HSTATUS_SPV);
+C(HSTATUS_GVA);
+
+C(ENVCFG_STCE);
+C(ENVCFG_PBMTE);
+C(ENVCFG_ADUE);
+C(ENVCFG_PMM);
+C(ENVCFG_CBZE);
+C(ENVCFG_CBCFE);
+C(ENVCFG_CBIE);
+C(ENVCFG_LPE);
+C(ENVCFG_SSE);
+C(SMSTATEEN0_AIA_IMSIC);
+C(SMSTATEEN0_AIA);
+C(SMSTATEEN0_AIA_ISEL);
+C(SMSTATEEN0_HSENVCFG);
+C(SMSTATEEN0_SSTATEEN0);
+
+C(CAUSE_IRQ_FLAG);
+C(RISCV_ISA_EXT_A);
+C(RISCV_ISA_EXT_C);
+C(RISCV_ISA_EXT_D);
+C(RISCV_ISA_EXT_F);
+C(RISCV_ISA_EXT_H);
+C(RISCV_ISA_EXT_I);
+C(RISCV_ISA_EXT_M);
+C(RISCV_ISA_EXT_V);
+
+
+C(KVM_REQ_TLB_FLUSH);
+C(KVM_REQ_VM_DEAD);
+C(KVM_REQ_OUTSIDE_GUEST_MODE);
+C(KVM_REQ_SLEEP);
+C(KVM_REQ_VCPU_RESET);
+C(KVM_REQ_FENCE_I);
+C(KVM_REQ_HFENCE_VVMA_ALL);
+C(KVM_REQ_HFENCE);
+
+
+C(KVM_USER_MEM_SLOTS);
+
+C(KVM_SET_ONE_REG);
+C(KVM_GET_ONE_REG);
+C(KVM_GET_REG_LIST);
+C(KVM_INTERRUPT);
+
+C(VM_WRITE);
+C(VM_PFNMAP);
+C(PAGE_SHIFT);
+C(PMD_SHIFT);
+C(PUD_SHIFT);

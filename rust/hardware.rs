@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The hypervisor extension of each CPU: switched on, switched off, and found again after a CPU
+//! lost its state in idle. Answers to the hardware half of `main.c`.
+
+use crate::{
+    arch::csr,
+    host::{
+        self,
+        InUse, //
+    },
+    sync::PreemptOff, //
+};
+
+/// The only counter that a guest reads without trapping: `time`.
+const HCOUNTEREN: usize = 1 << 1;
+
+/// Makes this CPU ready to be entered with a guest. Interrupts are off, or the CPU is coming up.
+pub(crate) fn enable_cpu() {
+    write_defaults();
+    host::set_in_use(cpu(), InUse::Yes);
+}
+
+fn write_defaults() {
+    csr::HEDELEG.write(0);
+    csr::HIDELEG.write(0);
+    csr::HCOUNTEREN.write(HCOUNTEREN);
+    csr::HVIP.write(0);
+}
+
+/// Leaves nothing of any guest in this CPU.
+pub(crate) fn disable_cpu() {
+    clear();
+    host::set_in_use(cpu(), InUse::No);
+}
+
+/// This CPU is about to lose its registers in idle.
+pub(crate) fn idle_enter() {
+    if host::in_use(cpu()) == InUse::Yes {
+        clear();
+    }
+}
+
+/// This CPU is back from idle, without its registers.
+pub(crate) fn idle_exit() {
+    if host::in_use(cpu()) == InUse::Yes {
+        write_defaults();
+    }
+}
+
+fn clear() {
+    // Before hideleg: with it clear, what is pending and enabled would interrupt the host.
+    csr::VSIE.write(0);
+    csr::HVIP.write(0);
+    csr::HEDELEG.write(0);
+    csr::HIDELEG.write(0);
+    host::evict(cpu());
+}
+
+/// Every caller is bound to its CPU; the guard only asks which one it is.
+fn cpu() -> usize {
+    PreemptOff::new().cpu()
+}

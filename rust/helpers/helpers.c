@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Static inlines and macros of the kernel that the arch layer calls, one C
+ * function each and no logic. Rust calls them under the inline's own name
+ * (see Kbuild and rust/bindings.rs).
+ */
+#include <linux/context_tracking.h>
+#include <linux/hugetlb.h>
+#include <linux/kvm_host.h>
+#include <linux/mm.h>
+#include <linux/mmap_lock.h>
+#include <linux/pgtable.h>
+#include <linux/sched/signal.h>
+#include <linux/smp.h>
+#include <clocksource/timer-riscv.h>
+#include <asm/cacheflush.h>
+#include <asm/cpufeature.h>
+#include <asm/sbi.h>
+#include <asm/timex.h>
+#include <asm/vector.h>
+
+#include "../trace.h"
+
+/* Inlined across languages where the crate is linked as bitcode, see Kbuild. */
+#ifdef __INLINE_HELPERS
+#define __rust_helper __always_inline
+#else
+#define __rust_helper
+#endif
+
+/* Context: preemption, interrupts, RCU. */
+
+__rust_helper void rust_helper_kvm_rs_preempt_disable(void) { preempt_disable(); }
+__rust_helper void rust_helper_kvm_rs_preempt_enable(void) { preempt_enable(); }
+__rust_helper void rust_helper_kvm_rs_local_irq_disable(void) { local_irq_disable(); }
+__rust_helper void rust_helper_kvm_rs_local_irq_enable(void) { local_irq_enable(); }
+__rust_helper unsigned long rust_helper_kvm_rs_local_irq_save(void)
+{
+	unsigned long flags;
+
+	local_irq_save(flags);
+	return flags;
+}
+__rust_helper void rust_helper_kvm_rs_local_irq_restore(unsigned long flags)
+{
+	local_irq_restore(flags);
+}
+__rust_helper unsigned int rust_helper_kvm_rs_smp_processor_id(void) { return smp_processor_id(); }
+__rust_helper unsigned int rust_helper_kvm_rs_num_online_cpus(void) { return num_online_cpus(); }
+__rust_helper unsigned int rust_helper_kvm_rs_num_possible_cpus(void) { return num_possible_cpus(); }
+__rust_helper unsigned int rust_helper_kvm_rs_nr_cpu_ids(void) { return nr_cpu_ids; }
+__rust_helper void rust_helper_kvm_rs_cond_resched(void) { cond_resched(); }
+__rust_helper bool rust_helper_kvm_rs_need_resched(void) { return need_resched(); }
+__rust_helper bool rust_helper_kvm_rs_signal_pending(void) { return signal_pending(current); }
+__rust_helper struct mm_struct *rust_helper_kvm_rs_current_mm(void) { return current->mm; }
+
+/* vCPU entry and exit. */
+
+__rust_helper void rust_helper_kvm_vcpu_srcu_read_lock(struct kvm_vcpu *vcpu)
+{
+	kvm_vcpu_srcu_read_lock(vcpu);
+}
+__rust_helper void rust_helper_kvm_vcpu_srcu_read_unlock(struct kvm_vcpu *vcpu)
+{
+	kvm_vcpu_srcu_read_unlock(vcpu);
+}
+__rust_helper void rust_helper_smp_mb__after_srcu_read_unlock(void)
+{
+	smp_mb__after_srcu_read_unlock();
+}
+__rust_helper int rust_helper_kvm_xfer_to_guest_mode_handle_work(struct kvm_vcpu *vcpu)
+{
+	return kvm_xfer_to_guest_mode_handle_work(vcpu);
+}
+__rust_helper bool rust_helper_xfer_to_guest_mode_work_pending(void)
+{
+	return xfer_to_guest_mode_work_pending();
+}
+__rust_helper void rust_helper_guest_timing_enter_irqoff(void) { guest_timing_enter_irqoff(); }
+__rust_helper void rust_helper_guest_timing_exit_irqoff(void) { guest_timing_exit_irqoff(); }
+__rust_helper void rust_helper_kvm_vcpu_kick(struct kvm_vcpu *vcpu) { kvm_vcpu_kick(vcpu); }
+__rust_helper bool rust_helper_kvm_vcpu_wake_up(struct kvm_vcpu *vcpu)
+{
+	return kvm_vcpu_wake_up(vcpu);
+}
+__rust_helper bool rust_helper_kvm_vcpu_is_blocking(struct kvm_vcpu *vcpu)
+{
+	return kvm_vcpu_is_blocking(vcpu);
+}
+__rust_helper int rust_helper_kvm_vcpu_exiting_guest_mode(struct kvm_vcpu *vcpu)
+{
+	return kvm_vcpu_exiting_guest_mode(vcpu);
+}
+__rust_helper struct kvm_vcpu *rust_helper_kvm_get_vcpu(struct kvm *kvm, int i)
+{
+	return kvm_get_vcpu(kvm, i);
+}
+__rust_helper struct kvm_vcpu *rust_helper_kvm_get_vcpu_by_id(struct kvm *kvm, int id)
+{
+	return kvm_get_vcpu_by_id(kvm, id);
+}
+__rust_helper unsigned int rust_helper_kvm_rs_online_vcpus(struct kvm *kvm)
+{
+	return atomic_read(&kvm->online_vcpus);
+}
+__rust_helper struct kvm_vcpu *rust_helper_kvm_rs_running_vcpu(void)
+{
+	return *this_cpu_ptr(kvm_get_running_vcpus());
+}
+/* A macro that evaluates its condition again and again: woken by the caller's function. */
+__rust_helper int rust_helper_kvm_rs_wait_event(struct kvm_vcpu *vcpu, bool (*woken)(struct kvm_vcpu *))
+{
+	return rcuwait_wait_event(kvm_arch_vcpu_get_wait(vcpu), woken(vcpu), TASK_INTERRUPTIBLE);
+}
+
+/* Locks of a VM, in their order. */
+
+__rust_helper void rust_helper_kvm_rs_lock_vm(struct kvm *kvm)
+{
+	mutex_lock(&kvm->lock);
+	mutex_lock(&kvm->slots_lock);
+}
+__rust_helper void rust_helper_kvm_rs_unlock_vm(struct kvm *kvm)
+{
+	mutex_unlock(&kvm->slots_lock);
+	mutex_unlock(&kvm->lock);
+}
+
+/* Memory slots and kvm->mmu_lock. */
+
+__rust_helper bool rust_helper_kvm_are_all_memslots_empty(struct kvm *kvm)
+{
+	return kvm_are_all_memslots_empty(kvm);
+}
+__rust_helper struct kvm_memslots *rust_helper_kvm_memslots(struct kvm *kvm)
+{
+	return kvm_memslots(kvm);
+}
+__rust_helper struct kvm_memory_slot *rust_helper_id_to_memslot(struct kvm_memslots *slots, int id)
+{
+	return id_to_memslot(slots, id);
+}
+__rust_helper bool rust_helper_kvm_slot_dirty_track_enabled(const struct kvm_memory_slot *slot)
+{
+	return kvm_slot_dirty_track_enabled(slot);
+}
+__rust_helper bool rust_helper_kvm_dirty_log_manual_protect_and_init_set(struct kvm *kvm)
+{
+	return kvm_dirty_log_manual_protect_and_init_set(kvm);
+}
+__rust_helper bool rust_helper_kvm_is_error_hva(unsigned long hva) { return kvm_is_error_hva(hva); }
+__rust_helper void rust_helper_kvm_rs_mmu_read_lock(struct kvm *kvm) { read_lock(&kvm->mmu_lock); }
+__rust_helper void rust_helper_kvm_rs_mmu_read_unlock(struct kvm *kvm) { read_unlock(&kvm->mmu_lock); }
+__rust_helper void rust_helper_kvm_rs_mmu_write_lock(struct kvm *kvm) { write_lock(&kvm->mmu_lock); }
+__rust_helper void rust_helper_kvm_rs_mmu_write_unlock(struct kvm *kvm)
+{
+	write_unlock(&kvm->mmu_lock);
+}
+__rust_helper bool rust_helper_kvm_rs_mmu_needbreak(struct kvm *kvm)
+{
+	return need_resched() || rwlock_needbreak(&kvm->mmu_lock);
+}
+__rust_helper void rust_helper_kvm_rs_mmu_assert_write(struct kvm *kvm)
+{
+	lockdep_assert_held_write(&kvm->mmu_lock);
+}
+__rust_helper bool rust_helper_mmu_invalidate_retry(struct kvm *kvm, unsigned long seq)
+{
+	return mmu_invalidate_retry(kvm, seq);
+}
+__rust_helper bool rust_helper_mmu_invalidate_retry_gfn(struct kvm *kvm, unsigned long seq, gfn_t gfn)
+{
+	return mmu_invalidate_retry_gfn(kvm, seq, gfn);
+}
+__rust_helper unsigned long rust_helper_kvm_rs_mmu_invalidate_seq(struct kvm *kvm)
+{
+	unsigned long seq = READ_ONCE(kvm->mmu_invalidate_seq);
+
+	smp_rmb();
+	return seq;
+}
+__rust_helper void rust_helper_kvm_release_faultin_page(struct kvm *kvm, struct page *page,
+							bool unused, bool dirty)
+{
+	kvm_release_faultin_page(kvm, page, unused, dirty);
+}
+__rust_helper kvm_pfn_t rust_helper_kvm_rs_faultin_pfn(const struct kvm_memory_slot *slot, gfn_t gfn,
+						       bool write, bool *writable,
+						       struct page **page)
+{
+	return __kvm_faultin_pfn(slot, gfn, write ? FOLL_WRITE : 0, writable, page);
+}
+__rust_helper unsigned long rust_helper_kvm_rs_alloc_pages(gfp_t gfp, unsigned int order)
+{
+	return __get_free_pages(gfp, order);
+}
+__rust_helper void rust_helper_kvm_rs_free_pages(unsigned long addr, unsigned int order)
+{
+	free_pages(addr, order);
+}
+__rust_helper void *rust_helper_kvm_rs_phys_to_virt(phys_addr_t pa) { return phys_to_virt(pa); }
+__rust_helper phys_addr_t rust_helper_kvm_rs_virt_to_phys(void *va) { return virt_to_phys(va); }
+
+/* Host address space. */
+
+__rust_helper void rust_helper_kvm_rs_mmap_read_lock(struct mm_struct *mm) { mmap_read_lock(mm); }
+__rust_helper void rust_helper_kvm_rs_mmap_read_unlock(struct mm_struct *mm)
+{
+	mmap_read_unlock(mm);
+}
+__rust_helper struct vm_area_struct *rust_helper_kvm_rs_vma_lookup(struct mm_struct *mm,
+								   unsigned long addr)
+{
+	return vma_lookup(mm, addr);
+}
+__rust_helper unsigned long rust_helper_kvm_rs_vma_flags(struct vm_area_struct *vma)
+{
+	return vma->vm_flags;
+}
+__rust_helper unsigned long rust_helper_kvm_rs_vma_end(struct vm_area_struct *vma)
+{
+	return vma->vm_end;
+}
+__rust_helper bool rust_helper_kvm_rs_vma_is_hugetlb(struct vm_area_struct *vma)
+{
+	return is_vm_hugetlb_page(vma);
+}
+__rust_helper unsigned int rust_helper_kvm_rs_vma_hugetlb_shift(struct vm_area_struct *vma)
+{
+	return huge_page_shift(hstate_vma(vma));
+}
+__rust_helper void rust_helper_kvm_rs_send_sig_mceerr(unsigned long addr, short lsb)
+{
+	send_sig_mceerr(BUS_MCEERR_AR, (void __user *)addr, lsb, current);
+}
+
+/* Host page tables, one step each. */
+
+__rust_helper pgd_t rust_helper_kvm_rs_pgd(struct mm_struct *mm, unsigned long addr)
+{
+	return pgdp_get(pgd_offset(mm, addr));
+}
+__rust_helper bool rust_helper_kvm_rs_pgd_none(pgd_t pgd) { return pgd_none(pgd); }
+__rust_helper p4d_t rust_helper_kvm_rs_p4d(pgd_t pgd, unsigned long addr)
+{
+	return p4dp_get(p4d_offset(&pgd, addr));
+}
+__rust_helper bool rust_helper_kvm_rs_p4d_present(p4d_t p4d)
+{
+	return !p4d_none(p4d) && p4d_present(p4d);
+}
+__rust_helper pud_t rust_helper_kvm_rs_pud(p4d_t p4d, unsigned long addr)
+{
+	return pudp_get(pud_offset(&p4d, addr));
+}
+__rust_helper bool rust_helper_kvm_rs_pud_present(pud_t pud)
+{
+	return !pud_none(pud) && pud_present(pud);
+}
+__rust_helper bool rust_helper_kvm_rs_pud_leaf(pud_t pud) { return pud_leaf(pud); }
+__rust_helper pmd_t rust_helper_kvm_rs_pmd(pud_t pud, unsigned long addr)
+{
+	return pmdp_get(pmd_offset(&pud, addr));
+}
+__rust_helper bool rust_helper_kvm_rs_pmd_present(pmd_t pmd)
+{
+	return !pmd_none(pmd) && pmd_present(pmd);
+}
+__rust_helper bool rust_helper_kvm_rs_pmd_leaf(pmd_t pmd) { return pmd_leaf(pmd); }
+__rust_helper pte_t rust_helper_kvm_rs_pte(pmd_t pmd, unsigned long addr)
+{
+	return ptep_get(pte_offset_kernel(&pmd, addr));
+}
+__rust_helper bool rust_helper_kvm_rs_pte_present(pte_t pte) { return pte_present(pte); }
+/* 4K, or what a Svnapot entry is a part of. */
+__rust_helper unsigned long rust_helper_kvm_rs_pte_leaf_size(pte_t pte)
+{
+	return pte_leaf_size(pte);
+}
+
+/* Host ISA, firmware, time. */
+
+__rust_helper bool rust_helper_kvm_rs_host_isa_has(unsigned int ext)
+{
+	return __riscv_isa_extension_available(NULL, ext);
+}
+__rust_helper bool rust_helper_arch_has_hw_pte_young(void) { return arch_has_hw_pte_young(); }
+__rust_helper bool rust_helper_riscv_v_vstate_ctrl_user_allowed(void)
+{
+	return riscv_v_vstate_ctrl_user_allowed();
+}
+__rust_helper bool rust_helper_sbi_spec_is_0_1(void) { return sbi_spec_is_0_1(); }
+__rust_helper u64 rust_helper_kvm_rs_get_cycles64(void) { return get_cycles64(); }
+__rust_helper void rust_helper_kvm_rs_local_flush_icache_all(void) { local_flush_icache_all(); }
+
+/* Vector state. */
+
+#ifdef CONFIG_RISCV_ISA_V
+__rust_helper bool rust_helper_has_vector(void) { return has_vector(); }
+__rust_helper u32 rust_helper_riscv_v_flags(void) { return riscv_v_flags(); }
+__rust_helper void rust_helper_riscv_v_flags_set(u32 flags) { riscv_v_flags_set(flags); }
+__rust_helper void rust_helper_kvm_rs_vstate_save(struct __riscv_v_ext_state *v, void *data)
+{
+	__riscv_v_vstate_save(v, data);
+}
+__rust_helper void rust_helper_kvm_rs_vstate_restore(struct __riscv_v_ext_state *v, void *data)
+{
+	__riscv_v_vstate_restore(v, data);
+}
+__rust_helper unsigned long rust_helper_kvm_rs_vsize(void) { return riscv_v_vsize; }
+/* Declared in the tree's <asm/kvm_vcpu_vector.h>, which wants the C arch layer's types. */
+void kvm_riscv_register_vctx_callback(void (*func)(void));
+void kvm_riscv_unregister_vctx_callback(void);
+__rust_helper void rust_helper_kvm_rs_register_vctx_callback(void (*func)(void))
+{
+	kvm_riscv_register_vctx_callback(func);
+}
+__rust_helper void rust_helper_kvm_rs_unregister_vctx_callback(void)
+{
+	kvm_riscv_unregister_vctx_callback();
+}
+#endif
+
+/* The rate limit is a static of the call site, which Rust's pr_err has none of. */
+
+__rust_helper void rust_helper_kvm_rs_log_exit_error(unsigned long vcpu_id, int err,
+						     unsigned long sepc, unsigned long scause,
+						     unsigned long stval, unsigned long htval,
+						     unsigned long htinst, unsigned long sstatus,
+						     unsigned long hstatus)
+{
+	pr_err_ratelimited("kvm: vCPU %lu exit error %d: sepc %#lx scause %#lx stval %#lx htval %#lx htinst %#lx sstatus %#lx hstatus %#lx\n",
+			   vcpu_id, err, sepc, scause, stval, htval, htinst, sstatus, hstatus);
+}
+
+/* Tracepoints: static keys are C's. */
+
+__rust_helper void rust_helper_trace_kvm_entry(unsigned long pc) { trace_kvm_entry(pc); }
+__rust_helper void rust_helper_trace_kvm_exit(unsigned long sepc, unsigned long scause,
+					      unsigned long stval, unsigned long htval,
+					      unsigned long htinst)
+{
+	trace_kvm_exit(sepc, scause, stval, htval, htinst);
+}
+__rust_helper void rust_helper_trace_kvm_vcpu_exit(unsigned long vcpu_id, unsigned long sepc,
+						   unsigned long scause, unsigned long stval,
+						   unsigned long htval, unsigned long htinst)
+{
+	trace_kvm_vcpu_exit(vcpu_id, sepc, scause, stval, htval, htinst);
+}
+__rust_helper void rust_helper_trace_kvm_mmio_emulate(unsigned long vcpu_id, unsigned long sepc,
+						      unsigned long insn, unsigned long addr,
+						      bool write, int len)
+{
+	trace_kvm_mmio_emulate(vcpu_id, sepc, insn, addr, write, len);
+}
+__rust_helper void rust_helper_trace_kvm_vcpu_irq(unsigned long vcpu_id, unsigned int irq, int level)
+{
+	trace_kvm_vcpu_irq(vcpu_id, irq, level);
+}
+
+/* The bracket around guest entry, in enter.c. */
+void kvm_rs_enter_guest(void *context);

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What this host is: asked once, at module init, and constant from then on.
+//!
+//! Answers to the probing half of `main.c`, and to the host checks that C repeats on every vCPU
+//! creation and register access.
+
+use kernel::{
+    prelude::*,
+    sync::SetOnce, //
+};
+
+use crate::{
+    bindings,
+    isa::{
+        FpUnit,
+        HostIsa,
+        VectorUse, //
+    },
+    sync::atomic::{
+        AtomicBool,
+        AtomicU64,
+        Ordering, //
+    },
+    vcpu::MachineIds,
+};
+
+/// The facts.
+pub(crate) struct Host {
+    /// Extensions that can be offered to guests, and under which policy.
+    pub(crate) isa: HostIsa,
+    /// The floating-point unit.
+    pub(crate) fp: FpUnit,
+    /// Bytes of all 32 vector registers; 0 without the V extension.
+    pub(crate) vector_size: usize,
+    /// The host has hstateen0 and sstateen0.
+    pub(crate) smstateen: bool,
+    /// The host has the ssp register.
+    pub(crate) zicfiss: bool,
+    /// The host has vstimecmp.
+    pub(crate) sstc: bool,
+    /// The host has the fine-grained invalidations.
+    pub(crate) svinval: bool,
+    /// Combined translations are not tagged with the guest physical address and VMID, so that a
+    /// G-stage fence does not reach them (Andes AX66).
+    pub(crate) split_tlb: bool,
+    /// Identity of the harts.
+    pub(crate) machine: MachineIds,
+    /// Whose registers are in each CPU; see [`claim`].
+    residents: KVec<Residence>,
+}
+
+/// One CPU's cell, on a cache line of its own.
+#[repr(align(64))]
+struct Residence {
+    stamp: AtomicU64,
+    in_use: AtomicBool,
+}
+
+static HOST: SetOnce<Host> = SetOnce::new();
+
+/// `mvendorid` of Andes, and the part of `marchid` that names the AX66.
+const ANDES: usize = 0x31e;
+const ANDES_AX66: usize = 0x8a66;
+
+/// Asks the host. Called once, before core KVM can create a VM.
+///
+/// # Errors
+///
+/// `ENOMEM`; `EEXIST` if called twice.
+pub(crate) fn probe() -> Result {
+    let has = |ext: u32| {
+        // SAFETY: reads the host's ISA bitmap, complete since boot.
+        unsafe { bindings::kvm_rs_host_isa_has(ext) }
+    };
+    let machine = MachineIds::of_host();
+    let mut residents = KVec::new();
+    for _ in 0..cpu_ids() {
+        let cell = Residence {
+            stamp: AtomicU64::new(0),
+            in_use: AtomicBool::new(false),
+        };
+        residents.push(cell, GFP_KERNEL)?;
+    }
+    let host = Host {
+        isa: HostIsa::probe(has),
+        fp: if has(bindings::RISCV_ISA_EXT_D as u32) {
+            FpUnit::Double
+        } else if has(bindings::RISCV_ISA_EXT_F as u32) {
+            FpUnit::Single
+        } else {
+            FpUnit::Off
+        },
+        vector_size: crate::arch::vector::size(),
+        smstateen: has(bindings::RISCV_ISA_EXT_SMSTATEEN),
+        zicfiss: has(bindings::RISCV_ISA_EXT_ZICFISS),
+        sstc: has(bindings::RISCV_ISA_EXT_SSTC),
+        svinval: has(bindings::RISCV_ISA_EXT_SVINVAL),
+        split_tlb: machine.vendor == ANDES && machine.arch & 0xffff == ANDES_AX66,
+        machine,
+        residents,
+    };
+    HOST.populate(host).then_some(()).ok_or(EEXIST)
+}
+
+/// The facts, once [`probe`] has asked.
+#[inline]
+pub(crate) fn get() -> Option<&'static Host> {
+    HOST.as_ref()
+}
+
+/// One more than the highest CPU number there can be.
+pub(crate) fn cpu_ids() -> usize {
+    // SAFETY: reads a constant of the running kernel.
+    unsafe { bindings::kvm_rs_nr_cpu_ids() as usize }
+}
+
+/// Whether the calling process may use vectors, hence give them to a guest.
+pub(crate) fn vector_use() -> VectorUse {
+    // SAFETY: looks at `current`.
+    if unsafe { bindings::riscv_v_vstate_ctrl_user_allowed() } {
+        VectorUse::Permitted
+    } else {
+        VectorUse::Denied
+    }
+}
+
+/// A stamp on a CPU: "the guest registers in this CPU are those of the vCPU that holds the same
+/// stamp". Every full load makes a new one, so a vCPU that was loaded elsewhere in between, or
+/// changed in memory, holds another or none, whatever the CPU's number (c-review M2).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp(u64);
+
+impl Stamp {
+    /// Matches no CPU.
+    pub(crate) const NONE: Stamp = Stamp(0);
+}
+
+static NEXT_STAMP: AtomicU64 = AtomicU64::new(1);
+
+/// Whether `cpu` still holds the registers of the vCPU with `stamp`. If not, the CPU is claimed
+/// for that vCPU, which must load everything, and `stamp` becomes the new one.
+///
+/// Called on `cpu`, with preemption off.
+pub(crate) fn claim(cpu: usize, stamp: &mut Stamp) -> Claim {
+    let cell = get().and_then(|host| host.residents.get(cpu));
+    match cell {
+        Some(cell) if *stamp != Stamp::NONE && cell.stamp.load(Ordering::Relaxed) == stamp.0 => {
+            Claim::Resident
+        }
+        Some(cell) => {
+            *stamp = Stamp(NEXT_STAMP.fetch_add(1, Ordering::Relaxed));
+            cell.stamp.store(stamp.0, Ordering::Relaxed);
+            Claim::Fresh
+        }
+        None => Claim::Fresh,
+    }
+}
+
+/// What [`claim`] found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Claim {
+    /// The registers are where they were put.
+    Resident,
+    /// Somebody else's registers are there.
+    Fresh,
+}
+
+/// The guest registers of `cpu` are lost or cleared: nobody's are there.
+pub(crate) fn evict(cpu: usize) {
+    if let Some(cell) = get().and_then(|host| host.residents.get(cpu)) {
+        cell.stamp.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Whether core KVM uses a CPU.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InUse {
+    /// Between `kvm_arch_enable_virtualization_cpu()` and its counterpart.
+    Yes,
+    /// Otherwise.
+    No,
+}
+
+/// Notes that `cpu` comes into use, or goes out of it. Called on the CPU.
+pub(crate) fn set_in_use(cpu: usize, in_use: InUse) {
+    if let Some(cell) = get().and_then(|host| host.residents.get(cpu)) {
+        cell.in_use.store(in_use == InUse::Yes, Ordering::Relaxed);
+    }
+}
+
+/// Whether `cpu` is in use.
+pub(crate) fn in_use(cpu: usize) -> InUse {
+    match get().and_then(|host| host.residents.get(cpu)) {
+        Some(cell) if cell.in_use.load(Ordering::Relaxed) => InUse::Yes,
+        _ => InUse::No,
+    }
+}

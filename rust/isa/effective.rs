@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the guest gets of the extensions that userspace chose, and the CSR values that follow.
+
+use super::{
+    set::IsaSet,
+    table::{
+        Ext,
+        LOSSES,
+        ROWS, //
+    },
+    HostIsa, //
+};
+use crate::bindings;
+
+// Constants of C helpers come as whatever integer bindgen makes of them, maybe a signed one.
+const ENVCFG_PBMTE: u64 = bindings::ENVCFG_PBMTE as u64;
+const ENVCFG_STCE: u64 = bindings::ENVCFG_STCE as u64;
+const ENVCFG_CBIE: u64 = bindings::ENVCFG_CBIE as u64;
+const ENVCFG_CBCFE: u64 = bindings::ENVCFG_CBCFE as u64;
+const ENVCFG_CBZE: u64 = bindings::ENVCFG_CBZE as u64;
+const ENVCFG_ADUE: u64 = bindings::ENVCFG_ADUE as u64;
+const STATEEN0_ENVCFG: u64 = bindings::SMSTATEEN0_HSENVCFG as u64;
+const STATEEN0_AIA: u64 = bindings::SMSTATEEN0_AIA_IMSIC as u64
+    | bindings::SMSTATEEN0_AIA as u64
+    | bindings::SMSTATEEN0_AIA_ISEL as u64;
+const STATEEN0_SSTATEEN0: u64 = bindings::SMSTATEEN0_SSTATEEN0 as u64;
+
+/// The floating-point registers that the guest has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FpUnit {
+    /// None: sstatus.FS is off.
+    Off,
+    /// Those of F.
+    Single,
+    /// Those of D.
+    Double,
+}
+
+/// The extensions that a guest has in effect.
+///
+/// # Invariants
+///
+/// Closed under `requires`: no extension is in the set of which something that can be switched
+/// off and that it needs is not. (What cannot be switched off but is missing in the host's own
+/// list is the host's affair.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EffectiveIsa(IsaSet);
+
+impl EffectiveIsa {
+    /// What `chosen` has in effect.
+    pub(crate) fn of(chosen: IsaSet) -> Self {
+        let mut set = IsaSet::EMPTY;
+
+        for (row, losses) in ROWS.iter().zip(&LOSSES) {
+            if chosen.contains(row.ext) && losses.is_subset_of(chosen) {
+                set = set.with(row.ext);
+            }
+        }
+        // INVARIANT: `LOSSES` names all that each extension falls with.
+        Self(set)
+    }
+
+    /// Whether the guest has `ext`.
+    #[inline]
+    pub(crate) const fn has(self, ext: Ext) -> bool {
+        self.0.contains(ext)
+    }
+
+    /// All that the guest has.
+    #[inline]
+    pub(crate) const fn set(self) -> IsaSet {
+        self.0
+    }
+
+    /// The floating-point registers of the guest; with [`FpUnit::Off`], sstatus.FS is off for
+    /// good.
+    #[inline]
+    pub(crate) const fn fp(self) -> FpUnit {
+        if self.has(Ext::D) {
+            FpUnit::Double
+        } else if self.has(Ext::F) {
+            FpUnit::Single
+        } else {
+            FpUnit::Off
+        }
+    }
+
+    /// Whether the guest has vector registers; if not, sstatus.VS is off for good.
+    #[inline]
+    pub(crate) const fn has_vector(self) -> bool {
+        self.has(Ext::V)
+    }
+
+    /// henvcfg before the guest has asked for anything through SBI FWFT.
+    pub(crate) fn henvcfg(self) -> u64 {
+        let mut value = 0;
+
+        if self.has(Ext::Svpbmt) {
+            value |= ENVCFG_PBMTE;
+        }
+        if self.has(Ext::Sstc) {
+            value |= ENVCFG_STCE;
+        }
+        if self.has(Ext::Zicbom) {
+            value |= ENVCFG_CBIE | ENVCFG_CBCFE;
+        }
+        if self.has(Ext::Zicboz) {
+            value |= ENVCFG_CBZE;
+        }
+        // A guest with both begins without hardware updates and asks for them through FWFT.
+        if self.has(Ext::Svadu) && !self.has(Ext::Svade) {
+            value |= ENVCFG_ADUE;
+        }
+        value
+    }
+
+    /// hstateen0, on a host that has it.
+    pub(crate) fn hstateen0(self, host: &HostIsa) -> Option<u64> {
+        if !host.smstateen {
+            return None;
+        }
+
+        let mut value = STATEEN0_ENVCFG;
+        if self.has(Ext::Ssaia) {
+            value |= STATEEN0_AIA;
+        }
+        if self.has(Ext::Smstateen) {
+            value |= STATEEN0_SSTATEEN0;
+        }
+        Some(value)
+    }
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! KVM for RISC-V: the arch layer of `kvm.ko`. Answers to `main.c`.
+//!
+//! Core KVM (`virt/kvm` of the kernel tree) is C and calls us through [`abi`]; everything below
+//! that door is Rust. `Documentation/architecture.rst` has the map.
+
+use kernel::prelude::*;
+
+mod abi;
+mod arch;
+mod bindings;
+mod hardware;
+mod host;
+mod isa;
+mod mem;
+mod sbi;
+mod sync;
+mod time;
+mod vcpu;
+mod vm;
+
+use abi::module;
+
+module! {
+    type: Kvm,
+    name: "kvm",
+    authors: ["The kvm-riscv-rs developers"],
+    description: "Kernel-based Virtual Machine for RISC-V",
+    license: "GPL",
+}
+
+/// The loaded module; each field undoes its part when it is dropped, last first.
+struct Kvm {
+    _core: module::CoreKvm,
+    _idle: module::IdleNotifier,
+    _perf: module::PerfCallbacks,
+    _vector: module::VectorCallback,
+}
+
+impl kernel::Module for Kvm {
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        module::require_hypervisor()?;
+        let gstage = mem::probe().ok_or(ENODEV)?;
+        host::probe()?;
+        time::probe();
+
+        pr_info!("hypervisor extension available\n");
+        pr_info!("highest G-stage page table mode is {}\n", gstage.max_mode);
+        pr_info!("VMID {} bits available\n", gstage.vmid_bits);
+
+        let vector = module::VectorCallback::register();
+        let perf = module::PerfCallbacks::register();
+        let idle = module::IdleNotifier::register()?;
+        // Last: from here on userspace can create VMs.
+        let core = module::CoreKvm::start(module)?;
+        Ok(Self {
+            _core: core,
+            _idle: idle,
+            _perf: perf,
+            _vector: vector,
+        })
+    }
+}

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Guest memory: the G-stage tree of a VM, its VMID, and what the TLBs of the host may remember of
+//! them.
+//!
+//! - [`gstage`]: the tree and its format; every change to it.
+//! - [`fault`]: a guest touches what is not mapped.
+//! - [`slots`]: userspace and the host's memory management change what there is to be mapped.
+//! - [`tlb`]: fences, on this CPU and on others, and what a CPU owes before a vCPU may run on it.
+//! - [`vmid`]: VMIDs, handed out without stopping anybody.
+//! - [`cache`]: table pages, allocated before locks are taken.
+//!
+//! Lock order: `kvm->slots_lock`, then `kvm->srcu`, then `kvm->mmu_lock`, then the locks of
+//! [`tlb::HfenceQueue`]. The tree is reached only through the guards of `abi::tables`, which hold
+//! `mmu_lock`.
+//!
+//! Answers to `mmu.c`, `tlb.c` and `vmid.c`.
+
+use core::marker::PhantomData;
+
+use kernel::{
+    prelude::*,
+    sync::SetOnce, //
+};
+
+use crate::{
+    abi::{
+        hostmm,
+        tables::{
+            TreeCell,
+            WriteGuard, //
+        }, //
+    },
+    arch::hgatp::{
+        self,
+        Hgatp, //
+    },
+    bindings, host,
+    sync::atomic::{
+        AtomicU32,
+        AtomicU64,
+        Ordering, //
+    },
+    vm::Vm,
+};
+
+pub(crate) mod addr;
+pub(crate) mod cache;
+pub(crate) mod fault;
+pub(crate) mod gstage;
+pub(crate) mod slots;
+pub(crate) mod tlb;
+pub(crate) mod vmid;
+
+use gstage::Mode;
+
+/// What the host's G-stage can do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HostGstage {
+    /// The widest format.
+    pub(crate) max_mode: Mode,
+    /// How many bits of `hgatp.VMID` can be written; 0 means that there are no VMIDs.
+    pub(crate) vmid_bits: u32,
+    /// Page-table entries that become valid are seen without a fence, sooner or later (Svvptc).
+    svvptc: bool,
+    /// The host may map memory in 64 KiB pieces (Svnapot).
+    svnapot: bool,
+}
+
+/// What all VMs share.
+struct Shared {
+    host: HostGstage,
+    vmids: vmid::Space,
+}
+
+static SHARED: SetOnce<Shared> = SetOnce::new();
+
+/// Asks this CPU what its G-stage can do. Called once, at module init, before there is a VM.
+///
+/// # Errors
+///
+/// `ENODEV` if there is no format that we know; `EEXIST` if called twice.
+pub(crate) fn probe() -> Result<HostGstage> {
+    let (max_mode, vmid_bits) = hgatp::probe().ok_or(ENODEV)?;
+    let host = HostGstage {
+        max_mode,
+        vmid_bits,
+        svvptc: hostmm::host_has(bindings::RISCV_ISA_EXT_SVVPTC),
+        svnapot: hostmm::host_has(bindings::RISCV_ISA_EXT_SVNAPOT),
+    };
+    let vmids = vmid::Space::new(vmid_bits);
+    SHARED
+        .populate(Shared { host, vmids })
+        .then_some(host)
+        .ok_or(EEXIST)
+}
+
+/// What all VMs share, once [`probe`] has asked.
+#[inline]
+fn shared() -> Option<&'static Shared> {
+    SHARED.as_ref()
+}
+
+/// The widest G-stage format of the host, once [`probe`] has asked.
+pub(crate) fn host_max_mode() -> Option<Mode> {
+    shared().map(|shared| shared.host.max_mode)
+}
+
+/// The guest memory of one VM.
+///
+/// # Invariants
+///
+/// - `hgatp` is the mode of the tree in `tree`, and the frame of its root. The root's page stays
+///   where it is for as long as this value lives, even after the tree was closed: so what a vCPU
+///   loads into `hgatp` is never the address of a page that is somebody else's (c-review M5, M23).
+/// - `last` has a cell for every CPU.
+#[pin_data]
+pub(crate) struct Memory {
+    /// The G-stage tree, under `mmu_lock`.
+    tree: TreeCell,
+    /// `hgatp` without VMID. Changes only before there is a vCPU.
+    hgatp: AtomicU64,
+    /// The VMID, current or of an older generation.
+    vmid: vmid::Cell,
+    /// For each CPU, which vCPU of this VM last ran there: its index plus 1; 0 for none. Only that
+    /// CPU uses the cell.
+    last: KVec<AtomicU32>,
+}
+
+/// Proof that a VM has no vCPU and no memory, and gets none while this lives, so that its G-stage
+/// mode may change.
+pub(crate) struct Uncommitted<'l>(PhantomData<&'l ()>);
+
+impl<'l> Uncommitted<'l> {
+    /// For the caller that holds `locks`, which stand for `kvm->lock` and `kvm->slots_lock`, and
+    /// has looked.
+    pub(crate) fn under<L: ?Sized>(_locks: &'l L) -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl Memory {
+    /// Guest memory with nothing in it, in the host's widest format.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `ENODEV` if [`probe`] was not asked.
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        // INVARIANT: the tree is made with the mode that `hgatp` gets.
+        try_pin_init!(Self {
+            tree: TreeCell::new(host_max_mode().ok_or(ENODEV)?)?,
+            hgatp: AtomicU64::new(
+                Hgatp::without_vmid(host_max_mode().ok_or(ENODEV)?, tree.root_pfn()).into_raw(),
+            ),
+            vmid: vmid::Cell::new(),
+            last: cpu_cells()?,
+        })
+    }
+
+    /// The format of the tree.
+    pub(crate) fn mode(&self) -> Mode {
+        // Relaxed: constant once there is a vCPU; before, userspace orders its own ioctls.
+        Hgatp::from_raw(self.hgatp.load(Ordering::Relaxed))
+            .known_mode()
+            .unwrap_or(Mode::Sv39x4)
+    }
+
+    /// Changes the format of the tree of a VM that is not committed yet. May be repeated.
+    ///
+    /// Takes `mmu_lock`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the host does not have `mode`; `EBUSY` if something is mapped after all.
+    pub(crate) fn set_mode(vm: &Vm, mode: Mode, _proof: &Uncommitted<'_>) -> Result {
+        if host_max_mode().is_none_or(|max| mode > max) {
+            return Err(EINVAL);
+        }
+        let memory = vm.memory();
+        let mut lock = WriteGuard::lock(vm);
+        lock.set_mode(mode).map_err(|_| EBUSY)?;
+        // INVARIANT: the tree has this mode now.
+        memory.hgatp.store(
+            Hgatp::without_vmid(mode, memory.tree.root_pfn()).into_raw(),
+            Ordering::Relaxed,
+        );
+        Ok(())
+    }
+
+    /// The tree's cell, for the guards of `mmu_lock`.
+    pub(crate) fn tree_cell(&self) -> &TreeCell {
+        &self.tree
+    }
+}
+
+/// A zero for every CPU that there can be.
+fn cpu_cells() -> Result<KVec<AtomicU32>> {
+    let cpus = host::cpu_ids();
+    let mut cells = KVec::with_capacity(cpus, GFP_KERNEL_ACCOUNT)?;
+    for _ in 0..cpus {
+        cells.push(AtomicU32::new(0), GFP_KERNEL_ACCOUNT)?;
+    }
+    Ok(cells)
+}

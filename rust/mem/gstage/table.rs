@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Table pages: how they are reached, who owns them, and how detached ones wait for the flush.
+
+use core::ptr::NonNull;
+
+use crate::mem::addr::{
+    Gfn,
+    Level,
+    Pfn, //
+};
+
+use super::{
+    pte::{
+        self,
+        Leaf,
+        Ppn,
+        Pte,
+        Slot,
+        TablePtr, //
+    },
+    MmuRead, //
+};
+
+/// Number of entries of a table other than the root.
+const ENTRIES: usize = 512;
+
+/// Number of entries of the root table: its index has two more bits.
+const ROOT_ENTRIES: usize = 4 * ENTRIES;
+
+/// Number of entries of the root that one bit of [`Root::used`](super::Root) stands for.
+const ROOT_GROUP: usize = ROOT_ENTRIES / u64::BITS as usize;
+
+/// A table, other than the root: 4 KiB.
+#[repr(C, align(4096))]
+pub(crate) struct Table([Slot; ENTRIES]);
+
+/// The root table: 16 KiB, aligned to its size.
+#[repr(C, align(16384))]
+pub(crate) struct RootTable([Slot; ROOT_ENTRIES]);
+
+impl Table {
+    /// A table of empty entries.
+    ///
+    /// For memories that hold tables as values; the kernel's tables are zeroed pages.
+    pub(crate) fn empty() -> Table {
+        Table(core::array::from_fn(|_| Slot::new(Pte::EMPTY)))
+    }
+
+    /// All entries.
+    #[inline(always)]
+    pub(super) fn slots(&self) -> &[Slot] {
+        &self.0
+    }
+
+    /// The entry for `gfn`, if this is a table of `level`.
+    #[inline(always)]
+    pub(super) fn slot(&self, gfn: Gfn, level: Level) -> &Slot {
+        // The mask keeps the index in bounds; the compiler sees it.
+        &self.0[(gfn.get() >> level.frame_shift()) as usize % ENTRIES]
+    }
+}
+
+impl RootTable {
+    /// A root of empty entries; see [`Table::empty`].
+    pub(crate) fn empty() -> RootTable {
+        RootTable(core::array::from_fn(|_| Slot::new(Pte::EMPTY)))
+    }
+
+    /// All entries.
+    #[inline(always)]
+    pub(super) fn slots(&self) -> &[Slot] {
+        &self.0
+    }
+
+    /// Position of the entry for `gfn`, where root entries are of level `top`.
+    #[inline(always)]
+    pub(super) fn index(gfn: Gfn, top: Level) -> usize {
+        (gfn.get() >> top.frame_shift()) as usize % ROOT_ENTRIES
+    }
+
+    /// The group that entry `index` is in, one of 64.
+    #[inline(always)]
+    pub(super) fn group(index: usize) -> usize {
+        index / ROOT_GROUP
+    }
+
+    /// The entries of group `group`.
+    #[inline(always)]
+    pub(super) fn in_group(&self, group: usize) -> &[Slot] {
+        self.0.chunks_exact(ROOT_GROUP).nth(group).unwrap_or(&[])
+    }
+
+    /// The entry for `gfn`, where root entries are of level `top`.
+    #[inline(always)]
+    pub(super) fn slot(&self, gfn: Gfn, top: Level) -> &Slot {
+        // The mask keeps the index in bounds; the compiler sees it.
+        &self.0[Self::index(gfn, top)]
+    }
+}
+
+/// How software reaches the tables: the kernel's linear map, or an arena on the host.
+///
+/// # Safety
+///
+/// For a frame that [`TablePage::new`] or [`Root::new`](super::Root::new) was told of, the result
+/// points to that table, and stays valid for atomic access until the page is handed out by
+/// [`Teardown::settle`](super::Teardown::settle), [`TableSource::give_back`] or
+/// [`Root::into_pfn`](super::Root::into_pfn). Copies reach the same tables.
+pub(crate) unsafe trait TableMemory: Copy {
+    /// The table in frame `pfn`.
+    fn table(self, pfn: Pfn) -> NonNull<Table>;
+
+    /// The root table whose first frame is `pfn`.
+    fn root(self, pfn: Pfn) -> NonNull<RootTable>;
+}
+
+/// A page that is, or is to be, a table; nothing points to it.
+///
+/// # Invariants
+///
+/// The page belongs to this value, and the tree's memory reaches it as a [`Table`].
+#[must_use = "the page is leaked"]
+#[derive(Debug)]
+pub(crate) struct TablePage(Ppn);
+
+impl TablePage {
+    /// Takes over the zeroed page at `pfn`; none if a table entry could not hold that number.
+    ///
+    /// # Safety
+    ///
+    /// The page must be zeroed, belong to the caller, and be reached as a [`Table`] by the
+    /// [`TableMemory`] of the tree that it is offered to.
+    #[inline(always)]
+    pub(crate) unsafe fn new(pfn: Pfn) -> Option<TablePage> {
+        // INVARIANT: the caller hands over a page that the memory reaches.
+        pte::ppn(pfn).map(TablePage)
+    }
+
+    /// Gives the page up, to be freed. Its contents are arbitrary.
+    #[inline(always)]
+    pub(crate) fn into_pfn(self) -> Pfn {
+        Pfn::new(self.0.get())
+    }
+
+    /// Ends the ownership: an entry of the tree points to the page now.
+    #[inline(always)]
+    pub(super) fn linked(self) {}
+
+    /// The page's frame.
+    #[inline(always)]
+    pub(super) fn ppn(&self) -> Ppn {
+        self.0
+    }
+
+    /// Fills the table with the parts of `block`, which thereby become entries of `level`.
+    #[inline]
+    pub(super) fn fill<M: TableMemory>(&mut self, mem: M, block: Leaf, level: Level) {
+        let mut table = mem.table(Pfn::new(self.0.get()));
+        // SAFETY: by the type invariant the page is a table that belongs to `self`, which is
+        // borrowed mutably; the memory's pointer is valid.
+        let table = unsafe { table.as_mut() };
+        for (index, slot) in table.0.iter_mut().enumerate() {
+            *slot = Slot::new(block.part(index, level).pte());
+        }
+    }
+}
+
+/// Where tables come from while `mmu_lock` is held: allocated before.
+pub(crate) trait TableSource {
+    /// The next table, zeroed; none if there are no more, so that the caller must drop the lock
+    /// and allocate.
+    fn take(&mut self) -> Option<TablePage>;
+
+    /// Takes back a table that somebody else's came before. It need not be zeroed any more.
+    fn give_back(&mut self, table: TablePage);
+}
+
+impl<'a, M: TableMemory> MmuRead<'a, M> {
+    /// The root's entries.
+    #[inline(always)]
+    pub(super) fn root_table(&self) -> &RootTable {
+        let root = self.root.mem.root(self.root.pfn);
+        // SAFETY: by the invariants of `Root` its page is a root table that belongs to it, and
+        // it is borrowed; entries are only accessed atomically.
+        unsafe { root.as_ref() }
+    }
+
+    /// The table that a live entry points to.
+    #[inline(always)]
+    pub(super) fn table(&self, entry: TablePtr) -> &Table {
+        let table = self.root.mem.table(Pfn::new(entry.ppn().get()));
+        // SAFETY: by the invariants of `Root` a table entry points to a table of the tree; by
+        // those of `MmuRead`, and because detaching needs a mutable borrow, it stays one while
+        // `self` is borrowed. Linked tables are only accessed atomically.
+        unsafe { table.as_ref() }
+    }
+}
+
+/// Tables that were taken out of the tree and wait for the flush, linked through their first
+/// entries.
+///
+/// Harts may still walk them, so a link must look like an empty entry to them.
+///
+/// # Invariants
+///
+/// The tables from `head` to `tail` belong to this value, and the first entry of each but the last
+/// names the next.
+pub(super) struct Retired<M> {
+    mem: M,
+    ends: Option<Ends>,
+}
+
+#[derive(Clone, Copy)]
+struct Ends {
+    head: Ppn,
+    tail: Ppn,
+}
+
+impl<M: TableMemory> Retired<M> {
+    /// No table.
+    #[inline(always)]
+    pub(super) fn none(mem: M) -> Self {
+        // INVARIANT: no table, no link.
+        Retired { mem, ends: None }
+    }
+
+    /// Whether there is none.
+    #[inline(always)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.ends.is_none()
+    }
+
+    /// The first entry of the table at `ppn`, one of ours.
+    #[inline(always)]
+    fn first(&self, ppn: Ppn) -> &Slot {
+        let table = self.mem.table(Pfn::new(ppn.get()));
+        // SAFETY: by the type invariant the table belongs to `self`, which is borrowed. Harts may
+        // still read it, software accesses it atomically.
+        let table = unsafe { table.as_ref() };
+        table.slot(Gfn::new(0), Level::Page)
+    }
+
+    /// Takes over the table behind `entry`, which the caller just removed from the tree.
+    #[inline(always)]
+    pub(super) fn push(&mut self, entry: TablePtr) {
+        let head = entry.ppn();
+        let tail = match self.ends {
+            None => head,
+            Some(old) => {
+                self.first(head).set(Pte::link(old.head));
+                old.tail
+            }
+        };
+        // INVARIANT: the new head names the old one.
+        self.ends = Some(Ends { head, tail });
+    }
+
+    /// All tables of both.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        self.ends = match (self.ends, other.ends) {
+            (Some(ours), Some(theirs)) => {
+                self.first(ours.tail).set(Pte::link(theirs.head));
+                // INVARIANT: our last table names their first.
+                Some(Ends {
+                    head: ours.head,
+                    tail: theirs.tail,
+                })
+            }
+            (ours, theirs) => ours.or(theirs),
+        };
+        self
+    }
+
+    /// Gives up one table.
+    #[inline(always)]
+    pub(super) fn pop(&mut self) -> Option<TablePage> {
+        let Ends { head, tail } = self.ends?;
+        self.ends = if head == tail {
+            None
+        } else {
+            Some(Ends {
+                head: self.first(head).peek().ppn(),
+                tail,
+            })
+        };
+        // INVARIANT: the table was ours and is not any more.
+        Some(TablePage::retired(head))
+    }
+}
+
+impl TablePage {
+    /// A table that left [`Retired`].
+    #[inline(always)]
+    fn retired(ppn: Ppn) -> TablePage {
+        // INVARIANT: `Retired` owned it.
+        TablePage(ppn)
+    }
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The Supervisor Binary Interface of a guest. Answers to `vcpu_sbi.c` and `vcpu_sbi_*.c`.
+//!
+//! RISC-V Supervisor Binary Interface Specification 3.0. A call goes through three types:
+//! registers ([`message::Call`]) become a [`Message`], the only place that knows function ids; a
+//! handler turns the message into an [`Outcome`]; [`conclude`] turns that into registers or into
+//! an exit to userspace. Which extensions there are says [`table`].
+//!
+//! No locks of its own: a [`State`] belongs to the holder of `vcpu->mutex`, and handlers reach
+//! other harts through [`Shared`](crate::vcpu::Shared) alone. The handlers of base, TIME, IPI and
+//! RFENCE do not sleep.
+
+use kernel::prelude::*;
+
+use crate::{
+    arch::switch::Trap,
+    bindings,
+    vcpu::{
+        exit,
+        gprs::Reg,
+        mmio::Pending,
+        stat::Counter,
+        Loaded,
+        Next,
+        Owned,
+        OwnedVcpu, //
+    },
+};
+
+mod base;
+mod harts;
+mod hsm;
+mod message;
+mod replace;
+mod srst;
+mod table;
+mod v01;
+
+pub(crate) use table::{
+    register_ids,
+    Multi,
+    State, //
+};
+
+use message::{
+    Call,
+    Convention,
+    Message,
+    SbiError, //
+};
+use table::{
+    Extension,
+    RegError, //
+};
+
+/// What came of a call.
+enum Outcome {
+    /// It is done: a value, or why not.
+    Done(Result<usize, SbiError>),
+    /// Userspace does it and returns the result; see [`finish`].
+    Forward,
+    /// The access that the call wanted of us is the guest's fault: it takes the trap instead.
+    Redirect(Trap),
+    /// Guest memory that was missing is there now: the guest makes the call again.
+    Retry,
+    /// `kvm_run` tells userspace what happened; the call does not return.
+    Exit,
+}
+
+/// Handles an ECALL from VS-mode.
+///
+/// # Errors
+///
+/// Those of resolving a fault on a hart mask in guest memory.
+pub(crate) fn handle(vcpu: &mut Loaded<'_>) -> Result<Next> {
+    let call = Call::of(&vcpu.owned.ctx.gprs);
+    let Some(extension) = vcpu.owned.sbi.find(call.extension) else {
+        let outcome = Outcome::Done(Err(SbiError::NotSupported));
+        return Ok(conclude(vcpu, &call, Convention::Standard, outcome));
+    };
+    let convention = match extension {
+        Extension::Legacy => Convention::Legacy,
+        _ => Convention::Standard,
+    };
+    let outcome = match Message::decode(extension, &call) {
+        Ok(message) => serve(vcpu, message)?,
+        Err(error) => Outcome::Done(Err(error)),
+    };
+    Ok(conclude(vcpu, &call, convention, outcome))
+}
+
+/// Does what `message` asks for.
+#[inline]
+fn serve(vcpu: &mut Loaded<'_>, message: Message) -> Result<Outcome> {
+    let vm = vcpu.vcpu.vm();
+    Ok(match message {
+        Message::Base(question) => base::handle(vcpu.owned, question),
+        Message::SetTimer(deadline) => replace::set_timer(vcpu, deadline),
+        Message::SendIpi(harts) => Outcome::Done(replace::send_ipi(vm, harts)),
+        Message::Fence(harts, fence) => Outcome::Done(replace::fence(vm, harts, fence)),
+        Message::Hsm(request) => Outcome::Done(hsm::handle(vcpu, request)),
+        Message::Reset(reset) => srst::handle(vcpu, reset),
+        Message::Legacy(call) => return v01::handle(vcpu, call),
+        Message::Forward => Outcome::Forward,
+    })
+}
+
+/// Brings `outcome` to the guest, or to userspace.
+#[inline]
+fn conclude(
+    vcpu: &mut Loaded<'_>,
+    call: &Call,
+    convention: Convention,
+    outcome: Outcome,
+) -> Next {
+    match outcome {
+        Outcome::Done(result) => {
+            let ctx = &mut vcpu.owned.ctx;
+            match convention {
+                Convention::Standard => {
+                    let (error, value) = match result {
+                        Ok(value) => (0, value),
+                        Err(error) => (error.code(), 0),
+                    };
+                    ctx.gprs.set(Reg::A0, error);
+                    ctx.gprs.set(Reg::A1, value);
+                }
+                Convention::Legacy => {
+                    ctx.gprs.set(Reg::A0, result.unwrap_or_else(SbiError::code));
+                }
+            }
+            skip_ecall(vcpu.owned);
+            Next::Resume
+        }
+        Outcome::Forward => {
+            vcpu.vcpu.count(Counter::EcallExits);
+            vcpu.run_page().exit_sbi(
+                call.extension,
+                call.function,
+                call.args,
+                SbiError::NotSupported.code(),
+            );
+            vcpu.owned.pending = Some(Pending::Sbi);
+            Next::Userspace
+        }
+        Outcome::Redirect(trap) => {
+            exit::redirect(vcpu, &trap);
+            Next::Resume
+        }
+        Outcome::Retry => Next::Resume,
+        Outcome::Exit => Next::Userspace,
+    }
+}
+
+/// Completes a call that userspace served: takes its results from `kvm_run`. Called once for each,
+/// by the next `KVM_RUN`.
+///
+/// # Errors
+///
+/// None so far.
+pub(crate) fn finish(vcpu: &mut OwnedVcpu<'_>) -> Result {
+    let [error, value] = vcpu.run_page().sbi_return();
+    let gprs = &mut vcpu.owned.ctx.gprs;
+    gprs.set(Reg::A0, error);
+    gprs.set(Reg::A1, value);
+    skip_ecall(vcpu.owned);
+    Ok(())
+}
+
+/// To the instruction after the ECALL, which has no compressed form.
+fn skip_ecall(owned: &mut Owned) {
+    owned.ctx.sepc = owned.ctx.sepc.wrapping_add(4);
+}

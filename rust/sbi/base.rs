@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The base extension: what the SBI is, and what there is of it. Answers to `vcpu_sbi_base.c`.
+
+use super::{
+    message::Base,
+    table::Probe,
+    Outcome, //
+};
+use crate::{
+    bindings,
+    vcpu::Owned, //
+};
+
+/// The specification that we follow, 3.0.
+const SPEC_VERSION: usize = 3 << bindings::SBI_SPEC_VERSION_MAJOR_SHIFT;
+
+/// The number of KVM among the implementations.
+const IMPL_KVM: usize = 3;
+
+/// Answers `question`. Does not sleep.
+pub(super) fn handle(owned: &Owned, question: Base) -> Outcome {
+    Outcome::Done(Ok(match question {
+        Base::SpecVersion => SPEC_VERSION,
+        Base::ImplId => IMPL_KVM,
+        Base::ImplVersion => bindings::LINUX_VERSION_CODE as usize,
+        Base::Probe(id) => match owned.sbi.find(id).map(|ext| ext.probe()) {
+            None => 0,
+            Some(Probe::Implemented) => 1,
+            Some(Probe::Userspace) => return Outcome::Forward,
+        },
+        Base::VendorId => owned.machine.vendor,
+        Base::ArchId => owned.machine.arch,
+        Base::MachineImplId => owned.machine.imp,
+    }))
+}

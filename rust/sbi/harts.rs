@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The harts that a call addresses, found among the vCPUs. Answers to the loops over vCPUs in
+//! `vcpu_sbi_replace.c` and `vcpu_sbi_v01.c`. No locks: vCPUs come and never go.
+
+use super::message::{
+    HartMask,
+    Harts,
+    SbiError, //
+};
+use crate::{
+    vcpu::Vcpu,
+    vm::Vm, //
+};
+
+/// Harts of a VM that exist.
+///
+/// # Invariants
+///
+/// Every hart that `harts` names is a vCPU of `vm`.
+pub(super) struct Targets<'v> {
+    vm: &'v Vm,
+    harts: Harts,
+}
+
+impl<'v> Targets<'v> {
+    /// Looks up `harts`, all of them: a call that names one that is not there does nothing at all
+    /// (c-review S17).
+    ///
+    /// # Errors
+    ///
+    /// [`SbiError::InvalidParam`] if one does not exist.
+    pub(super) fn find(vm: &'v Vm, harts: Harts) -> Result<Self, SbiError> {
+        let all_exist = match harts {
+            Harts::All => true,
+            Harts::Mask(mask) => mask
+                .harts()
+                .all(|hart| hart.is_some_and(|hart| vm.hart(hart).is_some())),
+        };
+        if all_exist {
+            // INVARIANT: looked at above, and vCPUs do not go away before their VM.
+            Ok(Self { vm, harts })
+        } else {
+            Err(SbiError::InvalidParam)
+        }
+    }
+
+    /// Those of `mask` that exist: SBI v0.1 has no way to say that one does not.
+    pub(super) fn existing(vm: &'v Vm, mask: HartMask) -> Self {
+        let there = mask.filter(|hart| vm.hart(hart).is_some());
+        // INVARIANT: only those that exist are left.
+        Self {
+            vm,
+            harts: Harts::Mask(there),
+        }
+    }
+
+    /// All harts of `vm`.
+    pub(super) fn all(vm: &'v Vm) -> Self {
+        // INVARIANT: `All` names what there is.
+        Self {
+            vm,
+            harts: Harts::All,
+        }
+    }
+
+    /// The VM.
+    pub(super) fn vm(&self) -> &'v Vm {
+        self.vm
+    }
+
+    /// The names, for whoever finds the vCPUs himself.
+    pub(super) fn harts(&self) -> Harts {
+        self.harts
+    }
+
+    /// Calls `f` with each of them.
+    pub(super) fn for_each(&self, f: impl FnMut(&'v Vcpu)) {
+        match self.harts {
+            Harts::All => self.vm.vcpus().for_each(f),
+            Harts::Mask(mask) => mask
+                .harts()
+                .flatten()
+                .filter_map(|hart| self.vm.hart(hart))
+                .for_each(f),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The system reset extension. Answers to `kvm_sbi_ext_srst_handler()` and
+//! `kvm_riscv_vcpu_sbi_system_reset()`.
+
+use super::{
+    message::{
+        Reset,
+        ResetKind, //
+    },
+    Outcome, //
+};
+use crate::{
+    bindings,
+    vcpu::{
+        request::Request,
+        Loaded, //
+    }, //
+};
+
+/// Stops every hart and tells userspace, which does the rest. The call does not return: pc stays
+/// where it is until userspace resets the hart.
+pub(super) fn handle(vcpu: &mut Loaded<'_>, reset: Reset) -> Outcome {
+    let vm = vcpu.vcpu.vm();
+    vm.vcpus().for_each(|vcpu| vcpu.shared().power.stop());
+    vm.request_all(Request::Sleep);
+    let event = match reset.kind {
+        ResetKind::Shutdown => bindings::KVM_SYSTEM_EVENT_SHUTDOWN,
+        ResetKind::Reboot => bindings::KVM_SYSTEM_EVENT_RESET,
+    };
+    vcpu.run_page().exit_system_event(event, u64::from(reset.reason));
+    Outcome::Exit
+}

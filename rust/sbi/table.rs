@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The table of SBI extensions: one row says all that KVM knows about one of them, and each vCPU's
+//! choice among them.
+//!
+//! Answers to the array of extensions in `vcpu_sbi.c` and to `KVM_REG_RISCV_SBI_EXT` there. Pure:
+//! no locks; a [`State`] is protected by `vcpu->mutex`.
+//!
+//! An extension without a row does not exist: its calls are not supported, a probe answers 0, and
+//! its register is `-ENOENT`.
+
+use crate::bindings;
+
+/// What a new vCPU has of an extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// It does not exist, and has no register.
+    Unavailable,
+    /// Userspace has to ask for it, since it has to serve it.
+    Disabled,
+    /// It is there unless userspace takes it away.
+    Enabled,
+}
+
+/// Who knows whether an enabled extension is implemented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Probe {
+    /// We do: it is.
+    Implemented,
+    /// Userspace: the row is a whole range of extensions, all of them its own.
+    Userspace,
+}
+
+/// One extension, or one range of extensions.
+struct Row {
+    ext: Extension,
+    /// Its number in the user API, `KVM_RISCV_SBI_EXT_*`; without one it cannot be disabled.
+    register: Option<u32>,
+    initially: Status,
+    probe: Probe,
+}
+
+/// Makes [`Extension`] and [`ROWS`] of rows `Name(first id, last id) { fields }`.
+macro_rules! extensions {
+    ($(
+        $(#[$doc:meta])+
+        $name:ident($first:expr, $last:expr) {
+            $($field:ident: $value:expr,)+
+        }
+    )+) => {
+        /// An extension that KVM knows, or a range of them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub(crate) enum Extension {
+            $($(#[$doc])+ $name,)+
+        }
+
+        impl Extension {
+            /// The extension with this id (`a7`), whether a guest has it or not.
+            #[inline]
+            pub(crate) const fn of(id: usize) -> Option<Self> {
+                match id {
+                    $(id if $first as usize <= id && id <= $last as usize => Some(Self::$name),)+
+                    _ => None,
+                }
+            }
+        }
+
+        const ROWS: &[Row] = &[$(
+            Row {
+                ext: Extension::$name,
+                $($field: $value,)+
+            },
+        )+];
+    };
+}
+
+extensions! {
+    /// The calls of SBI v0.1, each with an extension id of its own.
+    // The header defines these where the host's own kernel uses them.
+    Legacy(super::message::legacy::SET_TIMER, super::message::legacy::SHUTDOWN) {
+        register: Some(bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_V01),
+        initially: if cfg!(CONFIG_RISCV_SBI_V01) {
+            Status::Enabled
+        } else {
+            Status::Unavailable
+        },
+        probe: Probe::Implemented,
+    }
+    /// What there is: mandatory.
+    Base(bindings::sbi_ext_id_SBI_EXT_BASE, bindings::sbi_ext_id_SBI_EXT_BASE) {
+        register: None,
+        initially: Status::Enabled,
+        probe: Probe::Implemented,
+    }
+    /// The timer.
+    Time(bindings::sbi_ext_id_SBI_EXT_TIME, bindings::sbi_ext_id_SBI_EXT_TIME) {
+        register: Some(bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_TIME),
+        initially: Status::Enabled,
+        probe: Probe::Implemented,
+    }
+    /// Interrupts for other harts, "sPI".
+    Ipi(bindings::sbi_ext_id_SBI_EXT_IPI, bindings::sbi_ext_id_SBI_EXT_IPI) {
+        register: Some(bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_IPI),
+        initially: Status::Enabled,
+        probe: Probe::Implemented,
+    }
+    /// Fences on other harts, "RFNC".
+    Rfence(bindings::sbi_ext_id_SBI_EXT_RFENCE, bindings::sbi_ext_id_SBI_EXT_RFENCE) {
+        register: Some(bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_RFENCE),
+        initially: Status::Enabled,
+        probe: Probe::Implemented,
+    }
+    /// Start, stop and suspend harts.
+    Hsm(bindings::sbi_ext_id_SBI_EXT_HSM, bindings::sbi_ext_id_SBI_EXT_HSM) {
+        register: Some(bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_HSM),
+        initially: Status::Enabled,
+        probe: Probe::Implemented,
+    }
+    /// Reset or shut down the system.
+    Srst(bindings::sbi_ext_id_SBI_EXT_SRST, bindings::sbi_ext_id_SBI_EXT_SRST) {
+        register: Some(bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_SRST),
+        initially: Status::Enabled,
+        probe: Probe::Implemented,
+    }
+    /// The debug console, served by userspace.
+    Dbcn(bindings::sbi_ext_id_SBI_EXT_DBCN, bindings::sbi_ext_id_SBI_EXT_DBCN) {
+        register: Some(bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_DBCN),
+        initially: Status::Disabled,
+        probe: Probe::Implemented,
+    }
+    /// Message channels, served by userspace.
+    Mpxy(bindings::sbi_ext_id_SBI_EXT_MPXY, bindings::sbi_ext_id_SBI_EXT_MPXY) {
+        register: Some(bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_MPXY),
+        initially: Status::Disabled,
+        probe: Probe::Implemented,
+    }
+    /// Experiments, served by userspace.
+    Experimental(
+        bindings::sbi_ext_id_SBI_EXT_EXPERIMENTAL_START,
+        bindings::sbi_ext_id_SBI_EXT_EXPERIMENTAL_END
+    ) {
+        register: Some(bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_EXPERIMENTAL),
+        initially: Status::Enabled,
+        probe: Probe::Userspace,
+    }
+    /// The vendor's own, served by userspace.
+    Vendor(
+        bindings::sbi_ext_id_SBI_EXT_VENDOR_START,
+        bindings::sbi_ext_id_SBI_EXT_VENDOR_END
+    ) {
+        register: Some(bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_VENDOR),
+        initially: Status::Enabled,
+        probe: Probe::Userspace,
+    }
+}
+
+impl Extension {
+    /// Who knows whether it is implemented.
+    pub(crate) fn probe(self) -> Probe {
+        // Each extension has a row, because the macro makes both.
+        ROWS.iter()
+            .find(|row| row.ext == self)
+            .map_or(Probe::Implemented, |row| row.probe)
+    }
+}
+
+/// Some of the extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ExtSet(u16);
+
+const _: () = assert!(ROWS.len() <= u16::BITS as usize);
+
+impl ExtSet {
+    const EMPTY: Self = Self(0);
+
+    #[inline(always)]
+    const fn contains(self, ext: Extension) -> bool {
+        self.0 & 1 << ext as u8 != 0
+    }
+
+    const fn with(self, ext: Extension) -> Self {
+        Self(self.0 | 1 << ext as u8)
+    }
+
+    const fn without(self, ext: Extension) -> Self {
+        Self(self.0 & !(1 << ext as u8))
+    }
+
+    /// What a new vCPU has.
+    const fn initial() -> Self {
+        let mut set = Self::EMPTY;
+        let mut i = 0;
+        while i < ROWS.len() {
+            if matches!(ROWS[i].initially, Status::Enabled) {
+                set = set.with(ROWS[i].ext);
+            }
+            i += 1;
+        }
+        set
+    }
+}
+
+/// Why a register access is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RegError {
+    /// No such extension (`-ENOENT`).
+    NotFound,
+    /// Not a value of this register (`-EINVAL`).
+    Invalid,
+}
+
+/// Which multi register: those bits of a written word that are set switch extensions on, or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Multi {
+    /// `KVM_REG_RISCV_SBI_MULTI_EN`; reads as what the vCPU has.
+    Enable,
+    /// `KVM_REG_RISCV_SBI_MULTI_DIS`; reads as the complement of the other one.
+    Disable,
+}
+
+/// Extensions per multi register.
+const MULTI_BITS: u32 = u64::BITS;
+
+/// All extensions of the user API fit into multi register 0.
+const _: () = assert!(bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_MAX <= MULTI_BITS);
+
+/// The SBI of one vCPU: the extensions that it has.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    enabled: ExtSet,
+}
+
+impl State {
+    /// What a new vCPU has. A reset of the hart leaves it as userspace made it.
+    pub(crate) const fn new() -> Self {
+        Self {
+            enabled: ExtSet::initial(),
+        }
+    }
+
+    /// The extension with this id, if the guest has it.
+    #[inline]
+    pub(crate) fn find(&self, id: usize) -> Option<Extension> {
+        Extension::of(id).filter(|&ext| self.enabled.contains(ext))
+    }
+
+    /// Reads the register of the extension with number `id` in the user API.
+    pub(crate) fn get(&self, id: u64) -> Result<bool, RegError> {
+        Ok(self.enabled.contains(extension_of_register(id)?))
+    }
+
+    /// Writes the register of the extension with number `id` in the user API.
+    ///
+    /// [`RegError::Invalid`] for a value other than 0 and 1, then [`RegError::NotFound`].
+    pub(crate) fn set(&mut self, id: u64, value: u64) -> Result<(), RegError> {
+        let switched = match value {
+            0 => ExtSet::without,
+            1 => ExtSet::with,
+            _ => return Err(RegError::Invalid),
+        };
+        self.enabled = switched(self.enabled, extension_of_register(id)?);
+        Ok(())
+    }
+
+    /// Reads multi register number `word`. Extensions that do not exist read as switched off.
+    pub(crate) fn get_multi(&self, multi: Multi, word: u64) -> Result<u64, RegError> {
+        if word != 0 {
+            return Err(RegError::NotFound);
+        }
+        let enabled = registers()
+            .filter(|&(_, ext)| self.enabled.contains(ext))
+            .fold(0, |mask, (id, _)| mask | bit(id));
+
+        Ok(match multi {
+            Multi::Enable => enabled,
+            Multi::Disable => !enabled,
+        })
+    }
+
+    /// Writes multi register number `word`: all of `mask` or, on an error, nothing.
+    ///
+    /// [`RegError::NotFound`] to switch on what does not exist. To switch off what is not there
+    /// anyway changes nothing and succeeds, so that what a multi register reads as can always be
+    /// written back.
+    pub(crate) fn set_multi(&mut self, multi: Multi, word: u64, mask: u64) -> Result<(), RegError> {
+        if word != 0 {
+            return Err(RegError::NotFound);
+        }
+        let known = registers().fold(0, |known, (id, _)| known | bit(id));
+        let switched = match multi {
+            Multi::Enable if mask & !known != 0 => return Err(RegError::NotFound),
+            Multi::Enable => ExtSet::with,
+            Multi::Disable => ExtSet::without,
+        };
+        self.enabled = registers()
+            .filter(|&(id, _)| mask & bit(id) != 0)
+            .fold(self.enabled, |enabled, (_, ext)| switched(enabled, ext));
+        Ok(())
+    }
+}
+
+/// The extensions that have a register, with their numbers in the user API.
+fn registers() -> impl Iterator<Item = (u32, Extension)> {
+    ROWS.iter()
+        .filter(|row| row.initially != Status::Unavailable)
+        .filter_map(|row| Some((row.register?, row.ext)))
+}
+
+/// The numbers of the registers that there are, in ascending order.
+pub(crate) fn register_ids() -> impl Iterator<Item = u32> {
+    (0..bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_MAX)
+        .filter(|&id| registers().any(|(there, _)| there == id))
+}
+
+/// The extension whose register has number `id`. Comparison and not an index: nothing to mispredict.
+fn extension_of_register(id: u64) -> Result<Extension, RegError> {
+    registers()
+        .find(|&(there, _)| u64::from(there) == id)
+        .map(|(_, ext)| ext)
+        .ok_or(RegError::NotFound)
+}
+
+/// The bit of a register number in a multi register.
+fn bit(id: u32) -> u64 {
+    1u64.wrapping_shl(id)
+}

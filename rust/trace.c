@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Where the tracepoints of trace.h are instantiated: static keys are C's business. */
+#define CREATE_TRACE_POINTS
+#include "trace.h"

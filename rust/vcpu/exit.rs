@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Why the guest came back, and what is done about it. Answers to `vcpu_exit.c` and to the
+//! virtual-instruction half of `vcpu_insn.c`.
+//!
+//! A cause is decoded once, into [`Cause`]; what the guest did wrong becomes a trap of the guest,
+//! never an error of `KVM_RUN` (c-review M22).
+
+use kernel::prelude::*;
+
+use super::{
+    insn::{
+        GuestMode,
+        Htinst,
+        Illegal,
+        Insn,
+        InsnLen,
+        PteAccess,
+        SystemInsn, //
+    },
+    mmio,
+    stat::Counter,
+    Loaded,
+    Next, //
+};
+use crate::{
+    abi::core as kvm,
+    arch::{
+        csr,
+        switch::Trap, //
+    },
+    bindings,
+    mem::{
+        addr::Gpa,
+        fault::{
+            Access,
+            Outcome, //
+        }, //
+    },
+    sbi, //
+};
+
+/// `scause`, decoded (Privileged Architecture, "Supervisor Cause Register").
+enum Cause {
+    /// An interrupt of the host; taken already.
+    Interrupt,
+    /// Exceptions that are the guest's own business but cannot be delegated, or were not.
+    Reflect(Option<Counter>),
+    /// `ebreak` while userspace debugs the guest.
+    Breakpoint,
+    /// `ecall` from VS-mode.
+    Ecall,
+    /// The G-stage does not map, or not for this access.
+    GuestPageFault(Access),
+    /// An instruction that the hypervisor has to emulate, or refuse.
+    VirtualInstruction,
+    /// Nothing that a guest can cause.
+    Unexpected,
+}
+
+impl Cause {
+    fn decode(scause: usize) -> Self {
+        if scause & bindings::CAUSE_IRQ_FLAG != 0 {
+            return Self::Interrupt;
+        }
+        match u32::try_from(scause) {
+            Ok(bindings::EXC_INST_ILLEGAL) => Self::Reflect(Some(Counter::InstrIllegalExits)),
+            Ok(bindings::EXC_LOAD_MISALIGNED) => Self::Reflect(Some(Counter::LoadMisalignedExits)),
+            Ok(bindings::EXC_STORE_MISALIGNED) => {
+                Self::Reflect(Some(Counter::StoreMisalignedExits))
+            }
+            Ok(bindings::EXC_LOAD_ACCESS) => Self::Reflect(Some(Counter::LoadAccessExits)),
+            Ok(bindings::EXC_STORE_ACCESS) => Self::Reflect(Some(Counter::StoreAccessExits)),
+            Ok(bindings::EXC_INST_ACCESS) => Self::Reflect(None),
+            Ok(bindings::EXC_BREAKPOINT) => Self::Breakpoint,
+            Ok(bindings::EXC_SUPERVISOR_SYSCALL) => Self::Ecall,
+            Ok(bindings::EXC_INST_GUEST_PAGE_FAULT) => Self::GuestPageFault(Access::Fetch),
+            Ok(bindings::EXC_LOAD_GUEST_PAGE_FAULT) => Self::GuestPageFault(Access::Load),
+            Ok(bindings::EXC_STORE_GUEST_PAGE_FAULT) => Self::GuestPageFault(Access::Store),
+            Ok(bindings::EXC_VIRTUAL_INST_FAULT) => Self::VirtualInstruction,
+            _ => Self::Unexpected,
+        }
+    }
+}
+
+/// Deals with what brought the guest back.
+///
+/// # Errors
+///
+/// `EFAULT` for a trap that no guest can cause and for guest memory that the host cannot provide;
+/// `EINTR`, `ENOMEM` while providing it.
+pub(crate) fn handle(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
+    let cause = Cause::decode(trap.scause);
+    if let Cause::Interrupt = cause {
+        return Ok(Next::Resume);
+    }
+    kvm::trace_vcpu_exit(vcpu.vcpu, trap);
+    let result = if vcpu.owned.ctx.hstatus & bindings::HSTATUS_SPV == 0 {
+        // The world switch itself trapped.
+        Err(EFAULT)
+    } else {
+        match cause {
+            Cause::Interrupt => Ok(Next::Resume),
+            Cause::Reflect(counter) => {
+                if let Some(counter) = counter {
+                    vcpu.vcpu.count(counter);
+                }
+                vcpu.redirect(trap);
+                Ok(Next::Resume)
+            }
+            Cause::Breakpoint => {
+                vcpu.run_page().set_exit_reason(bindings::KVM_EXIT_DEBUG);
+                Ok(Next::Userspace)
+            }
+            Cause::Ecall => sbi::handle(vcpu),
+            Cause::GuestPageFault(access) => guest_page_fault(vcpu, trap, access),
+            Cause::VirtualInstruction => virtual_instruction(vcpu, trap),
+            Cause::Unexpected => Err(EFAULT),
+        }
+    };
+    if let Err(err) = result {
+        if err != EINTR {
+            report(vcpu, trap, err);
+        }
+    }
+    result
+}
+
+/// Tells the log what the guest was doing when `KVM_RUN` failed. A guest can repeat that at will,
+/// if its VMM lets it: hence the limit.
+fn report(vcpu: &Loaded<'_>, trap: &Trap, err: Error) {
+    let ctx = &vcpu.owned.ctx;
+    kvm::log_exit_error(vcpu.vcpu, trap, ctx.sstatus, ctx.hstatus, err);
+}
+
+/// The G-stage does not map the page.
+fn guest_page_fault(vcpu: &mut Loaded<'_>, trap: &Trap, access: Access) -> Result<Next> {
+    let gpa = Gpa::new((trap.htval as u64) << 2 | trap.stval as u64 & 3);
+    // The walk of the guest's own tables may have been about to set an accessed or dirty bit, on
+    // behalf of a load.
+    let wanted = match Htinst::decode(trap.htinst) {
+        Htinst::Pseudo(PteAccess::Write) => Access::Store,
+        Htinst::Pseudo(PteAccess::Read) => Access::Load,
+        _ => access,
+    };
+    match vcpu.fault(gpa, wanted)? {
+        Outcome::Mapped => Ok(Next::Resume),
+        Outcome::NoMemory => match access {
+            // A fetch cannot be emulated: a machine without memory there refuses it.
+            Access::Fetch => {
+                vcpu.access_fault(access, trap);
+                Ok(Next::Resume)
+            }
+            Access::Load | Access::Store => mmio::access(vcpu, gpa, access, trap),
+        },
+    }
+}
+
+/// An instruction that raised a virtual-instruction exception.
+fn virtual_instruction(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
+    let insn = match Insn::from_stval(trap.stval) {
+        Some(insn) => insn,
+        None => match vcpu.read_insn(trap.sepc) {
+            Ok(word) => Insn::fetched(word),
+            Err(fault) => {
+                vcpu.redirect_fetch(&fault);
+                return Ok(Next::Resume);
+            }
+        },
+    };
+    let mode = GuestMode::of_sstatus(vcpu.owned.ctx.sstatus);
+    let isa = vcpu.owned.isa.effective();
+    match SystemInsn::decode(insn, mode, isa, &vcpu.owned.ctx.gprs) {
+        Ok(SystemInsn::Wfi) => {
+            vcpu.vcpu.count(Counter::WfiExitStat);
+            wait_for_interrupt(vcpu);
+            vcpu.skip(InsnLen::Four);
+            Ok(Next::Resume)
+        }
+        Ok(SystemInsn::WrsNto) => {
+            vcpu.vcpu.count(Counter::WrsExitStat);
+            kvm::on_spin(vcpu.vcpu, mode == GuestMode::Supervisor);
+            vcpu.skip(InsnLen::Four);
+            Ok(Next::Resume)
+        }
+        Ok(SystemInsn::Csr(access)) => mmio::csr(vcpu, access),
+        Err(Illegal) => {
+            vcpu.redirect(&Trap {
+                sepc: trap.sepc,
+                scause: bindings::EXC_INST_ILLEGAL as usize,
+                stval: insn.stval(),
+                ..Trap::default()
+            });
+            Ok(Next::Resume)
+        }
+    }
+}
+
+/// Blocks until an interrupt that the guest has enabled is pending.
+pub(crate) fn wait_for_interrupt(vcpu: &mut Loaded<'_>) {
+    vcpu.pinned(|vcpu| vcpu.resident.snapshot(vcpu.vcpu));
+    if !vcpu.vcpu.is_runnable() {
+        kvm::halt(vcpu.vcpu);
+    }
+}
+
+impl Loaded<'_> {
+    /// Moves the guest past an instruction of length `len`.
+    pub(crate) fn skip(&mut self, len: InsnLen) {
+        let ctx = &mut self.owned.ctx;
+        ctx.sepc = ctx.sepc.wrapping_add(len.bytes());
+    }
+
+    /// Has the guest take `trap` (Privileged Architecture, "Trap Entry", for a trap into VS-mode).
+    pub(crate) fn redirect(&mut self, trap: &Trap) {
+        let ctx = &mut self.owned.ctx;
+        let mut status = csr::VSSTATUS.read();
+
+        status &= !(bindings::SR_SPP | bindings::SR_SPIE);
+        status |= ctx.sstatus & bindings::SR_SPP;
+        if status & bindings::SR_SIE != 0 {
+            status |= bindings::SR_SPIE;
+        }
+        status &= !bindings::SR_SIE;
+
+        csr::VSSTATUS.write(status);
+        csr::VSCAUSE.write(trap.scause);
+        csr::VSTVAL.write(trap.stval);
+        csr::VSEPC.write(trap.sepc);
+        // Exceptions go to the base, whatever the mode of the vector.
+        ctx.sepc = csr::VSTVEC.read() & !3;
+        ctx.sstatus |= bindings::SR_SPP;
+    }
+
+    /// Has the guest take the trap of a fetch that the hypervisor made for it; if only the G-stage
+    /// lacks the page, the guest fetches again, which brings it in.
+    pub(crate) fn redirect_fetch(&mut self, fault: &Trap) {
+        if !is_guest_page_fault(fault) {
+            let sepc = self.owned.ctx.sepc;
+            self.redirect(&Trap { sepc, ..*fault });
+        }
+    }
+
+    /// Has the guest take an access fault: nothing answers at the address.
+    pub(crate) fn access_fault(&mut self, access: Access, trap: &Trap) {
+        let cause = match access {
+            Access::Fetch => bindings::EXC_INST_ACCESS,
+            Access::Load => bindings::EXC_LOAD_ACCESS,
+            Access::Store => bindings::EXC_STORE_ACCESS,
+        };
+        self.redirect(&Trap {
+            sepc: trap.sepc,
+            scause: cause as usize,
+            stval: trap.stval,
+            ..Trap::default()
+        });
+    }
+}
+
+/// Whether the G-stage, not the guest's own translation, refused an access.
+pub(crate) fn is_guest_page_fault(trap: &Trap) -> bool {
+    matches!(
+        Cause::decode(trap.scause),
+        Cause::GuestPageFault(_)
+    )
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Interrupts of a vCPU: who is pending, what the guest has enabled. Answers to the interrupt
+//! parts of `vcpu.c`.
+//!
+//! [`Irqs`] is shared state without a lock; any context, hard interrupts included, may make an
+//! interrupt pending. `hvip` follows it at the next guest entry. [`bits`] says how that stays
+//! consistent with what the guest does to `hvip` meanwhile.
+
+use kernel::prelude::*;
+
+use super::{
+    OwnedVcpu,
+    Vcpu, //
+};
+use crate::{
+    abi::core as kvm,
+    bindings,
+    sync::atomic::{
+        AtomicU64,
+        Ordering, //
+    }, //
+};
+
+mod bits;
+
+pub(crate) use bits::{
+    Interrupt,
+    Update, //
+};
+
+/// The interrupts of one vCPU.
+pub(crate) struct Irqs {
+    word: bits::Word,
+    /// The guest's `sie`, in the positions of `hvip`, as of the last put or block.
+    enabled: AtomicU64,
+}
+
+impl Irqs {
+    /// Nothing pending, nothing enabled.
+    pub(crate) fn new() -> Self {
+        Self {
+            word: bits::Word::new(),
+            enabled: AtomicU64::new(0),
+        }
+    }
+
+    /// What was made or unmade pending since the last call, if anything.
+    ///
+    /// Called on the way into the guest, with interrupts off, after `vcpu->mode` was set and a full
+    /// fence: who changes something afterwards sees the mode and sends an IPI.
+    #[inline(always)]
+    pub(crate) fn take_changes(&self) -> Option<Update> {
+        self.word.take_changes()
+    }
+
+    /// Learns what the guest did to its pending interrupts by itself. `hvip` was read on the CPU
+    /// that the vCPU is loaded on.
+    #[inline]
+    pub(crate) fn sync(&self, hvip: usize) {
+        self.word.sync(hvip);
+    }
+
+    /// Learns which interrupts the guest has enabled: `sie`, in the guest's own positions.
+    #[inline]
+    pub(crate) fn set_enabled(&self, sie: usize) {
+        self.enabled
+            .store(bits::from_guest(sie).into(), Ordering::Relaxed);
+    }
+
+    /// Whether the guest had `interrupt` enabled when it was last put or blocked.
+    pub(crate) fn is_enabled(&self, interrupt: Interrupt) -> bool {
+        self.enabled.load(Ordering::Relaxed) & 1 << interrupt.number() != 0
+    }
+
+    /// Whether an interrupt is pending and enabled, hence ends a WFI.
+    pub(crate) fn deliverable(&self) -> bool {
+        u64::from(self.word.pending()) & self.enabled.load(Ordering::Relaxed) != 0
+    }
+
+    /// Nothing pending, as after a reset of the hart.
+    pub(crate) fn reset(&self) {
+        self.word.replace(0);
+    }
+}
+
+impl Vcpu {
+    /// Makes `interrupt` pending and has the vCPU notice.
+    pub(crate) fn inject(&self, interrupt: Interrupt) {
+        self.shared().irqs.word.set(interrupt);
+        kvm::trace_irq(self, interrupt.number(), Level::High);
+        self.kick();
+    }
+
+    /// Takes `interrupt` back. The vCPU notices when it next enters the guest.
+    pub(crate) fn withdraw(&self, interrupt: Interrupt) {
+        self.shared().irqs.word.clear(interrupt);
+        kvm::trace_irq(self, interrupt.number(), Level::Low);
+    }
+
+    /// Userspace's interrupt controller moves the external interrupt line.
+    pub(crate) fn set_external(&self, line: Line) {
+        match line {
+            Line(Level::High) => self.inject(Interrupt::External),
+            Line(Level::Low) => self.withdraw(Interrupt::External),
+        }
+    }
+}
+
+impl OwnedVcpu<'_> {
+    /// The guest's `sip`. The vCPU is not loaded, so that what the guest did is known.
+    pub(crate) fn sip(&self) -> usize {
+        bits::to_guest(self.vcpu.shared().irqs.word.pending())
+    }
+
+    /// Restores the guest's `sip`: what is pending from now on, and nothing else (c-review M12).
+    ///
+    /// A timer interrupt is not among it where the timer's deadline alone decides.
+    pub(crate) fn set_sip(&mut self, sip: usize) {
+        let shared = self.vcpu.shared();
+        let pending = bits::from_guest(sip);
+        shared.irqs.word.replace(if shared.timer.is_in_hardware() {
+            pending & !(1 << Interrupt::Timer.number())
+        } else {
+            pending
+        });
+    }
+}
+
+/// The level of an interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// It is not asserted.
+    Low = 0,
+    /// It is asserted.
+    High = 1,
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a vCPU can be asked to do before it next enters the guest. Answers to the `KVM_REQ_*` of
+//! `asm/kvm_host.h` and `linux/kvm_host.h`.
+//!
+//! The bits themselves are core KVM's, in `vcpu->requests`; see
+//! [`Vcpu::request`](super::Vcpu::request) and its kin. No locks.
+
+use crate::{
+    abi::core as kvm,
+    bindings,
+    vm::Vm, //
+};
+
+/// The low bits of a `KVM_REQ_*` are its number, the others say how it is made.
+const NUMBER: usize = 0xff;
+
+/// A request. Exhaustive: whoever serves requests names each of them (c-review M24).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// The VM is dead: `KVM_RUN` fails for good.
+    VmDead,
+    /// The hart may have been stopped: wait until it is started.
+    Sleep,
+    /// Reset the hart; [`Power`](super::power::Power) knows where it is to start.
+    Reset,
+    /// Synchronise instruction fetches with stores.
+    FenceI,
+    /// Forget all G-stage translations of the VM.
+    TlbFlush,
+    /// Forget all VS-stage translations of the VM.
+    HfenceVvmaAll,
+    /// Execute the fences that wait in the vCPU's queue.
+    Hfence,
+    /// Do not block: look at the guest once more.
+    Unblock,
+    /// The dirty ring is so full that userspace must collect it.
+    DirtyRingSoftFull,
+}
+
+impl Request {
+    /// All of them, in the order in which they are served: a hart that is stopped waits before it
+    /// is reset, and translations are dealt with after the reset.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::VmDead,
+        Self::Sleep,
+        Self::Reset,
+        Self::FenceI,
+        Self::TlbFlush,
+        Self::HfenceVvmaAll,
+        Self::Hfence,
+        Self::Unblock,
+        Self::DirtyRingSoftFull,
+    ];
+
+    /// Core KVM's constant, with the flags that say how the request is made.
+    pub(crate) const fn raw(self) -> u32 {
+        let raw = match self {
+            Self::VmDead => bindings::KVM_REQ_VM_DEAD,
+            Self::Sleep => bindings::KVM_REQ_SLEEP,
+            Self::Reset => bindings::KVM_REQ_VCPU_RESET,
+            Self::FenceI => bindings::KVM_REQ_FENCE_I,
+            Self::TlbFlush => bindings::KVM_REQ_TLB_FLUSH,
+            Self::HfenceVvmaAll => bindings::KVM_REQ_HFENCE_VVMA_ALL,
+            Self::Hfence => bindings::KVM_REQ_HFENCE,
+            Self::Unblock => bindings::KVM_REQ_UNBLOCK as usize,
+            Self::DirtyRingSoftFull => bindings::KVM_REQ_DIRTY_RING_SOFT_FULL as usize,
+        };
+        raw as u32
+    }
+
+    /// Its bit in `vcpu->requests`.
+    pub(crate) const fn bit(self) -> u64 {
+        1 << (self.raw() as usize & NUMBER)
+    }
+}
+
+/// Each request has a bit of its own, which exists.
+const _: () = {
+    let mut seen = 0;
+    let mut i = 0;
+    while i < Request::ALL.len() {
+        let request = Request::ALL[i];
+        assert!((request.raw() as usize & NUMBER) < u64::BITS as usize);
+        assert!(seen & request.bit() == 0);
+        seen |= request.bit();
+        i += 1;
+    }
+};
+
+impl Vm {
+    /// Asks every vCPU, and has those in the guest leave it; waits for that if the request's
+    /// constant says so. Preemptible, interrupts on.
+    pub(crate) fn request_all(&self, request: Request) {
+        kvm::request_all(self, request.raw());
+    }
+}

@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a vCPU keeps in registers while it is loaded. Answers to `kvm_arch_vcpu_load()`,
+//! `kvm_arch_vcpu_put()` and `vcpu_config.c`.
+//!
+//! Loading and putting run with preemption off, also behind the back of the vCPU's own thread when
+//! the scheduler switches it. Most of the registers mean nothing to the host and stay in the CPU
+//! after a put; a [`Stamp`] tells whether they are still there at the next load.
+
+use kernel::prelude::*;
+
+use super::Vcpu;
+use crate::{
+    arch::{
+        csr,
+        fp::{
+            FpMoves,
+            FpRegs, //
+        },
+        vector::{
+            self,
+            UnitGuard,
+            VectorRegs, //
+        }, //
+    },
+    bindings,
+    host::{
+        self,
+        Claim,
+        Stamp, //
+    },
+    isa::{
+        EffectiveIsa,
+        FpUnit, //
+    },
+    mem::tlb::{
+        Stale,
+        TranslationState, //
+    },
+};
+
+/// Exceptions that the guest handles itself.
+const HEDELEG: usize = 1 << bindings::EXC_INST_MISALIGNED
+    | 1 << bindings::EXC_INST_ILLEGAL
+    | 1 << bindings::EXC_BREAKPOINT
+    | 1 << bindings::EXC_SYSCALL
+    | 1 << bindings::EXC_INST_PAGE_FAULT
+    | 1 << bindings::EXC_LOAD_PAGE_FAULT
+    | 1 << bindings::EXC_STORE_PAGE_FAULT;
+
+/// Interrupts that the guest handles itself.
+const HIDELEG: usize =
+    1 << bindings::IRQ_VS_SOFT | 1 << bindings::IRQ_VS_TIMER | 1 << bindings::IRQ_VS_EXT;
+
+/// The guest's supervisor registers, by the names that the guest uses.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct GuestCsrs {
+    /// `sstatus`
+    pub(crate) sstatus: usize,
+    /// `sie`, in the positions of `vsie`.
+    pub(crate) sie: usize,
+    /// `stvec`
+    pub(crate) stvec: usize,
+    /// `sscratch`
+    pub(crate) sscratch: usize,
+    /// `sepc`
+    pub(crate) sepc: usize,
+    /// `scause`
+    pub(crate) scause: usize,
+    /// `stval`
+    pub(crate) stval: usize,
+    /// `satp`
+    pub(crate) satp: usize,
+    /// `hvip`: what the guest sees pending.
+    pub(crate) hvip: usize,
+    /// `scounteren`
+    pub(crate) scounteren: usize,
+    /// `senvcfg`
+    pub(crate) senvcfg: usize,
+    /// `sstateen0`
+    pub(crate) sstateen0: usize,
+    /// `ssp`
+    pub(crate) ssp: usize,
+}
+
+/// Registers that say what the guest may do; they follow from its configuration.
+#[derive(Clone, Copy)]
+struct Config {
+    hedeleg: usize,
+    henvcfg: usize,
+    hstateen0: Option<usize>,
+    fp: FpUnit,
+    vector: bool,
+}
+
+/// Values of the host that are out of the CPU while a vCPU is loaded.
+#[derive(Default)]
+struct HostSide {
+    scounteren: usize,
+    senvcfg: usize,
+    sstateen0: usize,
+    fp: FpRegs,
+}
+
+/// The state that loading moves between memory and registers.
+pub(crate) struct Resident {
+    /// Supervisor registers; stale while loaded.
+    pub(crate) csrs: GuestCsrs,
+    /// Floating-point registers; stale while loaded.
+    pub(crate) fp: FpRegs,
+    /// Vector registers; stale while loaded.
+    pub(crate) vector: VectorRegs,
+    /// `sstatus.FS` and `sstatus.VS` of the guest's outer status: what is live and what is dirty.
+    pub(crate) ext_status: usize,
+    config: Config,
+    stamp: Stamp,
+    translation: TranslationState,
+    host: HostSide,
+    host_vector: VectorRegs,
+}
+
+impl Resident {
+    /// A hart before its first reset.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            csrs: GuestCsrs::default(),
+            fp: FpRegs::default(),
+            vector: VectorRegs::new()?,
+            ext_status: 0,
+            config: Config {
+                hedeleg: HEDELEG,
+                henvcfg: 0,
+                hstateen0: None,
+                fp: FpUnit::Off,
+                vector: false,
+            },
+            stamp: Stamp::NONE,
+            translation: TranslationState::new(),
+            host: HostSide::default(),
+            host_vector: VectorRegs::new()?,
+        })
+    }
+
+    /// Back to the state of a hart at reset.
+    pub(crate) fn reset(&mut self, isa: EffectiveIsa) {
+        self.csrs = GuestCsrs::default();
+        self.fp = FpRegs::default();
+        self.vector.reset();
+        self.configure(isa);
+        self.ext_status = initial_status(isa);
+        self.changed();
+    }
+
+    /// Has the registers follow `isa`: a unit that the guest lacks is off, for good.
+    pub(crate) fn configure(&mut self, isa: EffectiveIsa) {
+        self.config.henvcfg = isa.henvcfg() as usize;
+        self.config.hstateen0 =
+            host::get().and_then(|host| isa.hstateen0(&host.isa).map(|v| v as usize));
+        self.config.fp = isa.fp();
+        self.config.vector = isa.has_vector();
+        // Clearing one bit of both 2-bit fields at least: what is not there is Off.
+        if initial_status(isa) & bindings::SR_FS == 0 {
+            self.ext_status &= !bindings::SR_FS;
+        }
+        if initial_status(isa) & bindings::SR_VS == 0 {
+            self.ext_status &= !bindings::SR_VS;
+        }
+        self.changed();
+    }
+
+    /// Has breakpoints go to the host, or to the guest.
+    pub(crate) fn intercept_breakpoints(&mut self, debug: GuestDebug) {
+        match debug {
+            GuestDebug::On => self.config.hedeleg &= !(1 << bindings::EXC_BREAKPOINT),
+            GuestDebug::Off => self.config.hedeleg |= 1 << bindings::EXC_BREAKPOINT,
+        }
+        self.changed();
+    }
+
+    /// What the guest's `henvcfg` allows.
+    pub(crate) fn henvcfg(&self) -> usize {
+        self.config.henvcfg
+    }
+
+    /// The state in memory was changed: what a CPU may still hold is out of date.
+    pub(crate) fn changed(&mut self) {
+        self.stamp = Stamp::NONE;
+    }
+
+    /// Memory to registers.
+    pub(crate) fn load(&mut self, vcpu: &Vcpu, cpu: usize) {
+        if host::claim(cpu, &mut self.stamp) == Claim::Fresh {
+            self.load_config();
+            self.load_csrs();
+        }
+        self.swap_in();
+        vcpu.shared().timer.load(vcpu);
+        self.load_fp();
+        self.load_vector();
+    }
+
+    /// Registers to memory.
+    pub(crate) fn put(&mut self, vcpu: &Vcpu) {
+        self.put_vector();
+        self.put_fp();
+        self.snapshot(vcpu);
+        vcpu.shared().timer.put(vcpu);
+        self.swap_out();
+        self.put_csrs();
+        self.translation.unload();
+    }
+
+    /// Tells the shared side which interrupts the guest has enabled, which it took back itself,
+    /// and when its timer is due: whoever asks whether the vCPU can go on needs it.
+    pub(crate) fn snapshot(&mut self, vcpu: &Vcpu) {
+        let shared = vcpu.shared();
+        self.csrs.sie = csr::VSIE.read();
+        self.csrs.hvip = csr::HVIP.read();
+        shared.irqs.sync(self.csrs.hvip);
+        shared.irqs.set_enabled(self.csrs.sie);
+        shared.timer.snapshot(vcpu);
+    }
+
+    /// Brings interrupts that others made pending into the guest's view. Interrupts are off.
+    #[inline]
+    pub(crate) fn flush_interrupts(&mut self, vcpu: &Vcpu) {
+        if let Some(update) = vcpu.shared().irqs.take_changes() {
+            csr::HVIP.write(update.apply(csr::HVIP.read()));
+        }
+    }
+
+    /// Makes the translation in this CPU that of the guest, VMID and stale entries included.
+    /// Interrupts are off.
+    ///
+    /// # Errors
+    ///
+    /// [`Stale`] if the VM needs a new VMID first.
+    #[inline]
+    pub(crate) fn settle(&mut self, vcpu: &Vcpu, cpu: usize) -> Result<(), Stale> {
+        vcpu.vm()
+            .memory()
+            .settle(vcpu.idx(), cpu, &mut self.translation)
+    }
+
+    /// Puts the guest's vectors into the unit if the kernel or a load has displaced them.
+    /// Interrupts are off, the guest is entered next.
+    #[inline]
+    pub(crate) fn restore_vector(&mut self) {
+        if self.config.vector && vector::flags() & bindings::RISCV_V_VCPU_NEED_RESTORE != 0 {
+            vector::update_flags(
+                bindings::RISCV_V_VCPU_NEED_RESTORE,
+                bindings::RISCV_V_VCPU_CTX,
+            );
+            // SAFETY: the guest has vectors, so the host has; with interrupts off nobody else uses
+            // the unit, and its last contents were saved by `load_vector` or `flush_vector`.
+            unsafe { self.vector.restore() };
+            self.ext_status = self.ext_status & !bindings::SR_VS | bindings::SR_VS_CLEAN;
+        }
+    }
+
+    /// The kernel takes the vector unit: saves the guest's state.
+    pub(crate) fn flush_vector(&mut self) {
+        self.save_guest_vector();
+        if self.ext_status & bindings::SR_VS != bindings::SR_VS_OFF {
+            vector::update_flags(0, bindings::RISCV_V_VCPU_NEED_RESTORE);
+        }
+    }
+
+    fn load_config(&self) {
+        csr::HEDELEG.write(self.config.hedeleg);
+        csr::HIDELEG.write(HIDELEG);
+        csr::HENVCFG.write(self.config.henvcfg);
+        if let Some(hstateen0) = self.config.hstateen0 {
+            csr::HSTATEEN0.write(hstateen0);
+        }
+    }
+
+    fn load_csrs(&self) {
+        csr::VSSTATUS.write(self.csrs.sstatus);
+        csr::VSIE.write(self.csrs.sie);
+        csr::VSTVEC.write(self.csrs.stvec);
+        csr::VSSCRATCH.write(self.csrs.sscratch);
+        csr::VSEPC.write(self.csrs.sepc);
+        csr::VSCAUSE.write(self.csrs.scause);
+        csr::VSTVAL.write(self.csrs.stval);
+        csr::VSATP.write(self.csrs.satp);
+        csr::HVIP.write(self.csrs.hvip);
+    }
+
+    /// `sie` and `hvip` are in [`snapshot`](Self::snapshot).
+    fn put_csrs(&mut self) {
+        self.csrs.sstatus = csr::VSSTATUS.read();
+        self.csrs.stvec = csr::VSTVEC.read();
+        self.csrs.sscratch = csr::VSSCRATCH.read();
+        self.csrs.sepc = csr::VSEPC.read();
+        self.csrs.scause = csr::VSCAUSE.read();
+        self.csrs.stval = csr::VSTVAL.read();
+        self.csrs.satp = csr::VSATP.read();
+    }
+
+    /// Registers that act on user mode alone, of the host as of the guest: swapped here and not
+    /// around each entry, since the kernel between two entries runs in neither.
+    fn swap_in(&mut self) {
+        let Some(host) = host::get() else { return };
+        // SAFETY: acts on user mode, which this CPU does not enter before `swap_out`.
+        self.host.scounteren = unsafe { csr::SCOUNTEREN.swap(self.csrs.scounteren) };
+        // SAFETY: as above.
+        self.host.senvcfg = unsafe { csr::SENVCFG.swap(self.csrs.senvcfg) };
+        if host.smstateen {
+            // SAFETY: as above.
+            self.host.sstateen0 = unsafe { csr::SSTATEEN0.swap(self.csrs.sstateen0) };
+        }
+        if host.zicfiss {
+            // SAFETY: the kernel keeps its users' pointers in memory while it runs.
+            unsafe { csr::SSP.write(self.csrs.ssp) };
+        }
+    }
+
+    fn swap_out(&mut self) {
+        let Some(host) = host::get() else { return };
+        // SAFETY: the host's own value comes back.
+        self.csrs.scounteren = unsafe { csr::SCOUNTEREN.swap(self.host.scounteren) };
+        // SAFETY: as above.
+        self.csrs.senvcfg = unsafe { csr::SENVCFG.swap(self.host.senvcfg) };
+        if host.smstateen {
+            // SAFETY: as above.
+            self.csrs.sstateen0 = unsafe { csr::SSTATEEN0.swap(self.host.sstateen0) };
+        }
+        if host.zicfiss {
+            // SAFETY: 0 is what the kernel runs with.
+            self.csrs.ssp = unsafe { csr::SSP.swap(0) };
+        }
+    }
+
+    fn load_fp(&mut self) {
+        let Some(host) = host::get() else { return };
+        // SAFETY: the host has the unit that it says it has.
+        unsafe { host.fp.save(&mut self.host.fp) };
+        if self.ext_status & bindings::SR_FS != bindings::SR_FS_OFF {
+            // SAFETY: a guest's unit is one that the host has; the host's registers are saved.
+            unsafe { self.config.fp.restore(&self.fp) };
+            self.ext_status = self.ext_status & !bindings::SR_FS | bindings::SR_FS_CLEAN;
+        }
+    }
+
+    fn put_fp(&mut self) {
+        let Some(host) = host::get() else { return };
+        if self.ext_status & bindings::SR_FS == bindings::SR_FS_DIRTY {
+            // SAFETY: a guest's unit is one that the host has.
+            unsafe { self.config.fp.save(&mut self.fp) };
+            self.ext_status = self.ext_status & !bindings::SR_FS | bindings::SR_FS_CLEAN;
+        }
+        // SAFETY: the guest's registers are saved.
+        unsafe { host.fp.restore(&self.host.fp) };
+    }
+
+    fn load_vector(&mut self) {
+        if !self.config.vector {
+            return;
+        }
+        let _unit = UnitGuard::new();
+        // SAFETY: the guest has vectors, so the host has; the guard keeps others off the unit.
+        unsafe { self.host_vector.save() };
+        if self.ext_status & bindings::SR_VS != bindings::SR_VS_OFF {
+            vector::update_flags(0, bindings::RISCV_V_VCPU_NEED_RESTORE);
+        }
+    }
+
+    fn put_vector(&mut self) {
+        if !self.config.vector {
+            return;
+        }
+        let _unit = UnitGuard::new();
+        self.save_guest_vector();
+        // SAFETY: as in `load_vector`; the guest's registers are saved.
+        unsafe { self.host_vector.restore() };
+        vector::update_flags(
+            bindings::RISCV_V_VCPU_CTX | bindings::RISCV_V_VCPU_NEED_RESTORE,
+            0,
+        );
+    }
+
+    fn save_guest_vector(&mut self) {
+        if self.config.vector && self.ext_status & bindings::SR_VS == bindings::SR_VS_DIRTY {
+            // SAFETY: the guest has vectors, so the host has; dirty says that its state is in the
+            // unit, and the callers keep others off it.
+            unsafe { self.vector.save() };
+            self.ext_status = self.ext_status & !bindings::SR_VS | bindings::SR_VS_CLEAN;
+        }
+    }
+}
+
+/// Who gets the guest's breakpoints (`KVM_SET_GUEST_DEBUG`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GuestDebug {
+    /// Userspace.
+    On,
+    /// The guest.
+    Off,
+}
+
+/// FS and VS of a hart with `isa` after reset: Initial where there is a unit, Off where not
+/// (c-review M11).
+fn initial_status(isa: EffectiveIsa) -> usize {
+    let fs = match isa.fp() {
+        FpUnit::Off => bindings::SR_FS_OFF,
+        FpUnit::Single | FpUnit::Double => bindings::SR_FS_INITIAL,
+    };
+    let vs = if isa.has_vector() {
+        bindings::SR_VS_INITIAL
+    } else {
+        bindings::SR_VS_OFF
+    };
+    fs | vs
+}

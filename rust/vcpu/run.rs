@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The run loop: into the guest, out of it, and what must be looked at in between. Answers to
+//! `kvm_arch_vcpu_ioctl_run()`.
+//!
+//! Locks: `vcpu->mutex` is held throughout, `kvm->srcu` only by handlers that look at memslots.
+
+use kernel::prelude::*;
+
+use super::{
+    exit,
+    mmio::Pending,
+    power,
+    request::Request,
+    stat::Counter,
+    Loaded,
+    Next,
+    OwnedVcpu,
+    Pinned, //
+};
+use crate::{
+    abi::core as kvm,
+    arch::switch::Trap,
+    bindings,
+    mem::tlb,
+    sbi,
+    sync::{
+        atomic::{
+            fence,
+            Ordering, //
+        },
+        IrqOff, //
+    },
+};
+
+/// Bits of the outer `sstatus` that belong to [`Resident`](super::resident::Resident): loading and
+/// putting change them.
+const EXT_STATUS: usize = bindings::SR_FS | bindings::SR_VS;
+
+/// `KVM_RUN`.
+///
+/// # Errors
+///
+/// `EINTR` for a signal or `immediate_exit`, `EIO` for a dead VM; errors of the exit handlers.
+pub(crate) fn run(vcpu: &mut OwnedVcpu<'_>) -> Result {
+    freeze(vcpu);
+    finish_exit(vcpu);
+    if !kvm::wants_to_run(vcpu.vcpu) {
+        return Err(EINTR);
+    }
+    vcpu.loaded(|vcpu| {
+        let _signals = kvm::SignalMask::activate(vcpu.vcpu);
+        vcpu.run_page().set_exit_reason(bindings::KVM_EXIT_UNKNOWN);
+        while round(vcpu)? == Next::Resume {}
+        Ok(())
+    })
+}
+
+/// The first run makes the configuration final.
+fn freeze(vcpu: &mut OwnedVcpu<'_>) {
+    if !vcpu.owned.frozen {
+        vcpu.owned.frozen = true;
+        let isa = vcpu.owned.isa.freeze();
+        vcpu.resident().configure(isa);
+    }
+}
+
+/// Completes the exit that userspace has answered.
+fn finish_exit(vcpu: &mut OwnedVcpu<'_>) {
+    match vcpu.owned.pending.take() {
+        None => {}
+        Some(Pending::Load(load)) => load.finish(vcpu),
+        Some(Pending::Store(store)) => store.finish(vcpu),
+        Some(Pending::Csr(access)) => access.finish(vcpu),
+        Some(Pending::Sbi) => sbi::finish(vcpu),
+    }
+}
+
+/// Once into the guest and out, unless something comes first.
+fn round(vcpu: &mut Loaded<'_>) -> Result<Next> {
+    kvm::handle_guest_mode_work(vcpu.vcpu)?;
+    vcpu.vcpu.vm().memory().ensure_vmid();
+    if vcpu.vcpu.any_request() && serve_requests(vcpu)? == Next::Userspace {
+        return Ok(Next::Userspace);
+    }
+    match vcpu.pinned(enter) {
+        Some(trap) => exit::handle(vcpu, &trap),
+        None => Ok(Next::Resume),
+    }
+}
+
+/// Does what others asked the vCPU to do. Each request is named, so that a new one does not
+/// compile until it is served (c-review M24).
+fn serve_requests(vcpu: &mut Loaded<'_>) -> Result<Next> {
+    for request in Request::ALL {
+        if !vcpu.vcpu.take_request(request) {
+            continue;
+        }
+        match request {
+            Request::VmDead => return Err(EIO),
+            Request::Unblock => {}
+            Request::Sleep => power::wait_while_stopped(vcpu),
+            Request::Reset => vcpu.unloaded(|vcpu| {
+                let start = vcpu.vcpu.shared().power.take_start();
+                vcpu.reset(start);
+            }),
+            Request::FenceI => vcpu.pinned(|vcpu| tlb::fence_i(vcpu)),
+            Request::TlbFlush => vcpu.pinned(|vcpu| tlb::flush_all(vcpu)),
+            Request::HfenceVvmaAll => vcpu.pinned(|vcpu| tlb::flush_vvma(vcpu)),
+            Request::Hfence => vcpu.pinned(|vcpu| tlb::process(vcpu)),
+            Request::DirtyRingSoftFull => {
+                // Core KVM looks at the request itself.
+                vcpu.vcpu.request(request);
+                if kvm::dirty_ring_is_full(vcpu.vcpu) {
+                    return Ok(Next::Userspace);
+                }
+            }
+        }
+    }
+    Ok(Next::Resume)
+}
+
+/// Enters the guest unless a reason not to has turned up; returns why it came back.
+fn enter(vcpu: &mut Pinned<'_>) -> Option<Trap> {
+    let mut irqs = IrqOff::new();
+    // From here on a kick is an IPI, which waits until the guest is entered and ends it. The fence
+    // makes whoever changes what is read below see the mode, or us the change
+    // (Documentation/virt/kvm/vcpu-requests.rst).
+    kvm::set_mode(vcpu.vcpu, bindings::IN_GUEST_MODE);
+    fence(Ordering::SeqCst);
+
+    vcpu.resident.flush_interrupts(vcpu.vcpu);
+    let token = match EntryToken::claim(vcpu, &irqs) {
+        Some(token) => token,
+        None => {
+            kvm::set_mode(vcpu.vcpu, bindings::OUTSIDE_GUEST_MODE);
+            return None;
+        }
+    };
+    let trap = token.enter();
+    kvm::set_mode(vcpu.vcpu, bindings::OUTSIDE_GUEST_MODE);
+    vcpu.vcpu.count(Counter::Exits);
+
+    // Interrupts that came in the guest are taken now, so that the tick is booked on it.
+    irqs.window();
+    kvm::guest_timing_exit();
+    drop(irqs);
+    kvm::trace_exit(&trap);
+    Some(trap)
+}
+
+/// Proof that the guest can be entered: interrupts are off, no request is pending, the translation
+/// is the guest's. Consumed by entering.
+pub(crate) struct EntryToken<'t, 'p> {
+    vcpu: &'t mut Pinned<'p>,
+    _irqs: &'t IrqOff,
+}
+
+impl<'t, 'p> EntryToken<'t, 'p> {
+    /// Looks for reasons not to enter, a last time.
+    fn claim(vcpu: &'t mut Pinned<'p>, irqs: &'t IrqOff) -> Option<Self> {
+        if vcpu.vcpu.any_request() || kvm::guest_mode_work_pending() {
+            return None;
+        }
+        let cpu = vcpu.cpu();
+        vcpu.resident.settle(vcpu.vcpu, cpu).ok()?;
+        Some(Self { vcpu, _irqs: irqs })
+    }
+
+    /// Runs the guest until it traps.
+    fn enter(self) -> Trap {
+        let Pinned {
+            owned, resident, ..
+        } = self.vcpu;
+        let ctx = &mut owned.ctx;
+
+        kvm::trace_entry(ctx.sepc);
+        kvm::guest_timing_enter();
+        resident.restore_vector();
+        ctx.sstatus = ctx.sstatus & !EXT_STATUS | resident.ext_status;
+        // SAFETY: this token says that interrupts are off and that registers and translation are
+        // the guest's; time accounting was told above, RCU and lockdep are by the bracket.
+        unsafe { ctx.enter() };
+        resident.ext_status = ctx.sstatus & EXT_STATUS;
+        ctx.trap
+    }
+}

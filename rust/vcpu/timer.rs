@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The guest's timer: its deadline, and who watches it. Answers to `vcpu_timer.c`.
+//!
+//! A timer is one number, the guest time at which its interrupt becomes pending, and stays so
+//! until a later deadline is set; `u64::MAX` is never. Two ways to watch it:
+//!
+//! - With Sstc, the hardware does, while the vCPU is loaded. The deadline is then in `vstimecmp`,
+//!   where the guest may write it without our knowing, and the field here is stale: put and
+//!   [`Timer::snapshot`] bring it back (c-review M10). A vCPU that is put because it blocks has an
+//!   [`Alarm`] wake it.
+//! - Without, the alarm runs whether the vCPU is loaded or not, and makes the interrupt pending.
+//!
+//! Everything is atomic, there is no lock. Only the vCPU's own thread, or the holder of its mutex
+//! while it does not run, writes the deadline, and starts or stops the alarm; the alarm's callback
+//! may start it once more. `kvm_cpu_has_pending_timer()` reads from anywhere.
+
+use kernel::{
+    prelude::*,
+    time::Delta, //
+};
+
+use super::{
+    irq::Interrupt,
+    Loaded,
+    OwnedVcpu,
+    Pinned,
+    Vcpu, //
+};
+use crate::{
+    abi::clock::Alarm,
+    arch::csr,
+    bindings,
+    host,
+    sync::atomic::{
+        AtomicBool,
+        AtomicU64,
+        Ordering, //
+    },
+    time,
+    vm::Vm, //
+};
+
+/// A deadline that never comes.
+const NEVER: u64 = u64::MAX;
+
+/// Who watches the deadline while the vCPU is loaded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    /// `vstimecmp`.
+    Hardware,
+    /// The alarm.
+    Alarm,
+}
+
+/// How far away the deadline is.
+enum Due {
+    /// It does not come.
+    Never,
+    /// It comes.
+    In(Delta),
+    /// It has come.
+    Now,
+}
+
+/// The timer of one vCPU.
+#[pin_data]
+pub(crate) struct Timer {
+    watch: Watch,
+    /// Guest time at which the timer interrupt becomes pending.
+    deadline: AtomicU64,
+    /// The alarm was started and has not been stopped, nor has it gone off.
+    armed: AtomicBool,
+    /// What guest time was ahead of the host's when the alarm was started.
+    armed_delta: AtomicU64,
+    #[pin]
+    alarm: Alarm,
+}
+
+impl Timer {
+    /// A timer whose deadline never comes.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        let watch = match host::get() {
+            Some(host) if host.sstc => Watch::Hardware,
+            _ => Watch::Alarm,
+        };
+        pin_init!(Self {
+            watch,
+            deadline: AtomicU64::new(NEVER),
+            armed: AtomicBool::new(false),
+            armed_delta: AtomicU64::new(0),
+            alarm <- Alarm::new(),
+        })
+    }
+
+    /// For [`Alarm::start`].
+    pub(crate) fn alarm(&self) -> &Alarm {
+        &self.alarm
+    }
+
+    /// Whether the hardware derives the timer interrupt from the deadline, so that nobody needs to
+    /// inject it.
+    pub(crate) fn is_in_hardware(&self) -> bool {
+        self.watch == Watch::Hardware
+    }
+
+    /// The scheduler puts `vcpu`, whose timer this is, on this CPU. Preemption is off.
+    #[inline]
+    pub(crate) fn load(&self, vcpu: &Vcpu) {
+        let delta = vcpu.vm().time_delta();
+        csr::HTIMEDELTA.write(delta as usize);
+        match self.watch {
+            Watch::Hardware => {
+                csr::VSTIMECMP.write(self.deadline.load(Ordering::Relaxed) as usize);
+                self.disarm();
+            }
+            Watch::Alarm => {
+                // Userspace has moved guest time since, maybe after it set the deadline.
+                if self.armed.load(Ordering::Relaxed)
+                    && self.armed_delta.load(Ordering::Relaxed) != delta
+                {
+                    self.disarm();
+                    self.arm(vcpu);
+                }
+            }
+        }
+    }
+
+    /// The scheduler takes `vcpu`, whose timer this is, off this CPU. Preemption is off; the
+    /// guest's interrupts are already known to [`Irqs`](super::irq::Irqs).
+    #[inline]
+    pub(crate) fn put(&self, vcpu: &Vcpu) {
+        if self.watch == Watch::Alarm {
+            return;
+        }
+        // Never, as a deadline of a guest that is not there would end WFI of the host at once.
+        let deadline = csr::VSTIMECMP.swap(NEVER as usize) as u64;
+        self.deadline.store(deadline, Ordering::Relaxed);
+        // A hart that is stopped, or does not want the interrupt, would only be woken to block and
+        // be put again, with the alarm going off at once each time.
+        if vcpu.is_blocking() && self.is_wanted(vcpu) && !vcpu.shared().power.is_stopped() {
+            self.arm(vcpu);
+        }
+    }
+
+    /// Learns the deadline of a vCPU that is loaded. Preemption is off. What is learnt is true
+    /// until the guest runs again: for one that blocks, polling first.
+    #[inline]
+    pub(crate) fn snapshot(&self) {
+        if self.watch == Watch::Hardware {
+            self.deadline
+                .store(csr::VSTIMECMP.read() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the timer ends a WFI of `vcpu`, whose timer this is. True as of the last put or
+    /// [`snapshot`](Self::snapshot).
+    pub(crate) fn pending(&self, vcpu: &Vcpu) -> bool {
+        self.is_wanted(vcpu) && matches!(self.due(vcpu), Due::Now)
+    }
+
+    /// Back to the state at reset. The vCPU is not loaded.
+    pub(crate) fn reset(&self) {
+        self.disarm();
+        self.deadline.store(NEVER, Ordering::Relaxed);
+    }
+
+    /// The alarm of `vcpu`, whose timer this is, went off. Any CPU, in a hard interrupt.
+    pub(crate) fn expired(&self, vcpu: &Vcpu) {
+        match (self.due(vcpu), self.watch) {
+            (Due::Never, _) => self.armed.store(false, Ordering::Release),
+            // The two clocks do not run quite alike.
+            (Due::In(delay), _) => Alarm::start(vcpu, delay),
+            (Due::Now, Watch::Hardware) => {
+                // First, so that the thread that is woken does not stop the alarm for nothing.
+                self.armed.store(false, Ordering::Release);
+                vcpu.kick();
+            }
+            (Due::Now, Watch::Alarm) => {
+                vcpu.inject(Interrupt::Timer);
+                // Afterwards, and with release: who sees that the alarm is not armed sees the
+                // interrupt, too, and can take it back.
+                self.armed.store(false, Ordering::Release);
+            }
+        }
+    }
+
+    /// Whether the guest has the timer interrupt enabled.
+    fn is_wanted(&self, vcpu: &Vcpu) -> bool {
+        vcpu.shared().irqs.is_enabled(Interrupt::Timer)
+    }
+
+    fn due(&self, vcpu: &Vcpu) -> Due {
+        match self.deadline.load(Ordering::Relaxed) {
+            NEVER => Due::Never,
+            deadline => match deadline.checked_sub(vcpu.vm().time()) {
+                None | Some(0) => Due::Now,
+                Some(ticks) => Due::In(time::duration(ticks)),
+            },
+        }
+    }
+
+    /// Has the alarm watch the deadline. It is not armed.
+    fn arm(&self, vcpu: &Vcpu) {
+        let delay = match self.due(vcpu) {
+            Due::Never => return,
+            Due::In(delay) => delay,
+            Due::Now => Delta::from_nanos(0),
+        };
+        self.armed_delta
+            .store(vcpu.vm().time_delta(), Ordering::Relaxed);
+        self.armed.store(true, Ordering::Relaxed);
+        Alarm::start(vcpu, delay);
+    }
+
+    /// Stops the alarm if it is armed: 4 instructions if not.
+    #[inline(always)]
+    fn disarm(&self) {
+        // Acquire: pairs with the release in `expired`.
+        if self.armed.load(Ordering::Acquire) {
+            self.alarm.stop();
+            self.armed.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// A new deadline where the alarm watches.
+    fn watch_anew(&self, vcpu: &Vcpu, deadline: u64) {
+        self.disarm();
+        self.deadline.store(deadline, Ordering::Relaxed);
+        vcpu.withdraw(Interrupt::Timer);
+        self.arm(vcpu);
+    }
+}
+
+impl Pinned<'_> {
+    /// Sets the guest time at which the timer interrupt becomes pending; until then it is not.
+    ///
+    /// Pinned, because the register belongs to this vCPU only as long as nobody takes it off the
+    /// CPU. What happens after that, put saves.
+    #[inline]
+    pub(crate) fn set_timer(&mut self, deadline: u64) {
+        let timer = &self.vcpu.shared().timer;
+        match timer.watch {
+            Watch::Hardware => csr::VSTIMECMP.write(deadline as usize),
+            Watch::Alarm => timer.watch_anew(self.vcpu, deadline),
+        }
+    }
+}
+
+impl Loaded<'_> {
+    /// Sets the guest time at which the timer interrupt becomes pending; until then it is not.
+    #[inline]
+    pub(crate) fn set_timer(&mut self, deadline: u64) {
+        self.pinned(|vcpu| vcpu.set_timer(deadline));
+    }
+}
+
+impl Vm {
+    /// What the guest's `time` is ahead of the host's, modulo 2^64.
+    #[inline]
+    fn time_delta(&self) -> u64 {
+        self.state().time_delta.load(Ordering::Relaxed)
+    }
+
+    /// Moves the time of the whole guest. A vCPU follows when it is next loaded.
+    fn set_time(&self, time: u64) {
+        self.state()
+            .time_delta
+            .store(time.wrapping_sub(time::now()), Ordering::Relaxed);
+    }
+}
+
+/// A timer register of ONE_REG, `KVM_REG_RISCV_TIMER`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TimerReg {
+    /// Ticks per second. Not to be changed.
+    Frequency,
+    /// The guest's `time`, common to all vCPUs.
+    Time,
+    /// The deadline.
+    Compare,
+    /// Whether there is a deadline.
+    State,
+}
+
+impl OwnedVcpu<'_> {
+    /// Reads a timer register.
+    pub(crate) fn timer_reg(&self, reg: TimerReg) -> u64 {
+        let deadline = self.vcpu.shared().timer.deadline.load(Ordering::Relaxed);
+        match reg {
+            TimerReg::Frequency => time::frequency(),
+            TimerReg::Time => self.vcpu.vm().time(),
+            TimerReg::Compare => deadline,
+            TimerReg::State if deadline == NEVER => bindings::KVM_RISCV_TIMER_STATE_OFF.into(),
+            TimerReg::State => bindings::KVM_RISCV_TIMER_STATE_ON.into(),
+        }
+    }
+
+    /// Writes a timer register. A deadline counts as soon as it is there; `State` off takes it
+    /// away, whether there was one or not, and on leaves it as it is (c-review M25).
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a frequency that is not the host's, or a state that there is not.
+    pub(crate) fn set_timer_reg(&mut self, reg: TimerReg, value: u64) -> Result {
+        const OFF: u64 = bindings::KVM_RISCV_TIMER_STATE_OFF as u64;
+        const ON: u64 = bindings::KVM_RISCV_TIMER_STATE_ON as u64;
+
+        match (reg, value) {
+            (TimerReg::Frequency, value) if value == time::frequency() => {}
+            (TimerReg::Frequency, _) => return Err(EINVAL),
+            (TimerReg::Time, time) => self.vcpu.vm().set_time(time),
+            (TimerReg::Compare, deadline) => self.set_deadline(deadline),
+            (TimerReg::State, OFF) => self.set_deadline(NEVER),
+            (TimerReg::State, ON) => {}
+            (TimerReg::State, _) => return Err(EINVAL),
+        }
+        Ok(())
+    }
+
+    fn set_deadline(&mut self, deadline: u64) {
+        let timer = &self.vcpu.shared().timer;
+        match timer.watch {
+            Watch::Hardware => timer.deadline.store(deadline, Ordering::Relaxed),
+            Watch::Alarm => timer.watch_anew(self.vcpu, deadline),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a machine boots: the kernel Image and an initramfs of two archives, the
+cached userland and a fresh overlay with everything that this tree builds."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from .cpio import Cpio
+from .paths import TOP, tool
+
+HERE = Path(__file__).parent
+
+
+def guest_initrd(busybox: bytes) -> bytes:
+    """The nested guest's initramfs: busybox and an init."""
+    with tempfile.NamedTemporaryFile() as f:
+        with Cpio(Path(f.name)) as out:
+            for d in ["dev", "proc", "sys"]:
+                out.directory(d)
+            out.device("dev/console", 5, 1)
+            out.file("bin/busybox", busybox)
+            out.symlink("bin/sh", "busybox")
+            out.file("init", (HERE / "guest-init.sh").read_bytes())
+        return f.read()
+
+
+class Image:
+    """The files of one bootable machine."""
+
+    def __init__(self, programs: dict[str, Path] | None = None, debug: bool = False,
+                 ours: Path | None = None):
+        """`programs` go to /selftests, by name; `ours` is the module to test
+        if not the one that the Makefile builds for this kernel."""
+        flavour = ["--debug"] if debug else []
+        self.build = Path(tool("kernel", *flavour, "--path"))
+        self.kernel = Path(tool("kernel", *flavour, "--image"))
+        self.base = Path(tool("userland"))
+        self.ours = ours or TOP / "build" / ("kbuild-debug" if debug else "kbuild") / "kvm.ko"
+        self.programs = programs or {}
+        # The nested guest boots the small kernel, whatever the machine boots.
+        self.guest_kernel = Path(tool("kernel", "--image"))
+
+    def write_initrd(self, path: Path) -> None:
+        """Base and overlay in one file: QEMU takes one initrd, Linux unpacks both."""
+        shutil.copyfile(self.base, path)
+        with Cpio(path, append=True) as out:
+            out.file("init", (HERE / "init.sh").read_bytes())
+            out.file("agent", (HERE / "agent.sh").read_bytes())
+            out.file("usr/bin/guest", (HERE / "guest.sh").read_bytes())
+            out.file("guest/Image", self.guest_kernel.read_bytes(), 0o644)
+            out.file("guest/initrd.cpio", guest_initrd((self.base.parent / "busybox").read_bytes()), 0o644)
+            out.file("modules/c/kvm.ko", (self.build / "arch/riscv/kvm/kvm.ko").read_bytes(), 0o644)
+            if self.ours.exists():
+                out.file("modules/ours/kvm.ko", self.ours.read_bytes(), 0o644)
+            for name, program in self.programs.items():
+                out.file(f"selftests/{name}", program.read_bytes())

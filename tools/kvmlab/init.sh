@@ -1,0 +1,27 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Init of the machine: mounts, then a shell on the console (lab=shell) or the
+# agent that runs what the test on the other side of the virtio port sends.
+
+/bin/busybox --install -s /usr/bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mkdir -p /dev/shm
+mount -t tmpfs tmpfs /dev/shm
+mount -t tmpfs tmpfs /tmp
+mount -t debugfs debugfs /sys/kernel/debug
+mount -t tracefs tracefs /sys/kernel/tracing
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+ip link set lo up
+export HOME=/root PATH=/usr/bin
+cd /root || exit
+
+if grep -qw lab=shell /proc/cmdline; then
+	echo "kvm.ko of this tree: /modules/ours, of the kernel: /modules/c; selftests: /selftests; 'guest' boots a nested Linux"
+	setsid cttyhack sh
+else
+	/agent
+fi
+poweroff -f

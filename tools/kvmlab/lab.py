@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The machine that the tests share: one at a time, kept while it is of use."""
+
+from functools import cached_property
+from pathlib import Path
+
+from .image import Image
+from .machine import Config, Machine
+from .selftests import build_selftests
+
+
+class Lab:
+    """Hands out machines. Only one QEMU runs; asking for another kind ends it."""
+
+    def __init__(self, module_error: str = "", debug: bool = False, ours: Path | None = None):
+        """`module_error` says why there is no kvm.ko of ours, if so; `ours` is
+        a module to test in its place."""
+        self._module_error = module_error
+        self._debug = debug
+        self._ours = ours
+        self._machine = None
+        self._module = None
+        self._count = 0
+
+    @cached_property
+    def image(self) -> Image:
+        return Image(build_selftests(), self._debug, self._ours)
+
+    def machine(self, module: str = "ours", **config) -> Machine:
+        """A machine of this configuration with this KVM loaded."""
+        if module == "ours":
+            assert not self._module_error, self._module_error
+            assert self.image.ours.exists(), f"there is no {self.image.ours}"
+        wanted = Config(debug=self._debug, **config)
+        if self._machine and (self._machine.config != wanted or not self._machine.alive()):
+            self.discard()
+        if not self._machine:
+            self._count += 1
+            self._machine = Machine(self.image, wanted, f"machine-{self._count}-{wanted.cpu}-smp{wanted.smp}")
+            self._module = "none"
+        if self._module != module:
+            self._machine.insmod(module)
+            self._module = module
+        return self._machine
+
+    @property
+    def current(self) -> Machine | None:
+        """The machine that runs now, for looking at its console."""
+        return self._machine
+
+    def discard(self) -> None:
+        """Ends the current machine; the next test boots a fresh one."""
+        if self._machine:
+            self._machine.close()
+        self._machine = None

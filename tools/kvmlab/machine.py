@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-2.0
+"""One RISC-V machine with the hypervisor extension under QEMU's TCG.
+
+The console carries kernel messages only and goes to the log. Commands travel
+over a virtio port of their own, so that neither disturbs the other."""
+
+import base64
+import itertools
+import re
+import select
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .image import Image
+from .paths import LOGS
+
+# What QEMU 10 models and KVM or the tests look at.
+FULL_CPU = ("rv64,h=true,sv57=true,svadu=true,sscofpmf=true,v=true,zacas=true,zabha=true,"
+            "zaamo=true,zalrsc=true,zimop=true,zcmop=true,zicond=true,svinval=true,svnapot=true,"
+            "ssnpm=true,smnpm=true,smstateen=true,zbkb=true,zbkc=true,zbkx=true,zfh=true,zkr=true,"
+            "zvbb=true,zvbc=true,zvfh=true,zcb=true,zfbfmin=true")
+CPUS = {
+    "full": FULL_CPU,
+    "plain": "rv64,h=true,sv57=false,v=false",
+    "sv39": "rv64,h=true,sv57=false,sv48=false",
+    "no-h": "rv64,h=false",
+}
+
+# Console lines of a kernel that is not well.
+TROUBLE = re.compile(
+    r"WARNING: |BUG: |\bBUG at |Oops|Kernel panic|INFO: rcu|rcu: INFO|INFO: task |"
+    r"soft lockup|possible recursive locking|possible circular locking|lockdep|"
+    r"suspicious RCU usage|sleeping function|scheduling while atomic|KASAN|UBSAN|"
+    r"kmemleak: [1-9]|refcount_t|Unable to handle kernel|rust_kernel: panicked|"
+    r"list_add corruption|list_del corruption|bad page state|Bad rss-counter", re.IGNORECASE)
+# Lines of a healthy boot that the pattern above would catch.
+HARMLESS = re.compile(r"Lock dependency validator|lockdep (is|has|self)|lockdep_|kmemleak: Kernel memory leak detector|"
+                      r"KernelAddressSanitizer initialized|running lockdep|INFO: lockdep is turned off")
+
+
+class MachineFailure(Exception):
+    """The machine died, hung or never came up. Says which log to read."""
+
+
+@dataclass
+class Config:
+    """What `tools/vm` offers as options."""
+
+    cpu: str = "full"
+    smp: int = 4
+    memory: str = "4G"
+    icount: bool = False
+    append: str = ""
+    debug: bool = False
+    extra: list[str] = field(default_factory=list)
+
+    def qemu(self, kernel: Path, initrd: Path, mode: str) -> list[str]:
+        """The QEMU command line, without console and command channel."""
+        smp = 1 if self.icount else self.smp
+        icount = ["-icount", "shift=0,sleep=off"] if self.icount else []
+        return ["qemu-system-riscv64", "-M", "virt,aia=aplic-imsic,aia-guests=3",
+                "-cpu", CPUS.get(self.cpu, self.cpu), "-smp", str(smp), "-m", self.memory, *icount,
+                "-nic", "none", "-no-reboot", "-display", "none", "-monitor", "none",
+                "-kernel", str(kernel), "-initrd", str(initrd),
+                "-append", f"console=ttyS0 panic=-1 lab={mode} {self.append}".strip(), *self.extra]
+
+
+class Machine:
+    """A booted machine; use it as a context manager or call `close`."""
+
+    BOOT_SECONDS = 180
+
+    def __init__(self, image: Image, config: Config, name: str):
+        LOGS.mkdir(parents=True, exist_ok=True)
+        self.config = config
+        self.log = LOGS / f"{name}.log"
+        self._log = open(self.log, "wb")
+        self._lock = threading.Lock()
+        self._console = []
+        self._nonces = itertools.count(1)
+        self._dir = tempfile.mkdtemp(prefix="kvmlab-")
+        initrd = Path(self._dir) / "initrd"
+        image.write_initrd(initrd)
+        ours, theirs = socket.socketpair()
+        argv = [*config.qemu(image.kernel, initrd, "agent"), "-serial", "stdio",
+                "-device", "virtio-serial-device", "-chardev", f"socket,id=kvmlab,fd={theirs.fileno()}",
+                "-device", "virtserialport,chardev=kvmlab,name=kvmlab"]
+        self._write(b"$ " + " ".join(argv).encode() + b"\n")
+        self._qemu = subprocess.Popen(argv, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+                                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        theirs.close()
+        self._channel = ours
+        self._reader = threading.Thread(target=self._read_console, daemon=True)
+        self._reader.start()
+        try:
+            self.run("true", self.BOOT_SECONDS)
+        except MachineFailure:
+            self.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def run(self, command: str, timeout: float = 60) -> tuple[int, str]:
+        """Runs a shell command as root; returns exit code and output.
+
+        Raises MachineFailure if it takes longer; the machine is then gone, and
+        its log ends with what its CPUs were doing."""
+        nonce = f"kvmlab-{next(self._nonces)}"
+        self._write(f"\n$ {command}\n".encode())
+        code = base64.b64encode(command.encode()).decode()
+        end = re.compile(rb"\n" + nonce.encode() + rb" (\d+)\n")
+        answer = b""
+        # The machine's own watchdog speaks first, then this side gives up.
+        deadline = time.monotonic() + timeout + 20
+        try:
+            self._channel.sendall(f"{nonce} {timeout:.0f} {code}\n".encode())
+            while not (found := end.search(answer)):
+                ready, _, _ = select.select([self._channel], [], [], max(0, deadline - time.monotonic()))
+                if not ready:
+                    self.close()
+                    raise MachineFailure(f"`{command}` not done after {timeout:.0f} s; see {self.log}")
+                chunk = self._channel.recv(1 << 16)
+                if not chunk:
+                    raise ConnectionError
+                self._write(chunk)
+                answer += chunk
+        except ConnectionError as e:
+            self.close()
+            raise MachineFailure(f"the machine died during `{command}`; see {self.log}\n{self.tail()}") from e
+        return int(found[1]), answer[: found.start()].decode(errors="replace").replace("\r\n", "\n")
+
+    def check(self, command: str, timeout: float = 60) -> str:
+        """As `run`, for commands that must succeed."""
+        code, output = self.run(command, timeout)
+        if code:
+            raise AssertionError(f"`{command}` gave {code}: {output}")
+        return output
+
+    def insmod(self, module: str) -> None:
+        """Replaces whatever KVM is loaded by "ours" or "c"; "none" unloads."""
+        self.run("rmmod kvm")
+        if module != "none":
+            self.check(f"insmod /modules/{module}/kvm.ko")
+
+    def mark(self) -> int:
+        """A position in the console, for `trouble`."""
+        with self._lock:
+            return len(self._console)
+
+    def console(self, since: int = 0) -> str:
+        """What the kernel said since a mark."""
+        with self._lock:
+            return b"".join(self._console[since:]).decode(errors="replace")
+
+    def trouble(self, since: int = 0) -> list[str]:
+        """Console lines since a mark that tell of a kernel defect."""
+        return [line.strip() for line in self.console(since).splitlines()
+                if TROUBLE.search(line) and not HARMLESS.search(line)]
+
+    def tail(self, lines: int = 12) -> str:
+        """The end of the console."""
+        return "\n".join(self.console().splitlines()[-lines:])
+
+    def alive(self) -> bool:
+        return self._qemu.poll() is None
+
+    def power_off(self, timeout: float = 60) -> None:
+        """An orderly end: unloads KVM and powers off."""
+        self.run("rmmod kvm")
+        self._channel.sendall(b"off 1 " + base64.b64encode(b"poweroff -f") + b"\n")
+        try:
+            self._qemu.wait(timeout)
+        except subprocess.TimeoutExpired as e:
+            raise MachineFailure(f"no power-off within {timeout:.0f} s; see {self.log}") from e
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Ends QEMU whatever it does; may be called twice."""
+        self._channel.close()
+        if self.alive():
+            self._qemu.kill()
+        self._qemu.wait()
+        self._reader.join()
+        shutil.rmtree(self._dir, ignore_errors=True)
+
+    def _read_console(self) -> None:
+        while line := self._qemu.stdout.readline():
+            with self._lock:
+                self._console.append(line)
+            self._write(line)
+
+    def _write(self, data: bytes) -> None:
+        with self._lock:
+            self._log.write(data)
+            self._log.flush()
+
+
+def shell(image: Image, config: Config) -> int:
+    """An interactive machine on this terminal; Ctrl-A X ends it."""
+    with tempfile.TemporaryDirectory(prefix="kvmlab-") as d:
+        initrd = Path(d) / "initrd"
+        image.write_initrd(initrd)
+        argv = [*config.qemu(image.kernel, initrd, "shell"), "-serial", "mon:stdio"]
+        return subprocess.run(argv).returncode
