@@ -20,12 +20,16 @@ macro_rules! door {
     };
 }
 
+pub(crate) mod clock;
 pub(crate) mod core;
 mod device;
+pub(crate) mod hostmm;
+pub(crate) mod memslot;
 mod mmu;
 pub(crate) mod module;
 pub(crate) mod param;
 pub(crate) mod runpage;
 pub(crate) mod stats;
+pub(crate) mod tables;
 mod vcpu;
 mod vm;

@@ -6,6 +6,8 @@
 pub(crate) mod csr;
 pub(crate) mod fence;
 pub(crate) mod fp;
+pub(crate) mod hgatp;
 pub(crate) mod hlv;
+pub(crate) mod inval;
 pub(crate) mod switch;
 pub(crate) mod vector;

@@ -8,6 +8,7 @@
 #include <linux/mman.h>
 #include <linux/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/version.h>
 #include <clocksource/timer-riscv.h>
 #include <asm/cpufeature.h>
 #include <asm/csr.h>
@@ -62,6 +63,8 @@ C(SMSTATEEN0_HSENVCFG);
 C(SMSTATEEN0_SSTATEEN0);
 
 C(CAUSE_IRQ_FLAG);
+
+C(LINUX_VERSION_CODE);
 C(RISCV_ISA_EXT_A);
 C(RISCV_ISA_EXT_C);
 C(RISCV_ISA_EXT_D);

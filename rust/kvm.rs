@@ -41,12 +41,11 @@ struct Kvm {
 impl kernel::Module for Kvm {
     fn init(module: &'static ThisModule) -> Result<Self> {
         module::require_hypervisor()?;
-        let gstage = mem::probe().ok_or(ENODEV)?;
         host::probe()?;
-        time::probe();
+        let gstage = mem::probe()?;
 
         pr_info!("hypervisor extension available\n");
-        pr_info!("highest G-stage page table mode is {}\n", gstage.max_mode);
+        pr_info!("highest G-stage page table mode is {:?}\n", gstage.max_mode);
         pr_info!("VMID {} bits available\n", gstage.vmid_bits);
 
         let vector = module::VectorCallback::register();

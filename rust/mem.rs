@@ -16,8 +16,6 @@
 //!
 //! Answers to `mmu.c`, `tlb.c` and `vmid.c`.
 
-use core::marker::PhantomData;
-
 use kernel::{
     prelude::*,
     sync::SetOnce, //
@@ -25,6 +23,7 @@ use kernel::{
 
 use crate::{
     abi::{
+        core::Uncommitted,
         hostmm,
         tables::{
             TreeCell,
@@ -40,8 +39,7 @@ use crate::{
         AtomicU32,
         AtomicU64,
         Ordering, //
-    },
-    vm::Vm,
+    }, //
 };
 
 pub(crate) mod addr;
@@ -101,9 +99,10 @@ fn shared() -> Option<&'static Shared> {
     SHARED.as_ref()
 }
 
-/// The widest G-stage format of the host, once [`probe`] has asked.
-pub(crate) fn host_max_mode() -> Option<Mode> {
-    shared().map(|shared| shared.host.max_mode)
+/// The widest G-stage format of the host.
+pub(crate) fn host_max_mode() -> Mode {
+    // Every host with the H extension has the narrowest one.
+    shared().map_or(Mode::Sv39x4, |shared| shared.host.max_mode)
 }
 
 /// The guest memory of one VM.
@@ -127,30 +126,18 @@ pub(crate) struct Memory {
     last: KVec<AtomicU32>,
 }
 
-/// Proof that a VM has no vCPU and no memory, and gets none while this lives, so that its G-stage
-/// mode may change.
-pub(crate) struct Uncommitted<'l>(PhantomData<&'l ()>);
-
-impl<'l> Uncommitted<'l> {
-    /// For the caller that holds `locks`, which stand for `kvm->lock` and `kvm->slots_lock`, and
-    /// has looked.
-    pub(crate) fn under<L: ?Sized>(_locks: &'l L) -> Self {
-        Self(PhantomData)
-    }
-}
-
 impl Memory {
     /// Guest memory with nothing in it, in the host's widest format.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; `ENODEV` if [`probe`] was not asked.
+    /// `ENOMEM`.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         // INVARIANT: the tree is made with the mode that `hgatp` gets.
         try_pin_init!(Self {
-            tree: TreeCell::new(host_max_mode().ok_or(ENODEV)?)?,
+            tree: TreeCell::new(host_max_mode())?,
             hgatp: AtomicU64::new(
-                Hgatp::without_vmid(host_max_mode().ok_or(ENODEV)?, tree.root_pfn()).into_raw(),
+                Hgatp::without_vmid(host_max_mode(), tree.root_pfn()).into_raw(),
             ),
             vmid: vmid::Cell::new(),
             last: cpu_cells()?,
@@ -165,26 +152,19 @@ impl Memory {
             .unwrap_or(Mode::Sv39x4)
     }
 
-    /// Changes the format of the tree of a VM that is not committed yet. May be repeated.
+    /// Changes the format of the tree, to one that the host has. May be repeated until the VM is
+    /// committed.
     ///
     /// Takes `mmu_lock`.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if the host does not have `mode`; `EBUSY` if something is mapped after all.
-    pub(crate) fn set_mode(vm: &Vm, mode: Mode, _proof: &Uncommitted<'_>) -> Result {
-        if host_max_mode().is_none_or(|max| mode > max) {
-            return Err(EINVAL);
+    pub(crate) fn set_mode(&self, mode: Mode, uncommitted: &Uncommitted<'_>) {
+        // Without a vCPU nothing is mapped, so it cannot be too late.
+        if WriteGuard::lock(uncommitted.vm()).set_mode(mode).is_ok() {
+            // INVARIANT: the tree has this mode now.
+            self.hgatp.store(
+                Hgatp::without_vmid(mode, self.tree.root_pfn()).into_raw(),
+                Ordering::Relaxed,
+            );
         }
-        let memory = vm.memory();
-        let mut lock = WriteGuard::lock(vm);
-        lock.set_mode(mode).map_err(|_| EBUSY)?;
-        // INVARIANT: the tree has this mode now.
-        memory.hgatp.store(
-            Hgatp::without_vmid(mode, memory.tree.root_pfn()).into_raw(),
-            Ordering::Relaxed,
-        );
-        Ok(())
     }
 
     /// The tree's cell, for the guards of `mmu_lock`.

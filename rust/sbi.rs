@@ -15,10 +15,9 @@ use kernel::prelude::*;
 
 use crate::{
     arch::switch::Trap,
-    bindings,
     vcpu::{
-        exit,
         gprs::Reg,
+        insn::InsnLen,
         mmio::Pending,
         stat::Counter,
         Loaded,
@@ -38,8 +37,8 @@ mod table;
 mod v01;
 
 pub(crate) use table::{
-    register_ids,
     Multi,
+    RegError,
     State, //
 };
 
@@ -49,10 +48,16 @@ use message::{
     Message,
     SbiError, //
 };
-use table::{
-    Extension,
-    RegError, //
-};
+use table::Extension;
+
+impl From<RegError> for Error {
+    fn from(error: RegError) -> Self {
+        match error {
+            RegError::NotFound => ENOENT,
+            RegError::Invalid => EINVAL,
+        }
+    }
+}
 
 /// What came of a call.
 enum Outcome {
@@ -93,12 +98,14 @@ pub(crate) fn handle(vcpu: &mut Loaded<'_>) -> Result<Next> {
 /// Does what `message` asks for.
 #[inline]
 fn serve(vcpu: &mut Loaded<'_>, message: Message) -> Result<Outcome> {
-    let vm = vcpu.vcpu.vm();
     Ok(match message {
         Message::Base(question) => base::handle(vcpu.owned, question),
-        Message::SetTimer(deadline) => replace::set_timer(vcpu, deadline),
-        Message::SendIpi(harts) => Outcome::Done(replace::send_ipi(vm, harts)),
-        Message::Fence(harts, fence) => Outcome::Done(replace::fence(vm, harts, fence)),
+        Message::SetTimer(deadline) => {
+            vcpu.set_timer(deadline);
+            Outcome::Done(Ok(0))
+        }
+        Message::SendIpi(harts) => Outcome::Done(replace::send_ipi(vcpu, harts)),
+        Message::Fence(harts, fence) => Outcome::Done(replace::fence(vcpu, harts, fence)),
         Message::Hsm(request) => Outcome::Done(hsm::handle(vcpu, request)),
         Message::Reset(reset) => srst::handle(vcpu, reset),
         Message::Legacy(call) => return v01::handle(vcpu, call),
@@ -108,12 +115,7 @@ fn serve(vcpu: &mut Loaded<'_>, message: Message) -> Result<Outcome> {
 
 /// Brings `outcome` to the guest, or to userspace.
 #[inline]
-fn conclude(
-    vcpu: &mut Loaded<'_>,
-    call: &Call,
-    convention: Convention,
-    outcome: Outcome,
-) -> Next {
+fn conclude(vcpu: &mut Loaded<'_>, call: &Call, convention: Convention, outcome: Outcome) -> Next {
     match outcome {
         Outcome::Done(result) => {
             let ctx = &mut vcpu.owned.ctx;
@@ -145,7 +147,7 @@ fn conclude(
             Next::Userspace
         }
         Outcome::Redirect(trap) => {
-            exit::redirect(vcpu, &trap);
+            vcpu.redirect(&trap);
             Next::Resume
         }
         Outcome::Retry => Next::Resume,
@@ -155,20 +157,15 @@ fn conclude(
 
 /// Completes a call that userspace served: takes its results from `kvm_run`. Called once for each,
 /// by the next `KVM_RUN`.
-///
-/// # Errors
-///
-/// None so far.
-pub(crate) fn finish(vcpu: &mut OwnedVcpu<'_>) -> Result {
+pub(crate) fn finish(vcpu: &mut OwnedVcpu<'_>) {
     let [error, value] = vcpu.run_page().sbi_return();
     let gprs = &mut vcpu.owned.ctx.gprs;
     gprs.set(Reg::A0, error);
     gprs.set(Reg::A1, value);
     skip_ecall(vcpu.owned);
-    Ok(())
 }
 
 /// To the instruction after the ECALL, which has no compressed form.
 fn skip_ecall(owned: &mut Owned) {
-    owned.ctx.sepc = owned.ctx.sepc.wrapping_add(4);
+    owned.ctx.sepc = owned.ctx.sepc.wrapping_add(InsnLen::Four.bytes());
 }

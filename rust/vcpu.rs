@@ -196,7 +196,7 @@ impl Vcpu {
             try_pin_init!(VcpuState {
                 shared <- try_pin_init!(Shared {
                     irqs: Irqs::new(),
-                    timer <- Timer::new(vcpu),
+                    timer <- Timer::new(),
                     power <- Power::new(),
                     hfences <- crate::mem::tlb::HfenceQueue::new(),
                 }),
@@ -327,7 +327,7 @@ impl Vcpu {
     /// Whether it could go on if it blocked: an interrupt that it has enabled is pending, and it
     /// is not stopped.
     pub(crate) fn is_runnable(&self) -> bool {
-        self.shared().irqs.deliverable(u64::MAX) && !self.shared().power.is_stopped()
+        self.shared().irqs.deliverable() && !self.shared().power.is_stopped()
     }
 
     /// The guest's pc and privilege as of its last exit, for profilers: may be stale.
@@ -474,7 +474,6 @@ impl<'a> OwnedVcpu<'a> {
         shared.timer.reset();
         shared.irqs.reset();
         shared.hfences.clear();
-        self.owned.sbi.reset();
     }
 }
 
@@ -546,20 +545,12 @@ impl Loaded<'_> {
 
     /// Runs `f` with interrupts off and the guest's translation current, VMID included (c-review
     /// M18).
-    fn with_translation<R>(&mut self, f: impl Fn(usize) -> R) -> R {
-        loop {
-            let done = self.pinned(|vcpu| {
-                let _irqs = IrqOff::new();
-                let cpu = vcpu.cpu();
-                let settled = vcpu.resident.settle(vcpu.vcpu, cpu);
-                settled.ok().map(|()| f(vcpu.owned.ctx.hstatus))
-            });
-            match done {
-                Some(result) => return result,
-                // Ends: each round has a new VMID, which another rollover must take away.
-                None => self.vcpu.vm().memory().ensure_vmid(),
-            }
-        }
+    fn with_translation<R>(&mut self, f: impl FnOnce(usize) -> R) -> R {
+        self.pinned(|vcpu| {
+            let _irqs = IrqOff::new();
+            vcpu.settle();
+            f(vcpu.owned.ctx.hstatus)
+        })
     }
 }
 
@@ -578,5 +569,15 @@ impl Pinned<'_> {
     /// The CPU that the vCPU is on.
     pub(crate) fn cpu(&self) -> usize {
         self.preempt.cpu()
+    }
+
+    /// Makes the translation in this CPU that of the guest, VMID and stale entries included.
+    #[inline(always)]
+    pub(crate) fn settle(&mut self) {
+        let cpu = self.cpu();
+        self.vcpu
+            .vm()
+            .memory()
+            .settle(self.vcpu.idx(), cpu, self.resident.translation());
     }
 }

@@ -23,8 +23,7 @@ use crate::{
     },
     sync::atomic::{
         AtomicBool,
-        AtomicU64,
-        Ordering, //
+        AtomicU64, //
     },
     vcpu::Vcpu,
 };
@@ -157,6 +156,6 @@ impl Vm {
 
     /// The guest's `time` now.
     pub(crate) fn time(&self) -> u64 {
-        crate::time::now().wrapping_add(self.state().time_delta.load(Ordering::Relaxed))
+        crate::time::now().wrapping_add(self.time_delta())
     }
 }

@@ -5,7 +5,8 @@
 
 use kernel::{
     error::to_result,
-    prelude::*, //
+    prelude::*,
+    uaccess::UserPtr, //
 };
 
 use crate::{
@@ -15,6 +16,10 @@ use crate::{
     sync::SlotsRead,
     vcpu::{
         insn::Direction,
+        irq::{
+            Interrupt,
+            Line, //
+        },
         OwnedVcpu,
         Vcpu, //
     },
@@ -164,6 +169,11 @@ impl<'a> Uncommitted<'a> {
         };
         empty.then_some(this)
     }
+
+    /// The VM.
+    pub(crate) fn vm(&self) -> &'a Vm {
+        self.0
+    }
 }
 
 impl Drop for Uncommitted<'_> {
@@ -254,4 +264,124 @@ pub(crate) fn log_exit_error(vcpu: &Vcpu, trap: &Trap, sstatus: usize, hstatus: 
             hstatus,
         )
     };
+}
+
+/// Tracepoint `kvm_vcpu_irq`.
+pub(crate) fn trace_irq(vcpu: &Vcpu, interrupt: Interrupt, line: Line) {
+    let level = match line {
+        Line::High => 1,
+        Line::Low => 0,
+    };
+    // SAFETY: a tracepoint takes any numbers.
+    unsafe { bindings::trace_kvm_vcpu_irq(vcpu.hart().get() as usize, interrupt.number(), level) };
+}
+
+/// Makes the request with the constant `raw` of every vCPU of the VM. Preemptible, interrupts on.
+pub(crate) fn request_all(vm: &Vm, raw: u32) {
+    // SAFETY: the VM is live.
+    unsafe { bindings::kvm_make_all_cpus_request(vm.as_ptr(), raw) };
+}
+
+/// One bit for each vCPU that a VM can have, by index.
+pub(crate) type VcpuMask = [usize; MASK_WORDS];
+
+const MASK_WORDS: usize = (bindings::KVM_MAX_VCPUS as usize).div_ceil(usize::BITS as usize);
+
+/// No vCPU.
+pub(crate) const NO_VCPUS: VcpuMask = [0; MASK_WORDS];
+
+/// The same for the vCPUs in `mask`. Interrupts are on.
+pub(crate) fn request_vcpus(vm: &Vm, raw: u32, mask: &mut VcpuMask) {
+    // SAFETY: the VM is live, and the mask has a bit for every vCPU that there can be.
+    unsafe { bindings::kvm_make_vcpus_request_mask(vm.as_ptr(), raw, mask.as_mut_ptr()) };
+}
+
+/// Has all vCPUs flush their G-stage translations, and counts it. Interrupts are on.
+pub(crate) fn flush_remote_tlbs(vm: &Vm) {
+    // SAFETY: the VM is live.
+    unsafe { bindings::kvm_flush_remote_tlbs(vm.as_ptr()) };
+}
+
+/// Sleeps until the hart is started, or a signal comes. The vCPU's thread, without any lock.
+pub(crate) fn wait_while_stopped(vcpu: &Vcpu) {
+    unsafe extern "C" fn started(vcpu: *mut bindings::kvm_vcpu) -> bool {
+        // SAFETY: `vcpu` is the one that `wait_while_stopped` passed on.
+        !unsafe { Vcpu::from_raw(vcpu) }.shared().power.is_stopped()
+    }
+
+    // SAFETY: the vCPU's thread, the only one that waits there. Whether a signal came is seen
+    // where signals are handled.
+    unsafe { bindings::kvm_rs_wait_event(vcpu.as_ptr(), Some(started)) };
+}
+
+/// Reads a word of user memory.
+///
+/// # Errors
+///
+/// `EFAULT`.
+#[inline]
+pub(crate) fn get_user_u32(from: UserPtr) -> Result<u32> {
+    let mut value = 0;
+    // SAFETY: `value` is writable; any user address will do.
+    to_result(unsafe { bindings::kvm_rs_get_user_u32(&mut value, from.as_const_ptr()) })?;
+    Ok(value)
+}
+
+/// Reads a double word of user memory.
+///
+/// # Errors
+///
+/// `EFAULT`.
+#[inline]
+pub(crate) fn get_user_u64(from: UserPtr) -> Result<u64> {
+    let mut value = 0;
+    // SAFETY: as above.
+    to_result(unsafe { bindings::kvm_rs_get_user_u64(&mut value, from.as_const_ptr()) })?;
+    Ok(value)
+}
+
+/// Writes a word of user memory.
+///
+/// # Errors
+///
+/// `EFAULT`.
+#[inline]
+pub(crate) fn put_user_u32(to: UserPtr, value: u32) -> Result {
+    // SAFETY: any user address will do.
+    to_result(unsafe { bindings::kvm_rs_put_user_u32(value, to.as_mut_ptr()) })
+}
+
+/// Writes a double word of user memory.
+///
+/// # Errors
+///
+/// `EFAULT`.
+#[inline]
+pub(crate) fn put_user_u64(to: UserPtr, value: u64) -> Result {
+    // SAFETY: any user address will do.
+    to_result(unsafe { bindings::kvm_rs_put_user_u64(value, to.as_mut_ptr()) })
+}
+
+/// Bytes that a cache-block management instruction works on.
+pub(crate) fn cbom_block_size() -> usize {
+    // SAFETY: reads a variable that is constant since boot.
+    unsafe { bindings::kvm_rs_cbom_block_size() }
+}
+
+/// Bytes that a cache-block zero instruction works on.
+pub(crate) fn cboz_block_size() -> usize {
+    // SAFETY: reads a variable that is constant since boot.
+    unsafe { bindings::kvm_rs_cboz_block_size() }
+}
+
+/// Bytes that a cache-block prefetch instruction works on.
+pub(crate) fn cbop_block_size() -> usize {
+    // SAFETY: reads a variable that is constant since boot.
+    unsafe { bindings::kvm_rs_cbop_block_size() }
+}
+
+/// `satp.MODE` of the host: the highest that its guests can use.
+pub(crate) fn satp_mode() -> usize {
+    // SAFETY: reads a variable that is constant since boot.
+    unsafe { bindings::kvm_rs_satp_mode() }
 }

@@ -3,9 +3,10 @@
 //! Doors of interrupt routing. There is no in-kernel interrupt controller yet, and they say so.
 //! Answers to the routing half of `vm.c`.
 
-use core::ffi::c_int;
-
-use kernel::prelude::*;
+use kernel::{
+    ffi::c_int,
+    prelude::*, //
+};
 
 use crate::bindings;
 

@@ -3,17 +3,15 @@
 //! Registrations of the module, each a value that undoes itself. Answers to `riscv_kvm_init()` and
 //! `riscv_kvm_exit()`.
 
-use core::{
+use core::marker::PhantomData;
+
+use kernel::{
+    error::to_result,
     ffi::{
         c_int,
         c_ulong,
         c_void, //
     },
-    marker::PhantomData, //
-};
-
-use kernel::{
-    error::to_result,
     prelude::*,
     types::Opaque, //
 };

@@ -5,14 +5,13 @@
 //! Core KVM holds `vcpu->mutex` across every vCPU ioctl, but for those of
 //! `kvm_arch_vcpu_unlocked_ioctl()`: that makes the [`OwnedVcpu`].
 
-use core::ffi::{
-    c_int,
-    c_long,
-    c_uint,
-    c_ulong, //
-};
-
 use kernel::{
+    ffi::{
+        c_int,
+        c_long,
+        c_uint,
+        c_ulong, //
+    },
     error::from_result,
     prelude::*,
     uaccess::{
@@ -145,7 +144,7 @@ door! {
             bindings::KVM_GET_REG_LIST => onereg::list(&mut vcpu, user),
             _ => Err(EINVAL),
         };
-        result.map_or_else(|err| err.to_errno().into(), |()| 0)
+        result.map_or_else(|err| err.to_errno() as c_long, |()| 0)
     }
 }
 
@@ -161,7 +160,7 @@ door! {
         arg: c_ulong,
     ) -> c_long {
         if ioctl as usize != bindings::KVM_INTERRUPT {
-            return ENOIOCTLCMD.to_errno().into();
+            return ENOIOCTLCMD.to_errno() as c_long;
         }
         // SAFETY: a vCPU file's private data is its vCPU.
         let vcpu = unsafe { (*file).private_data }.cast();
@@ -173,7 +172,7 @@ door! {
             .read::<u32>()
             .and_then(Line::try_from)
             .map(|line| vcpu.set_external(line));
-        result.map_or_else(|err| err.to_errno().into(), |()| 0)
+        result.map_or_else(|err| err.to_errno() as c_long, |()| 0)
     }
 }
 

@@ -3,14 +3,13 @@
 //! Doors of VMs and of the module as a whole. Answers to `vm.c` and to the hardware enabling of
 //! `main.c`.
 
-use core::ffi::{
-    c_int,
-    c_long,
-    c_uint,
-    c_ulong, //
-};
-
 use kernel::{
+    ffi::{
+        c_int,
+        c_long,
+        c_uint,
+        c_ulong, //
+    },
     error::from_result,
     prelude::*, //
 };
@@ -106,7 +105,7 @@ door! {
     ///
     /// None needed.
     fn kvm_arch_dev_ioctl(_file: *mut bindings::file, _ioctl: c_uint, _arg: c_ulong) -> c_long {
-        EINVAL.to_errno().into()
+        EINVAL.to_errno() as c_long
     }
 }
 

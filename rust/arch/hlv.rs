@@ -113,9 +113,11 @@ pub(crate) unsafe fn read_insn(hstatus: usize, gva: usize) -> Result<u32, Trap> 
         }
         .map_err(|mut trap| {
             // HLVX faults as a load; what was attempted is a fetch.
-            if trap.scause == bindings::EXC_LOAD_PAGE_FAULT as usize {
-                trap.scause = bindings::EXC_INST_PAGE_FAULT as usize;
-            }
+            trap.scause = match trap.scause as u32 {
+                bindings::EXC_LOAD_PAGE_FAULT => bindings::EXC_INST_PAGE_FAULT as usize,
+                bindings::EXC_LOAD_ACCESS => bindings::EXC_INST_ACCESS as usize,
+                _ => trap.scause,
+            };
             trap
         })
     };

@@ -291,6 +291,10 @@ __rust_helper bool rust_helper_riscv_v_vstate_ctrl_user_allowed(void)
 }
 __rust_helper bool rust_helper_sbi_spec_is_0_1(void) { return sbi_spec_is_0_1(); }
 __rust_helper u64 rust_helper_kvm_rs_get_cycles64(void) { return get_cycles64(); }
+__rust_helper void rust_helper_riscv_cs_get_mult_shift(u32 *mult, u32 *shift)
+{
+	riscv_cs_get_mult_shift(mult, shift);
+}
 __rust_helper void rust_helper_kvm_rs_local_flush_icache_all(void) { local_flush_icache_all(); }
 
 /* Vector state. */
@@ -320,6 +324,32 @@ __rust_helper void rust_helper_kvm_rs_unregister_vctx_callback(void)
 	kvm_riscv_unregister_vctx_callback();
 }
 #endif
+
+/* User memory, one word at a time: inline, unlike copy_{from,to}_user(). */
+
+__rust_helper int rust_helper_kvm_rs_get_user_u32(u32 *value, const void __user *from)
+{
+	return get_user(*value, (const u32 __user *)from);
+}
+__rust_helper int rust_helper_kvm_rs_get_user_u64(u64 *value, const void __user *from)
+{
+	return get_user(*value, (const u64 __user *)from);
+}
+__rust_helper int rust_helper_kvm_rs_put_user_u32(u32 value, void __user *to)
+{
+	return put_user(value, (u32 __user *)to);
+}
+__rust_helper int rust_helper_kvm_rs_put_user_u64(u64 value, void __user *to)
+{
+	return put_user(value, (u64 __user *)to);
+}
+
+/* What the host's caches and page tables are like. */
+
+__rust_helper unsigned long rust_helper_kvm_rs_cbom_block_size(void) { return riscv_cbom_block_size; }
+__rust_helper unsigned long rust_helper_kvm_rs_cboz_block_size(void) { return riscv_cboz_block_size; }
+__rust_helper unsigned long rust_helper_kvm_rs_cbop_block_size(void) { return riscv_cbop_block_size; }
+__rust_helper unsigned long rust_helper_kvm_rs_satp_mode(void) { return satp_mode >> SATP_MODE_SHIFT; }
 
 /* The rate limit is a static of the call site, which Rust's pr_err has none of. */
 

@@ -394,7 +394,10 @@ impl PageSize {
     ///
     /// A host size that is not listed is thereby rounded down, never refused.
     pub(crate) fn floor(shift: u32) -> Option<PageSize> {
-        Self::ALL.into_iter().rev().find(|size| size.shift() <= shift)
+        Self::ALL
+            .into_iter()
+            .rev()
+            .find(|size| size.shift() <= shift)
     }
 
     /// The highest level whose leaves are no larger than this size.

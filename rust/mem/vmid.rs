@@ -47,8 +47,9 @@ impl Tag {
         Vmid::new(self.0 as u16)
     }
 
+    /// In which generation it was handed out.
     #[inline(always)]
-    const fn generation(self) -> u64 {
+    pub(crate) const fn generation(self) -> u64 {
         self.0 >> GENERATION_SHIFT
     }
 
@@ -86,7 +87,9 @@ pub(crate) struct Space {
 impl Space {
     /// The VMIDs of a host whose `hgatp.VMID` has `bits` bits.
     pub(crate) fn new(bits: u32) -> Self {
-        let max = 1_u16.checked_shl(bits).map_or(u16::MAX, |n| n.wrapping_sub(1));
+        let max = 1_u16
+            .checked_shl(bits)
+            .map_or(u16::MAX, |n| n.wrapping_sub(1));
         // The first generation is 1, so that no tag is `Tag::NONE`.
         Space {
             last: AtomicU64::new(1 << GENERATION_SHIFT),
@@ -117,23 +120,25 @@ impl Space {
         let mut last = self.last.load(Ordering::Relaxed);
         let new = loop {
             let next = Tag(last).next(self.max);
-            match self.last.compare_exchange_weak(
-                last,
-                next.0,
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            ) {
+            match self
+                .last
+                .compare_exchange_weak(last, next.0, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => break next,
                 Err(now) => last = now,
             }
         };
-        match cell
-            .0
-            .compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Acquire)
-        {
-            Ok(_) => new,
-            // The tag just made is lost, which costs nothing but a number.
-            Err(theirs) => Tag(theirs),
+        let mut seen = old;
+        loop {
+            let set = cell
+                .0
+                .compare_exchange(seen.0, new.0, Ordering::AcqRel, Ordering::Acquire);
+            match set.map_err(Tag) {
+                Ok(_) => return new,
+                // Ours is lost, which costs nothing but a number.
+                Err(theirs) if theirs.generation() >= new.generation() => return theirs,
+                Err(theirs) => seen = theirs,
+            }
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn handle(owned: &Owned, question: Base) -> Outcome {
     Outcome::Done(Ok(match question {
         Base::SpecVersion => SPEC_VERSION,
         Base::ImplId => IMPL_KVM,
-        Base::ImplVersion => bindings::LINUX_VERSION_CODE as usize,
+        Base::ImplVersion => bindings::LINUX_VERSION_CODE,
         Base::Probe(id) => match owned.sbi.find(id).map(|ext| ext.probe()) {
             None => 0,
             Some(Probe::Implemented) => 1,

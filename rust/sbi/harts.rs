@@ -64,16 +64,6 @@ impl<'v> Targets<'v> {
         }
     }
 
-    /// The VM.
-    pub(super) fn vm(&self) -> &'v Vm {
-        self.vm
-    }
-
-    /// The names, for whoever finds the vCPUs himself.
-    pub(super) fn harts(&self) -> Harts {
-        self.harts
-    }
-
     /// Calls `f` with each of them.
     pub(super) fn for_each(&self, f: impl FnMut(&'v Vcpu)) {
         match self.harts {

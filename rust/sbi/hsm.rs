@@ -6,15 +6,13 @@ use super::message::{
     Hsm,
     SbiError, //
 };
-use crate::{
-    bindings,
-    vcpu::{
-        power,
-        Loaded, //
-    },
+use crate::vcpu::{
+    exit,
+    power,
+    Loaded, //
 };
 
-/// Serves `request`.
+/// Serves `request`. Sleeps if it is to suspend the hart.
 pub(super) fn handle(vcpu: &mut Loaded<'_>, request: Hsm) -> Result<usize, SbiError> {
     let vm = vcpu.vcpu.vm();
     match request {
@@ -31,10 +29,12 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, request: Hsm) -> Result<usize, SbiEr
         }
         Hsm::Status(hart) => {
             let target = vm.hart(hart).ok_or(SbiError::InvalidParam)?;
-            Ok(status(target) as usize)
+            // A hart that waits for an interrupt counts as suspended, whether it asked us to or
+            // executed WFI.
+            Ok(target.hart_state() as usize)
         }
         Hsm::SuspendRetentive => {
-            vcpu.wait_for_interrupt();
+            exit::wait_for_interrupt(vcpu);
             Ok(0)
         }
     }

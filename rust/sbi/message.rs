@@ -43,8 +43,6 @@ pub(crate) enum SbiError {
     InvalidParam = bindings::SBI_ERR_INVALID_PARAM,
     /// The hart is started, or about to be.
     AlreadyAvailable = bindings::SBI_ERR_ALREADY_AVAILABLE,
-    /// Anything else.
-    Failed = bindings::SBI_ERR_FAILURE,
 }
 
 impl SbiError {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The extensions that replace most of SBI v0.1: TIME, IPI and RFENCE. Answers to
-//! `vcpu_sbi_replace.c`. Nothing here sleeps.
+//! The extensions that replace most of SBI v0.1: IPI and RFENCE; TIME is the timer's own business.
+//! Answers to `vcpu_sbi_replace.c`. Nothing here sleeps.
 
 use super::{
     harts::Targets,
@@ -10,33 +10,31 @@ use super::{
         Harts,
         SbiError,
         Span, //
-    },
-    Outcome, //
+    }, //
 };
 use crate::{
+    mem::tlb::{
+        self,
+        GuestFence,
+        GvaSpan,
+        Recipients, //
+    },
     vcpu::{
         irq::Interrupt,
         Loaded, //
     },
-    vm::Vm,
 };
 
-/// Has the timer fire when the guest's `time` reaches `deadline`; takes back a timer interrupt
-/// that is pending.
-pub(super) fn set_timer(vcpu: &mut Loaded<'_>, deadline: u64) -> Outcome {
-    vcpu.vcpu.shared().timer.set_deadline(vcpu, deadline);
-    Outcome::Done(Ok(0))
-}
-
 /// Sends a software interrupt to `harts`.
-pub(super) fn send_ipi(vm: &Vm, harts: Harts) -> Result<usize, SbiError> {
-    interrupt(&Targets::find(vm, harts)?);
+pub(super) fn send_ipi(vcpu: &mut Loaded<'_>, harts: Harts) -> Result<usize, SbiError> {
+    interrupt(&Targets::find(vcpu.vcpu.vm(), harts)?);
     Ok(0)
 }
 
 /// Has `harts` execute a fence before they execute another instruction.
-pub(super) fn fence(vm: &Vm, harts: Harts, fence: Fence) -> Result<usize, SbiError> {
-    fence_on(&Targets::find(vm, harts)?, fence);
+pub(super) fn fence(vcpu: &mut Loaded<'_>, harts: Harts, fence: Fence) -> Result<usize, SbiError> {
+    let targets = Targets::find(vcpu.vcpu.vm(), harts)?;
+    fence_on(vcpu, &targets, fence);
     Ok(0)
 }
 
@@ -45,7 +43,20 @@ pub(super) fn interrupt(targets: &Targets<'_>) {
     targets.for_each(|vcpu| vcpu.inject(Interrupt::Software));
 }
 
-/// Has `targets` execute a fence before they execute another instruction.
-pub(super) fn fence_on(targets: &Targets<'_>, fence: Fence) {
-    todo!()
+/// Has `targets`, which belong to the VM of `vcpu`, execute a fence before they execute another
+/// instruction.
+pub(super) fn fence_on(vcpu: &mut Loaded<'_>, targets: &Targets<'_>, fence: Fence) {
+    let mut to = Recipients::none();
+    targets.for_each(|vcpu| to.add(vcpu));
+    let fence = match fence {
+        Fence::Instructions => GuestFence::Instructions,
+        Fence::Translations { asid, span } => GuestFence::Translations {
+            asid,
+            span: match span {
+                Span::Everything => GvaSpan::Everything,
+                Span::Bytes { start, size } => GvaSpan::Bytes { start, size },
+            },
+        },
+    };
+    tlb::guest_fence(vcpu, to, fence);
 }

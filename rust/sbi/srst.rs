@@ -28,6 +28,7 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, reset: Reset) -> Outcome {
         ResetKind::Shutdown => bindings::KVM_SYSTEM_EVENT_SHUTDOWN,
         ResetKind::Reboot => bindings::KVM_SYSTEM_EVENT_RESET,
     };
-    vcpu.run_page().exit_system_event(event, u64::from(reset.reason));
+    vcpu.run_page()
+        .exit_system_event(event, u64::from(reset.reason));
     Outcome::Exit
 }

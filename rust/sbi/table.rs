@@ -219,11 +219,8 @@ pub(crate) enum Multi {
     Disable,
 }
 
-/// Extensions per multi register.
-const MULTI_BITS: u32 = u64::BITS;
-
 /// All extensions of the user API fit into multi register 0.
-const _: () = assert!(bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_MAX <= MULTI_BITS);
+const _: () = assert!(bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_MAX <= u64::BITS);
 
 /// The SBI of one vCPU: the extensions that it has.
 #[derive(Clone, Debug)]
@@ -305,12 +302,6 @@ fn registers() -> impl Iterator<Item = (u32, Extension)> {
     ROWS.iter()
         .filter(|row| row.initially != Status::Unavailable)
         .filter_map(|row| Some((row.register?, row.ext)))
-}
-
-/// The numbers of the registers that there are, in ascending order.
-pub(crate) fn register_ids() -> impl Iterator<Item = u32> {
-    (0..bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_MAX)
-        .filter(|&id| registers().any(|(there, _)| there == id))
 }
 
 /// The extension whose register has number `id`. Comparison and not an index: nothing to mispredict.

@@ -20,13 +20,24 @@ use super::{
     Outcome, //
 };
 use crate::{
+    arch::switch::Trap,
     bindings,
+    mem::{
+        addr::Gpa,
+        fault::{
+            self,
+            Access, //
+        }, //
+    },
     vcpu::{
         exit,
+        insn::{
+            Htinst,
+            PteAccess, //
+        },
         irq::Interrupt,
         Loaded, //
     },
-    vm::Vm,
 };
 
 /// Harts per word of a bit-vector.
@@ -44,7 +55,7 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Legacy) -> Result<Outcome> {
     let done = Outcome::Done(Ok(0));
     Ok(match call {
         Legacy::SetTimer(deadline) => {
-            replace::set_timer(vcpu, deadline);
+            vcpu.set_timer(deadline);
             done
         }
         Legacy::Console => Outcome::Forward,
@@ -52,10 +63,10 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Legacy) -> Result<Outcome> {
             vcpu.vcpu.withdraw(Interrupt::Software);
             done
         }
-        Legacy::SendIpi(harts) => on_harts(vcpu, harts, replace::interrupt)?,
-        Legacy::Fence(harts, fence) => {
-            on_harts(vcpu, harts, |targets| replace::fence_on(targets, fence))?
-        }
+        Legacy::SendIpi(harts) => on_harts(vcpu, harts, |_, targets| replace::interrupt(targets))?,
+        Legacy::Fence(harts, fence) => on_harts(vcpu, harts, |vcpu, targets| {
+            replace::fence_on(vcpu, targets, fence);
+        })?,
         Legacy::Shutdown => srst::handle(
             vcpu,
             Reset {
@@ -70,16 +81,16 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Legacy) -> Result<Outcome> {
 fn on_harts(
     vcpu: &mut Loaded<'_>,
     harts: LegacyHarts,
-    f: impl Fn(&Targets<'_>),
+    f: impl Fn(&mut Loaded<'_>, &Targets<'_>),
 ) -> Result<Outcome> {
     let vm = vcpu.vcpu.vm();
     match harts {
-        LegacyHarts::All => f(&Targets::all(vm)),
+        LegacyHarts::All => f(vcpu, &Targets::all(vm)),
         LegacyHarts::VectorAt(gva) => match read_vector(vcpu, gva)? {
             Read::Words(words) => {
                 for (mask, base) in words.into_iter().zip((0..).step_by(WORD)) {
                     if mask != 0 {
-                        f(&Targets::existing(vm, HartMask::new(base, mask)));
+                        f(vcpu, &Targets::existing(vm, HartMask::new(base, mask)));
                     }
                 }
             }
@@ -106,11 +117,34 @@ fn read_vector(vcpu: &mut Loaded<'_>, gva: usize) -> Result<Read> {
         match vcpu.read_word(gva.wrapping_add(i * size_of::<usize>())) {
             Ok(value) => *word = value as u64,
             Err(mut trap) => {
-                // The access was the call's.
+                // The trap says where our own load is.
                 trap.sepc = vcpu.owned.ctx.sepc;
-                return Ok(Read::Not(fault(vcpu, trap)?));
+                return Ok(Read::Not(unreadable(vcpu, trap)?));
             }
         }
     }
     Ok(Read::Words(words))
+}
+
+/// Reading took `trap`. If the page is only missing in the G-stage, this is not the guest's
+/// business: it is brought in, and the call made again (c-review S9).
+fn unreadable(vcpu: &mut Loaded<'_>, trap: Trap) -> Result<Outcome> {
+    if !exit::is_guest_page_fault(&trap) {
+        return Ok(Outcome::Redirect(trap));
+    }
+    let gpa = Gpa::new((trap.htval as u64) << 2 | trap.stval as u64 & 3);
+    let access = match Htinst::decode(trap.htinst) {
+        Htinst::Pseudo(PteAccess::Write) => Access::Store,
+        _ => Access::Load,
+    };
+    Ok(match vcpu.fault(gpa, access)? {
+        fault::Outcome::Mapped => Outcome::Retry,
+        // A machine refuses an access where nothing is that could answer.
+        fault::Outcome::NoMemory => Outcome::Redirect(Trap {
+            sepc: trap.sepc,
+            scause: bindings::EXC_LOAD_ACCESS as usize,
+            stval: trap.stval,
+            ..Trap::default()
+        }),
+    })
 }

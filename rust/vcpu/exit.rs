@@ -109,7 +109,7 @@ pub(crate) fn handle(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
                 Ok(Next::Resume)
             }
             Cause::Breakpoint => {
-                vcpu.run_page().set_exit_reason(bindings::KVM_EXIT_DEBUG);
+                vcpu.run_page().exit_debug();
                 Ok(Next::Userspace)
             }
             Cause::Ecall => sbi::handle(vcpu),
@@ -172,13 +172,13 @@ fn virtual_instruction(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
     let isa = vcpu.owned.isa.effective();
     match SystemInsn::decode(insn, mode, isa, &vcpu.owned.ctx.gprs) {
         Ok(SystemInsn::Wfi) => {
-            vcpu.vcpu.count(Counter::WfiExitStat);
+            vcpu.vcpu.count(Counter::WfiExits);
             wait_for_interrupt(vcpu);
             vcpu.skip(InsnLen::Four);
             Ok(Next::Resume)
         }
         Ok(SystemInsn::WrsNto) => {
-            vcpu.vcpu.count(Counter::WrsExitStat);
+            vcpu.vcpu.count(Counter::WrsExits);
             kvm::on_spin(vcpu.vcpu, mode == GuestMode::Supervisor);
             vcpu.skip(InsnLen::Four);
             Ok(Next::Resume)

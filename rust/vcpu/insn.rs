@@ -9,25 +9,21 @@
 //! - [`MmioInsn`]: a load or store whose address no memory backs.
 //! - [`SystemInsn`]: an instruction that raised a virtual-instruction exception.
 //!
-//! Whatever cannot be completed is an exception for the guest ([`Undecodable`], [`Illegal`]), as
+//! Whatever cannot be completed is an exception for the guest ([`Undecodable`](mmio::Undecodable), [`Illegal`]), as
 //! it would be on a machine whose devices refuse the access. It is never an error of `KVM_RUN`: a
 //! guest must not be able to end its own VM with one instruction.
 
-mod csr;
+pub(crate) mod csr;
 mod encoding;
-mod htinst;
-mod mmio;
-mod system;
+pub(crate) mod htinst;
+pub(crate) mod mmio;
+pub(crate) mod system;
 
 pub(crate) use self::{
     csr::{
         CsrAccess,
-        CsrEffect,
         CsrHandler,
-        CsrManner,
-        CsrNum,
-        CsrOp,
-        CsrRange, //
+        CsrOp, //
     },
     htinst::{
         Htinst,
@@ -35,13 +31,9 @@ pub(crate) use self::{
     },
     mmio::{
         Direction,
-        Extend,
         Load,
         MmioInsn,
-        MmioOp,
-        Store,
-        Undecodable,
-        Width, //
+        MmioOp, //
     },
     system::{
         GuestMode,
@@ -115,13 +107,14 @@ impl Insn {
         }
     }
 
-    /// What the guest's `stval` shall hold when this instruction is illegal: its bits, or zero
-    /// when they are not known, which the privileged specification allows.
+    /// The bits of the instruction, as far as they are known: what the guest's `stval` shall hold
+    /// when it is illegal, and what a trace shows. Zero, which the privileged specification
+    /// allows, for one that is too long.
     pub(crate) fn stval(self) -> usize {
         match self {
             Self::Compressed(insn) => usize::from(insn.into_raw()),
-            Self::Wide(insn) => insn.into_raw() as usize,
-            Self::Transformed(..) | Self::Long => 0,
+            Self::Wide(insn) | Self::Transformed(insn, _) => insn.into_raw() as usize,
+            Self::Long => 0,
         }
     }
 }

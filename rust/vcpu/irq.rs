@@ -88,21 +88,21 @@ impl Vcpu {
     /// Makes `interrupt` pending and has the vCPU notice.
     pub(crate) fn inject(&self, interrupt: Interrupt) {
         self.shared().irqs.word.set(interrupt);
-        kvm::trace_irq(self, interrupt.number(), Level::High);
+        kvm::trace_irq(self, interrupt, Line::High);
         self.kick();
     }
 
     /// Takes `interrupt` back. The vCPU notices when it next enters the guest.
     pub(crate) fn withdraw(&self, interrupt: Interrupt) {
         self.shared().irqs.word.clear(interrupt);
-        kvm::trace_irq(self, interrupt.number(), Level::Low);
+        kvm::trace_irq(self, interrupt, Line::Low);
     }
 
     /// Userspace's interrupt controller moves the external interrupt line.
     pub(crate) fn set_external(&self, line: Line) {
         match line {
-            Line(Level::High) => self.inject(Interrupt::External),
-            Line(Level::Low) => self.withdraw(Interrupt::External),
+            Line::High => self.inject(Interrupt::External),
+            Line::Low => self.withdraw(Interrupt::External),
         }
     }
 }
@@ -127,11 +127,28 @@ impl OwnedVcpu<'_> {
     }
 }
 
-/// The level of an interrupt.
+/// The level of an interrupt line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Level {
+pub(crate) enum Line {
     /// It is not asserted.
-    Low = 0,
+    Low,
     /// It is asserted.
-    High = 1,
+    High,
+}
+
+/// What `KVM_INTERRUPT` is given (c-review M26).
+impl TryFrom<u32> for Line {
+    type Error = Error;
+
+    fn try_from(irq: u32) -> Result<Self> {
+        // Unsigned in C, but bindgen sees a minus.
+        const SET: u32 = bindings::KVM_INTERRUPT_SET as u32;
+        const UNSET: u32 = bindings::KVM_INTERRUPT_UNSET as u32;
+
+        match irq {
+            SET => Ok(Self::High),
+            UNSET => Ok(Self::Low),
+            _ => Err(EINVAL),
+        }
+    }
 }

@@ -30,7 +30,6 @@ use super::{
 use crate::{
     abi::core as kvm,
     arch::switch::Trap,
-    bindings,
     mem::{
         addr::Gpa,
         fault::Access, //
@@ -94,8 +93,8 @@ impl PendingStore {
 impl PendingCsr {
     /// Puts what userspace read into the register.
     pub(crate) fn finish(self, vcpu: &mut OwnedVcpu<'_>) {
-        let value = vcpu.run_page().csr_ret_value();
-        vcpu.owned.ctx.gprs.set(self.rd, value as usize);
+        let value = vcpu.run_page().csr_return();
+        vcpu.owned.ctx.gprs.set(self.rd, value);
         vcpu.owned.skip(InsnLen::Four);
     }
 }
@@ -143,7 +142,7 @@ pub(crate) fn access(
                 vcpu.skip(mmio.len);
                 return Ok(Next::Resume);
             }
-            vcpu.run_page().set_mmio_load(gpa, width);
+            vcpu.run_page().exit_mmio_load(gpa, width);
             vcpu.owned.pending = Some(Pending::Load(PendingLoad {
                 load,
                 len: mmio.len,
@@ -156,12 +155,11 @@ pub(crate) fn access(
                 vcpu.skip(mmio.len);
                 return Ok(Next::Resume);
             }
-            vcpu.run_page().set_mmio_store(gpa, width, data);
+            vcpu.run_page().exit_mmio_store(gpa, width, data);
             vcpu.owned.pending = Some(Pending::Store(PendingStore { len: mmio.len }));
         }
     }
     vcpu.vcpu.count(Counter::MmioExitUser);
-    vcpu.run_page().set_exit_reason(bindings::KVM_EXIT_MMIO);
     Ok(Next::Userspace)
 }
 
@@ -174,10 +172,9 @@ pub(crate) fn csr(vcpu: &mut Loaded<'_>, access: CsrAccess) -> Result<Next> {
     let op = access.op();
     match access.handler() {
         CsrHandler::Userspace => {
-            vcpu.run_page().set_csr(op);
+            vcpu.run_page().exit_csr(*op);
             vcpu.owned.pending = Some(Pending::Csr(PendingCsr { rd: op.rd }));
             vcpu.vcpu.count(Counter::CsrExitUser);
-            vcpu.run_page().set_exit_reason(bindings::KVM_EXIT_RISCV_CSR);
             Ok(Next::Userspace)
         }
     }

@@ -33,10 +33,7 @@ use crate::{
         EffectiveIsa,
         FpUnit, //
     },
-    mem::tlb::{
-        Stale,
-        TranslationState, //
-    },
+    mem::tlb::TranslationState,
 };
 
 /// Exceptions that the guest handles itself.
@@ -222,7 +219,7 @@ impl Resident {
         self.csrs.hvip = csr::HVIP.read();
         shared.irqs.sync(self.csrs.hvip);
         shared.irqs.set_enabled(self.csrs.sie);
-        shared.timer.snapshot(vcpu);
+        shared.timer.snapshot();
     }
 
     /// Brings interrupts that others made pending into the guest's view. Interrupts are off.
@@ -233,17 +230,10 @@ impl Resident {
         }
     }
 
-    /// Makes the translation in this CPU that of the guest, VMID and stale entries included.
-    /// Interrupts are off.
-    ///
-    /// # Errors
-    ///
-    /// [`Stale`] if the VM needs a new VMID first.
-    #[inline]
-    pub(crate) fn settle(&mut self, vcpu: &Vcpu, cpu: usize) -> Result<(), Stale> {
-        vcpu.vm()
-            .memory()
-            .settle(vcpu.idx(), cpu, &mut self.translation)
+    /// Where the vCPU left translations.
+    #[inline(always)]
+    pub(crate) fn translation(&mut self) -> &mut TranslationState {
+        &mut self.translation
     }
 
     /// Puts the guest's vectors into the unit if the kernel or a load has displaced them.

@@ -79,7 +79,6 @@ fn finish_exit(vcpu: &mut OwnedVcpu<'_>) {
 /// Once into the guest and out, unless something comes first.
 fn round(vcpu: &mut Loaded<'_>) -> Result<Next> {
     kvm::handle_guest_mode_work(vcpu.vcpu)?;
-    vcpu.vcpu.vm().memory().ensure_vmid();
     if vcpu.vcpu.any_request() && serve_requests(vcpu)? == Next::Userspace {
         return Ok(Next::Userspace);
     }
@@ -162,8 +161,7 @@ impl<'t, 'p> EntryToken<'t, 'p> {
         if vcpu.vcpu.any_request() || kvm::guest_mode_work_pending() {
             return None;
         }
-        let cpu = vcpu.cpu();
-        vcpu.resident.settle(vcpu.vcpu, cpu).ok()?;
+        vcpu.settle();
         Some(Self { vcpu, _irqs: irqs })
     }
 

@@ -57,8 +57,8 @@ enum Watch {
 enum Due {
     /// It does not come.
     Never,
-    /// It comes.
-    In(Delta),
+    /// It comes in so many ticks.
+    In(u64),
     /// It has come.
     Now,
 }
@@ -112,15 +112,16 @@ impl Timer {
         match self.watch {
             Watch::Hardware => {
                 csr::VSTIMECMP.write(self.deadline.load(Ordering::Relaxed) as usize);
-                self.disarm();
+                if self.armed.load(Ordering::Relaxed) {
+                    self.disarm();
+                }
             }
             Watch::Alarm => {
-                // Userspace has moved guest time since, maybe after it set the deadline.
                 if self.armed.load(Ordering::Relaxed)
                     && self.armed_delta.load(Ordering::Relaxed) != delta
                 {
-                    self.disarm();
-                    self.arm(vcpu);
+                    // Userspace has moved guest time since, maybe after it set the deadline.
+                    self.rearm(vcpu);
                 }
             }
         }
@@ -170,7 +171,7 @@ impl Timer {
         match (self.due(vcpu), self.watch) {
             (Due::Never, _) => self.armed.store(false, Ordering::Release),
             // The two clocks do not run quite alike.
-            (Due::In(delay), _) => Alarm::start(vcpu, delay),
+            (Due::In(ticks), _) => Alarm::start(vcpu, time::duration(ticks)),
             (Due::Now, Watch::Hardware) => {
                 // First, so that the thread that is woken does not stop the alarm for nothing.
                 self.armed.store(false, Ordering::Release);
@@ -195,16 +196,17 @@ impl Timer {
             NEVER => Due::Never,
             deadline => match deadline.checked_sub(vcpu.vm().time()) {
                 None | Some(0) => Due::Now,
-                Some(ticks) => Due::In(time::duration(ticks)),
+                Some(ticks) => Due::In(ticks),
             },
         }
     }
 
     /// Has the alarm watch the deadline. It is not armed.
+    #[inline(never)]
     fn arm(&self, vcpu: &Vcpu) {
         let delay = match self.due(vcpu) {
             Due::Never => return,
-            Due::In(delay) => delay,
+            Due::In(ticks) => time::duration(ticks),
             Due::Now => Delta::from_nanos(0),
         };
         self.armed_delta
@@ -213,8 +215,8 @@ impl Timer {
         Alarm::start(vcpu, delay);
     }
 
-    /// Stops the alarm if it is armed: 4 instructions if not.
-    #[inline(always)]
+    /// Stops the alarm, if it is armed. What its callback has done is visible afterwards.
+    #[inline(never)]
     fn disarm(&self) {
         // Acquire: pairs with the release in `expired`.
         if self.armed.load(Ordering::Acquire) {
@@ -223,7 +225,15 @@ impl Timer {
         }
     }
 
+    /// Has the alarm go off at another time.
+    #[cold]
+    fn rearm(&self, vcpu: &Vcpu) {
+        self.disarm();
+        self.arm(vcpu);
+    }
+
     /// A new deadline where the alarm watches.
+    #[inline(never)]
     fn watch_anew(&self, vcpu: &Vcpu, deadline: u64) {
         self.disarm();
         self.deadline.store(deadline, Ordering::Relaxed);
@@ -258,7 +268,7 @@ impl Loaded<'_> {
 impl Vm {
     /// What the guest's `time` is ahead of the host's, modulo 2^64.
     #[inline]
-    fn time_delta(&self) -> u64 {
+    pub(crate) fn time_delta(&self) -> u64 {
         self.state().time_delta.load(Ordering::Relaxed)
     }
 

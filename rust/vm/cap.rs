@@ -4,12 +4,13 @@
 //!
 //! Locks: enabling a G-stage format takes `kvm->lock`, then `kvm->slots_lock`.
 
-use core::ffi::{
-    c_int,
-    c_long, //
+use kernel::{
+    ffi::{
+        c_int,
+        c_long, //
+    },
+    prelude::*, //
 };
-
-use kernel::prelude::*;
 
 use super::Vm;
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
     bindings,
     mem::{
         self,
-        gstage::mode::Mode, //
+        gstage::Mode, //
     },
     sync::atomic::Ordering,
 };

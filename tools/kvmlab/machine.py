@@ -34,14 +34,11 @@ CPUS = {
 
 # Console lines of a kernel that is not well.
 TROUBLE = re.compile(
-    r"WARNING: |BUG: |\bBUG at |Oops|Kernel panic|INFO: rcu|rcu: INFO|INFO: task |"
-    r"soft lockup|possible recursive locking|possible circular locking|lockdep|"
-    r"suspicious RCU usage|sleeping function|scheduling while atomic|KASAN|UBSAN|"
-    r"kmemleak: [1-9]|refcount_t|Unable to handle kernel|rust_kernel: panicked|"
-    r"list_add corruption|list_del corruption|bad page state|Bad rss-counter", re.IGNORECASE)
-# Lines of a healthy boot that the pattern above would catch.
-HARMLESS = re.compile(r"Lock dependency validator|lockdep (is|has|self)|lockdep_|kmemleak: Kernel memory leak detector|"
-                      r"KernelAddressSanitizer initialized|running lockdep|INFO: lockdep is turned off")
+    r"WARNING: |BUG: |kernel BUG at |Oops|Kernel panic|rcu: INFO|INFO: task |INFO: trying to register|"
+    r"soft lockup|possible recursive locking|possible circular locking|Invalid wait context|"
+    r"suspicious RCU usage|sleeping function called|scheduling while atomic|KASAN: |UBSAN: |"
+    r"kmemleak: [1-9]|refcount_t: |Unable to handle kernel|rust_kernel: panicked|ODEBUG: |"
+    r"list_add corruption|list_del corruption|Bad page state|Bad rss-counter|kunit.*not ok")
 
 
 class MachineFailure(Exception):
@@ -165,7 +162,7 @@ class Machine:
     def trouble(self, since: int = 0) -> list[str]:
         """Console lines since a mark that tell of a kernel defect."""
         return [line.strip() for line in self.console(since).splitlines()
-                if TROUBLE.search(line) and not HARMLESS.search(line)]
+                if TROUBLE.search(line)]
 
     def tail(self, lines: int = 12) -> str:
         """The end of the console."""

@@ -281,8 +281,10 @@ impl<M: TableMemory> MmuRead<'_, M> {
                         }
                         _ if gain.is_none() => break Outcome::Already,
                         _ => {
-                            slot.grant(gain);
-                            break Outcome::Upgraded;
+                            // Not just setting bits: a block may become a table meanwhile.
+                            if slot.replace(now, leaf.with(gain).pte()).is_ok() {
+                                break Outcome::Upgraded;
+                            }
                         }
                     }
                 }

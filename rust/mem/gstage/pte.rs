@@ -152,16 +152,14 @@ impl Bits {
     /// Any access without a fault, where hardware does not set the bit.
     pub(super) const ACCESSED: Bits = Bits(Pte::ACCESSED_MASK);
     /// What [`MmuRead::make_writable`](super::MmuRead::make_writable) sets.
-    pub(super) const WRITABLE: Bits =
-        Bits(Pte::WRITE_MASK | Pte::ACCESSED_MASK | Pte::DIRTY_MASK);
+    pub(super) const WRITABLE: Bits = Bits(Pte::WRITE_MASK | Pte::ACCESSED_MASK | Pte::DIRTY_MASK);
     /// What the architecture has the walker set or software set for it.
     const STATUS: Bits = Bits(Pte::ACCESSED_MASK | Pte::DIRTY_MASK);
     /// What an access of the guest can lack.
     const PERMISSION: Bits = Bits(Pte::READ_MASK | Pte::WRITE_MASK | Pte::EXECUTE_MASK);
     /// All that a leaf can gain in place.
-    const GRANTABLE: Bits = Bits(
-        Bits::PERMISSION.0 | Bits::STATUS.0 | Pte::USER_MASK | Pte::HOST_WRITABLE_MASK,
-    );
+    const GRANTABLE: Bits =
+        Bits(Bits::PERMISSION.0 | Bits::STATUS.0 | Pte::USER_MASK | Pte::HOST_WRITABLE_MASK);
 
     /// Whether there is none.
     #[inline(always)]
@@ -305,6 +303,13 @@ impl Leaf {
         Bits(wanted.0.into_raw() & !self.0.into_raw() & Bits::GRANTABLE.0)
     }
 
+    /// This leaf with `bits` set.
+    #[inline(always)]
+    pub(super) const fn with(self, bits: Bits) -> Leaf {
+        // INVARIANT: no bit is cleared.
+        Leaf(Pte::from_raw(self.0.into_raw() | bits.0))
+    }
+
     /// The leaf for part `index` of this block after it was split into entries of `level`.
     ///
     /// Everything but the frame is inherited.
@@ -381,9 +386,10 @@ impl Slot {
         self.0.store(Pte::EMPTY.into_raw(), Ordering::Relaxed);
     }
 
-    /// Sets `bits` of a leaf.
+    /// Sets `bits` of a leaf of [`Level::Page`].
     ///
-    /// Under the read lock a leaf stays the same leaf, so nothing needs to be compared.
+    /// Under the read lock such a leaf stays the same leaf, so nothing needs to be compared. A
+    /// block does not: it may become a table.
     #[inline(always)]
     pub(super) fn grant(&self, bits: Bits) {
         self.0.fetch_or(bits.0, Ordering::Relaxed);

@@ -307,7 +307,6 @@ impl<M: TableMemory, F: FnMut() -> bool> Visit<M> for Unmap<M, F> {
         // A leaf table as a whole: what it maps goes with it, unseen.
         if place.level == Level::Mega && place.is_whole() {
             place.slot.clear();
-            self.duty.add(place.span);
             self.duty.retire(table);
             return Then::Next;
         }
@@ -321,7 +320,6 @@ impl<M: TableMemory, F: FnMut() -> bool> Visit<M> for Unmap<M, F> {
         }
         if place.is_whole() || slots.iter().all(|slot| slot.peek() == Pte::EMPTY) {
             place.slot.clear();
-            self.duty.add(place.part);
             self.duty.retire(table);
         }
     }
@@ -390,7 +388,8 @@ impl WriteProtectMasked {
     fn range(&self) -> GfnRange {
         let past_last = u64::BITS - self.mask.leading_zeros();
         GfnRange::new(
-            self.base.saturating_add(u64::from(self.mask.trailing_zeros())),
+            self.base
+                .saturating_add(u64::from(self.mask.trailing_zeros())),
             self.base.saturating_add(u64::from(past_last)),
         )
     }
@@ -424,17 +423,8 @@ impl<M: TableMemory> Visit<M> for WriteProtectMasked {
 
     #[inline(always)]
     fn block(&mut self, place: &Place<'_>, _leaf: Leaf) -> Then {
-        // The range has the mask's first and last frame, but what of it lies in this block may
-        // still have no bit set.
-        let frames = place.part.len();
-        let mask = self.mask_from(place.part.start());
-        let mask = match 1_u64.checked_shl(u32::try_from(frames).unwrap_or(u64::BITS)) {
-            Some(bit) => mask & bit.wrapping_sub(1),
-            None => mask,
-        };
-        if mask == 0 {
-            return Then::Next;
-        }
+        // Larger than the mask, a block in the range has the range's first or last frame, and
+        // both have their bits set.
         protect_block(place, &mut self.duty)
     }
 }

@@ -40,13 +40,6 @@ pub(crate) struct Table([Slot; ENTRIES]);
 pub(crate) struct RootTable([Slot; ROOT_ENTRIES]);
 
 impl Table {
-    /// A table of empty entries.
-    ///
-    /// For memories that hold tables as values; the kernel's tables are zeroed pages.
-    pub(crate) fn empty() -> Table {
-        Table(core::array::from_fn(|_| Slot::new(Pte::EMPTY)))
-    }
-
     /// All entries.
     #[inline(always)]
     pub(super) fn slots(&self) -> &[Slot] {
@@ -62,11 +55,6 @@ impl Table {
 }
 
 impl RootTable {
-    /// A root of empty entries; see [`Table::empty`].
-    pub(crate) fn empty() -> RootTable {
-        RootTable(core::array::from_fn(|_| Slot::new(Pte::EMPTY)))
-    }
-
     /// All entries.
     #[inline(always)]
     pub(super) fn slots(&self) -> &[Slot] {

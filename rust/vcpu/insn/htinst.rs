@@ -11,9 +11,9 @@ use super::{
         opcode,
         Wide, //
     },
+    mmio::Undecodable,
     Insn,
-    InsnLen,
-    Undecodable, //
+    InsnLen, //
 };
 
 /// An access that the hardware made by itself to the guest's own page table.

@@ -66,13 +66,13 @@ const SHIFTED: u32 =
     Interrupt::Software.bit() | Interrupt::Timer.bit() | Interrupt::External.bit();
 
 /// From the positions of `sip` and `sie` to those of `hvip`.
-pub(super) const fn from_guest(bits: usize) -> u32 {
+pub(crate) const fn from_guest(bits: usize) -> u32 {
     let bits = bits as u32;
     bits << bindings::VSIP_TO_HVIP_SHIFT & SHIFTED | bits & ALL & !SHIFTED
 }
 
 /// From the positions of `hvip` to those of `sip` and `sie`.
-pub(super) const fn to_guest(bits: u32) -> usize {
+pub(crate) const fn to_guest(bits: u32) -> usize {
     ((bits & SHIFTED) >> bindings::VSIP_TO_HVIP_SHIFT | bits & ALL & !SHIFTED) as usize
 }
 
@@ -93,11 +93,11 @@ impl Update {
 }
 
 /// The word.
-pub(super) struct Word(AtomicU64);
+pub(crate) struct Word(AtomicU64);
 
 impl Word {
     /// Nothing pending.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
@@ -115,13 +115,13 @@ impl Word {
 
     /// The pending ones; what the guest did since the last [`sync`](Self::sync) is not in it.
     #[inline]
-    pub(super) fn pending(&self) -> u32 {
+    pub(crate) fn pending(&self) -> u32 {
         Self::pending_in(self.0.load(Ordering::Relaxed))
     }
 
     /// Makes `interrupt` pending.
     #[inline]
-    pub(super) fn set(&self, interrupt: Interrupt) {
+    pub(crate) fn set(&self, interrupt: Interrupt) {
         // Also if it is pending already: the guest may have cleared it in `hvip`.
         // Release: what the interrupt is about is visible to whoever takes the change.
         self.0.fetch_or(
@@ -132,7 +132,7 @@ impl Word {
 
     /// Makes `interrupt` no longer pending.
     #[inline]
-    pub(super) fn clear(&self, interrupt: Interrupt) {
+    pub(crate) fn clear(&self, interrupt: Interrupt) {
         let bit = interrupt.bit();
         // If it is not pending, `hvip` does not say so either, or a change is on its way to it,
         // or the guest set it by itself and the host has no say in it.
@@ -147,7 +147,7 @@ impl Word {
     /// What `hvip` must be told, if anything. The caller applies it to the `hvip` of this vCPU
     /// before the guest runs again.
     #[inline(always)]
-    pub(super) fn take_changes(&self) -> Option<Update> {
+    pub(crate) fn take_changes(&self) -> Option<Update> {
         if Self::changed_in(self.0.load(Ordering::Relaxed)) == 0 {
             return None;
         }
@@ -164,7 +164,7 @@ impl Word {
 
     /// Learns from `hvip`, read on the CPU that the vCPU is loaded on, what the guest did.
     #[inline]
-    pub(super) fn sync(&self, hvip: usize) {
+    pub(crate) fn sync(&self, hvip: usize) {
         let hvip = hvip as u32;
         // Relaxed: nothing but the word itself is communicated.
         let _ = self
@@ -179,7 +179,7 @@ impl Word {
     }
 
     /// Forgets everything but `pending`, which is what `hvip` is to become.
-    pub(super) fn replace(&self, pending: u32) {
+    pub(crate) fn replace(&self, pending: u32) {
         self.0
             .store(Self::pack(pending & ALL, ALL), Ordering::Release);
     }

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Doors of guest memory. Answers to the `kvm_arch_*` and `kvm_*_gfn*` functions of `mmu.c` and
+//! `tlb.c`.
+
+use kernel::{
+    error::from_result,
+    ffi::{
+        c_int,
+        c_ulong, //
+    },
+};
+
+use super::{
+    memslot::{
+        Slot,
+        SlotChange, //
+    },
+    tables::WriteHeld, //
+};
+use crate::{
+    bindings,
+    mem::{
+        addr::{
+            Gfn,
+            GfnRange, //
+        },
+        gstage::Age,
+        slots::{
+            self,
+            Patience, //
+        },
+        tlb, //
+    },
+    vm::Vm,
+};
+
+/// Frames of a notification.
+fn frames(range: &bindings::kvm_gfn_range) -> GfnRange {
+    GfnRange::new(Gfn::new(range.start), Gfn::new(range.end))
+}
+
+door! {
+    /// Has all vCPUs forget the translations of `pages` frames from `gfn` on.
+    ///
+    /// # Safety
+    ///
+    /// `kvm` is live.
+    fn kvm_arch_flush_remote_tlbs_range(
+        kvm: *mut bindings::kvm,
+        gfn: bindings::gfn_t,
+        pages: u64,
+    ) -> c_int {
+        // SAFETY: the VM is live for the call.
+        let vm = unsafe { Vm::from_raw(kvm) };
+        tlb::flush_frames(vm, GfnRange::from_len(Gfn::new(gfn), pages));
+        0
+    }
+}
+
+door! {
+    /// The host takes pages away. They are flushed here, so core KVM need not.
+    ///
+    /// # Safety
+    ///
+    /// `kvm` is live, `range` valid, and `mmu_lock` held for writing by the calling thread.
+    fn kvm_unmap_gfn_range(kvm: *mut bindings::kvm, range: *mut bindings::kvm_gfn_range) -> bool {
+        // SAFETY: the VM is live for the call.
+        let vm = unsafe { Vm::from_raw(kvm) };
+        // SAFETY: core KVM's own, for the call.
+        let range = unsafe { &*range };
+        // SAFETY: see above.
+        let mut lock = unsafe { WriteHeld::assume(vm) };
+        let patience = if range.may_block {
+            Patience::MayYield
+        } else {
+            Patience::Atomic
+        };
+        slots::unmap(&mut lock, frames(range), patience);
+        false
+    }
+}
+
+door! {
+    /// Whether the guest used pages, and forgets it.
+    ///
+    /// # Safety
+    ///
+    /// As [`kvm_unmap_gfn_range`].
+    fn kvm_age_gfn(kvm: *mut bindings::kvm, range: *mut bindings::kvm_gfn_range) -> bool {
+        // SAFETY: the VM is live for the call.
+        let vm = unsafe { Vm::from_raw(kvm) };
+        // SAFETY: core KVM's own, for the call.
+        let range = unsafe { &*range };
+        // SAFETY: see above.
+        let mut lock = unsafe { WriteHeld::assume(vm) };
+        slots::age(&mut lock, frames(range)) == Age::Young
+    }
+}
+
+door! {
+    /// Whether the guest used pages.
+    ///
+    /// # Safety
+    ///
+    /// As [`kvm_unmap_gfn_range`].
+    fn kvm_test_age_gfn(kvm: *mut bindings::kvm, range: *mut bindings::kvm_gfn_range) -> bool {
+        // SAFETY: the VM is live for the call.
+        let vm = unsafe { Vm::from_raw(kvm) };
+        // SAFETY: core KVM's own, for the call.
+        let range = unsafe { &*range };
+        // SAFETY: see above.
+        let mut lock = unsafe { WriteHeld::assume(vm) };
+        slots::test_age(&mut lock, frames(range)) == Age::Young
+    }
+}
+
+door! {
+    /// The VM's address space goes.
+    ///
+    /// # Safety
+    ///
+    /// `kvm` is live, `mmu_lock` not held.
+    fn kvm_arch_flush_shadow_all(kvm: *mut bindings::kvm) {
+        // SAFETY: the VM is live for the call.
+        slots::flush_all(unsafe { Vm::from_raw(kvm) });
+    }
+}
+
+door! {
+    /// A slot goes, or moves.
+    ///
+    /// # Safety
+    ///
+    /// `kvm` is live, `slot` one of its slots; `kvm->slots_lock` is held, `mmu_lock` not.
+    fn kvm_arch_flush_shadow_memslot(
+        kvm: *mut bindings::kvm,
+        slot: *mut bindings::kvm_memory_slot,
+    ) {
+        // SAFETY: the VM is live for the call.
+        let vm = unsafe { Vm::from_raw(kvm) };
+        // SAFETY: the slot does not change during the call.
+        if let Some(slot) = unsafe { Slot::from_raw(slot) } {
+            slots::flush(vm, &slot);
+        }
+    }
+}
+
+door! {
+    /// Whether a slot can be as userspace wants it.
+    ///
+    /// # Safety
+    ///
+    /// `kvm` is live; `new` is null if the slot is deleted, or else describes it.
+    fn kvm_arch_prepare_memory_region(
+        kvm: *mut bindings::kvm,
+        _old: *const bindings::kvm_memory_slot,
+        new: *mut bindings::kvm_memory_slot,
+        change: bindings::kvm_mr_change,
+    ) -> c_int {
+        // SAFETY: the VM is live for the call.
+        let vm = unsafe { Vm::from_raw(kvm) };
+        // SAFETY: the slot does not change during the call.
+        let new = unsafe { Slot::from_raw(new) };
+        from_result(|| {
+            if let Some(new) = new {
+                slots::prepare(vm, &new, SlotChange::try_from_raw(change)?)?;
+            }
+            Ok(0)
+        })
+    }
+}
+
+door! {
+    /// A slot is now as userspace wants it.
+    ///
+    /// # Safety
+    ///
+    /// As [`kvm_arch_prepare_memory_region`]; `kvm->slots_lock` is held.
+    fn kvm_arch_commit_memory_region(
+        kvm: *mut bindings::kvm,
+        _old: *mut bindings::kvm_memory_slot,
+        new: *const bindings::kvm_memory_slot,
+        change: bindings::kvm_mr_change,
+    ) {
+        // SAFETY: the VM is live for the call.
+        let vm = unsafe { Vm::from_raw(kvm) };
+        // SAFETY: the slot does not change during the call.
+        let new = unsafe { Slot::from_raw(new) };
+        if let (Some(new), Ok(change)) = (new, SlotChange::try_from_raw(change)) {
+            slots::commit(vm, &new, change);
+        }
+    }
+}
+
+door! {
+    /// Slots have no arch part. Called also after the VM's is gone.
+    ///
+    /// # Safety
+    ///
+    /// None needed.
+    fn kvm_arch_free_memslot(_kvm: *mut bindings::kvm, _slot: *mut bindings::kvm_memory_slot) {}
+}
+
+door! {
+    /// Nothing is cached by the slots' generation.
+    ///
+    /// # Safety
+    ///
+    /// None needed.
+    fn kvm_arch_memslots_updated(_kvm: *mut bindings::kvm, _generation: u64) {}
+}
+
+door! {
+    /// The log is written as the guest writes; no hardware keeps a part of it.
+    ///
+    /// # Safety
+    ///
+    /// None needed.
+    fn kvm_arch_sync_dirty_log(_kvm: *mut bindings::kvm, _slot: *mut bindings::kvm_memory_slot) {}
+}
+
+door! {
+    /// Has the next writes to some frames be noticed. Core KVM flushes afterwards.
+    ///
+    /// # Safety
+    ///
+    /// `kvm` is live, `slot` one of its slots; `kvm->slots_lock` is held, and `mmu_lock`, for
+    /// writing.
+    fn kvm_arch_mmu_enable_log_dirty_pt_masked(
+        kvm: *mut bindings::kvm,
+        slot: *mut bindings::kvm_memory_slot,
+        offset: bindings::gfn_t,
+        mask: c_ulong,
+    ) {
+        // SAFETY: the VM is live for the call.
+        let vm = unsafe { Vm::from_raw(kvm) };
+        // SAFETY: the slot does not change during the call.
+        if let Some(slot) = unsafe { Slot::from_raw(slot) } {
+            // SAFETY: see above.
+            let mut lock = unsafe { WriteHeld::assume(vm) };
+            let base = slot.frames().start().saturating_add(offset);
+            slots::protect_logged(&mut lock, base, mask as u64);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The page that a vCPU shares with userspace, `struct kvm_run`. Answers to the uses of
+//! `vcpu->run` throughout C.
+//!
+//! Userspace has it mapped and may write any of it at any time, so there is never a reference into
+//! it: every access is volatile, and every method reads a field at most once. What is read is not
+//! to be trusted, and what was written is not to be read back: an exit that userspace completes is
+//! remembered in [`Owned::pending`](crate::vcpu::Owned), not in the page.
+
+use core::{
+    marker::PhantomData,
+    ptr::{
+        addr_of_mut,
+        NonNull, //
+    }, //
+};
+
+use crate::{
+    bindings::{
+        self,
+        __BindgenUnionField, //
+    },
+    mem::addr::Gpa,
+    vcpu::{
+        insn::CsrOp,
+        Vcpu, //
+    }, //
+};
+
+/// Access to the page of a vCPU.
+///
+/// # Invariants
+///
+/// The pointer is to the `struct kvm_run` of a vCPU that lives for `'a`.
+pub(crate) struct RunPage<'a>(NonNull<bindings::kvm_run>, PhantomData<&'a Vcpu>);
+
+/// A field of the page, by its path from `struct kvm_run`, or from a member of its union if the
+/// path begins with `in`. No reference is made on the way.
+macro_rules! field {
+    ($page:ident, in $member:ident . $($path:tt)+) => {{
+        let run = $page.0.as_ptr();
+        // SAFETY: by the type's invariant, the page is there.
+        let member = member(unsafe { addr_of_mut!((*run).__bindgen_anon_1.$member) });
+        // SAFETY: as above, and the member is in the page.
+        Field(unsafe { addr_of_mut!((*member).$($path)+) })
+    }};
+    ($page:ident, $($path:tt)+) => {{
+        let run = $page.0.as_ptr();
+        // SAFETY: by the type's invariant, the page is there.
+        Field(unsafe { addr_of_mut!((*run).$($path)+) })
+    }};
+}
+
+/// What is at the place of a member of a union.
+fn member<T>(place: *mut __BindgenUnionField<T>) -> *mut T {
+    place.cast()
+}
+
+/// A place in the page that holds a `T`; any bytes are one.
+struct Field<T>(*mut T);
+
+impl<T: Copy> Field<T> {
+    fn get(self) -> T {
+        // SAFETY: `field!` made this of a field of the page, aligned and alive; volatile, since
+        // userspace may write it now.
+        unsafe { self.0.read_volatile() }
+    }
+
+    fn set(self, value: T) {
+        // SAFETY: as in `get`.
+        unsafe { self.0.write_volatile(value) };
+    }
+}
+
+impl<'a> RunPage<'a> {
+    /// The page of `vcpu`.
+    pub(crate) fn new(vcpu: &'a Vcpu) -> Self {
+        // SAFETY: set before the arch layer sees the vCPU, and never changed.
+        let run = unsafe { (*vcpu.as_ptr()).run };
+        // INVARIANT: the page lives as long as the vCPU.
+        // SAFETY: a vCPU has a page.
+        Self(unsafe { NonNull::new_unchecked(run) }, PhantomData)
+    }
+
+    /// Why `KVM_RUN` returns, a `KVM_EXIT_*`.
+    pub(crate) fn set_exit_reason(&self, reason: u32) {
+        field!(self, exit_reason).set(reason);
+    }
+
+    /// `KVM_EXIT_MMIO`: a load of `len` bytes at `gpa`.
+    pub(crate) fn exit_mmio_load(&self, gpa: Gpa, len: u8) {
+        self.exit_mmio(gpa, len, 0);
+    }
+
+    /// `KVM_EXIT_MMIO`: a store of the first `len` bytes of `data` at `gpa`.
+    pub(crate) fn exit_mmio_store(&self, gpa: Gpa, len: u8, data: [u8; 8]) {
+        field!(self, in mmio.data).set(data);
+        self.exit_mmio(gpa, len, 1);
+    }
+
+    fn exit_mmio(&self, gpa: Gpa, len: u8, is_write: u8) {
+        field!(self, in mmio.phys_addr).set(gpa.get());
+        field!(self, in mmio.len).set(len.into());
+        field!(self, in mmio.is_write).set(is_write);
+        self.set_exit_reason(bindings::KVM_EXIT_MMIO);
+    }
+
+    /// What userspace loaded.
+    pub(crate) fn mmio_data(&self) -> [u8; 8] {
+        field!(self, in mmio.data).get()
+    }
+
+    /// `KVM_EXIT_RISCV_SBI`: a call that userspace serves. Until it does, the results are
+    /// `default_error` and 0.
+    pub(crate) fn exit_sbi(
+        &self,
+        extension: usize,
+        function: usize,
+        args: [usize; 6],
+        default_error: usize,
+    ) {
+        field!(self, in riscv_sbi.extension_id).set(extension);
+        field!(self, in riscv_sbi.function_id).set(function);
+        field!(self, in riscv_sbi.args).set(args);
+        field!(self, in riscv_sbi.ret).set([default_error, 0]);
+        self.set_exit_reason(bindings::KVM_EXIT_RISCV_SBI);
+    }
+
+    /// Error and value that userspace returned.
+    pub(crate) fn sbi_return(&self) -> [usize; 2] {
+        field!(self, in riscv_sbi.ret).get()
+    }
+
+    /// `KVM_EXIT_RISCV_CSR`: an access to a CSR. Until userspace serves it, what is read is 0.
+    pub(crate) fn exit_csr(&self, op: CsrOp) {
+        field!(self, in riscv_csr.csr_num).set(op.csr.into_raw().into());
+        field!(self, in riscv_csr.new_value).set(op.new_value);
+        field!(self, in riscv_csr.write_mask).set(op.write_mask);
+        field!(self, in riscv_csr.ret_value).set(0);
+        self.set_exit_reason(bindings::KVM_EXIT_RISCV_CSR);
+    }
+
+    /// What the CSR held, as userspace says.
+    pub(crate) fn csr_return(&self) -> usize {
+        field!(self, in riscv_csr.ret_value).get()
+    }
+
+    /// `KVM_EXIT_SYSTEM_EVENT`: a `KVM_SYSTEM_EVENT_*` with one word of detail.
+    pub(crate) fn exit_system_event(&self, event: u32, detail: u64) {
+        let mut data = [0; 16];
+        data[0] = detail;
+        field!(self, in system_event.type_).set(event);
+        field!(self, in system_event.ndata).set(1);
+        let data_field = member(field!(self, in system_event.__bindgen_anon_1.data).0);
+        Field(data_field).set(data);
+        self.set_exit_reason(bindings::KVM_EXIT_SYSTEM_EVENT);
+    }
+
+    /// `KVM_EXIT_DEBUG`: a breakpoint that userspace asked for.
+    pub(crate) fn exit_debug(&self) {
+        self.set_exit_reason(bindings::KVM_EXIT_DEBUG);
+    }
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Statistics: the tables by which core KVM shows them to userspace, and the counters of a vCPU.
+//!
+//! Names, order, types and units are userspace ABI; those of core KVM's own counters are the ones
+//! of `KVM_GENERIC_VM_STATS()` and `KVM_GENERIC_VCPU_STATS()`. That each table describes every
+//! word of its structure once is proved at compile time.
+
+use core::{
+    mem::{
+        offset_of,
+        size_of, //
+    },
+    sync::atomic::{
+        AtomicU64,
+        Ordering, //
+    }, //
+};
+
+use crate::{
+    bindings::{
+        kvm_stats_desc,
+        kvm_stats_header,
+        kvm_vcpu_stat,
+        kvm_vm_stat,
+        HALT_POLL_HIST_COUNT,
+        KVM_STATS_BASE_POW10,
+        KVM_STATS_NAME_SIZE,
+        KVM_STATS_TYPE_CUMULATIVE,
+        KVM_STATS_TYPE_INSTANT,
+        KVM_STATS_TYPE_LOG_HIST,
+        KVM_STATS_UNIT_BOOLEAN,
+        KVM_STATS_UNIT_NONE,
+        KVM_STATS_UNIT_SECONDS, //
+    },
+    vcpu::Vcpu, //
+};
+
+/// What a statistic measures.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Events so far.
+    Events,
+    /// Time so far, in nanoseconds.
+    Nanos,
+    /// Events so far, by the time that each took: entry n is for those below 2^n ns.
+    NanosHistogram,
+    /// Whether something is so now.
+    Flag,
+}
+
+/// The description of the statistic `name`, `offset` bytes into its structure.
+const fn describe(name: &str, offset: usize, kind: Kind) -> kvm_stats_desc {
+    let (type_, unit, exponent, size) = match kind {
+        Kind::Events => (KVM_STATS_TYPE_CUMULATIVE, KVM_STATS_UNIT_NONE, 0, 1),
+        Kind::Nanos => (KVM_STATS_TYPE_CUMULATIVE, KVM_STATS_UNIT_SECONDS, -9, 1),
+        Kind::NanosHistogram => (
+            KVM_STATS_TYPE_LOG_HIST,
+            KVM_STATS_UNIT_SECONDS,
+            -9,
+            HALT_POLL_HIST_COUNT as u16,
+        ),
+        Kind::Flag => (KVM_STATS_TYPE_INSTANT, KVM_STATS_UNIT_BOOLEAN, 0, 1),
+    };
+    let bytes = name.as_bytes();
+    // The terminating NUL needs room, too.
+    assert!(bytes.len() < KVM_STATS_NAME_SIZE as usize);
+    let mut name = [0; KVM_STATS_NAME_SIZE as usize];
+    let mut i = 0;
+    while i < bytes.len() {
+        name[i] = bytes[i];
+        i += 1;
+    }
+    kvm_stats_desc {
+        flags: type_ | unit | KVM_STATS_BASE_POW10,
+        exponent,
+        size,
+        offset: offset as u32,
+        bucket_size: 0,
+        name,
+    }
+}
+
+/// The header in front of `table`.
+const fn header<const N: usize>(_table: &[kvm_stats_desc; N]) -> kvm_stats_header {
+    let id = size_of::<kvm_stats_header>() as u32;
+    let desc = id + KVM_STATS_NAME_SIZE;
+    kvm_stats_header {
+        flags: 0,
+        name_size: KVM_STATS_NAME_SIZE,
+        num_desc: N as u32,
+        id_offset: id,
+        desc_offset: desc,
+        data_offset: desc + size_of::<[kvm_stats_desc; N]>() as u32,
+    }
+}
+
+/// Panics unless `table` describes each word of the first `size` bytes once, in order.
+const fn assert_complete(table: &[kvm_stats_desc], size: usize) {
+    let mut next = 0;
+    let mut i = 0;
+    while i < table.len() {
+        assert!(table[i].offset as usize == next);
+        next += table[i].size as usize * size_of::<u64>();
+        i += 1;
+    }
+    assert!(next == size);
+}
+
+/// Defines the table for a structure from its fields and what they measure.
+macro_rules! table {
+    ($struct:ident: $($($field:ident).+ => $kind:ident,)+) => {
+        [$(describe(
+            last!($($field).+),
+            offset_of!($struct, $($field).+),
+            Kind::$kind,
+        )),+]
+    };
+}
+
+/// The name of the last of some nested fields, which is what userspace sees.
+macro_rules! last {
+    ($outer:ident.$inner:ident) => {
+        stringify!($inner)
+    };
+    ($field:ident) => {
+        stringify!($field)
+    };
+}
+use last;
+
+const VM_TABLE: [kvm_stats_desc; 2] = table! { kvm_vm_stat:
+    generic.remote_tlb_flush => Events,
+    generic.remote_tlb_flush_requests => Events,
+};
+const _: () = assert_complete(&VM_TABLE, size_of::<kvm_vm_stat>());
+
+/// The counters of the arch layer: defines [`Counter`] and the end of the vCPUs' table.
+macro_rules! counters {
+    ($($(#[$attr:meta])* $name:ident = $field:ident,)+) => {
+        /// A counter of ours; as a number, where it lies in `vcpu->stat`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub(crate) enum Counter {
+            $($(#[$attr])* $name = offset_of!(kvm_vcpu_stat, $field),)+
+        }
+
+        const VCPU_TABLE: [kvm_stats_desc; 25] = table! { kvm_vcpu_stat:
+            generic.halt_successful_poll => Events,
+            generic.halt_attempted_poll => Events,
+            generic.halt_poll_invalid => Events,
+            generic.halt_wakeup => Events,
+            generic.halt_poll_success_ns => Nanos,
+            generic.halt_poll_fail_ns => Nanos,
+            generic.halt_wait_ns => Nanos,
+            generic.halt_poll_success_hist => NanosHistogram,
+            generic.halt_poll_fail_hist => NanosHistogram,
+            generic.halt_wait_hist => NanosHistogram,
+            generic.blocking => Flag,
+            $($field => Events,)+
+        };
+    };
+}
+
+counters! {
+    /// SBI calls that went to userspace.
+    EcallExits = ecall_exit_stat,
+    /// WFI.
+    WfiExits = wfi_exit_stat,
+    /// WRS.NTO and WRS.STO.
+    WrsExits = wrs_exit_stat,
+    /// Loads and stores that userspace emulated.
+    MmioExitUser = mmio_exit_user,
+    /// Loads and stores that the kernel emulated.
+    MmioExitKernel = mmio_exit_kernel,
+    /// CSR accesses that userspace emulated.
+    CsrExitUser = csr_exit_user,
+    /// CSR accesses that the kernel emulated.
+    #[expect(dead_code, reason = "no CSR is emulated in the kernel without AIA and PMU")]
+    CsrExitKernel = csr_exit_kernel,
+    /// Returns to userspace for a signal.
+    #[expect(dead_code, reason = "core KVM counts these")]
+    SignalExits = signal_exits,
+    /// Exits from the guest, of all kinds.
+    Exits = exits,
+    /// Illegal instructions that were given back to the guest.
+    InstrIllegalExits = instr_illegal_exits,
+    /// Misaligned loads that were given back to the guest.
+    LoadMisalignedExits = load_misaligned_exits,
+    /// Misaligned stores that were given back to the guest.
+    StoreMisalignedExits = store_misaligned_exits,
+    /// Load access faults that were given back to the guest.
+    LoadAccessExits = load_access_exits,
+    /// Store access faults that were given back to the guest.
+    StoreAccessExits = store_access_exits,
+}
+const _: () = assert_complete(&VCPU_TABLE, size_of::<kvm_vcpu_stat>());
+
+/// Adds one to a counter of `vcpu`.
+#[inline(always)]
+pub(crate) fn add_one(vcpu: &Vcpu, counter: Counter) {
+    // SAFETY: the vCPU is live.
+    let stat = unsafe { core::ptr::addr_of_mut!((*vcpu.as_ptr()).stat) };
+    // SAFETY: the number of a counter is the offset of its field.
+    let word = unsafe { stat.byte_add(counter as usize) }.cast();
+    // SAFETY: the field is a `u64`, naturally aligned, as all of the structure; in Rust it is
+    // reached in this way alone, and others load and store it whole.
+    let word = unsafe { AtomicU64::from_ptr(word) };
+    // Not `fetch_add`: there is one writer, and if userspace clears the counter in this moment,
+    // it does so in vain, as in C.
+    word.store(
+        word.load(Ordering::Relaxed).wrapping_add(1),
+        Ordering::Relaxed,
+    );
+}
+
+// What core KVM looks for. `bindings` declares these, too, but arrays without a length.
+
+#[no_mangle]
+static kvm_vm_stats_desc: [kvm_stats_desc; VM_TABLE.len()] = VM_TABLE;
+
+#[no_mangle]
+static kvm_vm_stats_header: kvm_stats_header = header(&VM_TABLE);
+
+#[no_mangle]
+static kvm_vcpu_stats_desc: [kvm_stats_desc; VCPU_TABLE.len()] = VCPU_TABLE;
+
+#[no_mangle]
+static kvm_vcpu_stats_header: kvm_stats_header = header(&VCPU_TABLE);

@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pages for G-stage tables, and `kvm->mmu_lock`: the proofs that [`mem::gstage`] asks for.
+//!
+//! Lock order: `kvm->slots_lock` and `kvm->srcu` come before `mmu_lock`, the locks of hfence queues
+//! after it. Nothing under it may sleep.
+//!
+//! [`mem::gstage`]: crate::mem::gstage
+
+use core::{
+    cell::UnsafeCell,
+    ops::{
+        Deref,
+        DerefMut, //
+    },
+    ptr::NonNull,
+};
+
+use kernel::prelude::*;
+
+use super::memslot::InvalidateSeq;
+use crate::{
+    bindings,
+    mem::{
+        addr::{
+            Gfn,
+            Hpa,
+            Pfn, //
+        },
+        gstage::{
+            InUse,
+            MmuRead,
+            MmuWrite,
+            Mode,
+            Root,
+            RootTable,
+            Table,
+            TableMemory,
+            TablePage,
+            Teardown, //
+        },
+    },
+    vm::Vm,
+};
+
+/// log2 of the pages of a root table: 16 KiB.
+const ROOT_ORDER: u32 = 2;
+
+/// How tables are reached: the kernel maps all memory, at a constant distance.
+#[derive(Clone, Copy)]
+pub(crate) struct LinearMap {
+    /// Where physical address 0 would be.
+    base: usize,
+}
+
+impl LinearMap {
+    fn new() -> Self {
+        // SAFETY: an address is computed, nothing is accessed.
+        let base = unsafe { bindings::kvm_rs_phys_to_virt(0) } as usize;
+        Self { base }
+    }
+
+    fn address<T>(self, pfn: Pfn) -> NonNull<T> {
+        let address = self.base.wrapping_add(pfn.hpa().get() as usize);
+        // The frames that this is asked for come from the kernel's own allocator, so there is
+        // memory at the address; nothing is mapped at address 0.
+        NonNull::new(core::ptr::with_exposed_provenance_mut(address)).unwrap_or(NonNull::dangling())
+    }
+}
+
+// SAFETY: pages that `alloc_pages` returned are in the linear map until they are freed, which the
+// contracts of `TablePage` and `Root` leave to their last owner; `TablePage` and `RootTable` have
+// the size and alignment of what `alloc` returns.
+unsafe impl TableMemory for LinearMap {
+    #[inline(always)]
+    fn table(self, pfn: Pfn) -> NonNull<Table> {
+        self.address(pfn)
+    }
+
+    #[inline(always)]
+    fn root(self, pfn: Pfn) -> NonNull<RootTable> {
+        self.address(pfn)
+    }
+}
+
+/// `1 << order` zeroed pages, aligned to their size, charged to the calling process.
+fn alloc(order: u32) -> Option<Pfn> {
+    // SAFETY: plain allocation; may sleep, as the callers say.
+    let page = unsafe {
+        bindings::kvm_rs_alloc_pages(bindings::GFP_KERNEL_ACCOUNT | bindings::__GFP_ZERO, order)
+    };
+    if page == 0 {
+        return None;
+    }
+    // SAFETY: the address of a page in the linear map.
+    let hpa = unsafe { bindings::kvm_rs_virt_to_phys(page as *mut core::ffi::c_void) };
+    Some(Hpa::new(hpa).pfn())
+}
+
+/// # Safety
+///
+/// `pfn` came from [`alloc`] with the same `order`, and is used no more.
+unsafe fn free(pfn: Pfn, order: u32) {
+    let page = LinearMap::new().address::<u8>(pfn).as_ptr() as usize;
+    // SAFETY: as the caller promises.
+    unsafe { bindings::kvm_rs_free_pages(page, order) };
+}
+
+/// A page for a table, charged to the calling process. May sleep.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub(crate) fn alloc_table() -> Result<TablePage> {
+    let pfn = alloc(0).ok_or(ENOMEM)?;
+    // SAFETY: the page is zeroed, belongs to nobody else, and is in the linear map.
+    let table = unsafe { TablePage::new(pfn) };
+    table.ok_or_else(|| {
+        // SAFETY: just allocated. (A frame number that no entry can hold does not exist.)
+        unsafe { free(pfn, 0) };
+        ENOMEM
+    })
+}
+
+/// Gives a table's page back. Does not sleep.
+pub(crate) fn free_table(table: TablePage) {
+    // SAFETY: tables come from `alloc_table` alone, and the value says that nothing points to it.
+    unsafe { free(table.into_pfn(), 0) };
+}
+
+/// The G-stage tree of a VM.
+///
+/// # Invariants
+///
+/// `state` is accessed with `mmu_lock` held, mutably with it held for writing, or by the only
+/// owner. `root_pfn` is the root's frame, which belongs to this value.
+pub(crate) struct TreeCell {
+    state: UnsafeCell<Tree>,
+    root_pfn: Pfn,
+}
+
+struct Tree {
+    root: Root<LinearMap>,
+    /// Nothing may be installed once this is set.
+    closed: bool,
+}
+
+// SAFETY: `mmu_lock` protects it, see the invariants.
+unsafe impl Sync for TreeCell {}
+
+impl TreeCell {
+    /// An empty tree.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(mode: Mode) -> Result<Self> {
+        let root_pfn = alloc(ROOT_ORDER).ok_or(ENOMEM)?;
+        // SAFETY: the pages are zeroed, aligned, in the linear map, and freed by `drop` only.
+        let root = unsafe { Root::new(LinearMap::new(), mode, root_pfn) };
+        // INVARIANT: just so.
+        Ok(Self {
+            state: UnsafeCell::new(Tree {
+                root,
+                closed: false,
+            }),
+            root_pfn,
+        })
+    }
+
+    /// The frame for `hgatp`.
+    pub(crate) fn root_pfn(&self) -> Pfn {
+        self.root_pfn
+    }
+}
+
+impl Drop for TreeCell {
+    fn drop(&mut self) {
+        let tree = self.state.get_mut();
+        if !tree.root.is_unused() {
+            // SAFETY: nobody else has the tree, which is more than what the lock ensures.
+            let mut view = unsafe { MmuWrite::new(&tree.root) };
+            // No vCPU is left whose CPU could remember anything.
+            view.destroy().settle(|_| {}, free_table);
+        }
+        // SAFETY: allocated in `new`; `unload` took it out of the last `hgatp` when the last vCPU
+        // was put.
+        unsafe { free(self.root_pfn, ROOT_ORDER) };
+    }
+}
+
+/// `kvm->mmu_lock`, held for reading.
+pub(crate) struct ReadGuard<'v>(&'v Vm);
+
+impl<'v> ReadGuard<'v> {
+    /// Takes the lock.
+    pub(crate) fn lock(vm: &'v Vm) -> Self {
+        // SAFETY: the VM is live; paired with the unlock in `drop`.
+        unsafe { bindings::kvm_rs_mmu_read_lock(vm.as_ptr()) };
+        Self(vm)
+    }
+
+    /// The tree; none if the VM's address space is gone.
+    #[inline]
+    pub(crate) fn tree(&self) -> Option<MmuRead<'_, LinearMap>> {
+        // SAFETY: the lock is held while `self` lives, so nobody has a mutable reference.
+        let tree = unsafe { &*self.0.memory().tree_cell().state.get() };
+        // SAFETY: as above.
+        (!tree.closed).then(|| unsafe { MmuRead::new(&tree.root) })
+    }
+
+    /// Whether the host has changed, or is changing, what it had at `gfn` when `seq` was read.
+    pub(crate) fn is_stale(&self, seq: InvalidateSeq, gfn: Gfn) -> bool {
+        // SAFETY: the VM is live and the lock held.
+        unsafe { bindings::mmu_invalidate_retry_gfn(self.0.as_ptr(), seq.get(), gfn.get()) }
+    }
+
+    /// The same for any page of the VM.
+    pub(crate) fn is_any_stale(&self, seq: InvalidateSeq) -> bool {
+        // SAFETY: the VM is live and the lock held.
+        unsafe { bindings::mmu_invalidate_retry(self.0.as_ptr(), seq.get()) }
+    }
+
+    /// The VM.
+    pub(crate) fn vm(&self) -> &'v Vm {
+        self.0
+    }
+}
+
+impl Drop for ReadGuard<'_> {
+    fn drop(&mut self) {
+        // SAFETY: taken in `lock`.
+        unsafe { bindings::kvm_rs_mmu_read_unlock(self.0.as_ptr()) };
+    }
+}
+
+/// `kvm->mmu_lock`, held for writing, by core KVM or by [`WriteGuard`].
+///
+/// # Invariants
+///
+/// The lock is held, and there is no other value for this VM.
+pub(crate) struct WriteHeld<'v>(&'v Vm);
+
+impl<'v> WriteHeld<'v> {
+    /// For doors that core KVM calls with the lock held.
+    ///
+    /// # Safety
+    ///
+    /// The lock is held for writing for as long as the value lives, and there is no other.
+    pub(crate) unsafe fn assume(vm: &'v Vm) -> Self {
+        // INVARIANT: as the caller promises.
+        Self(vm)
+    }
+
+    /// The VM.
+    pub(crate) fn vm(&self) -> &'v Vm {
+        self.0
+    }
+
+    /// The tree; none if the VM's address space is gone.
+    pub(crate) fn tree(&mut self) -> Option<MmuWrite<'_, LinearMap>> {
+        // SAFETY: by the invariant; `self` is borrowed mutably for as long as the result.
+        let tree = unsafe { &*self.0.memory().tree_cell().state.get() };
+        // SAFETY: as above.
+        (!tree.closed).then(|| unsafe { MmuWrite::new(&tree.root) })
+    }
+
+    /// Changes the format of an empty tree.
+    ///
+    /// # Errors
+    ///
+    /// [`InUse`] if it is not empty, or closed.
+    pub(crate) fn set_mode(&mut self, mode: Mode) -> Result<(), InUse> {
+        // SAFETY: by the invariant, and `self` is borrowed mutably.
+        let tree = unsafe { &mut *self.0.memory().tree_cell().state.get() };
+        if tree.closed {
+            return Err(InUse);
+        }
+        tree.root.set_mode(mode)
+    }
+
+    /// Empties the tree and closes it: from now on [`tree`](Self::tree) gives none. None if it was
+    /// closed already.
+    pub(crate) fn close(&mut self) -> Option<Teardown<LinearMap>> {
+        let duty = self.tree()?.destroy();
+        // SAFETY: by the invariant, and `self` is borrowed mutably.
+        let tree = unsafe { &mut *self.0.memory().tree_cell().state.get() };
+        tree.closed = true;
+        Some(duty)
+    }
+
+    /// Runs `f`, which may sleep, without the lock. What is known of the tree is void after it.
+    pub(crate) fn unlocked<R>(&mut self, f: impl FnOnce() -> R) -> R {
+        // SAFETY: the lock is held; it is taken again below, and views of the tree cannot live on,
+        // because they borrow `self`.
+        unsafe { bindings::kvm_rs_mmu_write_unlock(self.0.as_ptr()) };
+        let result = f();
+        // SAFETY: the VM is live.
+        unsafe { bindings::kvm_rs_mmu_write_lock(self.0.as_ptr()) };
+        result
+    }
+
+    /// Lets others at the lock and at the CPU.
+    pub(crate) fn relax(&mut self) {
+        self.unlocked(|| {
+            // SAFETY: no spinlock is held: callers that hold others do not ask for it.
+            unsafe { bindings::kvm_rs_cond_resched() }
+        })
+    }
+}
+
+/// Whether others wait for the lock or for the CPU.
+pub(crate) fn is_contended(vm: &Vm) -> bool {
+    // SAFETY: the VM is live.
+    unsafe { bindings::kvm_rs_mmu_needbreak(vm.as_ptr()) }
+}
+
+/// `kvm->mmu_lock`, held for writing by this value.
+pub(crate) struct WriteGuard<'v>(WriteHeld<'v>);
+
+impl<'v> WriteGuard<'v> {
+    /// Takes the lock.
+    pub(crate) fn lock(vm: &'v Vm) -> Self {
+        // SAFETY: the VM is live; paired with the unlock in `drop`.
+        unsafe { bindings::kvm_rs_mmu_write_lock(vm.as_ptr()) };
+        // SAFETY: just taken, held until `drop`.
+        Self(unsafe { WriteHeld::assume(vm) })
+    }
+}
+
+impl<'v> Deref for WriteGuard<'v> {
+    type Target = WriteHeld<'v>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for WriteGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl Drop for WriteGuard<'_> {
+    fn drop(&mut self) {
+        // SAFETY: taken in `lock`.
+        unsafe { bindings::kvm_rs_mmu_write_unlock(self.0 .0.as_ptr()) };
+    }
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `hgatp`: which G-stage tree this CPU translates guest physical addresses with. Answers to the
+//! probing in `gstage.c` and `vmid.c`, and to `kvm_riscv_mmu_update_hgatp()`.
+//!
+//! Privileged Architecture, "Hypervisor Guest Address Translation and Protection (hgatp)
+//! Register".
+
+use kernel::{
+    bitfield,
+    num::Bounded, //
+};
+
+use super::{
+    csr,
+    fence, //
+};
+use crate::{
+    mem::{
+        addr::{
+            Pfn,
+            Vmid, //
+        },
+        gstage::Mode, //
+    },
+    sync::{
+        IrqOff,
+        PreemptOff, //
+    },
+};
+
+bitfield! {
+    /// The value of the register.
+    pub(crate) struct Hgatp(u64) {
+        /// The format of the tree; 0 is Bare: no translation.
+        63:60 mode;
+        /// Which VM the cached translations belong to.
+        57:44 vmid;
+        /// The frame of the root, 16 KiB and so aligned.
+        43:0 ppn;
+    }
+}
+
+impl Hgatp {
+    /// Bare, VMID 0: no guest.
+    const IDLE: Hgatp = Hgatp::from_raw(0);
+
+    /// The tree of `mode` whose root is at `root`, with VMID 0.
+    pub(crate) fn without_vmid(mode: Mode, root: Pfn) -> Self {
+        // The mask makes it fit; a frame that came from the kernel does so anyway.
+        let ppn = Bounded::<u64, 44>::from_expr(root.get() & ((1 << 44) - 1));
+        Self::IDLE.with_mode_of(mode).with_ppn(ppn)
+    }
+
+    /// The same tree under another VMID.
+    #[inline(always)]
+    pub(crate) fn with_vmid_of(self, vmid: Vmid) -> Self {
+        // The mask makes it fit; VMIDs are handed out by the width that `probe` found.
+        self.with_vmid(Bounded::<u64, 14>::from_expr(
+            u64::from(vmid.get()) & ((1 << 14) - 1),
+        ))
+    }
+
+    fn with_mode_of(self, mode: Mode) -> Self {
+        self.with_mode(Bounded::<u64, 4>::from_expr(mode.encoding() & 0xf))
+    }
+
+    /// The format of the tree, if there is a tree.
+    pub(crate) fn known_mode(self) -> Option<Mode> {
+        Mode::try_from(self.mode().get()).ok()
+    }
+}
+
+/// Lets this CPU translate with `hgatp`.
+///
+/// What the TLB remembers from before under the same VMID is not forgotten.
+///
+/// # Safety
+///
+/// The root that it names, and the tree below, stay what they are until [`unload`], or change as
+/// `mem::gstage` lets them.
+#[inline(always)]
+pub(crate) unsafe fn load(hgatp: Hgatp) {
+    // SAFETY: guests alone, and the host's reads on their behalf, are translated by it; the caller
+    // vouches for the tree.
+    unsafe { csr::HGATP.write(hgatp.into_raw() as usize) };
+}
+
+/// No guest: nothing is left for the CPU to walk, not even ahead of time.
+#[inline(always)]
+pub(crate) fn unload() {
+    // SAFETY: names no tree.
+    unsafe { csr::HGATP.write(Hgatp::IDLE.into_raw() as usize) };
+}
+
+/// The widest format of this CPU, and how many bits of VMID it has; none if it has no format that
+/// we know.
+///
+/// All on one CPU, which is not left in between (c-review M27). No guest is loaded.
+pub(crate) fn probe() -> Option<(Mode, u32)> {
+    let _here = PreemptOff::new();
+    let _irqs = IrqOff::new();
+    let all_ones = Vmid::new(u16::MAX);
+    let found = Mode::ALL.into_iter().rev().find_map(|mode| {
+        let wanted = Hgatp::IDLE.with_mode_of(mode).with_vmid_of(all_ones);
+        // SAFETY: interrupts are off, no guest runs, and nobody reads on behalf of one; so the
+        // CPU could walk the frame that this names, 0, ahead of time at most, and what it then
+        // remembers is forgotten below.
+        unsafe { load(wanted) };
+        let got = Hgatp::from_raw(csr::HGATP.read() as u64);
+        (got.known_mode() == Some(mode)).then(|| (mode, got.vmid().get().count_ones()))
+    });
+    unload();
+    fence::gvma_all();
+    found
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Fences for ranges of addresses, with or without Svinval. Answers to the loops of `tlb.c`.
+//!
+//! Privileged Architecture, "Svinval": a run of HINVAL between SFENCE.W.INVAL and SFENCE.INVAL.IR
+//! does what as many HFENCE would, and lets them overlap.
+
+use core::arch::asm;
+
+use super::fence;
+use crate::{
+    host,
+    mem::addr::{
+        Asid,
+        GfnRange,
+        Vmid,
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+};
+
+/// Ranges of more pages are forgotten with everything else: it is faster.
+pub(crate) const MAX_PAGES: u64 = 512;
+
+/// Forgets the guest-physical translations of `frames`, of one VM.
+pub(crate) fn gvma_frames(vmid: Vmid, frames: GfnRange) {
+    let first = frames.start().gpa();
+    match frames.len() {
+        0 => {}
+        1 => fence::gvma_vmid_gpa(vmid, first),
+        2..=MAX_PAGES => {
+            let addresses = (0..frames.len()).map(|i| (first.get() + i * PAGE_SIZE) >> 2);
+            let vmid = vmid.get() as usize;
+            in_one_go(
+                addresses,
+                |address| {
+                    // SAFETY: a fence only forgets cached translations.
+                    unsafe {
+                        asm!(
+                            ".option push", ".option arch, +h, +svinval",
+                            "hinval.gvma {}, {}",
+                            ".option pop",
+                            in(reg) address, in(reg) vmid
+                        )
+                    };
+                },
+                |address| {
+                    // SAFETY: a fence only forgets cached translations.
+                    unsafe {
+                        asm!(
+                            ".option push", ".option arch, +h",
+                            "hfence.gvma {}, {}",
+                            ".option pop",
+                            in(reg) address, in(reg) vmid
+                        )
+                    };
+                },
+            );
+        }
+        _ => fence::gvma_vmid(vmid),
+    }
+}
+
+/// Forgets the guest-virtual translations of the `size` bytes from `start` on, of the VM in
+/// `hgatp`: in one address space, or in all and of global mappings, too.
+pub(crate) fn vvma_bytes(asid: Option<Asid>, start: usize, size: usize) {
+    if size == 0 {
+        return;
+    }
+    // The last byte, not the end: that may be one more than there are addresses.
+    let pages = start.checked_add(size - 1).map(|last| {
+        let first = start >> PAGE_SHIFT;
+        (first, (last >> PAGE_SHIFT) - first + 1)
+    });
+    match (pages, asid) {
+        (Some((first, pages)), _) if pages as u64 <= MAX_PAGES => {
+            let addresses = (first..first + pages).map(|page| (page << PAGE_SHIFT) as u64);
+            match asid {
+                Some(asid) => vvma_asid_pages(asid, addresses),
+                None => vvma_pages(addresses),
+            }
+        }
+        (_, Some(asid)) => fence::vvma_asid(asid),
+        (_, None) => fence::vvma_all(),
+    }
+}
+
+fn vvma_asid_pages(asid: Asid, addresses: impl Iterator<Item = u64>) {
+    let asid = asid.get() as usize;
+    in_one_go(
+        addresses,
+        |address| {
+            // SAFETY: a fence only forgets cached translations.
+            unsafe {
+                asm!(
+                    ".option push", ".option arch, +h, +svinval",
+                    "hinval.vvma {}, {}",
+                    ".option pop",
+                    in(reg) address, in(reg) asid
+                )
+            };
+        },
+        |address| {
+            // SAFETY: a fence only forgets cached translations.
+            unsafe {
+                asm!(
+                    ".option push", ".option arch, +h",
+                    "hfence.vvma {}, {}",
+                    ".option pop",
+                    in(reg) address, in(reg) asid
+                )
+            };
+        },
+    );
+}
+
+fn vvma_pages(addresses: impl Iterator<Item = u64>) {
+    in_one_go(
+        addresses,
+        |address| {
+            // SAFETY: a fence only forgets cached translations.
+            unsafe {
+                asm!(
+                    ".option push", ".option arch, +h, +svinval",
+                    "hinval.vvma {}, zero",
+                    ".option pop",
+                    in(reg) address
+                )
+            };
+        },
+        |address| {
+            // SAFETY: a fence only forgets cached translations.
+            unsafe {
+                asm!(
+                    ".option push", ".option arch, +h",
+                    "hfence.vvma {}, zero",
+                    ".option pop",
+                    in(reg) address
+                )
+            };
+        },
+    );
+}
+
+/// Calls `hinval` for all `addresses` inside of the Svinval bracket if the host has Svinval, or
+/// else `hfence`.
+#[inline(always)]
+fn in_one_go(addresses: impl Iterator<Item = u64>, hinval: impl Fn(u64), hfence: impl Fn(u64)) {
+    if !host::get().is_some_and(|host| host.svinval) {
+        addresses.for_each(hfence);
+        return;
+    }
+    // SAFETY: orders memory accesses, no more.
+    unsafe {
+        asm!(
+            ".option push",
+            ".option arch, +svinval",
+            "sfence.w.inval",
+            ".option pop"
+        )
+    };
+    addresses.for_each(hinval);
+    // SAFETY: orders memory accesses, no more.
+    unsafe {
+        asm!(
+            ".option push",
+            ".option arch, +svinval",
+            "sfence.inval.ir",
+            ".option pop"
+        )
+    };
+}

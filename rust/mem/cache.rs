@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Table pages, allocated before a lock is taken. Answers to the uses of
+//! `struct kvm_mmu_memory_cache` in `mmu.c`.
+//!
+//! No locks: each cache has one owner. [`TableCache::top_up`] may sleep, the rest does not.
+
+use kernel::prelude::*;
+
+use super::gstage::{
+    TablePage,
+    TableSource, //
+};
+use crate::abi::tables::{
+    alloc_table,
+    free_table, //
+};
+
+/// How many tables a cache has room for.
+const CAPACITY: usize = 16;
+
+/// Zeroed pages for tables. What is left is freed with it.
+pub(crate) struct TableCache {
+    tables: [Option<TablePage>; CAPACITY],
+    /// The tables are in front.
+    filled: usize,
+}
+
+impl TableCache {
+    /// How many there can be.
+    pub(crate) const CAPACITY: usize = CAPACITY;
+
+    /// No tables.
+    pub(crate) fn new() -> Self {
+        Self {
+            tables: [const { None }; CAPACITY],
+            filled: 0,
+        }
+    }
+
+    /// Makes sure that there are `least` tables, or as many as there is room for. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; tables that were allocated until then stay.
+    #[inline]
+    pub(crate) fn top_up(&mut self, least: usize) -> Result {
+        if self.filled >= least {
+            return Ok(());
+        }
+        self.fill(least)
+    }
+
+    fn fill(&mut self, least: usize) -> Result {
+        for place in self.tables.iter_mut().take(least).skip(self.filled) {
+            *place = Some(alloc_table()?);
+            self.filled += 1;
+        }
+        Ok(())
+    }
+}
+
+impl TableSource for TableCache {
+    fn take(&mut self) -> Option<TablePage> {
+        let last = self.filled.checked_sub(1)?;
+        self.filled = last;
+        self.tables.get_mut(last)?.take()
+    }
+
+    /// Frees it: it is rare, and the page need not be zeroed any more.
+    fn give_back(&mut self, table: TablePage) {
+        free_table(table);
+    }
+}
+
+impl Drop for TableCache {
+    fn drop(&mut self) {
+        while let Some(table) = self.take() {
+            free_table(table);
+        }
+    }
+}

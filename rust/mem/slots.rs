@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What there is to be mapped changes: memory slots come, go and are logged; the host takes pages
+//! away or asks whether they were used. Answers to the memory-slot and notifier functions of
+//! `mmu.c`.
+//!
+//! All changes are made under `mmu_lock` held for writing. Long ones let others at the lock in
+//! between; what they owe the TLBs is settled before, because whoever comes next trusts that what
+//! is not in the tree is in no TLB.
+//!
+//! Locks: core KVM holds `kvm->slots_lock` for what concerns slots, `mmu_lock` for notifications.
+
+use kernel::prelude::*;
+
+use super::{
+    addr::{
+        Gfn,
+        GfnRange, //
+    },
+    cache::TableCache,
+    gstage::{
+        Age,
+        Flush,
+        Progress,
+        Scope,
+        Stop,
+        TableMemory,
+        Teardown, //
+    },
+    tlb,
+};
+use crate::{
+    abi::{
+        hostmm,
+        memslot::{
+            self,
+            Slot,
+            SlotChange, //
+        },
+        param,
+        tables::{
+            free_table,
+            is_contended,
+            WriteGuard,
+            WriteHeld, //
+        }, //
+    },
+    vm::Vm,
+};
+
+/// Whether an operation may let go of `mmu_lock` in between.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// It may, and others get a chance.
+    MayYield,
+    /// The caller relies on the lock.
+    Atomic,
+}
+
+/// Whether a slot can be as userspace wants it.
+///
+/// # Errors
+///
+/// `EFAULT` if the guest cannot address all of it; `EPERM` if it is to be writable and the memory
+/// behind it is not; `EINVAL` if it is to be logged and the memory behind it is a device's.
+pub(crate) fn prepare(vm: &Vm, slot: &Slot<'_>, change: SlotChange) -> Result {
+    match change {
+        SlotChange::Delete => Ok(()),
+        SlotChange::Create | SlotChange::Move | SlotChange::Flags => {
+            if !vm.memory().mode().frames().covers(slot.frames()) {
+                return Err(EFAULT);
+            }
+            hostmm::check_backing(slot)
+        }
+    }
+}
+
+/// A slot is now as userspace wants it. `kvm->slots_lock` is held.
+pub(crate) fn commit(vm: &Vm, slot: &Slot<'_>, change: SlotChange) {
+    // New slots and slots in a new place are logged from their first page on.
+    if change != SlotChange::Flags || !slot.is_logged() {
+        return;
+    }
+    // Piece by piece, by `protect_logged`.
+    if memslot::log_starts_full(vm) {
+        return;
+    }
+    let frames = slot.frames();
+    let mut lock = WriteGuard::lock(vm);
+    let protected = write_protect(&mut lock, frames);
+    let split = if param::eager_page_split() {
+        split(&mut lock, frames, TableCache::CAPACITY)
+    } else {
+        Flush::NONE
+    };
+    drop(lock);
+    // The guest's writes until here belong to no log: userspace has not been told that it is on.
+    protected
+        .and(split)
+        .issue(|frames| tlb::flush_frames(vm, frames));
+}
+
+/// Has the next write to the frames of `mask`, counted from `base` on, be noticed. The caller
+/// flushes the slot. `kvm->slots_lock` is held.
+pub(crate) fn protect_logged(lock: &mut WriteHeld<'_>, base: Gfn, mask: u64) {
+    if let Some(mut tree) = lock.tree() {
+        let _ = tree.write_protect_masked(base, mask).delegate();
+    }
+    if mask != 0 && memslot::log_starts_full(lock.vm()) && param::eager_page_split() {
+        let end = u64::from(u64::BITS - mask.leading_zeros());
+        let frames = GfnRange::new(
+            base.saturating_add(u64::from(mask.trailing_zeros())),
+            base.saturating_add(end),
+        );
+        // At most a 1 GiB and two 2 MiB blocks.
+        let _ = split(lock, frames, 3).delegate();
+    }
+}
+
+/// A slot goes; nobody finds it any more. `kvm->slots_lock` is held.
+pub(crate) fn flush(vm: &Vm, slot: &Slot<'_>) {
+    unmap(&mut WriteGuard::lock(vm), slot.frames(), Patience::MayYield);
+}
+
+/// The VM's address space goes: nothing is ever mapped again. May come at any time, once or more
+/// often (c-review M5).
+pub(crate) fn flush_all(vm: &Vm) {
+    let duty = WriteGuard::lock(vm).close();
+    if let Some(duty) = duty {
+        settle(vm, duty);
+    }
+}
+
+/// Unmaps `frames`; nothing remembers them when it returns.
+pub(crate) fn unmap(lock: &mut WriteHeld<'_>, frames: GfnRange, patience: Patience) {
+    let vm = lock.vm();
+    let mut rest = frames;
+    while let Some(mut tree) = lock.tree() {
+        let Progress {
+            done_to,
+            stop,
+            duty,
+        } = tree.unmap(rest, || patience == Patience::MayYield && is_contended(vm));
+        settle(vm, duty);
+        if stop != Stop::Asked {
+            break;
+        }
+        rest = GfnRange::new(done_to, frames.end());
+        lock.relax();
+    }
+}
+
+/// Unmaps the entry that maps `gfn`.
+pub(super) fn unmap_page(lock: &mut WriteHeld<'_>, gfn: Gfn) {
+    unmap(lock, GfnRange::single(gfn), Patience::Atomic);
+}
+
+/// Whether the guest used `frames` since it was last asked so, and forgets it.
+pub(crate) fn age(lock: &mut WriteHeld<'_>, frames: GfnRange) -> Age {
+    lock.tree().map_or(Age::Old, |mut tree| tree.age(frames))
+}
+
+/// Whether the guest used `frames` since [`age`].
+pub(crate) fn test_age(lock: &mut WriteHeld<'_>, frames: GfnRange) -> Age {
+    lock.tree()
+        .map_or(Age::Old, |mut tree| tree.test_age(frames))
+}
+
+/// Flushes, then frees the tables that are out of the tree.
+fn settle<M: TableMemory>(vm: &Vm, duty: Teardown<M>) {
+    duty.settle(
+        |scope| match scope {
+            Scope::Frames(frames) => tlb::flush_frames(vm, frames),
+            Scope::Everything => tlb::flush_everything(vm),
+        },
+        free_table,
+    );
+}
+
+/// Takes write permission from `frames`.
+///
+/// The flush may wait until the whole operation is done, with the lock dropped in between: only
+/// [`commit`], which owes it, depends on it.
+fn write_protect(lock: &mut WriteHeld<'_>, frames: GfnRange) -> Flush {
+    let vm = lock.vm();
+    let mut rest = frames;
+    let mut owed = Flush::NONE;
+    while let Some(mut tree) = lock.tree() {
+        let progress = tree.write_protect(rest, || is_contended(vm));
+        owed = owed.and(progress.duty);
+        if progress.stop != Stop::Asked {
+            break;
+        }
+        rest = GfnRange::new(progress.done_to, frames.end());
+        lock.relax();
+    }
+    owed
+}
+
+/// Splits the blocks among `frames`, with `batch` tables allocated at a time. Stops early without
+/// memory: the guest's writes split what is left.
+fn split(lock: &mut WriteHeld<'_>, frames: GfnRange, batch: usize) -> Flush {
+    let vm = lock.vm();
+    let mut tables = TableCache::new();
+    let mut rest = frames;
+    let mut owed = Flush::NONE;
+    while let Some(mut tree) = lock.tree() {
+        let progress = tree.split(rest, &mut tables, || is_contended(vm));
+        owed = owed.and(progress.duty);
+        rest = GfnRange::new(progress.done_to, frames.end());
+        match progress.stop {
+            Stop::Asked => lock.relax(),
+            Stop::NeedTables => {
+                if lock.unlocked(|| tables.top_up(batch)).is_err() {
+                    break;
+                }
+            }
+            Stop::Done | Stop::Occupied => break,
+        }
+    }
+    owed
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A vCPU's registers, one at a time: `KVM_GET_ONE_REG`, `KVM_SET_ONE_REG`, `KVM_GET_REG_LIST`.
+//!
+//! Answers to `vcpu_onereg.c` and to the register parts of `vcpu_fp.c`, `vcpu_vector.c`,
+//! `vcpu_timer.c` and `vcpu_sbi.c`. [`id`] takes an id apart, [`table`] knows which registers there
+//! are, [`config`], [`state`] and [`units`] get at them.
+//!
+//! The vCPU is idle and its mutex held, nothing else is locked; user memory is read and written
+//! once, before and after the register is.
+//!
+//! # Speculation
+//!
+//! Ids come from userspace. The table is searched, not indexed; the number of a register in its
+//! group is below the group's count even where the search was mispredicted.
+
+use core::mem::offset_of;
+
+use kernel::{
+    prelude::*,
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    }, //
+};
+
+use super::OwnedVcpu;
+use crate::{
+    abi::core::{
+        get_user_u32,
+        get_user_u64,
+        put_user_u32,
+        put_user_u64, //
+    },
+    bindings,
+};
+
+/// Makes an enum of the 64-bit members of a struct of the user API: register `n` is the member at
+/// `8 * n`. Each member must be named.
+macro_rules! members {
+    ($(#[$doc:meta])* enum $name:ident of $layout:ident {
+        $($variant:ident($($member:tt)+),)+
+    }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        #[repr(usize)]
+        enum $name {
+            $($variant = offset_of!(bindings::$layout, $($member)+) / size_of::<u64>(),)+
+        }
+
+        impl $name {
+            /// The member that is register `number`.
+            #[inline]
+            fn at(number: usize) -> Result<Self> {
+                match number {
+                    $(_ if number == Self::$variant as usize => Ok(Self::$variant),)+
+                    _ => Err(ENOENT),
+                }
+            }
+        }
+
+        // No two variants have one value, so this many are all.
+        const _: () = assert!(
+            [$($name::$variant),+].len() == size_of::<bindings::$layout>() / size_of::<u64>()
+        );
+    };
+}
+
+mod config;
+mod id;
+mod state;
+mod table;
+mod units;
+
+use id::Parts;
+use table::{
+    Access,
+    View, //
+};
+
+/// Byte offset of the list in its own struct.
+const LIST: usize = size_of::<bindings::kvm_reg_list>();
+
+const _: () = assert!(offset_of!(bindings::kvm_reg_list, n) == 0);
+
+/// Reads a `struct kvm_one_reg`: which register, and where its value is or goes.
+///
+/// # Errors
+///
+/// `EFAULT`; `ENOENT` for an id that cannot be one.
+#[inline]
+fn request(user: UserPtr) -> Result<(Parts, UserPtr)> {
+    let id = user.wrapping_byte_add(offset_of!(bindings::kvm_one_reg, id));
+    let addr = user.wrapping_byte_add(offset_of!(bindings::kvm_one_reg, addr));
+    let id = get_user_u64(id)?;
+    let addr = get_user_u64(addr)?;
+    let parts = Parts::of(id).ok_or(ENOENT)?;
+    Ok((parts, UserPtr::from_addr(addr as usize)))
+}
+
+/// `KVM_GET_ONE_REG`.
+///
+/// # Errors
+///
+/// `EFAULT`; `ENOENT` if there is no such register; `EINVAL` if it has another size.
+pub(crate) fn get(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
+    vcpu.drain_reset();
+    let (parts, addr) = request(user)?;
+    let (group, number) = table::find(vcpu, parts)?;
+    match group.access {
+        Access::U64(access) => {
+            let value = (access.get)(&mut View::new(vcpu), number)?;
+            put_user_u64(addr, value)
+        }
+        Access::U32(access) => {
+            let value = (access.get)(&mut View::new(vcpu), number)?;
+            put_user_u32(addr, value)
+        }
+        Access::Vector(access) => {
+            let bytes = access(&mut vcpu.resident().vector, number).ok_or(ENOENT)?;
+            UserSlice::new(addr, bytes.len())
+                .writer()
+                .write_slice(bytes)
+        }
+    }
+}
+
+/// `KVM_SET_ONE_REG`.
+///
+/// # Errors
+///
+/// As [`get`]; `EINVAL` for a value that the register cannot have; `EBUSY` if it is final since the
+/// vCPU ran.
+pub(crate) fn set(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
+    vcpu.drain_reset();
+    let (parts, addr) = request(user)?;
+    let (group, number) = table::find(vcpu, parts)?;
+    // Here for all registers, so that none can forget: the CPU where this vCPU ran last must not
+    // take what it still holds of it for current (c-review M2).
+    vcpu.resident().changed();
+    match group.access {
+        Access::U64(access) => (access.set)(vcpu, number, get_user_u64(addr)?),
+        Access::U32(access) => (access.set)(vcpu, number, get_user_u32(addr)?),
+        Access::Vector(access) => {
+            let bytes = access(&mut vcpu.resident().vector, number).ok_or(ENOENT)?;
+            UserSlice::new(addr, bytes.len()).reader().read_slice(bytes)
+        }
+    }
+}
+
+/// `KVM_GET_REG_LIST`: how many registers there are, and, if userspace has room for them, which.
+///
+/// # Errors
+///
+/// `EFAULT`; `E2BIG` if there is not enough room.
+pub(crate) fn list(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
+    let room = get_user_u64(user)?;
+    let mut count = 0;
+    table::for_each_id(vcpu, |_| {
+        count += 1;
+        Ok(())
+    })?;
+    put_user_u64(user, count)?;
+    if room < count {
+        return Err(E2BIG);
+    }
+    let mut next = user.wrapping_byte_add(LIST);
+    table::for_each_id(vcpu, |id| {
+        put_user_u64(next, id)?;
+        next = next.wrapping_byte_add(size_of::<u64>());
+        Ok(())
+    })
+}

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Registers that say what a vCPU is: its configuration, its ISA and SBI extensions. Most are final
+//! once it ran.
+//!
+//! Answers to the config and ISA parts of `vcpu_onereg.c` and to the `SBI_EXT` registers of
+//! `vcpu_sbi.c`.
+
+use core::mem::offset_of;
+
+use kernel::prelude::*;
+
+use super::table::View;
+use crate::{
+    abi::core as kvm,
+    bindings,
+    host::{
+        self,
+        Host, //
+    },
+    isa::{
+        self,
+        Ext,
+        GuestIsa,
+        HostIsa,
+        IsaError,
+        IsaSet,
+        VectorUse, //
+    },
+    sbi,
+    vcpu::{
+        MachineIds,
+        OwnedVcpu, //
+    }, //
+};
+
+impl From<IsaError> for Error {
+    fn from(error: IsaError) -> Self {
+        match error {
+            IsaError::NotFound => ENOENT,
+            IsaError::Busy => EBUSY,
+            IsaError::Invalid => EINVAL,
+        }
+    }
+}
+
+fn host() -> Result<&'static Host> {
+    host::get().ok_or(ENODEV)
+}
+
+members! {
+    /// A register of `struct kvm_riscv_config`.
+    enum Config of kvm_riscv_config {
+        Isa(isa),
+        ZicbomBlockSize(zicbom_block_size),
+        Mvendorid(mvendorid),
+        Marchid(marchid),
+        Mimpid(mimpid),
+        ZicbozBlockSize(zicboz_block_size),
+        SatpMode(satp_mode),
+        ZicbopBlockSize(zicbop_block_size),
+    }
+}
+
+pub(super) fn get(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
+    let offered = host()?.isa.offered();
+    let of_block = |ext, size: fn() -> usize| {
+        if offered.contains(ext) {
+            size()
+        } else {
+            0
+        }
+    };
+    let machine = &vcpu.owned.machine;
+    let value = match Config::at(number)? {
+        Config::Isa => return Ok(vcpu.owned.isa.get_config()),
+        Config::ZicbomBlockSize => of_block(Ext::Zicbom, kvm::cbom_block_size),
+        Config::ZicbozBlockSize => of_block(Ext::Zicboz, kvm::cboz_block_size),
+        Config::ZicbopBlockSize => of_block(Ext::Zicbop, kvm::cbop_block_size),
+        Config::Mvendorid => machine.vendor,
+        Config::Marchid => machine.arch,
+        Config::Mimpid => machine.imp,
+        Config::SatpMode => kvm::satp_mode(),
+    };
+    Ok(value as u64)
+}
+
+/// What the host's caches and page tables are like cannot be changed, but may be said again, and of
+/// a block size 0 says that it does not matter.
+pub(super) fn set(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
+    let word = value as usize;
+    match Config::at(number)? {
+        Config::Isa => change_isa(vcpu, |isa, host, vector| {
+            isa.set_config(host, vector, value)
+        }),
+        Config::ZicbomBlockSize => one_of(word, &[0, kvm::cbom_block_size()]),
+        Config::ZicbozBlockSize => one_of(word, &[0, kvm::cboz_block_size()]),
+        Config::ZicbopBlockSize => one_of(word, &[0, kvm::cbop_block_size()]),
+        Config::SatpMode => one_of(word, &[kvm::satp_mode()]),
+        Config::Mvendorid => identify(vcpu, |machine| &mut machine.vendor, word),
+        Config::Marchid => identify(vcpu, |machine| &mut machine.arch, word),
+        Config::Mimpid => identify(vcpu, |machine| &mut machine.imp, word),
+    }
+}
+
+fn one_of(value: usize, allowed: &[usize]) -> Result {
+    allowed.contains(&value).then_some(()).ok_or(EINVAL)
+}
+
+/// Sets an identity register, which the first run makes final.
+fn identify(
+    vcpu: &mut OwnedVcpu<'_>,
+    field: fn(&mut MachineIds) -> &mut usize,
+    value: usize,
+) -> Result {
+    let id = field(&mut vcpu.owned.machine);
+    if *id == value {
+        return Ok(());
+    }
+    if vcpu.owned.frozen {
+        return Err(EBUSY);
+    }
+    *id = value;
+    Ok(())
+}
+
+/// Changes the ISA with `change`, and has the registers follow it.
+fn change_isa(
+    vcpu: &mut OwnedVcpu<'_>,
+    change: impl FnOnce(&mut GuestIsa, &HostIsa, VectorUse) -> Result<(), IsaError>,
+) -> Result {
+    let (owned, resident) = vcpu.split();
+    change(&mut owned.isa, &host()?.isa, host::vector_use())?;
+    resident.configure(owned.isa.effective());
+    Ok(())
+}
+
+/// Whether the ISA extension with this number has a register: whether the host offers it, whatever
+/// the vCPU has of it.
+pub(super) fn has_isa(_vcpu: &OwnedVcpu<'_>, number: u64) -> bool {
+    // Each number that the table lets through is that of an extension: the set is not empty.
+    host::get().is_some_and(|host| IsaSet::from_id(number).is_subset_of(host.isa.offered()))
+}
+
+pub(super) fn get_isa(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
+    Ok(vcpu.owned.isa.get(&host()?.isa, number as u64)?.into())
+}
+
+pub(super) fn set_isa(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
+    change_isa(vcpu, |isa, host, vector| {
+        isa.set(host, vector, number as u64, value)
+    })
+}
+
+pub(super) fn get_isa_enabled(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
+    let multi = isa::Multi::Enable;
+    Ok(vcpu.owned.isa.get_multi(multi, number as u64)?)
+}
+
+pub(super) fn enable_isa(vcpu: &mut OwnedVcpu<'_>, number: usize, mask: u64) -> Result {
+    change_isa(vcpu, |isa, host, vector| {
+        isa.set_multi(host, vector, isa::Multi::Enable, number as u64, mask)
+    })
+}
+
+pub(super) fn get_isa_disabled(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
+    let multi = isa::Multi::Disable;
+    Ok(vcpu.owned.isa.get_multi(multi, number as u64)?)
+}
+
+pub(super) fn disable_isa(vcpu: &mut OwnedVcpu<'_>, number: usize, mask: u64) -> Result {
+    change_isa(vcpu, |isa, host, vector| {
+        isa.set_multi(host, vector, isa::Multi::Disable, number as u64, mask)
+    })
+}
+
+/// Changes the choice of SBI extensions with `change`, which the first run makes final: from then
+/// on, even what changes nothing is refused, as it has always been.
+fn change_sbi(vcpu: &mut OwnedVcpu<'_>, change: impl FnOnce(&mut sbi::State) -> Result) -> Result {
+    if vcpu.owned.frozen {
+        return Err(EBUSY);
+    }
+    change(&mut vcpu.owned.sbi)
+}
+
+/// Whether the SBI extension with this number has a register, whether it is enabled or not.
+pub(super) fn has_sbi(vcpu: &OwnedVcpu<'_>, number: u64) -> bool {
+    vcpu.owned.sbi.get(number).is_ok()
+}
+
+pub(super) fn get_sbi(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
+    Ok(vcpu.owned.sbi.get(number as u64)?.into())
+}
+
+pub(super) fn set_sbi(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
+    change_sbi(vcpu, |sbi| Ok(sbi.set(number as u64, value)?))
+}
+
+pub(super) fn get_sbi_enabled(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
+    let multi = sbi::Multi::Enable;
+    Ok(vcpu.owned.sbi.get_multi(multi, number as u64)?)
+}
+
+pub(super) fn enable_sbi(vcpu: &mut OwnedVcpu<'_>, number: usize, mask: u64) -> Result {
+    change_sbi(vcpu, |sbi| {
+        Ok(sbi.set_multi(sbi::Multi::Enable, number as u64, mask)?)
+    })
+}
+
+pub(super) fn get_sbi_disabled(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
+    let multi = sbi::Multi::Disable;
+    Ok(vcpu.owned.sbi.get_multi(multi, number as u64)?)
+}
+
+pub(super) fn disable_sbi(vcpu: &mut OwnedVcpu<'_>, number: usize, mask: u64) -> Result {
+    change_sbi(vcpu, |sbi| {
+        Ok(sbi.set_multi(sbi::Multi::Disable, number as u64, mask)?)
+    })
+}

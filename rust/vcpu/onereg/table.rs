@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The table of registers: one row says all that there is to know about a group of them, and get,
+//! set and list read it (c-review M25).
+//!
+//! Rows stand in the order in which C lists the registers. No locks; a row's functions run with
+//! `vcpu->mutex` held.
+
+use core::ops::Deref;
+
+use kernel::prelude::*;
+
+use super::{
+    config,
+    id::{
+        Class,
+        Parts, //
+    },
+    state,
+    units, //
+};
+use crate::{
+    arch::vector::VectorRegs,
+    bindings,
+    host,
+    isa::Ext,
+    sync::nospec,
+    vcpu::{
+        resident::Resident,
+        OwnedVcpu, //
+    }, //
+};
+
+/// A vCPU to look at only.
+pub(super) struct View<'v, 'o>(&'v mut OwnedVcpu<'o>);
+
+impl<'v, 'o> View<'v, 'o> {
+    /// `vcpu`, for as long as nobody changes it.
+    #[inline]
+    pub(super) fn new(vcpu: &'v mut OwnedVcpu<'o>) -> Self {
+        Self(vcpu)
+    }
+
+    /// What loading moves into registers.
+    #[inline]
+    pub(super) fn resident(&mut self) -> &Resident {
+        self.0.resident()
+    }
+}
+
+impl<'o> Deref for View<'_, 'o> {
+    type Target = OwnedVcpu<'o>;
+
+    #[inline]
+    fn deref(&self) -> &OwnedVcpu<'o> {
+        self.0
+    }
+}
+
+/// How to get at registers that hold a `T`. The number counts from the group's first, and is below
+/// the group's count even in speculation.
+#[derive(Clone, Copy)]
+pub(super) struct Accessor<T> {
+    /// Reads.
+    pub(super) get: fn(&mut View<'_, '_>, usize) -> Result<T>,
+    /// Writes. The caller sees to it that CPUs forget what they hold of the vCPU.
+    pub(super) set: fn(&mut OwnedVcpu<'_>, usize, T) -> Result,
+}
+
+/// How wide the registers of a group are, and how to get at them.
+#[derive(Clone, Copy)]
+pub(super) enum Access {
+    /// 32 bits.
+    U32(Accessor<u32>),
+    /// 64 bits.
+    U64(Accessor<u64>),
+    /// As many bytes as a vector register has.
+    Vector(fn(&mut VectorRegs, usize) -> Option<&mut [u8]>),
+}
+
+impl Access {
+    const fn u64(
+        get: fn(&mut View<'_, '_>, usize) -> Result<u64>,
+        set: fn(&mut OwnedVcpu<'_>, usize, u64) -> Result,
+    ) -> Self {
+        Self::U64(Accessor { get, set })
+    }
+
+    const fn u32(
+        get: fn(&mut View<'_, '_>, usize) -> Result<u32>,
+        set: fn(&mut OwnedVcpu<'_>, usize, u32) -> Result,
+    ) -> Self {
+        Self::U32(Accessor { get, set })
+    }
+
+    /// Binary logarithm of the size in bytes.
+    #[inline]
+    fn size(self) -> u8 {
+        match self {
+            Self::U32(_) => 2,
+            Self::U64(_) => 3,
+            // A power of two, at most 2^13.
+            Self::Vector(_) => host::get()
+                .map_or(0, |host| host.vector_size / usize::from(units::VECTORS))
+                .trailing_zeros() as u8,
+        }
+    }
+}
+
+/// Which registers of a group there are.
+#[derive(Clone, Copy)]
+enum Presence {
+    /// All of them.
+    Always,
+    /// All of them, if userspace chose this extension for the vCPU.
+    Chosen(Ext),
+    /// Each for itself.
+    Each(fn(&OwnedVcpu<'_>, u64) -> bool),
+    /// All of them, though the list has none: other registers say the same.
+    Unlisted,
+}
+
+/// Registers that have a class, a presence and a way to get at them in common.
+pub(super) struct Group {
+    class: Class,
+    /// Number of the first register in the class.
+    first: u16,
+    /// How many there are.
+    count: u16,
+    presence: Presence,
+    /// How to get at them.
+    pub(super) access: Access,
+}
+
+impl Group {
+    /// Whether the group's register `number` is there.
+    #[inline]
+    fn has(&self, vcpu: &OwnedVcpu<'_>, number: u16) -> bool {
+        match self.presence {
+            Presence::Always | Presence::Unlisted => true,
+            Presence::Chosen(ext) => vcpu.owned.isa.chosen().contains(ext),
+            Presence::Each(has) => has(vcpu, number.into()),
+        }
+    }
+}
+
+/// Words of 64 bits in a struct of the user API.
+macro_rules! words {
+    ($layout:ident) => {
+        (size_of::<bindings::$layout>() / size_of::<u64>()) as u16
+    };
+}
+
+/// Numbers in the classes of extensions.
+const ISA_EXTENSIONS: u16 = bindings::KVM_RISCV_ISA_EXT_ID_KVM_RISCV_ISA_EXT_MAX as u16;
+const SBI_EXTENSIONS: u16 = bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_MAX as u16;
+
+/// Multi registers that it takes for so many extensions.
+const fn multi(extensions: u16) -> u16 {
+    extensions.div_ceil(u64::BITS as u16)
+}
+
+/// `KVM_REG_RISCV_VECTOR_REG(0)`: the vector registers come after the struct of their CSRs, whose
+/// last member, a pointer, is no register.
+const VECTOR_REGS: u16 = words!(__riscv_v_ext_state);
+const VECTOR_CSRS: u16 = VECTOR_REGS - 1;
+
+/// All registers.
+static GROUPS: [Group; 17] = [
+    Group {
+        class: Class::new(bindings::KVM_REG_RISCV_CONFIG, 0),
+        first: 0,
+        count: words!(kvm_riscv_config),
+        presence: Presence::Always,
+        access: Access::u64(config::get, config::set),
+    },
+    Group {
+        class: Class::new(bindings::KVM_REG_RISCV_CORE, 0),
+        first: 0,
+        count: words!(kvm_riscv_core),
+        presence: Presence::Always,
+        access: Access::u64(state::get_core, state::set_core),
+    },
+    Group {
+        class: Class::new(
+            bindings::KVM_REG_RISCV_CSR,
+            bindings::KVM_REG_RISCV_CSR_GENERAL,
+        ),
+        first: 0,
+        count: words!(kvm_riscv_csr),
+        presence: Presence::Always,
+        access: Access::u64(state::get_csr, state::set_csr),
+    },
+    Group {
+        class: Class::new(
+            bindings::KVM_REG_RISCV_CSR,
+            bindings::KVM_REG_RISCV_CSR_SMSTATEEN,
+        ),
+        first: 0,
+        count: words!(kvm_riscv_smstateen_csr),
+        presence: Presence::Chosen(Ext::Smstateen),
+        access: Access::u64(state::get_sstateen, state::set_sstateen),
+    },
+    Group {
+        class: Class::new(
+            bindings::KVM_REG_RISCV_CSR,
+            bindings::KVM_REG_RISCV_CSR_ZICFISS,
+        ),
+        first: 0,
+        count: words!(kvm_riscv_zicfiss_csr),
+        presence: Presence::Chosen(Ext::Zicfiss),
+        access: Access::u64(state::get_ssp, state::set_ssp),
+    },
+    Group {
+        class: Class::new(bindings::KVM_REG_RISCV_TIMER, 0),
+        first: 0,
+        count: words!(kvm_riscv_timer),
+        presence: Presence::Always,
+        access: Access::u64(state::get_timer, state::set_timer),
+    },
+    Group {
+        class: Class::new(bindings::KVM_REG_RISCV_FP_F, 0),
+        first: 0,
+        count: units::FCSR + 1,
+        presence: Presence::Chosen(Ext::F),
+        access: Access::u32(units::get_f, units::set_f),
+    },
+    Group {
+        class: Class::new(bindings::KVM_REG_RISCV_FP_D, 0),
+        first: 0,
+        count: units::FCSR,
+        presence: Presence::Chosen(Ext::D),
+        access: Access::u64(units::get_d, units::set_d),
+    },
+    Group {
+        class: Class::new(bindings::KVM_REG_RISCV_FP_D, 0),
+        first: units::FCSR,
+        count: 1,
+        presence: Presence::Chosen(Ext::D),
+        access: Access::u32(units::get_fcsr, units::set_fcsr),
+    },
+    Group {
+        class: Class::new(bindings::KVM_REG_RISCV_VECTOR, 0),
+        first: 0,
+        count: VECTOR_CSRS,
+        presence: Presence::Chosen(Ext::V),
+        access: Access::u64(units::get_vcsr, units::set_vcsr),
+    },
+    Group {
+        class: Class::new(bindings::KVM_REG_RISCV_VECTOR, 0),
+        first: VECTOR_REGS,
+        count: units::VECTORS,
+        presence: Presence::Chosen(Ext::V),
+        access: Access::Vector(units::vector),
+    },
+    Group {
+        class: Class::new(
+            bindings::KVM_REG_RISCV_ISA_EXT,
+            bindings::KVM_REG_RISCV_ISA_SINGLE,
+        ),
+        first: 0,
+        count: ISA_EXTENSIONS,
+        presence: Presence::Each(config::has_isa),
+        access: Access::u64(config::get_isa, config::set_isa),
+    },
+    Group {
+        class: Class::new(
+            bindings::KVM_REG_RISCV_ISA_EXT,
+            bindings::KVM_REG_RISCV_ISA_MULTI_EN,
+        ),
+        first: 0,
+        count: multi(ISA_EXTENSIONS),
+        presence: Presence::Unlisted,
+        access: Access::u64(config::get_isa_enabled, config::enable_isa),
+    },
+    Group {
+        class: Class::new(
+            bindings::KVM_REG_RISCV_ISA_EXT,
+            bindings::KVM_REG_RISCV_ISA_MULTI_DIS,
+        ),
+        first: 0,
+        count: multi(ISA_EXTENSIONS),
+        presence: Presence::Unlisted,
+        access: Access::u64(config::get_isa_disabled, config::disable_isa),
+    },
+    Group {
+        class: Class::new(
+            bindings::KVM_REG_RISCV_SBI_EXT,
+            bindings::KVM_REG_RISCV_SBI_SINGLE,
+        ),
+        first: 0,
+        count: SBI_EXTENSIONS,
+        presence: Presence::Each(config::has_sbi),
+        access: Access::u64(config::get_sbi, config::set_sbi),
+    },
+    Group {
+        class: Class::new(
+            bindings::KVM_REG_RISCV_SBI_EXT,
+            bindings::KVM_REG_RISCV_SBI_MULTI_EN,
+        ),
+        first: 0,
+        count: multi(SBI_EXTENSIONS),
+        presence: Presence::Unlisted,
+        access: Access::u64(config::get_sbi_enabled, config::enable_sbi),
+    },
+    Group {
+        class: Class::new(
+            bindings::KVM_REG_RISCV_SBI_EXT,
+            bindings::KVM_REG_RISCV_SBI_MULTI_DIS,
+        ),
+        first: 0,
+        count: multi(SBI_EXTENSIONS),
+        presence: Presence::Unlisted,
+        access: Access::u64(config::get_sbi_disabled, config::disable_sbi),
+    },
+];
+
+/// The register that `parts` names, as its group and its number in it.
+///
+/// # Errors
+///
+/// `ENOENT` if there is none; `EINVAL` if there is, but of another size.
+#[inline]
+pub(super) fn find(vcpu: &OwnedVcpu<'_>, parts: Parts) -> Result<(&'static Group, usize)> {
+    for group in &GROUPS {
+        let number = parts.index.wrapping_sub(group.first);
+        if group.class != parts.class || number >= group.count {
+            continue;
+        }
+        if !group.has(vcpu, number) {
+            break;
+        }
+        if parts.size != group.access.size() {
+            return Err(EINVAL);
+        }
+        return Ok((group, nospec::index(number.into(), group.count.into())));
+    }
+    // The state of an SBI extension that is absent has always been an invalid id instead.
+    if parts.class.is_of(bindings::KVM_REG_RISCV_SBI_STATE) {
+        return Err(EINVAL);
+    }
+    Err(ENOENT)
+}
+
+/// Calls `f` with the id of each register that the list has.
+///
+/// # Errors
+///
+/// Those of `f`, at once.
+pub(super) fn for_each_id(vcpu: &OwnedVcpu<'_>, mut f: impl FnMut(u64) -> Result) -> Result {
+    for group in &GROUPS {
+        if matches!(group.presence, Presence::Unlisted) {
+            continue;
+        }
+        let size = group.access.size();
+        for number in 0..group.count {
+            if group.has(vcpu, number) {
+                let parts = Parts {
+                    class: group.class,
+                    index: group.first + number,
+                    size,
+                };
+                f(parts.id())?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Registers of the floating-point and of the vector unit.
+//!
+//! Answers to the registers of `vcpu_fp.c` and `vcpu_vector.c`.
+//!
+//! F and D show the same 32 registers and the same fcsr. A register of F is the lower half of the
+//! one of D, whose upper half it leaves alone, so that the registers that were read can be written
+//! back in any order. (In C the two overlap in memory instead: f1 of F is the upper half of f0 of
+//! D.)
+
+use core::mem::offset_of;
+
+use kernel::prelude::*;
+
+use super::table::View;
+use crate::{
+    arch::{
+        fp::FpRegs,
+        vector::VectorRegs, //
+    },
+    bindings,
+    vcpu::OwnedVcpu, //
+};
+
+/// The number of fcsr; f0 to f31 come before it.
+pub(super) const FCSR: u16 = 32;
+
+const _: () = assert!(
+    offset_of!(bindings::__riscv_f_ext_state, fcsr) == FCSR as usize * size_of::<u32>()
+        && offset_of!(bindings::__riscv_d_ext_state, fcsr) == FCSR as usize * size_of::<u64>()
+);
+
+const LOW: u64 = u32::MAX as u64;
+
+pub(super) fn get_f(vcpu: &mut View<'_, '_>, number: usize) -> Result<u32> {
+    let fp = &vcpu.resident().fp;
+    Ok(match fp.f.get(number) {
+        Some(f) => (f & LOW) as u32,
+        None => fp.fcsr,
+    })
+}
+
+pub(super) fn set_f(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u32) -> Result {
+    let FpRegs { f, fcsr } = &mut vcpu.resident().fp;
+    match f.get_mut(number) {
+        Some(f) => *f = *f & !LOW | u64::from(value),
+        None => *fcsr = value,
+    }
+    Ok(())
+}
+
+pub(super) fn get_d(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
+    vcpu.resident().fp.f.get(number).copied().ok_or(ENOENT)
+}
+
+pub(super) fn set_d(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
+    let f = vcpu.resident().fp.f.get_mut(number).ok_or(ENOENT)?;
+    *f = value;
+    Ok(())
+}
+
+pub(super) fn get_fcsr(vcpu: &mut View<'_, '_>, _number: usize) -> Result<u32> {
+    Ok(vcpu.resident().fp.fcsr)
+}
+
+pub(super) fn set_fcsr(vcpu: &mut OwnedVcpu<'_>, _number: usize, value: u32) -> Result {
+    vcpu.resident().fp.fcsr = value;
+    Ok(())
+}
+
+members! {
+    /// A register of `struct __riscv_v_ext_state`.
+    enum VectorCsr of __riscv_v_ext_state {
+        Vstart(vstart),
+        Vl(vl),
+        Vtype(vtype),
+        Vcsr(vcsr),
+        Vlenb(vlenb),
+        // No register: the group ends before it.
+        Data(datap),
+    }
+}
+
+/// How many vector registers there are.
+pub(super) const VECTORS: u16 = 32;
+
+pub(super) fn get_vcsr(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
+    let csrs = &vcpu.resident().vector.csrs;
+    let value = match VectorCsr::at(number)? {
+        VectorCsr::Vstart => csrs.vstart,
+        VectorCsr::Vl => csrs.vl,
+        VectorCsr::Vtype => csrs.vtype,
+        VectorCsr::Vcsr => csrs.vcsr,
+        VectorCsr::Vlenb => csrs.vlenb,
+        VectorCsr::Data => return Err(ENOENT),
+    };
+    Ok(value as u64)
+}
+
+pub(super) fn set_vcsr(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
+    let csrs = &mut vcpu.resident().vector.csrs;
+    let value = value as usize;
+    match VectorCsr::at(number)? {
+        VectorCsr::Vstart => csrs.vstart = value,
+        VectorCsr::Vl => csrs.vl = value,
+        VectorCsr::Vtype => csrs.vtype = value,
+        VectorCsr::Vcsr => csrs.vcsr = value,
+        VectorCsr::Vlenb if value == csrs.vlenb => {}
+        VectorCsr::Vlenb => return Err(EINVAL),
+        VectorCsr::Data => return Err(ENOENT),
+    }
+    Ok(())
+}
+
+/// The bytes of vector register `number`.
+pub(super) fn vector(regs: &mut VectorRegs, number: usize) -> Option<&mut [u8]> {
+    let vlenb = regs.data.len() / usize::from(VECTORS);
+    let start = number.checked_mul(vlenb)?;
+    regs.data.get_mut(start..)?.get_mut(..vlenb)
+}

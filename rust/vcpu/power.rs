@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whether a hart runs, is stopped, and where it starts. Answers to the `mp_state` and power parts
+//! of `vcpu.c`, and to the reset state of `vcpu_sbi.c`.
+//!
+//! A hart that is stopped is parked by [`Request::Sleep`]: its thread waits in `KVM_RUN`, or, if
+//! it is in userspace, at the beginning of the next one. Starting it asks for
+//! [`Request::Reset`] *before* it lets the hart go, so that whoever sees it runnable sees the
+//! reset, too. The reset itself is done by the hart's own thread, without a lock (c-review M16).
+//!
+//! Lock: [`Power`] owns a leaf spinlock. Nothing is called under it that could sleep or lock.
+
+use kernel::{
+    new_spinlock,
+    prelude::*,
+    sync::SpinLock, //
+};
+
+use super::{
+    request::Request,
+    Loaded,
+    OwnedVcpu,
+    Vcpu, //
+};
+use crate::{
+    abi::core as kvm,
+    bindings,
+    sync::atomic::{
+        AtomicBool,
+        Ordering, //
+    }, //
+};
+
+/// Where a hart starts, and with what in `a1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// Guest physical address of the first instruction.
+    pub(crate) pc: usize,
+    /// The caller's word for the hart, in `a1`.
+    pub(crate) opaque: usize,
+}
+
+/// The hart is not stopped, hence cannot be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AlreadyStarted;
+
+/// `KVM_{GET,SET}_MP_STATE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MpState {
+    /// The hart runs, or waits for an interrupt.
+    Runnable,
+    /// The hart is stopped.
+    Stopped,
+    /// Only to be set: reset the hart. Whether it runs does not change.
+    InitReceived,
+}
+
+impl TryFrom<u32> for MpState {
+    type Error = Error;
+
+    fn try_from(state: u32) -> Result<Self> {
+        match state {
+            bindings::KVM_MP_STATE_RUNNABLE => Ok(Self::Runnable),
+            bindings::KVM_MP_STATE_STOPPED => Ok(Self::Stopped),
+            bindings::KVM_MP_STATE_INIT_RECEIVED => Ok(Self::InitReceived),
+            _ => Err(EINVAL),
+        }
+    }
+}
+
+impl From<MpState> for u32 {
+    fn from(state: MpState) -> u32 {
+        match state {
+            MpState::Runnable => bindings::KVM_MP_STATE_RUNNABLE,
+            MpState::Stopped => bindings::KVM_MP_STATE_STOPPED,
+            MpState::InitReceived => bindings::KVM_MP_STATE_INIT_RECEIVED,
+        }
+    }
+}
+
+/// What SBI HSM calls the state of a hart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum HartState {
+    /// It executes instructions.
+    Started = bindings::sbi_hsm_hart_state_SBI_HSM_STATE_STARTED,
+    /// It waits to be started.
+    Stopped = bindings::sbi_hsm_hart_state_SBI_HSM_STATE_STOPPED,
+    /// It waits for an interrupt.
+    Suspended = bindings::sbi_hsm_hart_state_SBI_HSM_STATE_SUSPENDED,
+}
+
+/// The power state of one hart.
+#[pin_data]
+pub(crate) struct Power {
+    /// Written under the lock of `start`, read without.
+    stopped: AtomicBool,
+    /// Where the hart is to start when it next resets.
+    #[pin]
+    start: SpinLock<Option<Start>>,
+}
+
+impl Power {
+    /// A hart that runs.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            stopped: AtomicBool::new(false),
+            start <- new_spinlock!(None, "kvm_riscv::power"),
+        })
+    }
+
+    /// Whether the hart is stopped.
+    #[inline]
+    pub(crate) fn is_stopped(&self) -> bool {
+        // Acquire: who sees that the hart was started sees the request to reset it.
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Marks the hart as stopped. It goes on until it serves [`Request::Sleep`], which the caller
+    /// has to make.
+    pub(crate) fn stop(&self) {
+        let _start = self.start.lock();
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Where the hart was told to start, if it was; a reset asks.
+    pub(crate) fn take_start(&self) -> Option<Start> {
+        self.start.lock().take()
+    }
+
+    /// For `KVM_GET_MP_STATE`.
+    pub(crate) fn mp_state(&self) -> MpState {
+        if self.is_stopped() {
+            MpState::Stopped
+        } else {
+            MpState::Runnable
+        }
+    }
+}
+
+impl Vcpu {
+    /// Starts the hart.
+    ///
+    /// # Errors
+    ///
+    /// [`AlreadyStarted`] if it is not stopped, also if another hart was faster.
+    pub(crate) fn start(&self, start: Start) -> Result<(), AlreadyStarted> {
+        let power = &self.shared().power;
+        {
+            let mut pending = power.start.lock();
+            if !power.stopped.load(Ordering::Relaxed) {
+                return Err(AlreadyStarted);
+            }
+            *pending = Some(start);
+            self.request(Request::Reset);
+            // Release: pairs with `is_stopped`.
+            power.stopped.store(false, Ordering::Release);
+        }
+        self.wake();
+        Ok(())
+    }
+
+    /// Stops the hart. It does not execute another instruction once it has left the guest, which
+    /// it is made to do.
+    pub(crate) fn stop(&self) {
+        self.shared().power.stop();
+        self.request(Request::Sleep);
+        self.kick();
+    }
+
+    /// For SBI HSM.
+    pub(crate) fn hart_state(&self) -> HartState {
+        if self.shared().power.is_stopped() {
+            HartState::Stopped
+        } else if self.is_blocking() {
+            HartState::Suspended
+        } else {
+            HartState::Started
+        }
+    }
+}
+
+/// Core KVM has created `vcpu`: all but the first hart wait for HSM to start them.
+pub(crate) fn created(vcpu: &Vcpu) {
+    if vcpu.idx().get() != 0 {
+        vcpu.stop();
+    }
+}
+
+/// Serves [`Request::Sleep`]: waits until the hart is started. Holds no lock and no SRCU.
+pub(crate) fn wait_while_stopped(vcpu: &mut Loaded<'_>) {
+    kvm::wait_while_stopped(vcpu.vcpu);
+    if vcpu.vcpu.shared().power.is_stopped() {
+        // Only a signal was it. The thread goes to userspace and sleeps again when it comes back.
+        vcpu.vcpu.request(Request::Sleep);
+    }
+}
+
+/// `KVM_SET_MP_STATE`. Nobody waits in `KVM_RUN` while the mutex is held, so nobody is woken.
+///
+/// # Errors
+///
+/// `EINVAL` for a reset that `KVM_CAP_RISCV_MP_STATE_RESET` has not enabled.
+pub(crate) fn set_mp_state(vcpu: &mut OwnedVcpu<'_>, state: MpState) -> Result {
+    match state {
+        MpState::Runnable => {
+            let power = &vcpu.vcpu.shared().power;
+            let _start = power.start.lock();
+            power.stopped.store(false, Ordering::Release);
+        }
+        MpState::Stopped => vcpu.vcpu.stop(),
+        MpState::InitReceived => {
+            let vm = vcpu.vcpu.vm().state();
+            if !vm.mp_state_reset.load(Ordering::Relaxed) {
+                return Err(EINVAL);
+            }
+            // A start that was under way comes first; otherwise it would undo this.
+            vcpu.drain_reset();
+            vcpu.reset(None);
+        }
+    }
+    Ok(())
+}

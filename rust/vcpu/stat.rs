@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Counting events of a vCPU. Answers to the increments of `vcpu->stat` throughout C.
+//!
+//! Names and layout of the counters are userspace ABI and live in [`crate::abi::stats`]. No lock:
+//! only the vCPU's own thread counts, and whoever reads or clears the counters meanwhile does not
+//! stop it.
+
+use super::Vcpu;
+use crate::abi::stats;
+
+pub(crate) use stats::Counter;
+
+impl Vcpu {
+    /// Counts one event. In the vCPU's own thread.
+    #[inline(always)]
+    pub(crate) fn count(&self, counter: Counter) {
+        stats::add_one(self, counter);
+    }
+}
