@@ -80,19 +80,24 @@ enum Outcome {
 /// Those of resolving a fault on a hart mask in guest memory.
 pub(crate) fn handle(vcpu: &mut Loaded<'_>) -> Result<Next> {
     let call = Call::of(&vcpu.owned.ctx.gprs);
-    let Some(extension) = vcpu.owned.sbi.find(call.extension) else {
-        let outcome = Outcome::Done(Err(SbiError::NotSupported));
-        return Ok(conclude(vcpu, &call, Convention::Standard, outcome));
+    let extension = vcpu.owned.sbi.find(call.extension);
+    let decoded = match extension {
+        Some(extension) => Message::decode(extension, &call),
+        None => Err(SbiError::NotSupported),
     };
-    let convention = match extension {
-        Extension::Legacy => Convention::Legacy,
-        _ => Convention::Standard,
-    };
-    let outcome = match Message::decode(extension, &call) {
+    let outcome = match decoded {
         Ok(message) => serve(vcpu, message)?,
         Err(error) => Outcome::Done(Err(error)),
     };
-    Ok(conclude(vcpu, &call, convention, outcome))
+    Ok(conclude(vcpu, &call, convention(extension), outcome))
+}
+
+/// How the results of a call to `extension` go back.
+fn convention(extension: Option<Extension>) -> Convention {
+    match extension {
+        Some(Extension::Legacy) => Convention::Legacy,
+        Some(_) | None => Convention::Standard,
+    }
 }
 
 /// Does what `message` asks for.
@@ -161,7 +166,10 @@ pub(crate) fn finish(vcpu: &mut OwnedVcpu<'_>) {
     let [error, value] = vcpu.run_page().sbi_return();
     let gprs = &mut vcpu.owned.ctx.gprs;
     gprs.set(Reg::A0, error);
-    gprs.set(Reg::A1, value);
+    match convention(vcpu.owned.sbi.find(gprs.get(Reg::A7))) {
+        Convention::Standard => gprs.set(Reg::A1, value),
+        Convention::Legacy => {}
+    }
     skip_ecall(vcpu.owned);
 }
 

@@ -462,6 +462,8 @@ impl<'a> OwnedVcpu<'a> {
     /// Resets the hart; with `start`, to begin where HSM or SUSP said.
     pub(crate) fn reset(&mut self, start: Option<power::Start>) {
         self.owned.ctx = SwitchContext::reset();
+        // What userspace answers to an exit of before is nobody's business any more.
+        self.owned.pending = None;
         if let Some(start) = start {
             self.owned.ctx.sepc = start.pc;
             let hart = self.vcpu.hart().get() as usize;

@@ -20,6 +20,7 @@ mirror() {
 		printf '%s\n' "$MIRROR"
 		return
 	fi
+	# The toolchain root has one, and no index to ask.
 	if [ -n "${KVM_RISCV_RS_IN_ROOT:-}" ]; then
 		awk '$1 == "deb" { print $2; exit }' /etc/apt/sources.list
 		return

@@ -304,8 +304,11 @@ pub(crate) fn flush_remote_tlbs(vm: &Vm) {
 
 /// Sleeps until the hart is started, or a signal comes. The vCPU's thread, without any lock.
 pub(crate) fn wait_while_stopped(vcpu: &Vcpu) {
+    /// # Safety
+    ///
+    /// `vcpu` is live.
     unsafe extern "C" fn started(vcpu: *mut bindings::kvm_vcpu) -> bool {
-        // SAFETY: `vcpu` is the one that `wait_while_stopped` passed on.
+        // SAFETY: as the caller promises; it is the one that `wait_while_stopped` passed on.
         !unsafe { Vcpu::from_raw(vcpu) }.shared().power.is_stopped()
     }
 
@@ -323,8 +326,12 @@ pub(crate) fn wait_while_stopped(vcpu: &Vcpu) {
 pub(crate) fn get_user_u32(from: UserPtr) -> Result<u32> {
     let mut value = 0;
     // SAFETY: `value` is writable; any user address will do.
-    to_result(unsafe { bindings::kvm_rs_get_user_u32(&mut value, from.as_const_ptr()) })?;
-    Ok(value)
+    let error = unsafe { bindings::kvm_rs_get_user_u32(&mut value, from.as_const_ptr()) };
+    if error == 0 {
+        Ok(value)
+    } else {
+        Err(EFAULT)
+    }
 }
 
 /// Reads a double word of user memory.
@@ -336,8 +343,12 @@ pub(crate) fn get_user_u32(from: UserPtr) -> Result<u32> {
 pub(crate) fn get_user_u64(from: UserPtr) -> Result<u64> {
     let mut value = 0;
     // SAFETY: as above.
-    to_result(unsafe { bindings::kvm_rs_get_user_u64(&mut value, from.as_const_ptr()) })?;
-    Ok(value)
+    let error = unsafe { bindings::kvm_rs_get_user_u64(&mut value, from.as_const_ptr()) };
+    if error == 0 {
+        Ok(value)
+    } else {
+        Err(EFAULT)
+    }
 }
 
 /// Writes a word of user memory.
@@ -348,7 +359,12 @@ pub(crate) fn get_user_u64(from: UserPtr) -> Result<u64> {
 #[inline]
 pub(crate) fn put_user_u32(to: UserPtr, value: u32) -> Result {
     // SAFETY: any user address will do.
-    to_result(unsafe { bindings::kvm_rs_put_user_u32(value, to.as_mut_ptr()) })
+    let error = unsafe { bindings::kvm_rs_put_user_u32(value, to.as_mut_ptr()) };
+    if error == 0 {
+        Ok(())
+    } else {
+        Err(EFAULT)
+    }
 }
 
 /// Writes a double word of user memory.
@@ -359,7 +375,12 @@ pub(crate) fn put_user_u32(to: UserPtr, value: u32) -> Result {
 #[inline]
 pub(crate) fn put_user_u64(to: UserPtr, value: u64) -> Result {
     // SAFETY: any user address will do.
-    to_result(unsafe { bindings::kvm_rs_put_user_u64(value, to.as_mut_ptr()) })
+    let error = unsafe { bindings::kvm_rs_put_user_u64(value, to.as_mut_ptr()) };
+    if error == 0 {
+        Ok(())
+    } else {
+        Err(EFAULT)
+    }
 }
 
 /// Bytes that a cache-block management instruction works on.

@@ -165,10 +165,10 @@ pub(crate) fn check_backing(slot: &Slot<'_>) -> Result {
         }
         // SAFETY: the lock is held, so the VMA stays.
         let flags = unsafe { bindings::kvm_rs_vma_flags(vma) };
-        if slot.access() == SlotAccess::ReadWrite && flags & bindings::VM_WRITE as usize == 0 {
+        if slot.access() == SlotAccess::ReadWrite && flags & bindings::VM_WRITE == 0 {
             return Err(EPERM);
         }
-        if slot.is_logged() && flags & bindings::VM_PFNMAP as usize != 0 {
+        if slot.is_logged() && flags & bindings::VM_PFNMAP != 0 {
             return Err(EINVAL);
         }
         // SAFETY: as above.

@@ -3,9 +3,10 @@
 //! Module parameters that can change while the module runs. `module!` has only constant ones, so
 //! these are laid down by hand, in the sections that `module_param()` uses.
 
-use core::ffi::CStr;
-
-use kernel::module_param::KernelParam;
+use kernel::{
+    module_param::KernelParam,
+    types::Opaque, //
+};
 
 use crate::{
     bindings,
@@ -19,20 +20,22 @@ use crate::{
 const READ_WRITE: u16 = 0o644;
 
 /// The name in sysfs and on the command line.
-const EAGER_PAGE_SPLIT_NAME: &CStr = c"eager_page_split";
+static EAGER_PAGE_SPLIT_NAME: [u8; 17] = *b"eager_page_split\0";
 
 /// As in the C module.
 static EAGER_PAGE_SPLIT: AtomicBool = AtomicBool::new(true);
 
+#[expect(improper_ctypes, reason = "no C code sees it through this declaration")]
 extern "C" {
-    static mut __this_module: bindings::module;
+    /// Only its address is used.
+    static __this_module: Opaque<bindings::module>;
 }
 
 #[link_section = "__param"]
 #[used]
 static EAGER_PAGE_SPLIT_PARAM: KernelParam = KernelParam::new(bindings::kernel_param {
     name: EAGER_PAGE_SPLIT_NAME.as_ptr(),
-    mod_: &raw mut __this_module,
+    mod_: (&raw const __this_module).cast_mut().cast(),
     ops: &raw const bindings::param_ops_bool,
     perm: READ_WRITE,
     level: -1,

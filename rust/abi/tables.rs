@@ -128,6 +128,13 @@ pub(crate) fn free_table(table: TablePage) {
     unsafe { free(table.into_pfn(), 0) };
 }
 
+/// The same for one of very many: lets others at the CPU, so it may sleep.
+pub(crate) fn free_table_politely(table: TablePage) {
+    free_table(table);
+    // SAFETY: the caller may sleep.
+    unsafe { bindings::kvm_rs_cond_resched() };
+}
+
 /// The G-stage tree of a VM.
 ///
 /// # Invariants

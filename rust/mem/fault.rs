@@ -168,7 +168,8 @@ impl Fault<'_> {
     fn map(&self, vcpu: &mut Loaded<'_>) -> Result<Done> {
         let gfn = self.gpa.gfn();
         let tables = &mut vcpu.owned.tables;
-        tables.top_up(self.vm.memory().mode().levels() as usize)?;
+        // A table for each level below the root's.
+        tables.top_up(self.vm.memory().mode().top() as usize)?;
 
         // What follows is true as long as the host does not say otherwise; from here on we notice.
         let seq = InvalidateSeq::read(self.vm);

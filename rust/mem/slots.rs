@@ -25,6 +25,7 @@ use super::{
         Scope,
         Stop,
         TableMemory,
+        TablePage,
         Teardown, //
     },
     tlb,
@@ -40,6 +41,7 @@ use crate::{
         param,
         tables::{
             free_table,
+            free_table_politely,
             is_contended,
             WriteGuard,
             WriteHeld, //
@@ -127,7 +129,7 @@ pub(crate) fn flush(vm: &Vm, slot: &Slot<'_>) {
 pub(crate) fn flush_all(vm: &Vm) {
     let duty = WriteGuard::lock(vm).close();
     if let Some(duty) = duty {
-        settle(vm, duty);
+        settle(vm, duty, free_table_politely);
     }
 }
 
@@ -141,7 +143,7 @@ pub(crate) fn unmap(lock: &mut WriteHeld<'_>, frames: GfnRange, patience: Patien
             stop,
             duty,
         } = tree.unmap(rest, || patience == Patience::MayYield && is_contended(vm));
-        settle(vm, duty);
+        settle(vm, duty, free_table);
         if stop != Stop::Asked {
             break;
         }
@@ -166,14 +168,14 @@ pub(crate) fn test_age(lock: &mut WriteHeld<'_>, frames: GfnRange) -> Age {
         .map_or(Age::Old, |mut tree| tree.test_age(frames))
 }
 
-/// Flushes, then frees the tables that are out of the tree.
-fn settle<M: TableMemory>(vm: &Vm, duty: Teardown<M>) {
+/// Flushes, then has `free` take the tables that are out of the tree.
+fn settle<M: TableMemory>(vm: &Vm, duty: Teardown<M>, free: impl FnMut(TablePage)) {
     duty.settle(
         |scope| match scope {
             Scope::Frames(frames) => tlb::flush_frames(vm, frames),
             Scope::Everything => tlb::flush_everything(vm),
         },
-        free_table,
+        free,
     );
 }
 

@@ -78,9 +78,10 @@ impl Irqs {
         u64::from(self.word.pending()) & self.enabled.load(Ordering::Relaxed) != 0
     }
 
-    /// Nothing pending, as after a reset of the hart.
+    /// Nothing pending, nothing enabled, as after a reset of the hart.
     pub(crate) fn reset(&self) {
         self.word.replace(0);
+        self.enabled.store(0, Ordering::Relaxed);
     }
 }
 

@@ -18,6 +18,7 @@ use core::mem::offset_of;
 
 use kernel::{
     prelude::*,
+    transmute::AsBytes,
     uaccess::{
         UserPtr,
         UserSlice, //
@@ -78,6 +79,9 @@ use table::{
     View, //
 };
 
+/// How many ids are copied at once.
+const PIECE: usize = 32;
+
 /// Byte offset of the list in its own struct.
 const LIST: usize = size_of::<bindings::kvm_reg_list>();
 
@@ -103,6 +107,7 @@ fn request(user: UserPtr) -> Result<(Parts, UserPtr)> {
 /// # Errors
 ///
 /// `EFAULT`; `ENOENT` if there is no such register; `EINVAL` if it has another size.
+#[inline(never)]
 pub(crate) fn get(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
     vcpu.drain_reset();
     let (parts, addr) = request(user)?;
@@ -131,6 +136,7 @@ pub(crate) fn get(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
 ///
 /// As [`get`]; `EINVAL` for a value that the register cannot have; `EBUSY` if it is final since the
 /// vCPU ran.
+#[inline(never)]
 pub(crate) fn set(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
     vcpu.drain_reset();
     let (parts, addr) = request(user)?;
@@ -153,21 +159,30 @@ pub(crate) fn set(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
 /// # Errors
 ///
 /// `EFAULT`; `E2BIG` if there is not enough room.
+#[inline(never)]
 pub(crate) fn list(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
     let room = get_user_u64(user)?;
-    let mut count = 0;
-    table::for_each_id(vcpu, |_| {
-        count += 1;
-        Ok(())
-    })?;
+    let count = table::count(vcpu);
     put_user_u64(user, count)?;
     if room < count {
         return Err(E2BIG);
     }
-    let mut next = user.wrapping_byte_add(LIST);
+    // In pieces: to copy a word by itself costs several times as much.
+    let mut piece = [0; PIECE];
+    let mut filled = 0;
+    let mut written = UserSlice::new(user.wrapping_byte_add(LIST), usize::MAX).writer();
     table::for_each_id(vcpu, |id| {
-        put_user_u64(next, id)?;
-        next = next.wrapping_byte_add(size_of::<u64>());
+        if let Some(place) = piece.get_mut(filled) {
+            *place = id;
+            filled += 1;
+        }
+        if filled == PIECE {
+            filled = 0;
+            written.write(&piece)?;
+        }
         Ok(())
-    })
+    })?;
+    piece
+        .get(..filled)
+        .map_or(Ok(()), |rest| written.write_slice(AsBytes::as_bytes(rest)))
 }

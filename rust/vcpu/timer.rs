@@ -227,6 +227,7 @@ impl Timer {
 
     /// Has the alarm go off at another time.
     #[cold]
+    #[inline(never)]
     fn rearm(&self, vcpu: &Vcpu) {
         self.disarm();
         self.arm(vcpu);

@@ -19,7 +19,10 @@ export HOME=/root PATH=/usr/bin
 cd /root || exit
 
 if grep -qw lab=shell /proc/cmdline; then
-	echo "kvm.ko of this tree: /modules/ours, of the kernel: /modules/c; selftests: /selftests; 'guest' boots a nested Linux"
+	module=$(sed -n 's/.*\bmodule=\(\w*\).*/\1/p' /proc/cmdline)
+	[ "$module" = none ] || insmod "/modules/$module/kvm.ko"
+	echo "Loaded: kvm.ko of /modules/$module (there are: $(ls /modules | xargs)). Selftests are"
+	echo "in /selftests; 'guest' boots a nested Linux; poweroff -f or Ctrl-A X ends this."
 	setsid cttyhack sh
 else
 	/agent

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .image import Image
@@ -72,6 +72,8 @@ class Machine:
     """A booted machine; use it as a context manager or call `close`."""
 
     BOOT_SECONDS = 180
+    # What the machine gets to tell what hangs, after a command's time is up.
+    GRACE_SECONDS = 20
 
     def __init__(self, image: Image, config: Config, name: str):
         LOGS.mkdir(parents=True, exist_ok=True)
@@ -117,8 +119,7 @@ class Machine:
         code = base64.b64encode(command.encode()).decode()
         end = re.compile(rb"\n" + nonce.encode() + rb" (\d+)\n")
         answer = b""
-        # The machine's own watchdog speaks first, then this side gives up.
-        deadline = time.monotonic() + timeout + 20
+        deadline = time.monotonic() + timeout + self.GRACE_SECONDS
         try:
             self._channel.sendall(f"{nonce} {timeout:.0f} {code}\n".encode())
             while not (found := end.search(answer)):
@@ -203,8 +204,9 @@ class Machine:
             self._log.flush()
 
 
-def shell(image: Image, config: Config) -> int:
+def shell(image: Image, config: Config, module: str) -> int:
     """An interactive machine on this terminal; Ctrl-A X ends it."""
+    config = replace(config, append=f"module={module} {config.append}")
     with tempfile.TemporaryDirectory(prefix="kvmlab-") as d:
         initrd = Path(d) / "initrd"
         image.write_initrd(initrd)

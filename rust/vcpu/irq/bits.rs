@@ -62,8 +62,7 @@ const ALL: u32 = Interrupt::Software.bit()
     | Interrupt::CounterOverflow.bit();
 
 /// Those that the guest numbers one lower than `hvip` does: it believes to be in S-mode.
-const SHIFTED: u32 =
-    Interrupt::Software.bit() | Interrupt::Timer.bit() | Interrupt::External.bit();
+const SHIFTED: u32 = Interrupt::Software.bit() | Interrupt::Timer.bit() | Interrupt::External.bit();
 
 /// From the positions of `sip` and `sie` to those of `hvip`.
 pub(crate) const fn from_guest(bits: usize) -> u32 {
@@ -134,12 +133,13 @@ impl Word {
     #[inline]
     pub(crate) fn clear(&self, interrupt: Interrupt) {
         let bit = interrupt.bit();
-        // If it is not pending, `hvip` does not say so either, or a change is on its way to it,
-        // or the guest set it by itself and the host has no say in it.
+        // If it is not pending, `hvip` does not say so either, or that change is on its way to it;
+        // unless the guest set it by itself, without our knowing yet.
+        let by_guest = matches!(interrupt, Interrupt::Software);
         let _ = self
             .0
             .fetch_update(Ordering::Release, Ordering::Relaxed, |word| {
-                (Self::pending_in(word) & bit != 0)
+                (by_guest || Self::pending_in(word) & bit != 0)
                     .then_some(word & !Self::pack(bit, 0) | Self::pack(0, bit))
             });
     }
@@ -152,9 +152,7 @@ impl Word {
             return None;
         }
         // Acquire: pairs with the release of whoever made the change.
-        let word = self
-            .0
-            .fetch_and(Self::pack(u32::MAX, 0), Ordering::Acquire);
+        let word = self.0.fetch_and(Self::pack(u32::MAX, 0), Ordering::Acquire);
         let mask = Self::changed_in(word);
         Some(Update {
             mask,

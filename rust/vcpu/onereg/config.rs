@@ -24,7 +24,6 @@ use crate::{
         GuestIsa,
         HostIsa,
         IsaError,
-        IsaSet,
         VectorUse, //
     },
     sbi,
@@ -135,11 +134,13 @@ fn change_isa(
     Ok(())
 }
 
-/// Whether the ISA extension with this number has a register: whether the host offers it, whatever
-/// the vCPU has of it.
-pub(super) fn has_isa(_vcpu: &OwnedVcpu<'_>, number: u64) -> bool {
-    // Each number that the table lets through is that of an extension: the set is not empty.
-    host::get().is_some_and(|host| IsaSet::from_id(number).is_subset_of(host.isa.offered()))
+/// Numbers of the ISA extensions that have a register: those that the host offers, whatever the
+/// vCPU has of them.
+pub(super) fn isa_numbers(_vcpu: &OwnedVcpu<'_>) -> u128 {
+    host::get().map_or(0, |host| {
+        let offered = host.isa.offered();
+        u128::from(offered.word(0)) | u128::from(offered.word(u64::BITS)) << u64::BITS
+    })
 }
 
 pub(super) fn get_isa(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
@@ -183,9 +184,12 @@ fn change_sbi(vcpu: &mut OwnedVcpu<'_>, change: impl FnOnce(&mut sbi::State) -> 
     change(&mut vcpu.owned.sbi)
 }
 
-/// Whether the SBI extension with this number has a register, whether it is enabled or not.
-pub(super) fn has_sbi(vcpu: &OwnedVcpu<'_>, number: u64) -> bool {
-    vcpu.owned.sbi.get(number).is_ok()
+/// Numbers of the SBI extensions that have a register, whether they are enabled or not.
+pub(super) fn sbi_numbers(vcpu: &OwnedVcpu<'_>) -> u128 {
+    let sbi = &vcpu.owned.sbi;
+    (0..bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_MAX)
+        .filter(|&number| sbi.get(number.into()).is_ok())
+        .fold(0, |numbers, number| numbers | 1 << number)
 }
 
 pub(super) fn get_sbi(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {

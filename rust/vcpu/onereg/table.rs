@@ -114,8 +114,8 @@ enum Presence {
     Always,
     /// All of them, if userspace chose this extension for the vCPU.
     Chosen(Ext),
-    /// Each for itself.
-    Each(fn(&OwnedVcpu<'_>, u64) -> bool),
+    /// Those whose numbers are in this set: so the list asks, and the accessor refuses.
+    Some(fn(&OwnedVcpu<'_>) -> u128),
     /// All of them, though the list has none: other registers say the same.
     Unlisted,
 }
@@ -133,14 +133,26 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Whether the group's register `number` is there.
+    /// Whether the group is there, as far as that is the same for all of it.
     #[inline]
-    fn has(&self, vcpu: &OwnedVcpu<'_>, number: u16) -> bool {
+    fn is_there(&self, vcpu: &OwnedVcpu<'_>) -> bool {
         match self.presence {
-            Presence::Always | Presence::Unlisted => true,
+            Presence::Always | Presence::Some(_) | Presence::Unlisted => true,
             Presence::Chosen(ext) => vcpu.owned.isa.chosen().contains(ext),
-            Presence::Each(has) => has(vcpu, number.into()),
         }
+    }
+
+    /// Numbers of those registers that the list has, if the group is there.
+    fn listed(&self, vcpu: &OwnedVcpu<'_>) -> u128 {
+        match self.presence {
+            Presence::Always | Presence::Chosen(_) if self.is_there(vcpu) => self.all(),
+            Presence::Some(numbers) => numbers(vcpu) & self.all(),
+            Presence::Always | Presence::Chosen(_) | Presence::Unlisted => 0,
+        }
+    }
+
+    const fn all(&self) -> u128 {
+        (1 << self.count) - 1
     }
 }
 
@@ -260,7 +272,7 @@ static GROUPS: [Group; 17] = [
         ),
         first: 0,
         count: ISA_EXTENSIONS,
-        presence: Presence::Each(config::has_isa),
+        presence: Presence::Some(config::isa_numbers),
         access: Access::u64(config::get_isa, config::set_isa),
     },
     Group {
@@ -290,7 +302,7 @@ static GROUPS: [Group; 17] = [
         ),
         first: 0,
         count: SBI_EXTENSIONS,
-        presence: Presence::Each(config::has_sbi),
+        presence: Presence::Some(config::sbi_numbers),
         access: Access::u64(config::get_sbi, config::set_sbi),
     },
     Group {
@@ -315,6 +327,15 @@ static GROUPS: [Group; 17] = [
     },
 ];
 
+/// A set has room for the numbers of each group.
+const _: () = {
+    let mut i = 0;
+    while i < GROUPS.len() {
+        assert!(GROUPS[i].count < u128::BITS as u16);
+        i += 1;
+    }
+};
+
 /// The register that `parts` names, as its group and its number in it.
 ///
 /// # Errors
@@ -327,7 +348,7 @@ pub(super) fn find(vcpu: &OwnedVcpu<'_>, parts: Parts) -> Result<(&'static Group
         if group.class != parts.class || number >= group.count {
             continue;
         }
-        if !group.has(vcpu, number) {
+        if !group.is_there(vcpu) {
             break;
         }
         if parts.size != group.access.size() {
@@ -342,6 +363,14 @@ pub(super) fn find(vcpu: &OwnedVcpu<'_>, parts: Parts) -> Result<(&'static Group
     Err(ENOENT)
 }
 
+/// How many registers the list has.
+pub(super) fn count(vcpu: &OwnedVcpu<'_>) -> u64 {
+    GROUPS
+        .iter()
+        .map(|group| u64::from(group.listed(vcpu).count_ones()))
+        .sum()
+}
+
 /// Calls `f` with the id of each register that the list has.
 ///
 /// # Errors
@@ -349,19 +378,18 @@ pub(super) fn find(vcpu: &OwnedVcpu<'_>, parts: Parts) -> Result<(&'static Group
 /// Those of `f`, at once.
 pub(super) fn for_each_id(vcpu: &OwnedVcpu<'_>, mut f: impl FnMut(u64) -> Result) -> Result {
     for group in &GROUPS {
-        if matches!(group.presence, Presence::Unlisted) {
-            continue;
-        }
-        let size = group.access.size();
-        for number in 0..group.count {
-            if group.has(vcpu, number) {
-                let parts = Parts {
-                    class: group.class,
-                    index: group.first + number,
-                    size,
-                };
+        let mut parts = Parts {
+            class: group.class,
+            index: group.first,
+            size: group.access.size(),
+        };
+        let mut numbers = group.listed(vcpu);
+        while numbers != 0 {
+            if numbers & 1 != 0 {
                 f(parts.id())?;
             }
+            numbers >>= 1;
+            parts.index += 1;
         }
     }
     Ok(())

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Random operations, at places where much can go wrong.
+
+use proptest::prelude::*;
+
+use crate::mem::{
+    addr::*,
+    gstage::*, //
+};
+
+/// How far a host frame is from the guest frame that it is behind.
+const BACKINGS: [u64; 5] = [
+    // 1 GiB blocks fit.
+    0x4_0000, // The same pages of a guest that sees them elsewhere: also 1 GiB.
+    0x8_0000, // 2 MiB blocks fit.
+    0x4_0200, // Only pages fit.
+    0x4_0001, // 512 GiB blocks fit.
+    0x800_0000,
+];
+
+/// The host frame behind `gfn`.
+pub(super) fn behind(gfn: u64, backing: u64) -> u64 {
+    // No host has as many frames as a guest of Sv57x4.
+    gfn % (1 << 40) + backing
+}
+
+/// An operation of the engine.
+#[derive(Clone, Debug)]
+pub(super) enum Op {
+    Install {
+        gfn: u64,
+        backing: u64,
+        size: PageSize,
+        rights: Rights,
+        tables: usize,
+    },
+    MakeWritable {
+        gfn: u64,
+    },
+    Fill {
+        gfn: u64,
+        backing: u64,
+        rights: Rights,
+    },
+    Unmap {
+        range: GfnRange,
+        patience: usize,
+    },
+    WriteProtect {
+        range: GfnRange,
+        patience: usize,
+    },
+    WriteProtectMasked {
+        base: u64,
+        mask: u64,
+    },
+    Age {
+        range: GfnRange,
+    },
+    TestAge {
+        range: GfnRange,
+    },
+    Split {
+        range: GfnRange,
+        tables: usize,
+        patience: usize,
+    },
+    MapDevice {
+        gfn: u64,
+        backing: u64,
+        count: u64,
+        rights: Rights,
+        tables: usize,
+    },
+    Destroy,
+}
+
+/// Frames where tables of all levels meet, and some of their neighbours.
+fn gfns(mode: Mode) -> BoxedStrategy<u64> {
+    let end = mode.frames().end().get();
+    let anchors = vec![0, 0x4_0000 - 0x400, 0x800_0000 - 0x400, end - 0x800];
+    let anchors = prop::sample::select(anchors);
+    let offsets = prop::sample::select(vec![0_u64, 1, 5, 63, 64, 255, 510, 511]);
+    (anchors, 0_u64..4, offsets)
+        .prop_map(|(anchor, block, offset)| anchor + block * 512 + offset)
+        .boxed()
+}
+
+/// Ranges of all sizes, aligned or not, some beyond the mode's frames.
+fn ranges(mode: Mode) -> BoxedStrategy<GfnRange> {
+    let len = prop_oneof![
+        4 => Just(1_u64),
+        2 => 2_u64..600,
+        3 => Just(512),
+        2 => Just(1024),
+        1 => Just(0x4_0000),
+        1 => Just(0x8_0400),
+    ];
+    let aligned = prop::bool::weighted(0.5);
+    let some = (gfns(mode), len, aligned).prop_map(|(gfn, len, aligned)| {
+        let start = if aligned { gfn & !511 } else { gfn };
+        GfnRange::from_len(Gfn::new(start), len)
+    });
+    prop_oneof![
+        12 => some,
+        1 => Just(mode.frames()),
+        1 => Just(GfnRange::new(Gfn::new(0), Gfn::new(u64::MAX))),
+        1 => Just(GfnRange::EMPTY),
+    ]
+    .boxed()
+}
+
+/// Any operation.
+pub(super) fn ops(mode: Mode) -> BoxedStrategy<Op> {
+    let gfn = || gfns(mode);
+    let range = || ranges(mode);
+    let backing = || {
+        prop_oneof![
+            8 => Just(BACKINGS[0]),
+            6 => prop::sample::select(&BACKINGS[..]),
+        ]
+    };
+    let size = prop::sample::select(&PageSize::ALL[..]);
+    let rights = || {
+        prop::sample::select(vec![
+            Rights::HostReadOnly,
+            Rights::WriteProtected,
+            Rights::Writable,
+        ])
+    };
+    let tables = || prop_oneof![1 => 0_usize..4, 4 => Just(8_usize)];
+    let patience = || prop_oneof![2 => Just(usize::MAX), 1 => 1_usize..4];
+    prop_oneof![
+        10 => (gfn(), backing(), size, rights(), tables()).prop_map(
+            |(gfn, backing, size, rights, tables)| {
+                Op::Install { gfn, backing, size, rights, tables }
+            }
+        ),
+        3 => gfn().prop_map(|gfn| Op::MakeWritable { gfn }),
+        2 => (gfn(), backing(), rights())
+            .prop_map(|(gfn, backing, rights)| Op::Fill { gfn, backing, rights }),
+        4 => (range(), patience()).prop_map(|(range, patience)| Op::Unmap { range, patience }),
+        3 => (range(), patience())
+            .prop_map(|(range, patience)| Op::WriteProtect { range, patience }),
+        2 => (gfn(), any::<u64>(), any::<u64>())
+            .prop_map(|(base, a, b)| Op::WriteProtectMasked { base, mask: a & b }),
+        1 => gfn().prop_map(|base| Op::WriteProtectMasked { base, mask: u64::MAX }),
+        2 => range().prop_map(|range| Op::Age { range }),
+        1 => range().prop_map(|range| Op::TestAge { range }),
+        2 => (range(), tables(), patience())
+            .prop_map(|(range, tables, patience)| Op::Split { range, tables, patience }),
+        1 => (gfn(), backing(), 1_u64..5, rights(), tables()).prop_map(
+            |(gfn, backing, count, rights, tables)| {
+                Op::MapDevice { gfn, backing, count, rights, tables }
+            }
+        ),
+        1 => Just(Op::Destroy),
+    ]
+    .boxed()
+}

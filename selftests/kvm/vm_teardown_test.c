@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* on-c: pass */
+/*
+ * A VM that ends while the host's memory changes under it, or while its vCPUs
+ * run.  What goes wrong here goes wrong in the kernel: the test asserts that
+ * the kernel log stays quiet, and is worth most on a kernel with KASAN, where
+ * the C module is seen to use freed page tables (M5).
+ */
+#include <sys/wait.h>
+
+#include "kvm_rs_util.h"
+
+#define SLOT	1
+#define GPA	SIZE_1G
+#define NPAGES	512UL
+#define SIZE	(NPAGES * SIZE_4K)
+#define ROUNDS	12
+
+static char *mem;
+static volatile bool done;
+
+static void guest_touch_all(void)
+{
+	u64 i;
+
+	for (i = 0; i < NPAGES; i += 8)
+		WRITE_ONCE(*(u64 *)(TEST_GVA + i * SIZE_4K), i);
+	GUEST_SYNC1(0);
+	for (;;)
+		WRITE_ONCE(*(u64 *)(TEST_GVA + i++ % NPAGES * SIZE_4K), i);
+}
+
+static struct kvm_vcpu *create(void)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm = vm_create_with_one_vcpu(&vcpu, guest_touch_all);
+	u64 i;
+
+	vm_set_user_memory_region(vm, SLOT, 0, GPA, SIZE, mem);
+	for (i = 0; i < NPAGES; i++)
+		virt_pg_map(vm, TEST_GVA + i * SIZE_4K, GPA + i * SIZE_4K);
+	run_to_sync(vcpu);
+	return vcpu;
+}
+
+static void map_anon(void)
+{
+	mem = mmap_at(SIZE, SIZE_2M, 0, MAP_ANON_PRIVATE, -1);
+	TEST_ASSERT(mem != MAP_FAILED, "mmap");
+	madvise(mem, SIZE, MADV_NOHUGEPAGE);
+}
+
+static void *drop_thread(void *arg)
+{
+	u64 i;
+
+	for (i = 0; !done; i++) {
+		madvise(mem + i % 4 * SIZE / 4, SIZE / 4, MADV_DONTNEED);
+		memset(mem + i % NPAGES * SIZE_4K, 1, SIZE_4K);
+	}
+	return NULL;
+}
+
+/* The last file of the VM is closed while its memory is being dropped. */
+TEST(close_against_madvise)
+{
+	int kmsg = kmsg_open(), round;
+	struct kvm_vcpu *vcpu;
+	pthread_t thread;
+
+	map_anon();
+	for (round = 0; round < ROUNDS; round++) {
+		vcpu = create();
+		done = false;
+		pthread_create(&thread, NULL, drop_thread, NULL);
+		usleep(round * 300);
+		kvm_vm_free(vcpu->vm);
+		done = true;
+		pthread_join(thread, NULL);
+	}
+	kmsg_assert_quiet(kmsg);
+}
+
+static void *run_thread(void *vcpu)
+{
+	/* Ends with the process, or with an error of memory that is gone. */
+	while (!__vcpu_run(vcpu))
+		;
+	return NULL;
+}
+
+/* A process that is killed while its vCPUs fault. */
+TEST(kill_while_running)
+{
+	int kmsg = kmsg_open(), round, status;
+	struct kvm_vcpu *vcpu;
+	pthread_t thread;
+	pid_t pid;
+
+	for (round = 0; round < ROUNDS; round++) {
+		pid = fork();
+		if (!pid) {
+			map_anon();
+			vcpu = create();
+			pthread_create(&thread, NULL, run_thread, vcpu);
+			usleep(2000 + round * 500);
+			kill(getpid(), SIGKILL);
+		}
+		TEST_ASSERT(waitpid(pid, &status, 0) == pid, "waitpid");
+		TEST_ASSERT(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "status 0x%x",
+			    status);
+	}
+	kmsg_assert_quiet(kmsg);
+}
+
+/* Memory that is unmapped for good ends KVM_RUN, not the kernel. */
+TEST(unmap_while_running)
+{
+	int kmsg = kmsg_open();
+	struct kvm_vcpu *vcpu;
+	pthread_t thread;
+
+	map_anon();
+	vcpu = create();
+	pthread_create(&thread, NULL, run_thread, vcpu);
+	usleep(20000);
+	munmap(mem, SIZE);
+	pthread_join(thread, NULL);
+	kmsg_assert_quiet(kmsg);
+}
+
+/* The memslot goes and comes while the guest uses it. */
+TEST(delete_memslot_while_running)
+{
+	int kmsg = kmsg_open(), round;
+	struct kvm_vcpu *vcpu;
+	pthread_t thread;
+
+	map_anon();
+	vcpu = create();
+	/* An exit for MMIO is an answer too: run_thread() goes on. */
+	pthread_create(&thread, NULL, run_thread, vcpu);
+	for (round = 0; round < 2 * ROUNDS; round++) {
+		vm_set_user_memory_region(vcpu->vm, SLOT, 0, GPA, 0, NULL);
+		vm_set_user_memory_region(vcpu->vm, SLOT, 0, GPA, SIZE, mem);
+		usleep(1000);
+	}
+	munmap(mem, SIZE);
+	pthread_join(thread, NULL);
+	kmsg_assert_quiet(kmsg);
+}
+
+int main(int argc, char *argv[])
+{
+	close(open_kvm_dev_path_or_exit());
+	return test_harness_run(argc, argv);
+}
