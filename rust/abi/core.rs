@@ -351,6 +351,23 @@ pub(crate) fn get_user_u64(from: UserPtr) -> Result<u64> {
     }
 }
 
+/// Reads two adjacent double words of user memory, for little more than one.
+///
+/// # Errors
+///
+/// `EFAULT`.
+#[inline]
+pub(crate) fn get_user_pair(from: UserPtr) -> Result<[u64; 2]> {
+    let mut values = [0; 2];
+    // SAFETY: `values` has room for both; any user address will do.
+    let error = unsafe { bindings::kvm_rs_get_user_pair(values.as_mut_ptr(), from.as_const_ptr()) };
+    if error == 0 {
+        Ok(values)
+    } else {
+        Err(EFAULT)
+    }
+}
+
 /// Writes a word of user memory.
 ///
 /// # Errors

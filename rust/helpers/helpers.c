@@ -335,6 +335,22 @@ __rust_helper int rust_helper_kvm_rs_get_user_u64(u64 *value, const void __user 
 {
 	return get_user(*value, (const u64 __user *)from);
 }
+/* Two adjacent words under one check of the address. */
+__rust_helper int rust_helper_kvm_rs_get_user_pair(u64 *values, const void __user *from)
+{
+	const u64 __user *words = from;
+
+	might_fault();
+	if (!user_access_begin(words, 2 * sizeof(*words)))
+		return -EFAULT;
+	unsafe_get_user(values[0], &words[0], fault);
+	unsafe_get_user(values[1], &words[1], fault);
+	user_access_end();
+	return 0;
+fault:
+	user_access_end();
+	return -EFAULT;
+}
 __rust_helper int rust_helper_kvm_rs_put_user_u32(u32 value, void __user *to)
 {
 	return put_user(value, (u32 __user *)to);

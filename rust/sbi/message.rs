@@ -274,8 +274,6 @@ pub(crate) enum ResetKind {
 }
 
 impl Reset {
-    /// Types from here on are the platform's, and this one has none: valid, but not to be had.
-    const PLATFORM_TYPES: u32 = 0xf000_0000;
     /// Reasons from here on are the platform's, which is userspace; those right below are the SBI
     /// implementation's, and this one has none.
     const PLATFORM_REASONS: u32 = 0xf000_0000;
@@ -287,7 +285,6 @@ impl Reset {
             bindings::sbi_srst_reset_type_SBI_SRST_RESET_TYPE_SHUTDOWN => ResetKind::Shutdown,
             bindings::sbi_srst_reset_type_SBI_SRST_RESET_TYPE_COLD_REBOOT
             | bindings::sbi_srst_reset_type_SBI_SRST_RESET_TYPE_WARM_REBOOT => ResetKind::Reboot,
-            Self::PLATFORM_TYPES.. => return Err(SbiError::NotSupported),
             _ => return Err(SbiError::InvalidParam),
         };
         match reason {

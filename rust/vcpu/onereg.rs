@@ -28,6 +28,7 @@ use kernel::{
 use super::OwnedVcpu;
 use crate::{
     abi::core::{
+        get_user_pair,
         get_user_u32,
         get_user_u64,
         put_user_u32,
@@ -87,6 +88,12 @@ const LIST: usize = size_of::<bindings::kvm_reg_list>();
 
 const _: () = assert!(offset_of!(bindings::kvm_reg_list, n) == 0);
 
+// What `request` reads.
+const _: () = assert!(
+    offset_of!(bindings::kvm_one_reg, id) == 0
+        && offset_of!(bindings::kvm_one_reg, addr) == size_of::<u64>()
+);
+
 /// Reads a `struct kvm_one_reg`: which register, and where its value is or goes.
 ///
 /// # Errors
@@ -94,10 +101,7 @@ const _: () = assert!(offset_of!(bindings::kvm_reg_list, n) == 0);
 /// `EFAULT`; `ENOENT` for an id that cannot be one.
 #[inline]
 fn request(user: UserPtr) -> Result<(Parts, UserPtr)> {
-    let id = user.wrapping_byte_add(offset_of!(bindings::kvm_one_reg, id));
-    let addr = user.wrapping_byte_add(offset_of!(bindings::kvm_one_reg, addr));
-    let id = get_user_u64(id)?;
-    let addr = get_user_u64(addr)?;
+    let [id, addr] = get_user_pair(user)?;
     let parts = Parts::of(id).ok_or(ENOENT)?;
     Ok((parts, UserPtr::from_addr(addr as usize)))
 }
@@ -170,7 +174,8 @@ pub(crate) fn list(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
     // In pieces: to copy a word by itself costs several times as much.
     let mut piece = [0; PIECE];
     let mut filled = 0;
-    let mut written = UserSlice::new(user.wrapping_byte_add(LIST), usize::MAX).writer();
+    let length = count as usize * size_of::<u64>();
+    let mut written = UserSlice::new(user.wrapping_byte_add(LIST), length).writer();
     table::for_each_id(vcpu, |id| {
         if let Some(place) = piece.get_mut(filled) {
             *place = id;

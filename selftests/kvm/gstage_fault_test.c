@@ -381,7 +381,7 @@ TEST(m1_zero_page_dirty_log)
 
 	TEST_ASSERT_EQ(guest_load(vcpu, gva_of(0) + off), 0);
 	guest_store(vcpu, gva_of(0) + off, 1);
-	seen = *(volatile u64 *)((char *)other + off);
+	seen = READ_ONCE(*(u64 *)((char *)other + off));
 	/* Whatever page that was, leave it as it was found. */
 	guest_store(vcpu, gva_of(0) + off, 0);
 	TEST_ASSERT(!seen, "the guest wrote the host's zero page");
@@ -402,7 +402,7 @@ TEST(m1_forked_child_dirty_log)
 	if (!pid) {
 		if (read(fds[0], &go, 1) != 1)
 			_exit(2);
-		_exit(*(volatile u64 *)page_word(mem, 2) == pattern(2) ? 0 : 1);
+		_exit(READ_ONCE(page_word(mem, 2)[0]) == pattern(2) ? 0 : 1);
 	}
 	TEST_ASSERT_EQ(guest_load(vcpu, gva_of(2)), pattern(2));
 	guest_store(vcpu, gva_of(2), 1);
@@ -423,8 +423,8 @@ TEST(m9_aged_page_dirty_log)
 	struct kvm_vcpu *vcpu;
 	int map, idle, drop;
 
-	if (host_has_isa("svadu"))
-		SKIP(return, "the CPU sets A bits itself (Svadu)");
+	if (!host_has_isa("svade"))
+		SKIP(return, "the CPU sets A bits itself (no Svade)");
 	idle = open("/sys/kernel/mm/page_idle/bitmap", O_RDWR);
 	map = open("/proc/self/pagemap", O_RDONLY);
 	if (idle < 0 || map < 0)

@@ -13,7 +13,7 @@
 #define GPA		SIZE_1G
 #define NPAGES		512UL
 #define SIZE		(NPAGES * SIZE_4K)
-#define RUN_MS		700
+#define RUN_MS		500
 #define MIN_ROUNDS	4
 
 /*

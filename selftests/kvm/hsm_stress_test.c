@@ -17,13 +17,13 @@ static u64 stop, started, running;
 
 /* A hart without translation: takes a counter of cycles, then stops. */
 asm(".pushsection .text\n"
-    "stub:\n"
-    "li a0, 0\nli a1, 1\nli a2, 4\nli a3, 1\nli a4, 0\nli a5, 0\n"
-    "li a6, 2\nli a7, 0x504d55\necall\n"
-    "li a6, 1\nli a7, 0x48534d\necall\n"
-    "j .\n"
-    "stub_end:\n"
-    ".popsection\n");
+	"stub:\n"
+	"li a0, 0\nli a1, 1\nli a2, 4\nli a3, 1\nli a4, 0\nli a5, 0\n"
+	"li a6, 2\nli a7, 0x504d55\necall\n"
+	"li a6, 1\nli a7, 0x48534d\necall\n"
+	"j .\n"
+	"stub_end:\n"
+	".popsection\n");
 extern const char stub[], stub_end[];
 
 static void guest_starter(void)
@@ -52,11 +52,11 @@ static void ignore(int sig)
 {
 }
 
-static volatile bool all_done;
+static bool all_done;
 
 static void *secondary_thread(void *vcpu)
 {
-	while (!all_done) {
+	while (!READ_ONCE(all_done)) {
 		if (!__vcpu_run(vcpu))
 			TEST_FAIL("a secondary hart left for userspace: exit %d",
 				  ((struct kvm_vcpu *)vcpu)->run->exit_reason);
@@ -95,7 +95,7 @@ TEST(start_stop_fence)
 	usleep(RUN_MS * 1000);
 	write_guest_global(vm, stop, 1);
 	pthread_join(threads[0], NULL);
-	all_done = true;
+	WRITE_ONCE(all_done, true);
 	for (i = 1; i < NR_VCPUS; i++) {
 		/* A signal between the check and KVM_RUN would be lost. */
 		vcpus[i]->run->immediate_exit = 1;

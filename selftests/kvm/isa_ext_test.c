@@ -117,6 +117,14 @@ static const struct isa_ext isa_exts[KVM_RISCV_ISA_EXT_MAX] = {
 	__kvm_reg_id(KVM_REG_RISCV_ISA_EXT, KVM_REG_RISCV_ISA_MULTI_##sub, word, \
 		     KVM_REG_SIZE_ULONG)
 
+/* Whether a VM can have it: Ssaia only with the in-kernel irqchip. */
+static bool is_offered(const struct isa_ext *ext)
+{
+	if (ext->id == KVM_RISCV_ISA_EXT_SSAIA && !kvm_check_cap(KVM_CAP_IRQCHIP))
+		return false;
+	return host_has_isa(ext->name);
+}
+
 static enum policy policy_of(const struct isa_ext *ext)
 {
 	switch (ext->policy) {
@@ -126,7 +134,8 @@ static enum policy policy_of(const struct isa_ext *ext)
 		return host_has_isa("svadu") ? OPTIONAL : FIXED;
 	default:
 		/* Sscofpmf's interrupt needs the filtering of Ssaia. */
-		if (ext->id == KVM_RISCV_ISA_EXT_SSCOFPMF && !host_has_isa("ssaia"))
+		if (ext->id == KVM_RISCV_ISA_EXT_SSCOFPMF &&
+		    !is_offered(&isa_exts[KVM_RISCV_ISA_EXT_SSAIA]))
 			return NEVER;
 		return ext->policy;
 	}
@@ -188,7 +197,7 @@ TEST(get_matches_host)
 	vm_create_with_one_vcpu(&vcpu, guest_idle);
 
 	for_each_ext(ext) {
-		if (!host_has_isa(ext->name)) {
+		if (!is_offered(ext)) {
 			TEST_ASSERT_ERRNO(get_ext(vcpu, ext->id, &val), ENOENT);
 			continue;
 		}
@@ -206,7 +215,7 @@ TEST(set_follows_policy)
 	vm_create_with_one_vcpu(&vcpu, guest_idle);
 
 	for_each_ext(ext) {
-		if (!host_has_isa(ext->name)) {
+		if (!is_offered(ext)) {
 			assert_set(vcpu, ext, 0, ENOENT);
 			assert_set(vcpu, ext, 1, ENOENT);
 			assert_set(vcpu, ext, 2, ENOENT);
@@ -241,7 +250,7 @@ TEST(set_follows_policy)
 
 	/* And on again, F before D. */
 	for (ext = &isa_exts[KVM_RISCV_ISA_EXT_MAX - 1]; ext >= isa_exts; ext--) {
-		if (!host_has_isa(ext->name) || policy_of(ext) != OPTIONAL)
+		if (!is_offered(ext) || policy_of(ext) != OPTIONAL)
 			continue;
 		assert_set(vcpu, ext, 1, 0);
 		assert_ext(vcpu, ext, 1);
@@ -323,19 +332,19 @@ TEST(multi_set_follows_policy)
 	vm_create_with_one_vcpu(&vcpu, guest_idle);
 
 	for_each_ext(ext)
-		if (host_has_isa(ext->name) && policy_of(ext) == OPTIONAL)
+		if (is_offered(ext) && policy_of(ext) == OPTIONAL)
 			off[ext->id / 64] |= KVM_REG_RISCV_ISA_MULTI_MASK(ext->id);
 
 	for (word = 0; word <= KVM_REG_RISCV_ISA_MULTI_REG_LAST; word++)
 		TEST_ASSERT_OK(__vcpu_set_reg(vcpu, MULTI_REG(DIS, word), off[word]));
 	for_each_ext(ext)
-		if (host_has_isa(ext->name))
+		if (is_offered(ext))
 			assert_ext(vcpu, ext, policy_of(ext) == FIXED);
 
 	for (word = 0; word <= KVM_REG_RISCV_ISA_MULTI_REG_LAST; word++)
 		TEST_ASSERT_OK(__vcpu_set_reg(vcpu, MULTI_REG(EN, word), off[word]));
 	for_each_ext(ext)
-		if (host_has_isa(ext->name))
+		if (is_offered(ext))
 			assert_ext(vcpu, ext, policy_of(ext) != NEVER);
 
 	/* Refusals: one at a time, so that no other change is in the way. */
@@ -344,7 +353,7 @@ TEST(multi_set_follows_policy)
 		u64 id = dis ? MULTI_REG(DIS, ext->id / 64) : MULTI_REG(EN, ext->id / 64);
 		int ret, want = ENOENT;
 
-		if (host_has_isa(ext->name)) {
+		if (is_offered(ext)) {
 			if (policy_of(ext) == OPTIONAL)
 				continue;
 			want = EINVAL;
@@ -369,7 +378,7 @@ TEST(after_first_run)
 
 	/* One that is off when the vCPU first runs. */
 	for_each_ext(ext)
-		if (host_has_isa(ext->name) && policy_of(ext) == OPTIONAL &&
+		if (is_offered(ext) && policy_of(ext) == OPTIONAL &&
 		    ext->id != KVM_RISCV_ISA_EXT_F)
 			off = ext;
 	if (off)
@@ -379,7 +388,7 @@ TEST(after_first_run)
 	for_each_ext(ext) {
 		bool on = policy_of(ext) != NEVER && ext != off;
 
-		if (!host_has_isa(ext->name)) {
+		if (!is_offered(ext)) {
 			TEST_ASSERT_ERRNO(get_ext(vcpu, ext->id, &val), ENOENT);
 			assert_set(vcpu, ext, 0, ENOENT);
 			assert_set(vcpu, ext, 1, ENOENT);
@@ -410,7 +419,7 @@ static void assert_fixed(struct __test_metadata *_metadata, int id, const char *
 	struct kvm_vcpu *vcpu;
 	u64 val;
 
-	if (!host_has_isa(ext->name))
+	if (!is_offered(ext))
 		SKIP(return, "the host lacks %s", shown);
 
 	vm_create_with_one_vcpu(&vcpu, guest_idle);
@@ -470,7 +479,7 @@ TEST(dependencies)
 		for (i = 0; i < ARRAY_SIZE(deps); i++) {
 			/* Not every host kernel derives the part from the whole. */
 			if (get_ext(vcpu, deps[i].ext, &has) || !has ||
-			    !host_has_isa(isa_exts[deps[i].needs].name))
+			    !is_offered(&isa_exts[deps[i].needs]))
 				continue;
 			/* Ssaia goes with Smstateen; its users' row is for the table. */
 			if (pass && deps[i].needs == KVM_RISCV_ISA_EXT_SSAIA)

@@ -9,10 +9,12 @@
  *  - "on-c: pass", "on-c: fail: IDS" or "on-c: skip: WHAT" near the top of a
  *    program states what it does on the C module of Linux 7.3.4, where IDS are
  *    the numbers of the defects that Documentation/differences-from-c.rst
- *    lists.
+ *    lists (M*, S*, and N* for those that these tests found first).
  *
  *  - A subtest that fails on the C module is named after its defect: m1_*,
- *    s17_*.  All others pass there (or skip for want of hardware).
+ *    s17_*.  All others pass there (or skip for want of hardware).  A few
+ *    defects show on some hardware only: M9 needs Svade, M10 Sstc, M11 V, M19
+ *    Svnapot.
  */
 #ifndef SELFTEST_KVM_RS_UTIL_H
 #define SELFTEST_KVM_RS_UTIL_H

@@ -17,7 +17,7 @@
 #define ROUNDS	12
 
 static char *mem;
-static volatile bool done;
+static bool done;
 
 static void guest_touch_all(void)
 {
@@ -54,7 +54,7 @@ static void *drop_thread(void *arg)
 {
 	u64 i;
 
-	for (i = 0; !done; i++) {
+	for (i = 0; !READ_ONCE(done); i++) {
 		madvise(mem + i % 4 * SIZE / 4, SIZE / 4, MADV_DONTNEED);
 		memset(mem + i % NPAGES * SIZE_4K, 1, SIZE_4K);
 	}
@@ -71,11 +71,11 @@ TEST(close_against_madvise)
 	map_anon();
 	for (round = 0; round < ROUNDS; round++) {
 		vcpu = create();
-		done = false;
+		WRITE_ONCE(done, false);
 		pthread_create(&thread, NULL, drop_thread, NULL);
 		usleep(round * 300);
 		kvm_vm_free(vcpu->vm);
-		done = true;
+		WRITE_ONCE(done, true);
 		pthread_join(thread, NULL);
 	}
 	kmsg_assert_quiet(kmsg);

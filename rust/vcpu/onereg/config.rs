@@ -61,21 +61,14 @@ members! {
     }
 }
 
+/// Reads a register of the configuration.
 pub(super) fn get(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
-    let offered = host()?.isa.offered();
-    let of_block = |ext, size: fn() -> usize| {
-        if offered.contains(ext) {
-            size()
-        } else {
-            0
-        }
-    };
     let machine = &vcpu.owned.machine;
     let value = match Config::at(number)? {
         Config::Isa => return Ok(vcpu.owned.isa.get_config()),
-        Config::ZicbomBlockSize => of_block(Ext::Zicbom, kvm::cbom_block_size),
-        Config::ZicbozBlockSize => of_block(Ext::Zicboz, kvm::cboz_block_size),
-        Config::ZicbopBlockSize => of_block(Ext::Zicbop, kvm::cbop_block_size),
+        Config::ZicbomBlockSize => block_size(Ext::Zicbom, kvm::cbom_block_size)?,
+        Config::ZicbozBlockSize => block_size(Ext::Zicboz, kvm::cboz_block_size)?,
+        Config::ZicbopBlockSize => block_size(Ext::Zicbop, kvm::cbop_block_size)?,
         Config::Mvendorid => machine.vendor,
         Config::Marchid => machine.arch,
         Config::Mimpid => machine.imp,
@@ -84,8 +77,19 @@ pub(super) fn get(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     Ok(value as u64)
 }
 
-/// What the host's caches and page tables are like cannot be changed, but may be said again, and of
-/// a block size 0 says that it does not matter.
+/// The block size of a host that has the instructions, otherwise 0.
+fn block_size(ext: Ext, size: fn() -> usize) -> Result<usize> {
+    Ok(if host()?.isa.offered().contains(ext) {
+        size()
+    } else {
+        0
+    })
+}
+
+/// Writes a register of the configuration.
+///
+/// What the host's caches and page tables are like cannot be changed, but may be said again; for a
+/// block size, 0 means that it does not matter.
 pub(super) fn set(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     let word = value as usize;
     match Config::at(number)? {
@@ -143,32 +147,38 @@ pub(super) fn isa_numbers(_vcpu: &OwnedVcpu<'_>) -> u128 {
     })
 }
 
+/// Reads whether the vCPU has an ISA extension.
 pub(super) fn get_isa(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     Ok(vcpu.owned.isa.get(&host()?.isa, number as u64)?.into())
 }
 
+/// Switches an ISA extension on or off.
 pub(super) fn set_isa(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     change_isa(vcpu, |isa, host, vector| {
         isa.set(host, vector, number as u64, value)
     })
 }
 
+/// Reads which ISA extensions the vCPU has.
 pub(super) fn get_isa_enabled(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let multi = isa::Multi::Enable;
     Ok(vcpu.owned.isa.get_multi(multi, number as u64)?)
 }
 
+/// Switches ISA extensions on.
 pub(super) fn enable_isa(vcpu: &mut OwnedVcpu<'_>, number: usize, mask: u64) -> Result {
     change_isa(vcpu, |isa, host, vector| {
         isa.set_multi(host, vector, isa::Multi::Enable, number as u64, mask)
     })
 }
 
+/// Reads which ISA extensions the vCPU does not have.
 pub(super) fn get_isa_disabled(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let multi = isa::Multi::Disable;
     Ok(vcpu.owned.isa.get_multi(multi, number as u64)?)
 }
 
+/// Switches ISA extensions off.
 pub(super) fn disable_isa(vcpu: &mut OwnedVcpu<'_>, number: usize, mask: u64) -> Result {
     change_isa(vcpu, |isa, host, vector| {
         isa.set_multi(host, vector, isa::Multi::Disable, number as u64, mask)
@@ -192,30 +202,36 @@ pub(super) fn sbi_numbers(vcpu: &OwnedVcpu<'_>) -> u128 {
         .fold(0, |numbers, number| numbers | 1 << number)
 }
 
+/// Reads whether the vCPU has an SBI extension.
 pub(super) fn get_sbi(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     Ok(vcpu.owned.sbi.get(number as u64)?.into())
 }
 
+/// Switches an SBI extension on or off.
 pub(super) fn set_sbi(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     change_sbi(vcpu, |sbi| Ok(sbi.set(number as u64, value)?))
 }
 
+/// Reads which SBI extensions the vCPU has.
 pub(super) fn get_sbi_enabled(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let multi = sbi::Multi::Enable;
     Ok(vcpu.owned.sbi.get_multi(multi, number as u64)?)
 }
 
+/// Switches SBI extensions on.
 pub(super) fn enable_sbi(vcpu: &mut OwnedVcpu<'_>, number: usize, mask: u64) -> Result {
     change_sbi(vcpu, |sbi| {
         Ok(sbi.set_multi(sbi::Multi::Enable, number as u64, mask)?)
     })
 }
 
+/// Reads which SBI extensions the vCPU does not have.
 pub(super) fn get_sbi_disabled(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let multi = sbi::Multi::Disable;
     Ok(vcpu.owned.sbi.get_multi(multi, number as u64)?)
 }
 
+/// Switches SBI extensions off.
 pub(super) fn disable_sbi(vcpu: &mut OwnedVcpu<'_>, number: usize, mask: u64) -> Result {
     change_sbi(vcpu, |sbi| {
         Ok(sbi.set_multi(sbi::Multi::Disable, number as u64, mask)?)

@@ -53,6 +53,7 @@ impl Core {
     }
 }
 
+/// Reads a register of the integer unit.
 #[inline]
 pub(super) fn get_core(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let ctx = &vcpu.owned.ctx;
@@ -64,7 +65,8 @@ pub(super) fn get_core(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     })
 }
 
-/// Anything that is not supervisor mode is user mode, as it has always been.
+/// Writes a register of the integer unit. Any mode but supervisor mode is user mode, as it has
+/// always been.
 pub(super) fn set_core(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     const SUPERVISOR: u64 = bindings::KVM_RISCV_MODE_S as u64;
 
@@ -95,6 +97,7 @@ members! {
     }
 }
 
+/// Reads a supervisor register.
 pub(super) fn get_csr(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let csr = Csr::at(number)?;
     let sip = vcpu.sip();
@@ -115,6 +118,7 @@ pub(super) fn get_csr(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     Ok(value as u64)
 }
 
+/// Writes a supervisor register. What the hardware does not take of it, reads will tell.
 pub(super) fn set_csr(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     let csr = Csr::at(number)?;
     let value = value as usize;
@@ -146,6 +150,7 @@ members! {
     }
 }
 
+/// Reads a register of Smstateen.
 pub(super) fn get_sstateen(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let csrs = &vcpu.resident().csrs;
     match Smstateen::at(number)? {
@@ -153,6 +158,7 @@ pub(super) fn get_sstateen(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64
     }
 }
 
+/// Writes a register of Smstateen.
 pub(super) fn set_sstateen(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     let csrs = &mut vcpu.resident().csrs;
     match Smstateen::at(number)? {
@@ -168,6 +174,7 @@ members! {
     }
 }
 
+/// Reads a register of Zicfiss.
 pub(super) fn get_ssp(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let csrs = &vcpu.resident().csrs;
     match Zicfiss::at(number)? {
@@ -175,6 +182,7 @@ pub(super) fn get_ssp(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     }
 }
 
+/// Writes a register of Zicfiss.
 pub(super) fn set_ssp(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     let csrs = &mut vcpu.resident().csrs;
     match Zicfiss::at(number)? {
@@ -204,10 +212,12 @@ impl From<Timer> for TimerReg {
     }
 }
 
+/// Reads a register of the timer.
 pub(super) fn get_timer(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     Ok(vcpu.timer_reg(Timer::at(number)?.into()))
 }
 
+/// Writes a register of the timer.
 pub(super) fn set_timer(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     vcpu.set_timer_reg(Timer::at(number)?.into(), value)
 }

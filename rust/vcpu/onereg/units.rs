@@ -33,6 +33,7 @@ const _: () = assert!(
 
 const LOW: u64 = u32::MAX as u64;
 
+/// Reads f0 to f31 as F has them, or fcsr.
 pub(super) fn get_f(vcpu: &mut View<'_, '_>, number: usize) -> Result<u32> {
     let fp = &vcpu.resident().fp;
     Ok(match fp.f.get(number) {
@@ -41,6 +42,7 @@ pub(super) fn get_f(vcpu: &mut View<'_, '_>, number: usize) -> Result<u32> {
     })
 }
 
+/// Writes f0 to f31 as F has them, or fcsr.
 pub(super) fn set_f(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u32) -> Result {
     let FpRegs { f, fcsr } = &mut vcpu.resident().fp;
     match f.get_mut(number) {
@@ -50,20 +52,24 @@ pub(super) fn set_f(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u32) -> Resu
     Ok(())
 }
 
+/// Reads f0 to f31 as D has them.
 pub(super) fn get_d(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     vcpu.resident().fp.f.get(number).copied().ok_or(ENOENT)
 }
 
+/// Writes f0 to f31 as D has them.
 pub(super) fn set_d(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     let f = vcpu.resident().fp.f.get_mut(number).ok_or(ENOENT)?;
     *f = value;
     Ok(())
 }
 
+/// Reads fcsr.
 pub(super) fn get_fcsr(vcpu: &mut View<'_, '_>, _number: usize) -> Result<u32> {
     Ok(vcpu.resident().fp.fcsr)
 }
 
+/// Writes fcsr.
 pub(super) fn set_fcsr(vcpu: &mut OwnedVcpu<'_>, _number: usize, value: u32) -> Result {
     vcpu.resident().fp.fcsr = value;
     Ok(())
@@ -85,6 +91,7 @@ members! {
 /// How many vector registers there are.
 pub(super) const VECTORS: u16 = 32;
 
+/// Reads a control register of the vector unit.
 pub(super) fn get_vcsr(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let csrs = &vcpu.resident().vector.csrs;
     let value = match VectorCsr::at(number)? {
@@ -98,6 +105,7 @@ pub(super) fn get_vcsr(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     Ok(value as u64)
 }
 
+/// Writes a control register of the vector unit; the length of its registers cannot change.
 pub(super) fn set_vcsr(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     let csrs = &mut vcpu.resident().vector.csrs;
     let value = value as usize;
