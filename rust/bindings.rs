@@ -25,8 +25,8 @@
     unused_qualifications
 )]
 
-use kernel::ffi;
 pub(crate) use kernel::bindings::*;
+use kernel::ffi;
 use pin_init::{MaybeZeroable, Zeroable};
 
 type __kernel_size_t = usize;
@@ -38,9 +38,6 @@ include!(concat!(env!("KVM_RUST_OBJ"), "/bindings_generated.rs"));
 mod helpers {
     use super::*;
 
-    include!(concat!(
-        env!("KVM_RUST_OBJ"),
-        "/helpers_generated.rs"
-    ));
+    include!(concat!(env!("KVM_RUST_OBJ"), "/helpers_generated.rs"));
 }
 pub(crate) use helpers::*;

@@ -11,6 +11,7 @@ use kernel::{
 };
 
 use crate::{
+    abi::core as kvm,
     bindings,
     isa::{
         FpUnit,
@@ -69,13 +70,9 @@ const ANDES_AX66: usize = 0x8a66;
 ///
 /// `ENOMEM`; `EEXIST` if called twice.
 pub(crate) fn probe() -> Result {
-    let has = |ext: u32| {
-        // SAFETY: reads the host's ISA bitmap, complete since boot.
-        unsafe { bindings::kvm_rs_host_isa_has(ext) }
-    };
     let machine = MachineIds::of_host();
     let mut residents = KVec::new();
-    for _ in 0..cpu_ids() {
+    for _ in 0..kvm::cpu_ids() {
         let cell = Residence {
             stamp: AtomicU64::new(0),
             in_use: AtomicBool::new(false),
@@ -83,19 +80,19 @@ pub(crate) fn probe() -> Result {
         residents.push(cell, GFP_KERNEL)?;
     }
     let host = Host {
-        isa: HostIsa::probe(has),
-        fp: if has(bindings::RISCV_ISA_EXT_D as u32) {
+        isa: HostIsa::probe(kvm::host_has),
+        fp: if kvm::host_has(bindings::RISCV_ISA_EXT_D as u32) {
             FpUnit::Double
-        } else if has(bindings::RISCV_ISA_EXT_F as u32) {
+        } else if kvm::host_has(bindings::RISCV_ISA_EXT_F as u32) {
             FpUnit::Single
         } else {
             FpUnit::Off
         },
         vector_size: crate::arch::vector::size(),
-        smstateen: has(bindings::RISCV_ISA_EXT_SMSTATEEN),
-        zicfiss: has(bindings::RISCV_ISA_EXT_ZICFISS),
-        sstc: has(bindings::RISCV_ISA_EXT_SSTC),
-        svinval: has(bindings::RISCV_ISA_EXT_SVINVAL),
+        smstateen: kvm::host_has(bindings::RISCV_ISA_EXT_SMSTATEEN),
+        zicfiss: kvm::host_has(bindings::RISCV_ISA_EXT_ZICFISS),
+        sstc: kvm::host_has(bindings::RISCV_ISA_EXT_SSTC),
+        svinval: kvm::host_has(bindings::RISCV_ISA_EXT_SVINVAL),
         split_tlb: machine.vendor == ANDES && machine.arch & 0xffff == ANDES_AX66,
         machine,
         residents,
@@ -109,16 +106,9 @@ pub(crate) fn get() -> Option<&'static Host> {
     HOST.as_ref()
 }
 
-/// One more than the highest CPU number there can be.
-pub(crate) fn cpu_ids() -> usize {
-    // SAFETY: reads a constant of the running kernel.
-    unsafe { bindings::kvm_rs_nr_cpu_ids() as usize }
-}
-
 /// Whether the calling process may use vectors, hence give them to a guest.
 pub(crate) fn vector_use() -> VectorUse {
-    // SAFETY: looks at `current`.
-    if unsafe { bindings::riscv_v_vstate_ctrl_user_allowed() } {
+    if kvm::may_use_vectors() {
         VectorUse::Permitted
     } else {
         VectorUse::Denied

@@ -173,7 +173,7 @@ impl HostIsa {
     }
 
     /// The extensions that may be switched off.
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn disable_allowed(&self) -> IsaSet {
         self.disable
     }
@@ -297,7 +297,7 @@ impl GuestIsa {
     pub(crate) fn get_config(&self) -> u64 {
         let mut value = 0;
 
-        for (ext, bit) in letters() {
+        for (ext, bit) in LETTERS {
             if self.chosen.contains(ext) {
                 value |= bit;
             }
@@ -329,7 +329,7 @@ impl GuestIsa {
 
         let enable = host.enable_allowed(vector);
         let mut chosen = self.chosen;
-        for (ext, bit) in letters() {
+        for (ext, bit) in LETTERS {
             let on = value & bit != 0 && enable.contains(ext) || !host.disable.contains(ext);
             chosen = if on && host.offered.contains(ext) {
                 chosen.with(ext)
@@ -394,8 +394,28 @@ impl GuestIsa {
 }
 
 /// The single-letter extensions and their bits in `config.isa`.
-fn letters() -> impl Iterator<Item = (Ext, u64)> {
-    ROWS.iter()
-        .filter(|row| row.base < bindings::RISCV_ISA_EXT_BASE)
-        .map(|row| (row.ext, 1u64.wrapping_shl(row.base)))
+const LETTERS: [(Ext, u64); letter_count()] = {
+    let mut letters = [(Ext::A, 0); letter_count()];
+    let mut row = 0;
+    let mut letter = 0;
+    while row < ROWS.len() {
+        if ROWS[row].base < bindings::RISCV_ISA_EXT_BASE {
+            letters[letter] = (ROWS[row].ext, 1 << ROWS[row].base);
+            letter += 1;
+        }
+        row += 1;
+    }
+    letters
+};
+
+const fn letter_count() -> usize {
+    let mut row = 0;
+    let mut count = 0;
+    while row < ROWS.len() {
+        if ROWS[row].base < bindings::RISCV_ISA_EXT_BASE {
+            count += 1;
+        }
+        row += 1;
+    }
+    count
 }

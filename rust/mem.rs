@@ -23,8 +23,10 @@ use kernel::{
 
 use crate::{
     abi::{
-        core::Uncommitted,
-        hostmm,
+        core::{
+            self as kvm,
+            Uncommitted, //
+        },
         tables::{
             TreeCell,
             WriteGuard, //
@@ -34,7 +36,7 @@ use crate::{
         self,
         Hgatp, //
     },
-    bindings, host,
+    bindings,
     sync::atomic::{
         AtomicU32,
         AtomicU64,
@@ -83,8 +85,8 @@ pub(crate) fn probe() -> Result<HostGstage> {
     let host = HostGstage {
         max_mode,
         vmid_bits,
-        svvptc: hostmm::host_has(bindings::RISCV_ISA_EXT_SVVPTC),
-        svnapot: hostmm::host_has(bindings::RISCV_ISA_EXT_SVNAPOT),
+        svvptc: kvm::host_has(bindings::RISCV_ISA_EXT_SVVPTC),
+        svnapot: kvm::host_has(bindings::RISCV_ISA_EXT_SVNAPOT),
     };
     let vmids = vmid::Space::new(vmid_bits);
     SHARED
@@ -136,9 +138,7 @@ impl Memory {
         // INVARIANT: the tree is made with the mode that `hgatp` gets.
         try_pin_init!(Self {
             tree: TreeCell::new(host_max_mode())?,
-            hgatp: AtomicU64::new(
-                Hgatp::without_vmid(host_max_mode(), tree.root_pfn()).into_raw(),
-            ),
+            hgatp: AtomicU64::new(Hgatp::without_vmid(host_max_mode(), tree.root_pfn()).into_raw()),
             vmid: vmid::Cell::new(),
             last: cpu_cells()?,
         })
@@ -175,7 +175,7 @@ impl Memory {
 
 /// A zero for every CPU that there can be.
 fn cpu_cells() -> Result<KVec<AtomicU32>> {
-    let cpus = host::cpu_ids();
+    let cpus = kvm::cpu_ids();
     let mut cells = KVec::with_capacity(cpus, GFP_KERNEL_ACCOUNT)?;
     for _ in 0..cpus {
         cells.push(AtomicU32::new(0), GFP_KERNEL_ACCOUNT)?;

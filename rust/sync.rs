@@ -21,7 +21,6 @@ pub(crate) mod atomic {
         AtomicBool,
         AtomicU32,
         AtomicU64,
-        AtomicUsize,
         Ordering, //
     };
 }

@@ -30,7 +30,6 @@ use crate::{
 
 pub(crate) mod cap;
 
-
 /// Core KVM's `struct kvm`, from the outside.
 ///
 /// # Invariants

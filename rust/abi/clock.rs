@@ -43,7 +43,8 @@ pub(crate) fn ticks() -> u64 {
 /// How often it ticks per second.
 pub(crate) fn frequency() -> u64 {
     // SAFETY: written at boot, once.
-    unsafe { ptr::addr_of!(bindings::riscv_timebase).read() as u64 }
+    let ticks = unsafe { bindings::riscv_timebase };
+    ticks as u64
 }
 
 /// Nanoseconds are ticks times `mult`, shifted right by `shift`.

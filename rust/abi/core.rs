@@ -122,13 +122,7 @@ pub(crate) fn trace_entry(pc: usize) {
 pub(crate) fn trace_exit(trap: &Trap) {
     // SAFETY: a tracepoint takes any numbers.
     unsafe {
-        bindings::trace_kvm_exit(
-            trap.sepc,
-            trap.scause,
-            trap.stval,
-            trap.htval,
-            trap.htinst,
-        )
+        bindings::trace_kvm_exit(trap.sepc, trap.scause, trap.stval, trap.htval, trap.htinst)
     };
 }
 
@@ -147,6 +141,24 @@ pub(crate) fn trace_vcpu_exit(vcpu: &Vcpu, trap: &Trap) {
     };
 }
 
+/// Whether all harts of the host have the extension `ext` (`RISCV_ISA_EXT_*`).
+pub(crate) fn host_has(ext: u32) -> bool {
+    // SAFETY: reads the host's ISA bitmap, complete since boot.
+    unsafe { bindings::kvm_rs_host_isa_has(ext) }
+}
+
+/// Whether the calling process may use vectors.
+pub(crate) fn may_use_vectors() -> bool {
+    // SAFETY: looks at `current`.
+    unsafe { bindings::riscv_v_vstate_ctrl_user_allowed() }
+}
+
+/// One more than the highest CPU number there can be.
+pub(crate) fn cpu_ids() -> usize {
+    // SAFETY: reads a constant of the running kernel.
+    unsafe { bindings::kvm_rs_nr_cpu_ids() as usize }
+}
+
 /// How many CPUs are online.
 pub(crate) fn online_cpus() -> u32 {
     // SAFETY: reads a counter.
@@ -163,11 +175,11 @@ impl<'a> Uncommitted<'a> {
         // SAFETY: the VM is live; no lock of it is held by the caller.
         unsafe { bindings::kvm_rs_lock_vm(vm.as_ptr()) };
         let this = Self(vm);
-        // SAFETY: both locks are held.
-        let empty = unsafe {
-            (*vm.as_ptr()).created_vcpus == 0 && bindings::kvm_are_all_memslots_empty(vm.as_ptr())
-        };
-        empty.then_some(this)
+        // SAFETY: `kvm->lock` is held.
+        let created_vcpus = unsafe { (*vm.as_ptr()).created_vcpus };
+        // SAFETY: `kvm->slots_lock` is held.
+        let is_empty = unsafe { bindings::kvm_are_all_memslots_empty(vm.as_ptr()) };
+        (created_vcpus == 0 && is_empty).then_some(this)
     }
 
     /// The VM.

@@ -21,12 +21,6 @@ use crate::{
     vm::Vm,
 };
 
-/// Whether all harts of the host have the extension `ext` (`RISCV_ISA_EXT_*`).
-pub(crate) fn host_has(ext: u32) -> bool {
-    // SAFETY: reads the host's ISA bitmap, complete since boot.
-    unsafe { bindings::kvm_rs_host_isa_has(ext) }
-}
-
 /// How the host maps the page at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HostMapping(PageSize);
@@ -48,7 +42,7 @@ impl HostMapping {
     pub(crate) fn frame(self, hva: Hva, pfn: Pfn) -> Pfn {
         let mask = match self.0 {
             PageSize::Size64K => self.0.frames() - 1,
-            PageSize::Size4K | PageSize::Size2M | PageSize::Size1G | PageSize::Size512G => 0,
+            PageSize::Size4K | PageSize::Size2M | PageSize::Size1G => 0,
         };
         let offset = (hva.get() >> PAGE_SHIFT) as u64 & mask;
         Pfn::new(pfn.get() & !mask | offset)

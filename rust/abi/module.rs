@@ -39,7 +39,8 @@ pub(crate) fn require_hypervisor() -> Result {
         return Err(ENODEV);
     }
     // SAFETY: an SBI call without effects.
-    let rfence = unsafe { bindings::sbi_probe_extension(bindings::sbi_ext_id_SBI_EXT_RFENCE as c_int) };
+    let rfence =
+        unsafe { bindings::sbi_probe_extension(bindings::sbi_ext_id_SBI_EXT_RFENCE as c_int) };
     if rfence == 0 {
         pr_info!("require SBI RFENCE extension\n");
         return Err(ENODEV);
@@ -151,7 +152,11 @@ impl Drop for IdleNotifier {
     }
 }
 
-/// `CPU_PM_ENTER` and its kin, on the CPU itself with interrupts off.
+/// `CPU_PM_ENTER` and its kin.
+///
+/// # Safety
+///
+/// Called on the CPU that goes idle, or comes back, with interrupts off.
 unsafe extern "C" fn idle_transition(
     _block: *mut bindings::notifier_block,
     event: c_ulong,

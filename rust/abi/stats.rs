@@ -95,8 +95,9 @@ const fn header<const N: usize>(_table: &[kvm_stats_desc; N]) -> kvm_stats_heade
     }
 }
 
-/// Panics unless `table` describes each word of the first `size` bytes once, in order.
-const fn assert_complete(table: &[kvm_stats_desc], size: usize) {
+/// Returns `table`, and panics unless it describes each word of the first `size` bytes once, in
+/// order.
+const fn complete<const N: usize>(table: [kvm_stats_desc; N], size: usize) -> [kvm_stats_desc; N] {
     let mut next = 0;
     let mut i = 0;
     while i < table.len() {
@@ -105,16 +106,20 @@ const fn assert_complete(table: &[kvm_stats_desc], size: usize) {
         i += 1;
     }
     assert!(next == size);
+    table
 }
 
 /// Defines the table for a structure from its fields and what they measure.
 macro_rules! table {
     ($struct:ident: $($($field:ident).+ => $kind:ident,)+) => {
-        [$(describe(
-            last!($($field).+),
-            offset_of!($struct, $($field).+),
-            Kind::$kind,
-        )),+]
+        complete(
+            [$(describe(
+                last!($($field).+),
+                offset_of!($struct, $($field).+),
+                Kind::$kind,
+            )),+],
+            size_of::<$struct>(),
+        )
     };
 }
 
@@ -133,7 +138,6 @@ const VM_TABLE: [kvm_stats_desc; 2] = table! { kvm_vm_stat:
     generic.remote_tlb_flush => Events,
     generic.remote_tlb_flush_requests => Events,
 };
-const _: () = assert_complete(&VM_TABLE, size_of::<kvm_vm_stat>());
 
 /// The counters of the arch layer: defines [`Counter`] and the end of the vCPUs' table.
 macro_rules! counters {
@@ -194,7 +198,6 @@ counters! {
     /// Store access faults that were given back to the guest.
     StoreAccessExits = store_access_exits,
 }
-const _: () = assert_complete(&VCPU_TABLE, size_of::<kvm_vcpu_stat>());
 
 /// Adds one to a counter of `vcpu`.
 #[inline(always)]

@@ -6,13 +6,13 @@
 //! `kvm_arch_vcpu_unlocked_ioctl()`: that makes the [`OwnedVcpu`].
 
 use kernel::{
+    error::from_result,
     ffi::{
         c_int,
         c_long,
         c_uint,
         c_ulong, //
     },
-    error::from_result,
     prelude::*,
     uaccess::{
         UserPtr,
@@ -93,8 +93,10 @@ door! {
     ///
     /// Core KVM calls in the vCPU's thread, with preemption off.
     fn kvm_arch_vcpu_load(vcpu: *mut bindings::kvm_vcpu, cpu: c_int) {
+        // SAFETY: core KVM passes a live vCPU.
+        let vcpu = unsafe { Vcpu::from_raw(vcpu) };
         // SAFETY: see above.
-        unsafe { Vcpu::from_raw(vcpu).sched_load(cpu as usize) };
+        unsafe { vcpu.sched_load(cpu as usize) };
     }
 }
 
@@ -105,8 +107,10 @@ door! {
     ///
     /// As [`kvm_arch_vcpu_load`].
     fn kvm_arch_vcpu_put(vcpu: *mut bindings::kvm_vcpu) {
+        // SAFETY: core KVM passes a live vCPU.
+        let vcpu = unsafe { Vcpu::from_raw(vcpu) };
         // SAFETY: see above.
-        unsafe { Vcpu::from_raw(vcpu).sched_put() };
+        unsafe { vcpu.sched_put() };
     }
 }
 

@@ -4,13 +4,13 @@
 //! `main.c`.
 
 use kernel::{
+    error::from_result,
     ffi::{
         c_int,
         c_long,
         c_uint,
         c_ulong, //
     },
-    error::from_result,
     prelude::*, //
 };
 

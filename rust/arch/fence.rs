@@ -21,7 +21,14 @@ use crate::mem::addr::{
 /// Orders all guest-physical translations, of every VM.
 pub(crate) fn gvma_all() {
     // SAFETY: a fence only forgets cached translations.
-    unsafe { asm!(".option push", ".option arch, +h", "hfence.gvma", ".option pop") };
+    unsafe {
+        asm!(
+            ".option push",
+            ".option arch, +h",
+            "hfence.gvma",
+            ".option pop"
+        )
+    };
 }
 
 /// Orders all guest-physical translations of one VM.
@@ -49,7 +56,14 @@ pub(crate) fn gvma_vmid_gpa(vmid: Vmid, gpa: Gpa) {
 /// Orders all guest-virtual translations of the VM in `hgatp`.
 pub(crate) fn vvma_all() {
     // SAFETY: a fence only forgets cached translations.
-    unsafe { asm!(".option push", ".option arch, +h", "hfence.vvma", ".option pop") };
+    unsafe {
+        asm!(
+            ".option push",
+            ".option arch, +h",
+            "hfence.vvma",
+            ".option pop"
+        )
+    };
 }
 
 /// Orders the translations of one guest address space.
@@ -59,28 +73,6 @@ pub(crate) fn vvma_asid(asid: Asid) {
         asm!(
             ".option push", ".option arch, +h", "hfence.vvma zero, {}", ".option pop",
             in(reg) asid.get() as usize
-        )
-    };
-}
-
-/// Orders the translation of one guest-virtual address in every address space.
-pub(crate) fn vvma_gva(gva: usize) {
-    // SAFETY: a fence only forgets cached translations.
-    unsafe {
-        asm!(
-            ".option push", ".option arch, +h", "hfence.vvma {}, zero", ".option pop",
-            in(reg) gva
-        )
-    };
-}
-
-/// Orders the translation of one guest-virtual address in one address space.
-pub(crate) fn vvma_asid_gva(asid: Asid, gva: usize) {
-    // SAFETY: a fence only forgets cached translations.
-    unsafe {
-        asm!(
-            ".option push", ".option arch, +h", "hfence.vvma {}, {}", ".option pop",
-            in(reg) gva, in(reg) asid.get() as usize
         )
     };
 }

@@ -54,10 +54,34 @@ macro_rules! routine {
     };
 }
 
-routine!("kvm_rs_fp_save_d", "+d", "fsd", "frcsr t0", "sw t0, {fcsr}(a0)");
-routine!("kvm_rs_fp_save_f", "+f", "fsw", "frcsr t0", "sw t0, {fcsr}(a0)");
-routine!("kvm_rs_fp_restore_d", "+d", "fld", "lw t0, {fcsr}(a0)", "fscsr t0");
-routine!("kvm_rs_fp_restore_f", "+f", "flw", "lw t0, {fcsr}(a0)", "fscsr t0");
+routine!(
+    "kvm_rs_fp_save_d",
+    "+d",
+    "fsd",
+    "frcsr t0",
+    "sw t0, {fcsr}(a0)"
+);
+routine!(
+    "kvm_rs_fp_save_f",
+    "+f",
+    "fsw",
+    "frcsr t0",
+    "sw t0, {fcsr}(a0)"
+);
+routine!(
+    "kvm_rs_fp_restore_d",
+    "+d",
+    "fld",
+    "lw t0, {fcsr}(a0)",
+    "fscsr t0"
+);
+routine!(
+    "kvm_rs_fp_restore_f",
+    "+f",
+    "flw",
+    "lw t0, {fcsr}(a0)",
+    "fscsr t0"
+);
 
 extern "C" {
     fn kvm_rs_fp_save_d(regs: *mut FpRegs);

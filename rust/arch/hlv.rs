@@ -60,7 +60,10 @@ extern "C" {
 ///
 /// Interrupts are off and the guest's translation is loaded. `access` executes nothing that can
 /// trap but one or more HLV/HLVX with the address of the trap in a0 and a1 as scratch.
-unsafe fn redirected(hstatus: usize, access: impl FnOnce(&mut Trap) -> usize) -> Result<usize, Trap> {
+unsafe fn redirected(
+    hstatus: usize,
+    access: impl FnOnce(&mut Trap) -> usize,
+) -> Result<usize, Trap> {
     // A cause that no access reports stands for "none": 0 is instruction address misaligned.
     let mut trap = Trap::default();
     // SAFETY: only SPVP and the interception bits differ, which act on V=1 and HLV alone.
@@ -68,9 +71,7 @@ unsafe fn redirected(hstatus: usize, access: impl FnOnce(&mut Trap) -> usize) ->
     let handler = kvm_rs_hlv_trap as usize;
     let old_stvec: usize;
     // SAFETY: with interrupts off only `access` can trap, and the handler is made for it.
-    unsafe {
-        asm!("csrrw {}, stvec, {}", out(reg) old_stvec, in(reg) handler, options(nostack))
-    };
+    unsafe { asm!("csrrw {}, stvec, {}", out(reg) old_stvec, in(reg) handler, options(nostack)) };
     let value = access(&mut trap);
     // SAFETY: the host's own value comes back.
     unsafe { asm!("csrw stvec, {}", in(reg) old_stvec, options(nostack)) };
@@ -94,10 +95,11 @@ unsafe fn redirected(hstatus: usize, access: impl FnOnce(&mut Trap) -> usize) ->
 /// Interrupts are off and the guest's translation is loaded on this CPU; `hstatus` is the guest's.
 pub(crate) unsafe fn read_insn(hstatus: usize, gva: usize) -> Result<u32, Trap> {
     let half = |gva: usize| {
-        // SAFETY: as the caller promises; the statement holds one HLVX and nothing else that traps.
-        unsafe {
-            redirected(hstatus, |trap| {
-                let value: usize;
+        let access = |trap: &mut Trap| {
+            let value: usize;
+            // SAFETY: `redirected` runs it, with faults redirected to code that fills the trap in
+            // a0, clobbers a1 and goes on after the HLVX.
+            unsafe {
                 asm!(
                     ".option push", ".option arch, +h",
                     "hlvx.hu {value}, ({addr})",
@@ -107,11 +109,12 @@ pub(crate) unsafe fn read_insn(hstatus: usize, gva: usize) -> Result<u32, Trap> 
                     in("a0") core::ptr::from_mut(trap),
                     out("a1") _,
                     options(nostack)
-                );
-                value
-            })
-        }
-        .map_err(|mut trap| {
+                )
+            };
+            value
+        };
+        // SAFETY: as the caller promises; `access` is one HLVX and nothing else that traps.
+        unsafe { redirected(hstatus, access) }.map_err(|mut trap| {
             // HLVX faults as a load; what was attempted is a fetch.
             trap.scause = match trap.scause as u32 {
                 bindings::EXC_LOAD_PAGE_FAULT => bindings::EXC_INST_PAGE_FAULT as usize,
@@ -139,10 +142,11 @@ pub(crate) unsafe fn read_insn(hstatus: usize, gva: usize) -> Result<u32, Trap> 
 ///
 /// As [`read_insn`].
 pub(crate) unsafe fn read_word(hstatus: usize, gva: usize) -> Result<usize, Trap> {
-    // SAFETY: as the caller promises; the statement holds one HLV and nothing else that traps.
-    unsafe {
-        redirected(hstatus, |trap| {
-            let value: usize;
+    let access = |trap: &mut Trap| {
+        let value: usize;
+        // SAFETY: `redirected` runs it, with faults redirected to code that fills the trap in a0,
+        // clobbers a1 and goes on after the HLV.
+        unsafe {
             asm!(
                 ".option push", ".option arch, +h",
                 "hlv.d {value}, ({addr})",
@@ -152,8 +156,10 @@ pub(crate) unsafe fn read_word(hstatus: usize, gva: usize) -> Result<usize, Trap
                 in("a0") core::ptr::from_mut(trap),
                 out("a1") _,
                 options(nostack)
-            );
-            value
-        })
-    }
+            )
+        };
+        value
+    };
+    // SAFETY: as the caller promises; `access` is one HLV and nothing else that traps.
+    unsafe { redirected(hstatus, access) }
 }

@@ -121,15 +121,22 @@ mod unit {
         unsafe { bindings::riscv_v_flags_set(flags() & !clear | set) };
     }
 
+    /// The kernel takes the unit.
+    ///
+    /// # Safety
+    ///
+    /// Called in the thread that uses the unit, with softirqs or preemption off.
     unsafe extern "C" fn flush() {
         // SAFETY: reads this CPU's running vCPU.
         let vcpu = unsafe { bindings::kvm_rs_running_vcpu() };
         if vcpu.is_null() {
             return;
         }
-        // SAFETY: a running vCPU is live; the kernel calls back in its thread, with softirqs or
-        // preemption off.
-        unsafe { crate::vcpu::Vcpu::from_raw(vcpu).flush_vector() };
+        // SAFETY: a running vCPU is live.
+        let vcpu = unsafe { crate::vcpu::Vcpu::from_raw(vcpu) };
+        // SAFETY: a running vCPU is loaded, and as the caller promises this is its thread, with
+        // softirqs or preemption off.
+        unsafe { vcpu.flush_vector() };
     }
 
     fn present() -> bool {

@@ -68,7 +68,7 @@ impl EffectiveIsa {
     }
 
     /// All that the guest has.
-    #[inline]
+    #[cfg(test)]
     pub(crate) const fn set(self) -> IsaSet {
         self.0
     }

@@ -88,12 +88,13 @@ impl IsaSet {
     }
 
     /// How many extensions are in the set.
-    #[inline]
+    #[cfg(test)]
     pub(crate) const fn count(self) -> u32 {
         self.0.count_ones()
     }
 
     /// The numbers of the extensions in the set, in ascending order.
+    #[cfg(test)]
     pub(crate) fn ids(self) -> impl Iterator<Item = u32> {
         let mut rest = self.0;
 

@@ -74,12 +74,9 @@ number! {
     Asid(u16)
 }
 number! {
-    /// A guest's hart id, in all its 64 bits. It names a vCPU only after [`HartId::vcpu_id`].
+    /// A hart id, in all its 64 bits: what the guest says, and what userspace gave a vCPU as its id
+    /// (`KVM_CREATE_VCPU`). Not every one names a vCPU.
     HartId(u64)
-}
-number! {
-    /// The id that userspace gave a vCPU (`KVM_CREATE_VCPU`); the guest sees it as its hart id.
-    VcpuId(u32)
 }
 number! {
     /// A vCPU's position in the order of creation (`vcpu->vcpu_idx`).
@@ -94,13 +91,13 @@ impl Gpa {
     }
 
     /// The offset of this address in its frame, in bytes.
-    #[inline(always)]
+    #[cfg(test)]
     pub(crate) const fn offset(self) -> u64 {
         self.0 & (PAGE_SIZE - 1)
     }
 
     /// The address `bytes` further on, unless it lies beyond 64 bits.
-    #[inline(always)]
+    #[cfg(test)]
     pub(crate) const fn checked_add(self, bytes: u64) -> Option<Gpa> {
         match self.0.checked_add(bytes) {
             Some(sum) => Some(Gpa(sum)),
@@ -120,7 +117,7 @@ impl Gfn {
     }
 
     /// The frame `frames` further on, unless its number exceeds 64 bits.
-    #[inline(always)]
+    #[cfg(test)]
     pub(crate) const fn checked_add(self, frames: u64) -> Option<Gfn> {
         match self.0.checked_add(frames) {
             Some(sum) => Some(Gfn(sum)),
@@ -135,7 +132,7 @@ impl Gfn {
     }
 
     /// The first frame of the block of `size` that holds this frame.
-    #[inline(always)]
+    #[cfg(test)]
     pub(crate) const fn align_down(self, size: PageSize) -> Gfn {
         Gfn(self.0 & !(size.frames() - 1))
     }
@@ -163,21 +160,6 @@ impl Pfn {
             Some(sum) => Some(Pfn(sum)),
             None => None,
         }
-    }
-}
-
-impl HartId {
-    /// The vCPU id that this hart id can stand for; none if it has more than 32 bits.
-    #[inline(always)]
-    pub(crate) fn vcpu_id(self) -> Option<VcpuId> {
-        u32::try_from(self.0).ok().map(VcpuId)
-    }
-}
-
-impl From<VcpuId> for HartId {
-    #[inline(always)]
-    fn from(id: VcpuId) -> HartId {
-        HartId(u64::from(id.0))
     }
 }
 
@@ -352,18 +334,16 @@ pub(crate) enum PageSize {
     Size2M,
     /// 1 GiB.
     Size1G,
-    /// 512 GiB.
-    Size512G,
 }
 
 impl PageSize {
     /// All sizes, smallest first.
-    pub(crate) const ALL: [PageSize; 5] = [
+    #[cfg(test)]
+    pub(crate) const ALL: [PageSize; 4] = [
         PageSize::Size4K,
         PageSize::Size64K,
         PageSize::Size2M,
         PageSize::Size1G,
-        PageSize::Size512G,
     ];
 
     /// log2 of the size, in bytes.
@@ -374,7 +354,6 @@ impl PageSize {
             PageSize::Size64K => 16,
             PageSize::Size2M => 21,
             PageSize::Size1G => 30,
-            PageSize::Size512G => 39,
         }
     }
 
@@ -390,16 +369,6 @@ impl PageSize {
         1 << (self.shift() - PAGE_SHIFT)
     }
 
-    /// The largest size of at most `1 << shift` bytes; none below 4 KiB.
-    ///
-    /// A host size that is not listed is thereby rounded down, never refused.
-    pub(crate) fn floor(shift: u32) -> Option<PageSize> {
-        Self::ALL
-            .into_iter()
-            .rev()
-            .find(|size| size.shift() <= shift)
-    }
-
     /// The highest level whose leaves are no larger than this size.
     #[inline(always)]
     pub(crate) const fn level(self) -> Level {
@@ -407,7 +376,6 @@ impl PageSize {
             PageSize::Size4K | PageSize::Size64K => Level::Page,
             PageSize::Size2M => Level::Mega,
             PageSize::Size1G => Level::Giga,
-            PageSize::Size512G => Level::Tera,
         }
     }
 }

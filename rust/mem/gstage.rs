@@ -58,26 +58,12 @@ pub(crate) use self::{
     install::{
         FaultGpa,
         HostPage,
-        Install,
         MakeWritable,
-        Mapping,
-        Neighbours,
         Outcome, //
     },
-    mode::{
-        Mode,
-        UnknownMode, //
-    },
-    pte::{
-        Leaf,
-        Pbmt,
-        Pte,
-        Rights, //
-    },
-    range::{
-        Age,
-        DevicePages, //
-    },
+    mode::Mode,
+    pte::Rights,
+    range::Age,
     table::{
         RootTable,
         Table,
@@ -87,10 +73,25 @@ pub(crate) use self::{
     },
 };
 
+#[cfg(test)]
+pub(crate) use self::{
+    install::{
+        Install,
+        Mapping, //
+    },
+    mode::UnknownMode,
+    pte::{
+        Leaf,
+        Pbmt,
+        Pte, //
+    },
+    range::DevicePages,
+};
+
 /// The root of a VM's G-stage tree.
 ///
-/// One per VM, from its creation to its end; [`MmuWrite::destroy`] empties it, [`Root::into_pfn`]
-/// gives its page back.
+/// One per VM, from its creation to its end; [`MmuWrite::destroy`] empties it. Its page goes back
+/// to whom it came from once no `hgatp` holds it.
 ///
 /// # Invariants
 ///
@@ -123,13 +124,13 @@ impl<M: TableMemory> Root<M> {
     }
 
     /// The format: depth, guest physical width, `hgatp.MODE`.
-    #[inline(always)]
+    #[cfg(test)]
     pub(crate) fn mode(&self) -> Mode {
         self.mode
     }
 
     /// The frame for `hgatp.PPN`.
-    #[inline(always)]
+    #[cfg(test)]
     pub(crate) fn pfn(&self) -> Pfn {
         self.pfn
     }
@@ -151,13 +152,6 @@ impl<M: TableMemory> Root<M> {
         }
         self.mode = mode;
         Ok(())
-    }
-
-    /// Gives the root's page back, to be freed once no `hgatp` holds it.
-    ///
-    /// Tables below a root that was not destroyed before are lost.
-    pub(crate) fn into_pfn(self) -> Pfn {
-        self.pfn
     }
 }
 

@@ -259,8 +259,5 @@ impl Loaded<'_> {
 
 /// Whether the G-stage, not the guest's own translation, refused an access.
 pub(crate) fn is_guest_page_fault(trap: &Trap) -> bool {
-    matches!(
-        Cause::decode(trap.scause),
-        Cause::GuestPageFault(_)
-    )
+    matches!(Cause::decode(trap.scause), Cause::GuestPageFault(_))
 }

@@ -104,12 +104,7 @@ impl PendingCsr {
 /// # Errors
 ///
 /// None of its own: what cannot be completed is the guest's access fault.
-pub(crate) fn access(
-    vcpu: &mut Loaded<'_>,
-    gpa: Gpa,
-    access: Access,
-    trap: &Trap,
-) -> Result<Next> {
+pub(crate) fn access(vcpu: &mut Loaded<'_>, gpa: Gpa, access: Access, trap: &Trap) -> Result<Next> {
     let insn = match Htinst::decode(trap.htinst).instruction() {
         Ok(Some(insn)) => insn,
         Ok(None) => match vcpu.read_insn(trap.sepc) {

@@ -159,12 +159,12 @@ impl Resident {
             host::get().and_then(|host| isa.hstateen0(&host.isa).map(|v| v as usize));
         self.config.fp = isa.fp();
         self.config.vector = isa.has_vector();
-        // Clearing one bit of both 2-bit fields at least: what is not there is Off.
-        if initial_status(isa) & bindings::SR_FS == 0 {
-            self.ext_status &= !bindings::SR_FS;
-        }
-        if initial_status(isa) & bindings::SR_VS == 0 {
-            self.ext_status &= !bindings::SR_VS;
+        for unit in [bindings::SR_FS, bindings::SR_VS] {
+            let initial = initial_status(isa) & unit;
+            // What the guest lacks is Off; what it got back begins anew.
+            if initial == 0 || self.ext_status & unit == 0 {
+                self.ext_status = self.ext_status & !unit | initial;
+            }
         }
         self.changed();
     }
@@ -176,11 +176,6 @@ impl Resident {
             GuestDebug::Off => self.config.hedeleg |= 1 << bindings::EXC_BREAKPOINT,
         }
         self.changed();
-    }
-
-    /// What the guest's `henvcfg` allows.
-    pub(crate) fn henvcfg(&self) -> usize {
-        self.config.henvcfg
     }
 
     /// The state in memory was changed: what a CPU may still hold is out of date.

@@ -103,10 +103,10 @@ fn serve_requests(vcpu: &mut Loaded<'_>) -> Result<Next> {
                 let start = vcpu.vcpu.shared().power.take_start();
                 vcpu.reset(start);
             }),
-            Request::FenceI => vcpu.pinned(|vcpu| tlb::fence_i(vcpu)),
-            Request::TlbFlush => vcpu.pinned(|vcpu| tlb::flush_all(vcpu)),
-            Request::HfenceVvmaAll => vcpu.pinned(|vcpu| tlb::flush_vvma(vcpu)),
-            Request::Hfence => vcpu.pinned(|vcpu| tlb::process(vcpu)),
+            Request::FenceI => vcpu.pinned(tlb::fence_i),
+            Request::TlbFlush => vcpu.pinned(tlb::flush_all),
+            Request::HfenceVvmaAll => vcpu.pinned(tlb::flush_vvma),
+            Request::Hfence => vcpu.pinned(tlb::process),
             Request::DirtyRingSoftFull => {
                 // Core KVM looks at the request itself.
                 vcpu.vcpu.request(request);

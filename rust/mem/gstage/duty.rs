@@ -49,7 +49,7 @@ impl Flush {
     }
 
     /// Whether there is nothing to flush.
-    #[inline(always)]
+    #[cfg(test)]
     pub(crate) fn is_none(&self) -> bool {
         self.0.is_empty()
     }
@@ -114,12 +114,13 @@ impl<M: TableMemory> Teardown<M> {
     }
 
     /// Whether there is nothing to flush and nothing to free.
-    #[inline(always)]
+    #[cfg(test)]
     pub(crate) fn is_none(&self) -> bool {
         self.flush.is_none() && self.tables.is_empty()
     }
 
     /// Both duties as one, so that an operation that was interrupted costs one flush.
+    #[cfg(test)]
     pub(crate) fn and(self, other: Self) -> Self {
         Teardown {
             flush: self.flush.and(other.flush),

@@ -56,12 +56,6 @@ impl FaultGpa {
     pub(crate) const fn gfn(self) -> Gfn {
         self.0.gfn()
     }
-
-    /// The faulting address.
-    #[inline(always)]
-    pub(crate) const fn gpa(self) -> Gpa {
-        self.0
-    }
 }
 
 /// What the host has behind a faulting frame.
@@ -84,6 +78,7 @@ pub(crate) struct Install {
     /// What was found or done.
     pub(crate) outcome: Outcome,
     /// The level of the entry that the walk ended at.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the host tests"))]
     pub(crate) level: Level,
     /// The frames of a block that was split on the way, whatever the outcome.
     ///
@@ -141,6 +136,7 @@ pub(crate) struct Neighbours<'v> {
     frames: GfnRange,
 }
 
+#[cfg_attr(not(test), expect(dead_code, reason = "fault-around fills the table"))]
 impl Neighbours<'_> {
     /// The frames that the table maps.
     #[inline(always)]
@@ -172,6 +168,7 @@ impl Neighbours<'_> {
 
 impl<M: TableMemory> MmuRead<'_, M> {
     /// The leaf that maps `gfn`.
+    #[cfg(test)]
     pub(crate) fn lookup(&self, gfn: Gfn) -> Option<Mapping> {
         let (_, mapping) = self.leaf(gfn)?;
         Some(mapping)
@@ -315,6 +312,7 @@ impl<M: TableMemory> MmuRead<'_, M> {
     }
 
     /// The leaf table that maps `gfn`, if there is one.
+    #[cfg_attr(not(test), expect(dead_code, reason = "fault-around begins here"))]
     pub(crate) fn neighbours(&self, gfn: Gfn) -> Option<Neighbours<'_>> {
         if !self.mode().frames().contains(gfn) {
             return None;

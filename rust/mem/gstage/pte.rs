@@ -280,7 +280,7 @@ impl Leaf {
     }
 
     /// What guest and host may do.
-    #[inline(always)]
+    #[cfg(test)]
     pub(crate) fn rights(self) -> Rights {
         if self.0.write() {
             Rights::Writable

@@ -93,8 +93,8 @@ impl RootTable {
 ///
 /// For a frame that [`TablePage::new`] or [`Root::new`](super::Root::new) was told of, the result
 /// points to that table, and stays valid for atomic access until the page is handed out by
-/// [`Teardown::settle`](super::Teardown::settle), [`TableSource::give_back`] or
-/// [`Root::into_pfn`](super::Root::into_pfn). Copies reach the same tables.
+/// [`Teardown::settle`](super::Teardown::settle) or [`TableSource::give_back`]; a root's, for as
+/// long as the [`Root`](super::Root) lives. Copies reach the same tables.
 pub(crate) unsafe trait TableMemory: Copy {
     /// The table in frame `pfn`.
     fn table(self, pfn: Pfn) -> NonNull<Table>;
@@ -245,6 +245,7 @@ impl<M: TableMemory> Retired<M> {
     }
 
     /// All tables of both.
+    #[cfg(test)]
     pub(super) fn and(mut self, other: Self) -> Self {
         self.ends = match (self.ends, other.ends) {
             (Some(ours), Some(theirs)) => {

@@ -142,15 +142,17 @@ impl Group {
         }
     }
 
-    /// Numbers of those registers that the list has, if the group is there.
+    /// Numbers of those registers that the list has.
     fn listed(&self, vcpu: &OwnedVcpu<'_>) -> u128 {
         match self.presence {
-            Presence::Always | Presence::Chosen(_) if self.is_there(vcpu) => self.all(),
+            Presence::Always => self.all(),
+            Presence::Chosen(_) if self.is_there(vcpu) => self.all(),
+            Presence::Chosen(_) | Presence::Unlisted => 0,
             Presence::Some(numbers) => numbers(vcpu) & self.all(),
-            Presence::Always | Presence::Chosen(_) | Presence::Unlisted => 0,
         }
     }
 
+    /// Numbers of all registers: fewer than a set has room for, see below.
     const fn all(&self) -> u128 {
         (1 << self.count) - 1
     }
