@@ -81,17 +81,16 @@ pub(crate) use self::{
     },
     mode::UnknownMode,
     pte::{
-        Leaf,
         Pbmt,
         Pte, //
     },
-    range::DevicePages,
+    range::DevicePages, //
 };
 
 /// The root of a VM's G-stage tree.
 ///
-/// One per VM, from its creation to its end; [`MmuWrite::destroy`] empties it. Its page goes back
-/// to whom it came from once no `hgatp` holds it.
+/// One per VM, from its creation to its end; [`MmuWrite::destroy`] empties it. Whoever made it
+/// frees its page, once no `hgatp` holds it.
 ///
 /// # Invariants
 ///
