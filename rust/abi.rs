@@ -27,6 +27,7 @@ pub(crate) mod hostmm;
 pub(crate) mod memslot;
 mod mmu;
 pub(crate) mod module;
+pub(crate) mod object;
 pub(crate) mod param;
 pub(crate) mod runpage;
 pub(crate) mod stats;

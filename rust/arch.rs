@@ -9,5 +9,6 @@ pub(crate) mod fp;
 pub(crate) mod hgatp;
 pub(crate) mod hlv;
 pub(crate) mod inval;
+pub(crate) mod resident;
 pub(crate) mod switch;
 pub(crate) mod vector;

@@ -70,7 +70,7 @@ const ANDES_AX66: usize = 0x8a66;
 ///
 /// `ENOMEM`; `EEXIST` if called twice.
 pub(crate) fn probe() -> Result {
-    let machine = MachineIds::of_host();
+    let machine = kvm::machine_ids();
     let mut residents = KVec::new();
     for _ in 0..kvm::cpu_ids() {
         let cell = Residence {

@@ -10,6 +10,8 @@ use crate::{
     vcpu::Vcpu, //
 };
 
+pub(crate) mod token;
+
 /// Atomics of pure modules. The kernel's are `core`'s; the host tests put loom's here.
 ///
 /// `core`'s and not [`kernel::sync::atomic`]: the other party is often the hardware walker or a

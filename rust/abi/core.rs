@@ -20,6 +20,7 @@ use crate::{
             Interrupt,
             Line, //
         },
+        MachineIds,
         OwnedVcpu,
         Vcpu, //
     },
@@ -32,7 +33,8 @@ pub(crate) fn wants_to_run(vcpu: &Vcpu) -> bool {
     unsafe { (*vcpu.as_ptr()).wants_to_run }
 }
 
-/// Tells core KVM where the vCPU is: `OUTSIDE_GUEST_MODE` or `IN_GUEST_MODE`.
+/// Tells core KVM where the vCPU is: `OUTSIDE_GUEST_MODE`, `IN_GUEST_MODE`, or
+/// `READING_SHADOW_PAGE_TABLES`.
 pub(crate) fn set_mode(vcpu: &Vcpu, mode: u32) {
     // SAFETY: the vCPU's thread is the only one that stores a mode; others exchange it.
     let cell = unsafe { core::ptr::addr_of_mut!((*vcpu.as_ptr()).mode) };
@@ -434,4 +436,19 @@ pub(crate) fn cbop_block_size() -> usize {
 pub(crate) fn satp_mode() -> usize {
     // SAFETY: reads a variable that is constant since boot.
     unsafe { bindings::kvm_rs_satp_mode() }
+}
+
+/// `mvendorid`, `marchid` and `mimpid` of the host, as its firmware reports them.
+pub(crate) fn machine_ids() -> MachineIds {
+    // SAFETY: an SBI call without arguments.
+    let vendor = unsafe { bindings::sbi_get_mvendorid() };
+    // SAFETY: as above.
+    let arch = unsafe { bindings::sbi_get_marchid() };
+    // SAFETY: as above.
+    let imp = unsafe { bindings::sbi_get_mimpid() };
+    MachineIds {
+        vendor: vendor as usize,
+        arch: arch as usize,
+        imp: imp as usize,
+    }
 }

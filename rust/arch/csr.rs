@@ -7,7 +7,7 @@
 //! translation, trap handling or privilege, so writing one is `unsafe`.
 //!
 //! Which vCPU the registers belong to is not this module's business: see
-//! [`Resident`](crate::vcpu::resident::Resident).
+//! [`Resident`](crate::arch::resident::Resident).
 
 use core::arch::asm;
 

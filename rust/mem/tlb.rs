@@ -173,8 +173,7 @@ impl Pinned<'_> {
     }
 }
 
-/// Serves [`Request::TlbFlush`](Request::TlbFlush): forgets all
-/// guest-physical translations.
+/// Serves [`Request::TlbFlush`]: forgets all guest-physical translations.
 pub(crate) fn flush_all(vcpu: &mut Pinned<'_>) {
     let (state, cpu) = vcpu.translation();
     state.fence_gvma(cpu, fence::gvma_vmid);
@@ -186,23 +185,27 @@ pub(crate) fn flush_gpa(vcpu: &mut Pinned<'_>, gpa: Gpa) {
     state.fence_gvma(cpu, |vmid| fence::gvma_vmid_gpa(vmid, gpa));
 }
 
-/// Serves [`Request::HfenceVvmaAll`](Request::HfenceVvmaAll): forgets all
-/// guest-virtual translations.
-pub(crate) fn flush_vvma(vcpu: &mut Pinned<'_>) {
-    vcpu.translation().0.fence_vvma(fence::vvma_all);
-}
-
-/// Serves [`Request::FenceI`](Request::FenceI).
+/// Serves [`Request::FenceI`].
 pub(crate) fn fence_i(vcpu: &mut Pinned<'_>) {
     let (state, cpu) = vcpu.translation();
     state.fence(cpu, |_| fence::fence_i());
 }
 
-/// Serves [`Request::Hfence`](Request::Hfence): executes what is in the
-/// vCPU's queue.
+/// Serves [`Request::Hfence`]: executes what is in the vCPU's queue.
 pub(crate) fn process(vcpu: &mut Pinned<'_>) {
     while let Some(hfence) = vcpu.vcpu.shared().hfences.take() {
         hfence.execute(vcpu);
+    }
+}
+
+/// Serves what others asked of the TLB by now, for a caller that is about to use translations
+/// without entering the guest.
+pub(crate) fn serve_pending(vcpu: &mut Pinned<'_>) {
+    if vcpu.vcpu.take_request(Request::TlbFlush) {
+        flush_all(vcpu);
+    }
+    if vcpu.vcpu.take_request(Request::Hfence) {
+        process(vcpu);
     }
 }
 

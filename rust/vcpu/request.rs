@@ -28,8 +28,6 @@ pub(crate) enum Request {
     FenceI,
     /// Forget all G-stage translations of the VM.
     TlbFlush,
-    /// Forget all VS-stage translations of the VM.
-    HfenceVvmaAll,
     /// Execute the fences that wait in the vCPU's queue.
     Hfence,
     /// Do not block: look at the guest once more.
@@ -41,13 +39,12 @@ pub(crate) enum Request {
 impl Request {
     /// All of them, in the order in which they are served: a hart that is stopped waits before it
     /// is reset, and translations are dealt with after the reset.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::VmDead,
         Self::Sleep,
         Self::Reset,
         Self::FenceI,
         Self::TlbFlush,
-        Self::HfenceVvmaAll,
         Self::Hfence,
         Self::Unblock,
         Self::DirtyRingSoftFull,
@@ -61,7 +58,6 @@ impl Request {
             Self::Reset => bindings::KVM_REQ_VCPU_RESET,
             Self::FenceI => bindings::KVM_REQ_FENCE_I,
             Self::TlbFlush => bindings::KVM_REQ_TLB_FLUSH,
-            Self::HfenceVvmaAll => bindings::KVM_REQ_HFENCE_VVMA_ALL,
             Self::Hfence => bindings::KVM_REQ_HFENCE,
             Self::Unblock => bindings::KVM_REQ_UNBLOCK as usize,
             Self::DirtyRingSoftFull => bindings::KVM_REQ_DIRTY_RING_SOFT_FULL as usize,

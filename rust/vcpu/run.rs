@@ -33,7 +33,7 @@ use crate::{
     },
 };
 
-/// Bits of the outer `sstatus` that belong to [`Resident`](super::resident::Resident): loading and
+/// Bits of the outer `sstatus` that belong to [`Resident`](crate::arch::resident::Resident): loading and
 /// putting change them.
 const EXT_STATUS: usize = bindings::SR_FS | bindings::SR_VS;
 
@@ -105,7 +105,6 @@ fn serve_requests(vcpu: &mut Loaded<'_>) -> Result<Next> {
             }),
             Request::FenceI => vcpu.pinned(tlb::fence_i),
             Request::TlbFlush => vcpu.pinned(tlb::flush_all),
-            Request::HfenceVvmaAll => vcpu.pinned(tlb::flush_vvma),
             Request::Hfence => vcpu.pinned(tlb::process),
             Request::DirtyRingSoftFull => {
                 // Core KVM looks at the request itself.

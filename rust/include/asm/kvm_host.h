@@ -30,9 +30,8 @@
 	(KVM_RS_REQ(nr) | KVM_REQUEST_WAIT | KVM_REQUEST_NO_WAKEUP)
 #define KVM_REQ_SLEEP			KVM_RS_REQ_WAIT(0)
 #define KVM_REQ_VCPU_RESET		KVM_RS_REQ(1)
-#define KVM_REQ_FENCE_I			KVM_RS_REQ_WAIT(3)
-#define KVM_REQ_HFENCE_VVMA_ALL		KVM_RS_REQ_WAIT(4)
-#define KVM_REQ_HFENCE			KVM_RS_REQ_WAIT(5)
+#define KVM_REQ_FENCE_I			KVM_RS_REQ_WAIT(2)
+#define KVM_REQ_HFENCE			KVM_RS_REQ_WAIT(3)
 
 /* Names and order are userspace ABI: rust/abi/stats.rs describes them. */
 struct kvm_vm_stat {

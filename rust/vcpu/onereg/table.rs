@@ -20,15 +20,15 @@ use super::{
     units, //
 };
 use crate::{
-    arch::vector::VectorRegs,
+    arch::{
+        resident::Resident,
+        vector::VectorRegs, //
+    },
     bindings,
     host,
     isa::Ext,
     sync::nospec,
-    vcpu::{
-        resident::Resident,
-        OwnedVcpu, //
-    }, //
+    vcpu::OwnedVcpu, //
 };
 
 /// A vCPU to look at only.

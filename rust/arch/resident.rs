@@ -9,7 +9,6 @@
 
 use kernel::prelude::*;
 
-use super::Vcpu;
 use crate::{
     arch::{
         csr,
@@ -34,6 +33,7 @@ use crate::{
         FpUnit, //
     },
     mem::tlb::TranslationState,
+    vcpu::Vcpu, //
 };
 
 /// Exceptions that the guest handles itself.
