@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# The front door; Kbuild has the module's own rules. rust-analyzer's generator
-# looks for the crate root's object here: rust/kvm.o, linked into kvm.o.
+# The front door; Kbuild has the module's own rules.
 
 ARCH := riscv
 LLVM ?= 1
@@ -29,11 +28,12 @@ endif
 # Evaluated in recipes only: the first use may build a kernel.
 kdir = $(or $(KDIR),$(shell tools/kernel $(flavour:-%=--%) --path))
 ksrc = $(shell tools/kernel --source)
-kbuild = $(RUN) $(MAKE) -C $(kdir) M=$(CURDIR) ARCH=$(ARCH) LLVM=$(LLVM)
+# One at a time: two runs in one output directory destroy each other's objects.
+kbuild = mkdir -p build && flock build/.lock $(RUN) $(MAKE) -C $(kdir) M=$(CURDIR) ARCH=$(ARCH) LLVM=$(LLVM)
 rust-files = find rust selftests/host -name target -prune -o -name '*.rs' -print
 rustfmt = $(rust-files) | $(RUN) xargs rustfmt --edition 2021 --config-path $(ksrc)/.rustfmt.toml
 
-.PHONY: module modules_install clean help rust-analyzer fmt fmt-check clippy run shell test test-full
+.PHONY: module modules_install clean help rust-analyzer fmt fmt-check clippy run shell test test-full bench
 
 module:
 	@tools/check-kdir $(kdir)
@@ -48,7 +48,7 @@ clean:
 
 rust-analyzer: module
 	+$(kbuild) MO=$(OUT) rust-analyzer
-	cp $(OUT)/rust-project.json .
+	tools/rust-project $(OUT)
 
 fmt:
 	$(rustfmt)
@@ -61,9 +61,11 @@ clippy:
 	+@$(kbuild) MO=$(CURDIR)/build/clippy CLIPPY=1 KRUSTFLAGS=-Dwarnings modules
 
 run:
+	@tools/toolchain
 	@tools/run --module $(MODULE)
 
 shell:
+	@tools/toolchain
 	@tools/vm --module $(MODULE)
 
 test:
@@ -71,6 +73,10 @@ test:
 
 test-full:
 	@tools/test --full $(if $(T),-k '$(T)')
+
+bench:
+	@tools/toolchain
+	@tools/bench
 
 help:
 	@echo 'make [KDIR=DIR] [LLVM=1]  build kvm.ko for the built kernel in DIR; without KDIR'
@@ -80,6 +86,7 @@ help:
 	@echo 'make shell                a shell in that machine'
 	@echo 'make test [T=NAME]        all tests, or those whose name contains NAME'
 	@echo 'make test-full            the same with the long variants'
+	@echo 'make bench                instructions per operation, on the C module and on ours'
 	@echo 'make fmt fmt-check clippy rust-analyzer clean'
 	@echo
 	@echo 'KSRC= names a kernel source tree to build from, MIRROR= a Debian archive.'

@@ -69,5 +69,20 @@ need() {
 	step "apt-get install $*" sh -c "(apt-get update; DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $*)"
 }
 
+# once DIR COMMAND...: runs COMMAND, which makes DIR, unless it was through
+# before; one process at a time, the others wait and find it made.
+once() {
+	local dir=$1
+	shift
+	[ -e "$dir/.complete" ] && return
+	(
+		flock 9
+		[ -e "$dir/.complete" ] && exit
+		"$@"
+		mkdir -p "$dir"
+		touch "$dir/.complete"
+	) 9>"$CACHE/.lock-$(key - <<<"$dir")"
+}
+
 # key FILE|TEXT...: a short name for what something is made from.
 key() { cat "$@" | sha256sum | cut -c1-12; }

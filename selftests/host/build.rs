@@ -3,96 +3,79 @@
 //! Makes the host's `crate::bindings` with bindgen, from headers of the kernel tree.
 
 use std::{
-    env, fs,
+    env,
+    fs,
     path::{
         Path,
         PathBuf, //
     },
-    process::Command,
+    process::Command, //
 };
 
-/// The prefix that marks a constant made from a macro; as in the kernel's own rust/Makefile.
+/// The prefix that marks a constant made from a macro; as in Kbuild.
 const PREFIX: &str = "RUST_CONST_HELPER_";
 
 /// The list of such constants that the kernel module uses.
 const HELPER: &str = "../../rust/bindings_helper.h";
 
+/// Of the kernel's configuration, what the pure modules and the headers ask for. What is absent
+/// is off.
+const CONFIG: [&str; 3] = ["CONFIG_64BIT", "CONFIG_RISCV_SBI", "CONFIG_RISCV_SBI_V01"];
+
+/// Where the tree has the headers that need no configured kernel, and where those are that may.
+const UAPI: [&str; 2] = ["arch/riscv/include/uapi", "include/uapi"];
+const KERNEL: &str = "arch/riscv/include";
+
 fn main() {
-    println!("cargo::rerun-if-env-changed=KVM_KERNEL_SRC");
+    println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=include");
     println!("cargo::rerun-if-changed={HELPER}");
-    let tree = kernel_src();
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    // The build script of `kernel` says so, and checks KVM_KERNEL_SRC.
+    let tree = PathBuf::from(env::var_os("DEP_KERNEL_TREE").expect("`kernel` tells"));
+    for dir in UAPI.into_iter().chain([KERNEL]) {
+        println!("cargo::rerun-if-changed={}", tree.join(dir).display());
+    }
+    for symbol in CONFIG {
+        println!("cargo::rustc-cfg={symbol}");
+        println!("cargo::rustc-check-cfg=cfg({symbol})");
+    }
 
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let generic = out.join("include");
     wrap_generic_headers(&tree, &generic.join("asm"));
     let names = helper_constants();
     let header = out.join("bindings.h");
     fs::write(&header, helper_header(&names)).expect("OUT_DIR is writable");
-
-    let include = env::current_dir().expect("cargo sets it").join("include");
-    let bindings = Command::new("bindgen")
-        .arg(&header)
-        .args(["--use-core", "--no-layout-tests", "--no-doc-comments"])
-        .args(["--with-derive-default", "--rust-target", "1.85"])
-        .arg("--ignore-functions")
-        // What bindgen makes of the macro itself may have another type.
-        .args(names.iter().flat_map(|name| ["--blocklist-item", name]))
-        .args([
-            "--",
-            "--target=riscv64-linux-gnu",
-            "-nostdinc",
-            "-D__EXPORTED_HEADERS__",
-        ])
-        .args([
-            "-DCONFIG_64BIT",
-            "-DCONFIG_RISCV_SBI",
-            "-DCONFIG_RISCV_SBI_V01",
-        ])
-        .arg("-I")
-        .arg(include)
-        .args(
-            ["arch/riscv/include/uapi", "include/uapi"]
-                .map(|dir| format!("-I{}", tree.join(dir).display())),
-        )
-        .arg("-I")
-        .arg(generic)
-        // Behind the rest: only what needs no configured kernel is found here.
-        .arg("-idirafter")
-        .arg(tree.join("arch/riscv/include"))
-        .output()
-        .expect("bindgen is installed (tools/toolchain has it)");
-    assert!(
-        bindings.status.success(),
-        "bindgen: {}",
-        String::from_utf8_lossy(&bindings.stderr)
-    );
-    let bindings = String::from_utf8(bindings.stdout)
-        .expect("bindgen writes UTF-8")
-        .replace(PREFIX, "")
-        // The kernel's Rust has `long` as a pointer-sized integer.
-        .replace("::core::ffi::c_ulonglong", "u64")
-        .replace("::core::ffi::c_longlong", "i64")
-        .replace("::core::ffi::c_ulong", "usize")
-        .replace("::core::ffi::c_long", "isize");
+    let bindings = typed_constants(&bindgen(&tree, &generic, &header, &names));
     fs::write(out.join("bindings.rs"), bindings).expect("OUT_DIR is writable");
 }
 
-/// `KVM_KERNEL_SRC`, or the tree that `tools/kernel` unpacks into the cache.
-fn kernel_src() -> PathBuf {
-    if let Some(src) = env::var_os("KVM_KERNEL_SRC") {
-        return src.into();
-    }
-    let home = PathBuf::from(env::var_os("HOME").unwrap_or_default());
-    // In the toolchain root, HOME is a directory of the cache itself.
-    [
-        home.join("../src-x"),
-        home.join(".cache/kvm-riscv-rs/src-x"),
-    ]
-    .into_iter()
-    .map(|dir| dir.join("linux-source-7.3"))
-    .find(|tree| tree.is_dir())
-    .expect("a Linux 7.3 source tree: set KVM_KERNEL_SRC")
+/// What bindgen makes of `header`.
+fn bindgen(tree: &Path, generic: &Path, header: &Path, names: &[String]) -> String {
+    let include = env::current_dir().expect("cargo sets it").join("include");
+    let done = Command::new("bindgen")
+        .arg(header)
+        .args(["--use-core", "--no-layout-tests", "--no-doc-comments"])
+        .args(["--ctypes-prefix", "ffi", "--rust-target", "1.85"])
+        .arg("--ignore-functions")
+        // What bindgen makes of the macro itself may have another type.
+        .args(names.iter().flat_map(|name| ["--blocklist-item", name]))
+        .args(["--", "--target=riscv64-linux-gnu", "-nostdinc"])
+        .arg("-D__EXPORTED_HEADERS__")
+        .args(CONFIG.map(|symbol| format!("-D{symbol}")))
+        .args([Path::new("-I"), &include])
+        .args(UAPI.map(|dir| format!("-I{}", tree.join(dir).display())))
+        .args([Path::new("-I"), generic])
+        // Behind the rest: only what needs no configured kernel is found here.
+        .args([Path::new("-idirafter"), &tree.join(KERNEL)])
+        .output()
+        .expect("bindgen is installed (tools/toolchain has it)");
+    assert!(
+        done.status.success(),
+        "bindgen: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    String::from_utf8(done.stdout).expect("bindgen writes UTF-8")
 }
 
 /// Stands in for the kernel build's own `<asm/...>` wrappers of generic headers.
@@ -111,20 +94,37 @@ fn wrap_generic_headers(tree: &Path, asm: &Path) {
 /// The names that [`HELPER`] lists.
 fn helper_constants() -> Vec<String> {
     fs::read_to_string(HELPER)
-        .unwrap_or_default()
+        .expect("the kernel module is beside us")
         .lines()
         .filter_map(|line| line.strip_prefix("C(")?.strip_suffix(");"))
         .map(String::from)
         .collect()
 }
 
-/// A header with those `names` that `include/bindings.h` leads to.
+/// A header with those `names` that `include/bindings.h` leads to, as [`HELPER`] defines them.
 fn helper_header(names: &[String]) -> String {
     let mut text = String::from("#include <bindings.h>\n");
     for name in names {
-        text += &format!(
-            "#ifdef {name}\nstatic const unsigned long {PREFIX}{name} = {name};\n#endif\n"
-        );
+        text += &format!("#ifdef {name}\nconst long {PREFIX}{name} = (long)({name});\n#endif\n");
     }
+    text
+}
+
+/// Gives the constants of [`helper_header`] the name and the type that Kbuild gives them.
+fn typed_constants(bindings: &str) -> String {
+    let mut text = String::new();
+    for line in bindings.lines() {
+        let constant = line
+            .strip_prefix("pub const ")
+            .and_then(|rest| rest.strip_prefix(PREFIX)?.split_once(": ffi::c_long = "))
+            .and_then(|(name, rest)| Some((name, rest.strip_suffix(';')?)));
+        match constant {
+            Some((name, value)) => {
+                text += &format!("pub const {name}: usize = {value}i64 as usize;\n");
+            }
+            None => text += &format!("{line}\n"),
+        }
+    }
+    assert!(!text.contains(PREFIX), "bindgen made no constant of one");
     text
 }

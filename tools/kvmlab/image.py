@@ -33,6 +33,8 @@ class Image:
         """`programs` go to /selftests, by name; `ours` is the module to test
         if not the one that the Makefile builds for this kernel."""
         flavour = ["--debug"] if debug else []
+        # How much longer than usual everything may take: KASAN under TCG.
+        self.slowness = 8 if debug else 1
         self.build = Path(tool("kernel", *flavour, "--path"))
         self.kernel = Path(tool("kernel", *flavour, "--image"))
         self.base = Path(tool("userland"))
@@ -40,8 +42,13 @@ class Image:
         self.programs = programs or {}
         # The nested guest boots the small kernel, whatever the machine boots.
         self.guest_kernel = Path(tool("kernel", "--image"))
+        # Made once: all machines of an image have the same files, also while
+        # somebody builds.
+        self._dir = tempfile.TemporaryDirectory(prefix="kvmlab-")
+        self.initrd = Path(self._dir.name) / "initrd"
+        self._write_initrd(self.initrd)
 
-    def write_initrd(self, path: Path) -> None:
+    def _write_initrd(self, path: Path) -> None:
         """Base and overlay in one file: QEMU takes one initrd, Linux unpacks both."""
         shutil.copyfile(self.base, path)
         with Cpio(path, append=True) as out:

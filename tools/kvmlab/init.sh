@@ -21,8 +21,8 @@ cd /root || exit
 if grep -qw lab=shell /proc/cmdline; then
 	module=$(sed -n 's/.*\bmodule=\(\w*\).*/\1/p' /proc/cmdline)
 	[ "$module" = none ] || insmod "/modules/$module/kvm.ko"
-	echo "Loaded: kvm.ko of /modules/$module (there are: $(ls /modules | xargs)). Selftests are"
-	echo "in /selftests; 'guest' boots a nested Linux; poweroff -f or Ctrl-A X ends this."
+	echo "KVM loaded: $module. The modules are in /modules, the selftests in /selftests;"
+	echo "'guest' boots a nested Linux; poweroff -f or Ctrl-A X ends this."
 	setsid cttyhack sh
 else
 	/agent

@@ -31,7 +31,7 @@ class Lab:
         if module == "ours":
             assert not self._module_error, self._module_error
             assert self.image.ours.exists(), f"there is no {self.image.ours}"
-        wanted = Config(debug=self._debug, **config)
+        wanted = Config(**config)
         if self._machine and (self._machine.config != wanted or not self._machine.alive()):
             self.discard()
         if not self._machine:

@@ -8,23 +8,23 @@ import base64
 import itertools
 import re
 import select
-import shutil
 import socket
 import subprocess
-import tempfile
 import threading
 import time
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from .image import Image
 from .paths import LOGS
 
 # What QEMU 10 models and KVM or the tests look at.
-FULL_CPU = ("rv64,h=true,sv57=true,svadu=true,sscofpmf=true,v=true,zacas=true,zabha=true,"
-            "zaamo=true,zalrsc=true,zimop=true,zcmop=true,zicond=true,svinval=true,svnapot=true,"
-            "ssnpm=true,smnpm=true,smstateen=true,zbkb=true,zbkc=true,zbkx=true,zfh=true,zkr=true,"
-            "zvbb=true,zvbc=true,zvfh=true,zcb=true,zfbfmin=true")
+FULL_CPU = ("rv64,h=true,sv57=true,svadu=true,svinval=true,svnapot=true,svpbmt=true,"
+            "sscofpmf=true,ssnpm=true,smnpm=true,smstateen=true,ztso=true,"
+            "zaamo=true,zalrsc=true,zabha=true,zacas=true,zcb=true,zcmop=true,zimop=true,zicond=true,"
+            "zfh=true,zfbfmin=true,zbkb=true,zbkc=true,zbkx=true,"
+            "zknd=true,zkne=true,zknh=true,zkr=true,zksed=true,zksh=true,zkt=true,"
+            "v=true,zvbb=true,zvbc=true,zvfh=true,zvfbfmin=true,zvfbfwma=true,zvkg=true,zvkned=true,"
+            "zvknha=true,zvknhb=true,zvksed=true,zvksh=true,zvkt=true")
 CPUS = {
     "full": FULL_CPU,
     "plain": "rv64,h=true,sv57=false,v=false",
@@ -54,18 +54,16 @@ class Config:
     memory: str = "4G"
     icount: bool = False
     append: str = ""
-    debug: bool = False
-    extra: list[str] = field(default_factory=list)
 
-    def qemu(self, kernel: Path, initrd: Path, mode: str) -> list[str]:
+    def qemu(self, image: Image, mode: str) -> list[str]:
         """The QEMU command line, without console and command channel."""
         smp = 1 if self.icount else self.smp
         icount = ["-icount", "shift=0,sleep=off"] if self.icount else []
         return ["qemu-system-riscv64", "-M", "virt,aia=aplic-imsic,aia-guests=3",
                 "-cpu", CPUS.get(self.cpu, self.cpu), "-smp", str(smp), "-m", self.memory, *icount,
                 "-nic", "none", "-no-reboot", "-display", "none", "-monitor", "none",
-                "-kernel", str(kernel), "-initrd", str(initrd),
-                "-append", f"console=ttyS0 panic=-1 lab={mode} {self.append}".strip(), *self.extra]
+                "-kernel", str(image.kernel), "-initrd", str(image.initrd),
+                "-append", f"console=ttyS0 panic=-1 hugepagesz=1G hugepages=1 lab={mode} {self.append}".strip()]
 
 
 class Machine:
@@ -76,6 +74,7 @@ class Machine:
     GRACE_SECONDS = 20
 
     def __init__(self, image: Image, config: Config, name: str):
+        """`name` is the log's."""
         LOGS.mkdir(parents=True, exist_ok=True)
         self.config = config
         self.log = LOGS / f"{name}.log"
@@ -83,11 +82,9 @@ class Machine:
         self._lock = threading.Lock()
         self._console = []
         self._nonces = itertools.count(1)
-        self._dir = tempfile.mkdtemp(prefix="kvmlab-")
-        initrd = Path(self._dir) / "initrd"
-        image.write_initrd(initrd)
+        self._patience = image.slowness
         ours, theirs = socket.socketpair()
-        argv = [*config.qemu(image.kernel, initrd, "agent"), "-serial", "stdio",
+        argv = [*config.qemu(image, "agent"), "-serial", "stdio",
                 "-device", "virtio-serial-device", "-chardev", f"socket,id=kvmlab,fd={theirs.fileno()}",
                 "-device", "virtserialport,chardev=kvmlab,name=kvmlab"]
         self._write(b"$ " + " ".join(argv).encode() + b"\n")
@@ -112,8 +109,9 @@ class Machine:
     def run(self, command: str, timeout: float = 60) -> tuple[int, str]:
         """Runs a shell command as root; returns exit code and output.
 
-        Raises MachineFailure if it takes longer; the machine is then gone, and
-        its log ends with what its CPUs were doing."""
+        Raises MachineFailure if it takes longer (the debug kernel gets more);
+        the machine is then gone, and its log ends with what its CPUs were doing."""
+        timeout *= self._patience
         nonce = f"kvmlab-{next(self._nonces)}"
         self._write(f"\n$ {command}\n".encode())
         code = base64.b64encode(command.encode()).decode()
@@ -190,7 +188,6 @@ class Machine:
             self._qemu.kill()
         self._qemu.wait()
         self._reader.join()
-        shutil.rmtree(self._dir, ignore_errors=True)
 
     def _read_console(self) -> None:
         while line := self._qemu.stdout.readline():
@@ -207,8 +204,4 @@ class Machine:
 def shell(image: Image, config: Config, module: str) -> int:
     """An interactive machine on this terminal; Ctrl-A X ends it."""
     config = replace(config, append=f"module={module} {config.append}")
-    with tempfile.TemporaryDirectory(prefix="kvmlab-") as d:
-        initrd = Path(d) / "initrd"
-        image.write_initrd(initrd)
-        argv = [*config.qemu(image.kernel, initrd, "shell"), "-serial", "mon:stdio"]
-        return subprocess.run(argv).returncode
+    return subprocess.run([*config.qemu(image, "shell"), "-serial", "mon:stdio"]).returncode

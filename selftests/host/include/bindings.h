@@ -6,6 +6,7 @@
  */
 #include <linux/kvm.h>
 #include <asm/csr.h>
-#include <asm/hwcap.h>
+/* From beside uapi/: the user's header of this name has the letters only. */
+#include <../asm/hwcap.h>
 #include <asm/hwprobe.h>
 #include <asm/sbi.h>

@@ -52,6 +52,29 @@ pub mod build_error {
     }
 }
 
+/// C's integers as the kernel has them on 64-bit machines.
+#[allow(non_camel_case_types)]
+pub mod ffi {
+    pub use core::ffi::{
+        c_int,
+        c_longlong,
+        c_schar,
+        c_short,
+        c_uchar,
+        c_uint,
+        c_ulonglong,
+        c_ushort,
+        c_void, //
+    };
+
+    /// `char` is unsigned.
+    pub type c_char = u8;
+    /// `long` has the size of a pointer.
+    pub type c_long = isize;
+    /// As above.
+    pub type c_ulong = usize;
+}
+
 /// The names that kernel code imports everywhere.
 pub mod prelude {
     pub use crate::{

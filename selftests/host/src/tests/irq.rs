@@ -3,8 +3,6 @@
 //! Pending interrupts: what the word says against a model of `hvip`, and interleavings.
 
 use crate::vcpu::irq::bits::{
-    from_guest,
-    to_guest,
     Interrupt,
     Word, //
 };
@@ -12,7 +10,6 @@ use crate::vcpu::irq::bits::{
 const SOFTWARE: usize = 1 << 2;
 const TIMER: usize = 1 << 6;
 const EXTERNAL: usize = 1 << 10;
-const OVERFLOW: usize = 1 << 13;
 
 /// Takes what changed to `hvip`, as guest entry does.
 fn enter(word: &Word, hvip: usize) -> usize {
@@ -23,6 +20,12 @@ fn enter(word: &Word, hvip: usize) -> usize {
 #[cfg(not(loom))]
 mod alone {
     use super::*;
+    use crate::vcpu::irq::bits::{
+        from_guest,
+        to_guest, //
+    };
+
+    const OVERFLOW: usize = 1 << 13;
 
     #[test]
     fn positions_are_those_of_the_guest_and_back() {
@@ -152,11 +155,12 @@ mod interleave {
     };
 
     use super::*;
+    use crate::tests::explore::explore;
 
     /// The guest acknowledges one IPI while the next one comes.
     #[test]
     fn loom_an_ipi_survives_the_acknowledgement_of_the_one_before() {
-        loom::model(|| {
+        explore(|| {
             let word = Arc::new(Word::new());
             word.set(Interrupt::Software);
             assert_eq!(enter(&word, 0), SOFTWARE);
@@ -177,7 +181,7 @@ mod interleave {
     /// The guest sends an IPI to itself while a device moves its line up and down.
     #[test]
     fn loom_neighbours_do_not_disturb_each_other() {
-        loom::model(|| {
+        explore(|| {
             let word = Arc::new(Word::new());
             let device = {
                 let word = word.clone();
@@ -204,7 +208,7 @@ mod interleave {
     /// Whoever takes an interrupt sees what it is about.
     #[test]
     fn loom_an_interrupt_publishes_what_came_before_it() {
-        loom::model(|| {
+        explore(|| {
             let shared = Arc::new((Word::new(), AtomicUsize::new(0)));
             let device = {
                 let shared = shared.clone();

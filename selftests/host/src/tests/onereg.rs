@@ -44,7 +44,11 @@ fn ids_of_the_documentation_are_understood() {
 #[test]
 fn other_architectures_are_refused() {
     for arch in (0..=0xff).filter(|&arch| arch != 0x80) {
-        assert_eq!(Parts::of(PC & !(0xff << 56) | arch << 56), None, "{arch:#x}");
+        assert_eq!(
+            Parts::of(PC & !(0xff << 56) | arch << 56),
+            None,
+            "{arch:#x}"
+        );
     }
 }
 

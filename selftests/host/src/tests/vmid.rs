@@ -135,16 +135,19 @@ mod interleave {
         thread, //
     };
 
-    use crate::mem::vmid::{
-        Cell,
-        Space, //
+    use crate::{
+        mem::vmid::{
+            Cell,
+            Space, //
+        },
+        tests::explore::explore, //
     };
 
     /// Two vCPUs of one VM and one of another, with a single VMID to share: each generation has
     /// one owner.
     #[test]
     fn loom_two_vms_never_share_a_tag() {
-        loom::model(|| {
+        explore(|| {
             let space = Arc::new(Space::new(1));
             let ours = Arc::new(Cell::new());
             let sibling = {
@@ -164,7 +167,7 @@ mod interleave {
     /// A hart that has loaded a tag never loads one of an older generation afterwards.
     #[test]
     fn loom_generations_never_go_back_on_a_hart() {
-        loom::model(|| {
+        explore(|| {
             let space = Arc::new(Space::new(1));
             let cells = Arc::new([Cell::new(), Cell::new()]);
             let hart = |order: [usize; 2]| {

@@ -38,7 +38,7 @@ struct Page {
     what: What,
     live: bool,
     #[cfg(loom)]
-    contents: std::sync::Arc<loom::cell::UnsafeCell<()>>,
+    contents: std::sync::Arc<Contents>,
 }
 
 enum What {
@@ -48,6 +48,14 @@ enum What {
 
 // SAFETY: the pointers are to tables that the arena owns and that are only accessed atomically.
 unsafe impl Send for Page {}
+
+/// Stands for what is in a table when it is new: written once, read whenever the table is reached.
+#[cfg(loom)]
+struct Contents(loom::cell::UnsafeCell<()>);
+
+#[cfg(loom)]
+// SAFETY: there is nothing in it; that accesses are ordered is what loom shall find out.
+unsafe impl Sync for Contents {}
 
 /// The first table's frame; not 0, so that a lost frame number is noticed.
 const FIRST: u64 = 0x100;
@@ -81,9 +89,9 @@ impl Arena {
             live: true,
             #[cfg(loom)]
             contents: {
-                let contents = std::sync::Arc::new(loom::cell::UnsafeCell::new(()));
-                contents.with_mut(|_| ());
-                contents
+                let contents = Contents(loom::cell::UnsafeCell::new(()));
+                contents.0.with_mut(|_| ());
+                std::sync::Arc::new(contents)
             },
         });
         Pfn::new(FIRST + pages.len() as u64 - 1)
@@ -129,7 +137,7 @@ impl Arena {
         {
             let contents = page.contents.clone();
             drop(pages);
-            contents.with(|_| ());
+            contents.0.with(|_| ());
         }
         found
     }

@@ -18,9 +18,12 @@ use loom::{
 };
 
 use super::arena::Arena;
-use crate::mem::{
-    addr::*,
-    gstage::*, //
+use crate::{
+    mem::{
+        addr::*,
+        gstage::*, //
+    },
+    tests::explore::explore, //
 };
 
 /// How far a host frame is from the guest frame that it is behind.
@@ -112,20 +115,10 @@ impl Vm {
         let duty = self.write().destroy();
         duty.settle(|_| (), |table| self.arena.free(table));
         assert_eq!(self.arena.live(), 0);
-        let Vm { arena, root } = self;
-        drop(root);
-        // SAFETY: made from a box by `new`; the root, its only user, is gone.
-        drop(unsafe { Box::from_raw(std::ptr::from_ref(arena).cast_mut()) });
+        let arena = std::ptr::from_ref(self.arena).cast_mut();
+        // SAFETY: made from a box by `new`; its only user, the root, goes with `self`.
+        drop(unsafe { Box::from_raw(arena) });
     }
-}
-
-/// Explores all interleavings with a bounded number of preemptions.
-fn explore(test: impl Fn() + Sync + Send + 'static) {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
-    // Looking through one table takes 512.
-    model.max_branches = 20_000;
-    model.check(test);
 }
 
 /// Runs `first` and `second` at the same time, after `before`, and then `after` alone.

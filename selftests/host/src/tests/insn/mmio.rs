@@ -321,9 +321,9 @@ proptest! {
     fn a_loaded_value_is_extended_as_its_type_says(bits: u64, rd in 1_u32..32) {
         let data = bits.to_le_bytes();
         for (width, signed, unsigned) in [
-            (Width::Byte, bits as i8 as i64 as usize, bits as u8 as usize),
-            (Width::Half, bits as i16 as i64 as usize, bits as u16 as usize),
-            (Width::Word, bits as i32 as i64 as usize, bits as u32 as usize),
+            (Width::Byte, bits as i8 as usize, bits as u8 as usize),
+            (Width::Half, bits as i16 as usize, bits as u16 as usize),
+            (Width::Word, bits as i32 as usize, bits as u32 as usize),
             (Width::Double, bits as usize, bits as usize),
         ] {
             for (extend, want) in [(Extend::Sign, signed), (Extend::Zero, unsigned)] {

@@ -212,7 +212,9 @@ pub(super) fn decode(word: u32) -> Option<Access> {
     let insn = if compressed { word & 0xffff } else { word };
     let mut rows = ROWS.iter().filter(|row| insn & row.mask == row.value);
     let row = rows.next()?;
-    assert!(rows.next().is_none(), "two rows decode {insn:#x}");
+    if let Some(second) = rows.next() {
+        panic!("both {} and {} are {insn:#x}", row.name, second.name);
+    }
 
     let reg = row.reg.of(insn);
     if row.nonzero && reg == 0 {

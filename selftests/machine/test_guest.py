@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A Linux guest boots to its userspace under Debian's QEMU on our module."""
+
+import pytest
+
+from kvmlab.guest import boot_guest
+
+
+def boots(machine, cpus: int, options: str = "", command: str = ""):
+    """Boots a guest and expects all of it: CPUs, clean kernel, clean end."""
+    guest = boot_guest(machine, f"-smp {cpus} {options}", command, timeout=240)
+    assert guest.done(), f"guest userspace not reached, exit {guest.exit_code}:\n{guest.output}"
+    assert guest.cpus == cpus
+    assert guest.trouble() == []
+    return guest
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 4])
+def test_guest_boots(lab, cpus):
+    guest = boots(lab.machine(), cpus)
+    assert "_sstc" in guest.isa
+
+
+def test_guest_boots_with_irqchip_in_kernel(lab):
+    code, output = lab.machine().run("/selftests/upstream/irqfd_test", 60)
+    if code == 4 and "kvm_arch_has_default_irqchip" in output:
+        pytest.skip("not in this module yet: in-kernel irqchip (AIA)")
+    guest = boots(lab.machine(), 2, "-M virt,aia=aplic-imsic", "cat /proc/interrupts")
+    assert "APLIC-MSI" in guest.output
+
+
+def test_guest_uses_vector_and_float(lab):
+    guest = boots(lab.machine(), 1, command="awk 'BEGIN { print 1.5 * 1.5 }'")
+    assert "guest: 2.25" in guest.output
+    assert guest.isa.startswith("rv64imafdcv")
+
+
+def test_guest_hotplugs_cpu(lab):
+    online = "/sys/devices/system/cpu/cpu1/online"
+    guest = boots(lab.machine(), 2, command=f"echo 0 >{online}; cat {online}; echo 1 >{online}; nproc")
+    assert guest.command_exit == 0
+    assert "guest: 2" in guest.output
+
+
+def test_two_guests_at_once(lab):
+    code, output = lab.machine().run("guest -smp 2 >/tmp/a & guest -smp 2 >/tmp/b; wait; cat /tmp/a /tmp/b", 300)
+    assert code == 0
+    assert output.count("guest: userspace done") == 2
+
+
+def test_guest_boots_without_vector_on_sv48(lab):
+    guest = boots(lab.machine(cpu="plain"), 2)
+    assert not guest.isa.startswith("rv64imafdcv")
+
+
+def test_guest_boots_on_sv39(lab):
+    boots(lab.machine(cpu="sv39"), 2)
+
+
+def test_guest_boots_on_one_cpu(lab):
+    boots(lab.machine(smp=1), 2)

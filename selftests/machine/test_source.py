@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What needs no machine: formatting, lints, host tests, the build's refusals."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kvmlab.paths import TOP, tool
+
+HOST = TOP / "selftests/host"
+MINUTES = 60
+GOOD = ["CONFIG_RISCV=y", "CONFIG_64BIT=y", "CONFIG_CC_IS_CLANG=y", "CONFIG_RUST=y", "CONFIG_KVM=m"]
+
+
+def succeeds(*argv: str, cwd: Path = TOP, timeout: int = 20 * MINUTES, **env: str) -> str:
+    """Runs a program; its output is the message if it fails."""
+    done = subprocess.run(argv, cwd=cwd, env={**os.environ, **env}, timeout=timeout,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, f"{' '.join(argv)}: exit {done.returncode}\n{done.stdout[-6000:]}"
+    return done.stdout
+
+
+def test_rust_is_formatted():
+    succeeds("make", "-s", "fmt-check")
+
+
+def test_clippy_is_silent():
+    succeeds("make", "clippy")
+
+
+def test_shell_scripts_are_clean():
+    scripts = [p for d in ("tools", "tools/kvmlab", ".ci") for p in sorted((TOP / d).iterdir())
+               if p.is_file() and (p.suffix == ".sh" or b"sh\n" in p.read_bytes().split(b"\n", 1)[0] + b"\n")]
+    assert len(scripts) > 5
+    succeeds("shellcheck", "-x", "-P", "tools", *map(str, scripts))
+
+
+def test_porting_map_names_every_function():
+    succeeds("tools/check-porting-map", tool("kernel", "--source"))
+
+
+def cargo_test(*args: str, **env: str) -> None:
+    """Runs tests of the host crate; none found is a failure, too."""
+    output = succeeds("cargo", "test", "-q", *args, cwd=HOST, KVM_KERNEL_SRC=tool("kernel", "--source"), **env)
+    assert sum(map(int, re.findall(r"(\d+) passed", output))) > 0, output
+
+
+def test_host_crate():
+    cargo_test()
+
+
+def test_host_crate_under_loom():
+    cargo_test("--release", "loom", RUSTFLAGS="--cfg loom", CARGO_TARGET_DIR=str(TOP / "build/loom"))
+
+
+def test_rust_analyzer_knows_the_crate():
+    succeeds("make", "rust-analyzer")
+    assert '"display_name": "kvm"' in (TOP / "rust-project.json").read_text()
+
+
+@pytest.fixture
+def kdir(tmp_path):
+    """A directory that looks like a kernel our module can be built for."""
+    (tmp_path / "virt/kvm").mkdir(parents=True)
+    (tmp_path / "virt/kvm/kvm_main.c").touch()
+    (tmp_path / "Module.symvers").touch()
+    (tmp_path / ".config").write_text("\n".join(GOOD) + "\n")
+    return tmp_path
+
+
+def check(kdir: Path) -> subprocess.CompletedProcess:
+    return subprocess.run([TOP / "tools/check-kdir", kdir], capture_output=True, text=True)
+
+
+def test_check_kdir_takes_a_good_kernel(kdir):
+    assert check(kdir).returncode == 0
+    assert check(Path(tool("kernel", "--path"))).returncode == 0
+
+
+@pytest.mark.parametrize("symbol, sentence", [
+    ("CONFIG_RISCV=y", "another architecture"),
+    ("CONFIG_64BIT=y", "another architecture"),
+    ("CONFIG_CC_IS_CLANG=y", "not configured with clang"),
+    ("CONFIG_RUST=y", "lacks CONFIG_RUST=y"),
+    ("CONFIG_KVM=m", "lacks CONFIG_KVM=m"),
+], ids=[line.partition("=")[0] for line in GOOD])
+def test_check_kdir_refuses_a_config_without(kdir, symbol, sentence):
+    config = kdir / ".config"
+    config.write_text(config.read_text().replace(symbol, f"# {symbol[:-2]} is not set"))
+    refused(kdir, sentence)
+
+
+@pytest.mark.parametrize("missing, sentence", [
+    (".config", "not a configured kernel"),
+    ("virt/kvm/kvm_main.c", "a headers package is not enough"),
+    ("Module.symvers", "not built yet"),
+])
+def test_check_kdir_refuses_a_tree_without(kdir, missing, sentence):
+    (kdir / missing).unlink()
+    refused(kdir, sentence)
+
+
+def test_make_refuses_a_bad_kdir(kdir):
+    (kdir / "virt/kvm/kvm_main.c").unlink()
+    done = subprocess.run(["make", f"KDIR={kdir}", "LLVM=1"], cwd=TOP, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "a headers package is not enough" in done.stderr
+
+
+def refused(kdir: Path, sentence: str) -> None:
+    done = check(kdir)
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1

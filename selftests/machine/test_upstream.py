@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The kernel's own KVM selftests, unmodified: ours must do what the C module
+does in the same kind of machine.
+
+What C does is remembered beside the kernel, by program and arguments."""
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+
+import pytest
+
+from kvmlab.machine import MachineFailure
+
+SKIP = 4
+SHORT_SECONDS, FULL_SECONDS = 180, 1500
+
+
+@dataclass(frozen=True)
+class Program:
+    """How a selftest is run; `short` None means only in the full run.
+
+    The short forms test the same on less memory or in fewer rounds: TCG is
+    some fifty times slower than hardware. `part` are arguments of both, where
+    a program is run in parts. `stands_for` names the program that a shortened
+    build is of. `absent` is what the program needs that our module does not
+    have yet, and the pattern of the output that says so."""
+
+    name: str
+    short: str | None = ""
+    full: str = ""
+    part: str = ""
+    stands_for: str | None = None
+    absent: tuple[str, str] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.part}".strip()
+
+
+PMU = ("SBI PMU", "SKIP .*SBI PMU not available")
+PROGRAMS = [
+    # The guest's clock runs on while TCG has no host CPU for its vCPU, so the
+    # default margin of 100 us for a timer interrupt is missed on C, too.
+    Program("arch_timer", "-n 4 -e 500000", "-e 500000"),
+    Program("coalesced_io_test"),
+    Program("demand_paging_test", "-b 64M -v 2"),
+    Program("dirty_log_perf_test", None, "-b 64M -v 2"),
+    Program("dirty_log_test", "-i 2 -I 5"),
+    Program("ebreak_test"),
+    Program("get-reg-list"),
+    Program("guest_print_test"),
+    Program("irqfd_test", absent=("in-kernel irqchip (AIA)", "SKIP .*kvm_arch_has_default_irqchip")),
+    Program("kvm_binary_stats_test"),
+    Program("kvm_create_max_vcpus"),
+    Program("kvm_page_table_test", "-b 16M"),
+    Program("memslot_modification_stress_test", "-b 32M -i 10 -v 2"),
+    Program("memslot_perf_test", None, "-l 2 -t 60 -s 512"),
+    Program("mmu_stress_test", None, "-c 2 -m 1 -s 1"),
+    # A build with fewer migrations, see selftests/kvm/Makefile.
+    Program("rseq_test_short", stands_for="rseq_test"),
+    Program("rseq_test", None),
+    Program("sbi_pmu_test", part="-t basic", absent=PMU),
+    Program("sbi_pmu_test", part="-t events", absent=PMU),
+    Program("sbi_pmu_test", part="-t snapshot", absent=PMU),
+    # Fails on C, too: no overflow interrupt reaches the machine's kernel, its
+    # riscv-pmu line in /proc/interrupts stays 0.
+    Program("sbi_pmu_test", None, part="-t overflow"),
+    Program("set_memory_region_test"),
+    Program("steal_time", absent=("SBI STA", "KVM_GET_ONE_REG failed.*No such file")),
+    Program("access_tracking_perf_test", "-b 8M -v 1", "-b 32M -v 1"),
+    Program("vm_types_test"),
+]
+
+
+@dataclass
+class Result:
+    """What a run showed: exit code and the TAP lines that say ok."""
+
+    code: int
+    passed: list[str]
+    tail: str
+
+    def verdict(self) -> str:
+        return {0: "pass", SKIP: "skip"}.get(self.code, f"fail ({self.code})")
+
+
+def run(lab, module: str, command: str, timeout: float) -> Result:
+    try:
+        code, output = lab.machine(module).run(f"cd /selftests/upstream && ./{command}", timeout)
+    except MachineFailure as e:
+        if module == "ours":
+            raise
+        code, output = -1, str(e)
+    passed = [line for line in re.findall(r"^ok \d+ (.*?)\s*$", output, re.MULTILINE) if "SKIP" not in line]
+    return Result(code, passed, output[-2000:])
+
+
+def on_c(lab, name: str, command: str, timeout: float) -> Result:
+    """The C module's result, run once for each kernel, program and command."""
+    memory = lab.image.build.parent / "c-results.json"
+    known = json.loads(memory.read_text()) if memory.exists() else {}
+    digest = hashlib.sha256(lab.image.programs[f"upstream/{name}"].read_bytes()).hexdigest()[:16]
+    key = f"{command} {digest}"
+    if key not in known:
+        mark = lab.machine("c").mark()
+        known[key] = asdict(run(lab, "c", command, timeout))
+        if lab.current.trouble(mark):
+            lab.discard()
+        memory.write_text(json.dumps(known, indent=1))
+    return Result(**known[key])
+
+
+def pytest_generate_tests(metafunc):
+    full = metafunc.config.getoption("--full")
+    chosen = [p for p in PROGRAMS if (not p.stands_for if full else p.short is not None)]
+    metafunc.parametrize("program", chosen, ids=str)
+
+
+def test_upstream(lab, full, program):
+    timeout = FULL_SECONDS if full else SHORT_SECONDS
+    command = f"{program} {program.full if full else program.short}".strip()
+    c = on_c(lab, program.name, command, timeout)
+    ours = run(lab, "ours", command, timeout)
+
+    if program.absent and ours.code != 0 and re.search(program.absent[1], ours.tail):
+        pytest.skip(f"not in this module yet: {program.absent[0]}; C: {c.verdict()}")
+    lost = sorted(set(c.passed) - set(ours.passed))
+    assert not lost, f"passed on C, not on ours: {lost}\n{ours.tail}"
+    if c.code not in (0, SKIP) and ours.code not in (0, SKIP):
+        pytest.skip(f"C: {c.verdict()}, ours: {ours.verdict()}; `{command}` tells nothing here")
+    if c.code == SKIP and ours.code == SKIP:
+        pytest.skip("; ".join(re.findall(r"# SKIP -? ?(.*)", ours.tail)[-1:]))
+    assert ours.code == 0 or c.code == ours.code, f"C: {c.verdict()}, ours: {ours.verdict()}\n{ours.tail}"
