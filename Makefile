@@ -44,7 +44,7 @@ modules_install: module
 	+$(kbuild) MO=$(OUT) INSTALL_MOD_DIR=updates modules_install
 
 clean:
-	rm -rf build/kbuild build/kbuild-debug build/clippy build/loom build/selftests build/log kvm.ko rust-project.json
+	rm -rf build/kbuild build/kbuild-debug build/clippy build/host build/loom build/selftests build/log kvm.ko rust-project.json
 
 rust-analyzer: module
 	+$(kbuild) MO=$(OUT) rust-analyzer

@@ -31,6 +31,11 @@ def pytest_configure(config):
     config.lab = Lab(os.environ.get("KVMLAB_MODULE_ERROR", ""), option("--debug-kernel"), option("--kvm"))
 
 
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--debug-kernel"):
+        items[:] = [i for i in items if not i.get_closest_marker("debug_kernel")]
+
+
 def pytest_unconfigure(config):
     config.lab.discard()
 

@@ -164,6 +164,42 @@ mod interleave {
         });
     }
 
+    /// Two vCPUs of a VM that is new to a generation: whoever is slower takes the other's tag.
+    #[test]
+    fn loom_vcpus_of_one_vm_agree_on_a_tag() {
+        explore(|| {
+            let space = Arc::new(Space::new(2));
+            let ours = Arc::new(Cell::new());
+            let sibling = {
+                let (space, ours) = (space.clone(), ours.clone());
+                thread::spawn(move || space.current(&ours))
+            };
+            let here = space.current(&ours);
+            assert_eq!(here, sibling.join().unwrap());
+            assert_eq!(here, space.current(&ours));
+        });
+    }
+
+    /// A hart that takes the tag of a faster sibling has seen its generation begin, even if the
+    /// hart itself drew the last number of the generation before.
+    #[test]
+    fn loom_generations_never_go_back_after_a_faster_sibling() {
+        explore(|| {
+            // Of three VMIDs two are taken: the next but one begins a generation.
+            let space = Arc::new(Space::new(2));
+            let cells = Arc::new([Cell::new(), Cell::new()]);
+            space.current(&Cell::new());
+            space.current(&cells[1]);
+            let sibling = {
+                let (space, cells) = (space.clone(), cells.clone());
+                thread::spawn(move || space.current(&cells[0]))
+            };
+            let [first, second] = [0, 1].map(|vm: usize| space.current(&cells[vm]));
+            assert!(first.generation() <= second.generation());
+            sibling.join().unwrap();
+        });
+    }
+
     /// A hart that has loaded a tag never loads one of an older generation afterwards.
     #[test]
     fn loom_generations_never_go_back_on_a_hart() {
