@@ -293,6 +293,7 @@ static long meminfo(const char *key)
 
 #define LEAK_VMS	24
 #define LEAK_TABLES	96
+#define LEAK_ROUNDS	5
 
 /* One page in every 2 MiB: every page needs a leaf table of its own. */
 static void touch_sparse_vm(void)
@@ -315,24 +316,29 @@ static void touch_sparse_vm(void)
 	munmap(sparse, size);
 }
 
+/*
+ * Free memory moves for reasons of its own, now and then by as much; what leaks
+ * is gone in every round.
+ */
 TEST(m4_tables_are_freed)
 {
 	long free0, free1, sec0, sec1, leak = LEAK_VMS * LEAK_TABLES * 4;
-	int i;
+	int round, i;
 
-	for (i = 0; i < 4; i++)
-		touch_sparse_vm();
-	free0 = meminfo("MemFree:");
-	sec0 = meminfo("SecPageTables:");
-	for (i = 0; i < LEAK_VMS; i++)
-		touch_sparse_vm();
-	free1 = meminfo("MemFree:");
-	sec1 = meminfo("SecPageTables:");
+	for (round = 0; round < LEAK_ROUNDS; round++) {
+		free0 = meminfo("MemFree:");
+		sec0 = meminfo("SecPageTables:");
+		for (i = 0; i < LEAK_VMS; i++)
+			touch_sparse_vm();
+		free1 = meminfo("MemFree:");
+		sec1 = meminfo("SecPageTables:");
 
-	TH_LOG("%d VMs with %ld kB of leaf tables in all: %ld kB of memory less, SecPageTables %+ld kB",
-	       LEAK_VMS, leak, free0 - free1, sec1 - sec0);
-	TEST_ASSERT(free0 - free1 < leak / 4, "%ld kB are lost", free0 - free1);
-	TEST_ASSERT(sec1 - sec0 < leak / 4, "SecPageTables grew by %ld kB", sec1 - sec0);
+		TH_LOG("%d VMs with %ld kB of leaf tables in all: %ld kB of memory less, SecPageTables %+ld kB",
+		       LEAK_VMS, leak, free0 - free1, sec1 - sec0);
+		if (free0 - free1 < leak / 4 && sec1 - sec0 < leak / 4)
+			return;
+	}
+	TEST_FAIL("%ld kB are lost in each of %d rounds", free0 - free1, LEAK_ROUNDS);
 }
 
 int main(int argc, char *argv[])
