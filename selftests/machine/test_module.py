@@ -8,8 +8,9 @@ import pytest
 LOADS = 50
 
 
-# KiB that may go in that many loads. Idle machines were seen to move by half
-# of it; one page lost per load is 200 KiB.
+# KiB that may go in that many loads. What the module loses is gone in every
+# round; what the machine does for itself is not.
+ROUNDS = 4
 ALLOWED = {"MemFree": 1200, "Slab": 400, "VmallocUsed": 128, "Percpu": 0}
 
 
@@ -28,12 +29,14 @@ def test_load_and_unload_keeps_memory(lab):
     # Huge pages come and go with the shell's heap.
     machine.check("echo never >/sys/kernel/mm/transparent_hugepage/enabled")
     machine.check(cycles(LOADS // 2), 120)
-    before = memory(machine)
-    machine.check(cycles(LOADS), 120)
-    after = memory(machine)
+    rounds = []
+    while not rounds or any(rounds[-1][name] > ALLOWED[name] for name in ALLOWED):
+        assert len(rounds) < ROUNDS, f"KiB gone in each {LOADS} loads: {rounds}"
+        before = memory(machine)
+        machine.check(cycles(LOADS), 120)
+        after = memory(machine)
+        rounds.append({name: after[name] - before[name] for name in ALLOWED})
     machine.check("echo always >/sys/kernel/mm/transparent_hugepage/enabled")
-    lost = {name: after[name] - before[name] for name in ALLOWED}
-    assert all(lost[name] <= ALLOWED[name] for name in ALLOWED), f"KiB gone in {LOADS} loads: {lost}"
 
 
 @pytest.mark.debug_kernel
