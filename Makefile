@@ -11,8 +11,11 @@ T ?=
 DEBUG ?=
 flavour := $(if $(DEBUG),-debug)
 
+# PLAIN=1 links the C helpers as an object, instead of inlining them as bitcode.
+PLAIN ?=
+
 # Objects go to build/, beside no source.
-OUT := $(CURDIR)/build/kbuild$(flavour)
+OUT := $(CURDIR)/build/kbuild$(flavour)$(if $(PLAIN),-plain)
 export MIRROR KSRC
 
 ifneq ($(KDIR),)
@@ -38,13 +41,13 @@ rustfmt = $(rust-files) | $(RUN) xargs rustfmt --edition 2021 --config-path $(ks
 module:
 	@tools/check-kdir $(kdir)
 	+@$(kbuild) MO=$(OUT) modules
-	@$(if $(DEBUG),,cp $(OUT)/kvm.ko kvm.ko)
+	@$(if $(DEBUG)$(PLAIN),,cp $(OUT)/kvm.ko kvm.ko)
 
 modules_install: module
 	+$(kbuild) MO=$(OUT) INSTALL_MOD_DIR=updates modules_install
 
 clean:
-	rm -rf build/kbuild build/kbuild-debug build/clippy build/host build/loom build/selftests build/log kvm.ko rust-project.json
+	rm -rf build/kbuild* build/clippy build/host build/loom build/selftests build/log kvm.ko rust-project.json
 
 rust-analyzer: module
 	+$(kbuild) MO=$(OUT) rust-analyzer

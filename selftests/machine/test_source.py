@@ -31,6 +31,13 @@ def test_clippy_is_silent():
     succeeds("make", "clippy")
 
 
+def test_module_builds_without_bitcode():
+    """What a compiler pair with two LLVMs gets: the helpers as an object."""
+    succeeds("make", "module", "PLAIN=1")
+    symbols = succeeds("llvm-nm", "build/kbuild-plain/kvm.ko")
+    assert "rust_helper_" in symbols
+
+
 def test_shell_scripts_are_clean():
     scripts = [p for d in ("tools", "tools/kvmlab", ".ci") for p in sorted((TOP / d).iterdir())
                if p.is_file() and (p.suffix == ".sh" or b"sh\n" in p.read_bytes().split(b"\n", 1)[0] + b"\n")]
