@@ -15,6 +15,7 @@ use kernel::prelude::*;
 
 use crate::{
     arch::switch::Trap,
+    sync::IrqOff,
     vcpu::{
         gprs::Reg,
         insn::InsnLen,
@@ -23,7 +24,8 @@ use crate::{
         Loaded,
         Next,
         Owned,
-        OwnedVcpu, //
+        OwnedVcpu,
+        Pinned, //
     },
 };
 
@@ -45,6 +47,7 @@ pub(crate) use table::{
 use message::{
     Call,
     Convention,
+    Harts,
     Message,
     SbiError, //
 };
@@ -71,6 +74,55 @@ enum Outcome {
     Retry,
     /// `kvm_run` tells userspace what happened; the call does not return.
     Exit,
+}
+
+/// Handles an ECALL from VS-mode if that takes but a moment: interrupts are off, and the guest is
+/// entered again at once. Otherwise nothing is done, and [`handle`] is to do it.
+#[inline]
+pub(crate) fn handle_at_once(vcpu: &mut Pinned<'_>, _irqs: &IrqOff) -> Handled {
+    let id = vcpu.owned.ctx.gprs.get(Reg::A7);
+    let extension = match vcpu.owned.sbi.find(id) {
+        Some(
+            extension @ (Extension::Base | Extension::Time | Extension::Ipi | Extension::Rfence),
+        ) => extension,
+        Some(_) | None => return Handled::No,
+    };
+    let result = match Message::decode(extension, &Call::of(&vcpu.owned.ctx.gprs)) {
+        Ok(message) => match serve_at_once(vcpu, message) {
+            Some(result) => result,
+            None => return Handled::No,
+        },
+        Err(error) => Err(error),
+    };
+    give(vcpu.owned, Convention::Standard, result);
+    Handled::Yes
+}
+
+/// Whether a call was handled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Handled {
+    /// The guest goes on after the ECALL.
+    Yes,
+    /// Nothing was done.
+    No,
+}
+
+/// Does what `message` asks for unless that takes long, or waits for others.
+#[inline]
+fn serve_at_once(vcpu: &mut Pinned<'_>, message: Message) -> Option<Result<usize, SbiError>> {
+    match message {
+        Message::Base(question) => match base::handle(vcpu.owned, question) {
+            Outcome::Done(result) => Some(result),
+            _ => None,
+        },
+        Message::SetTimer(deadline) => vcpu.set_timer_in_hardware(deadline).map(|()| Ok(0)),
+        // There may be a thousand.
+        Message::SendIpi(Harts::All) => None,
+        Message::SendIpi(harts @ Harts::Mask(_)) => Some(replace::send_ipi(vcpu.vcpu, harts)),
+        Message::Fence(harts, fence) => replace::fence_here(vcpu, harts, fence).map(|()| Ok(0)),
+        Message::Hsm(_) | Message::Reset(_) | Message::Legacy(_) | Message::Forward => None,
+    }
 }
 
 /// Handles an ECALL from VS-mode.
@@ -109,7 +161,7 @@ fn serve(vcpu: &mut Loaded<'_>, message: Message) -> Result<Outcome> {
             vcpu.set_timer(deadline);
             Outcome::Done(Ok(0))
         }
-        Message::SendIpi(harts) => Outcome::Done(replace::send_ipi(vcpu, harts)),
+        Message::SendIpi(harts) => Outcome::Done(replace::send_ipi(vcpu.vcpu, harts)),
         Message::Fence(harts, fence) => Outcome::Done(replace::fence(vcpu, harts, fence)),
         Message::Hsm(request) => Outcome::Done(hsm::handle(vcpu, request)),
         Message::Reset(reset) => srst::handle(vcpu, reset),
@@ -123,21 +175,7 @@ fn serve(vcpu: &mut Loaded<'_>, message: Message) -> Result<Outcome> {
 fn conclude(vcpu: &mut Loaded<'_>, call: &Call, convention: Convention, outcome: Outcome) -> Next {
     match outcome {
         Outcome::Done(result) => {
-            let ctx = &mut vcpu.owned.ctx;
-            match convention {
-                Convention::Standard => {
-                    let (error, value) = match result {
-                        Ok(value) => (0, value),
-                        Err(error) => (error.code(), 0),
-                    };
-                    ctx.gprs.set(Reg::A0, error);
-                    ctx.gprs.set(Reg::A1, value);
-                }
-                Convention::Legacy => {
-                    ctx.gprs.set(Reg::A0, result.unwrap_or_else(SbiError::code));
-                }
-            }
-            skip_ecall(vcpu.owned);
+            give(vcpu.owned, convention, result);
             Next::Resume
         }
         Outcome::Forward => {
@@ -158,6 +196,24 @@ fn conclude(vcpu: &mut Loaded<'_>, call: &Call, convention: Convention, outcome:
         Outcome::Retry => Next::Resume,
         Outcome::Exit => Next::Userspace,
     }
+}
+
+/// Gives the guest the result of its call.
+#[inline]
+fn give(owned: &mut Owned, convention: Convention, result: Result<usize, SbiError>) {
+    let gprs = &mut owned.ctx.gprs;
+    match convention {
+        Convention::Standard => {
+            let (error, value) = match result {
+                Ok(value) => (0, value),
+                Err(error) => (error.code(), 0),
+            };
+            gprs.set(Reg::A0, error);
+            gprs.set(Reg::A1, value);
+        }
+        Convention::Legacy => gprs.set(Reg::A0, result.unwrap_or_else(SbiError::code)),
+    }
+    skip_ecall(owned);
 }
 
 /// Completes a call that userspace served: takes its results from `kvm_run`. Called once for each,

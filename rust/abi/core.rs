@@ -42,6 +42,17 @@ pub(crate) fn set_mode(vcpu: &Vcpu, mode: u32) {
     unsafe { cell.write_volatile(mode as i32) };
 }
 
+/// Whether the mode is still the `IN_GUEST_MODE` that the caller set: nobody asked the vCPU to leave
+/// the guest.
+#[inline(always)]
+pub(crate) fn is_in_guest_mode(vcpu: &Vcpu) -> bool {
+    // SAFETY: the vCPU is live.
+    let mode = unsafe { core::ptr::addr_of!((*vcpu.as_ptr()).mode) };
+    // SAFETY: as above; others exchange it, hence volatile.
+    let mode = unsafe { mode.read_volatile() };
+    mode == bindings::IN_GUEST_MODE as i32
+}
+
 /// Whether the vCPU is in the guest; if so, it is told to leave (`kvm_arch_vcpu_should_kick()`).
 pub(crate) fn leaving_guest(vcpu: &Vcpu) -> bool {
     // SAFETY: the vCPU is live.

@@ -433,24 +433,28 @@ impl Recipients {
     }
 }
 
+/// Executes `fence` on the caller itself.
+pub(crate) fn guest_fence_here(caller: &mut Pinned<'_>, fence: GuestFence) {
+    match fence {
+        GuestFence::Instructions => fence_i(caller),
+        GuestFence::Translations { asid, span } => Hfence::Vvma { asid, span }.execute(caller),
+    }
+}
+
 /// Has the vCPUs `to`, all of the caller's VM, execute `fence`, and waits until none of them runs
 /// the guest without having done so. The caller's own fence, if it is among them, is executed at
 /// once.
 pub(crate) fn guest_fence(caller: &mut Loaded<'_>, mut to: Recipients, fence: GuestFence) {
     let me = caller.vcpu;
-    let myself = to.remove(me);
+    if to.remove(me) {
+        caller.pinned(|vcpu| guest_fence_here(vcpu, fence));
+    }
     match fence {
         GuestFence::Instructions => {
-            if myself {
-                caller.pinned(fence_i);
-            }
             kvm::request_vcpus(me.vm(), Request::FenceI.raw(), &mut to.0);
         }
         GuestFence::Translations { asid, span } => {
             let hfence = Hfence::Vvma { asid, span };
-            if myself {
-                caller.pinned(|vcpu| hfence.execute(vcpu));
-            }
             let vm = me.vm();
             for vcpu in to.indices().filter_map(|idx| vm.vcpu(idx)) {
                 vcpu.shared().hfences.push(hfence);

@@ -158,6 +158,17 @@ impl HartMask {
         Self { base, mask }
     }
 
+    /// Whether it names nobody but `hart`, which may be missing, too.
+    #[inline]
+    pub(crate) fn is_within(self, hart: HartId) -> bool {
+        let own = hart
+            .get()
+            .checked_sub(self.base)
+            .and_then(|bit| 1u64.checked_shl(u32::try_from(bit).ok()?))
+            .unwrap_or(0);
+        self.mask & !own == 0
+    }
+
     /// The harts; [`None`] in place of one whose id would not fit in 64 bits.
     #[inline]
     pub(crate) fn harts(self) -> impl Iterator<Item = Option<HartId>> {

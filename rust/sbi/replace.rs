@@ -21,14 +21,29 @@ use crate::{
     },
     vcpu::{
         irq::Interrupt,
-        Loaded, //
+        Loaded,
+        Pinned,
+        Vcpu, //
     },
 };
 
 /// Sends a software interrupt to `harts`.
-pub(super) fn send_ipi(vcpu: &mut Loaded<'_>, harts: Harts) -> Result<usize, SbiError> {
-    interrupt(&Targets::find(vcpu.vcpu.vm(), harts)?);
+pub(super) fn send_ipi(vcpu: &Vcpu, harts: Harts) -> Result<usize, SbiError> {
+    interrupt(&Targets::find(vcpu.vm(), harts)?);
     Ok(0)
+}
+
+/// As [`fence`] where nobody but the caller is meant, with interrupts off; none if others are.
+pub(super) fn fence_here(vcpu: &mut Pinned<'_>, harts: Harts, fence: Fence) -> Option<()> {
+    match harts {
+        Harts::Mask(mask) if mask.is_within(vcpu.vcpu.hart()) => {
+            if mask.harts().next().is_some() {
+                tlb::guest_fence_here(vcpu, fence.into());
+            }
+            Some(())
+        }
+        Harts::Mask(_) | Harts::All => None,
+    }
 }
 
 /// Has `harts` execute a fence before they execute another instruction.
@@ -48,15 +63,20 @@ pub(super) fn interrupt(targets: &Targets<'_>) {
 pub(super) fn fence_on(vcpu: &mut Loaded<'_>, targets: &Targets<'_>, fence: Fence) {
     let mut to = Recipients::none();
     targets.for_each(|vcpu| to.add(vcpu));
-    let fence = match fence {
-        Fence::Instructions => GuestFence::Instructions,
-        Fence::Translations { asid, span } => GuestFence::Translations {
-            asid,
-            span: match span {
-                Span::Everything => GvaSpan::Everything,
-                Span::Bytes { start, size } => GvaSpan::Bytes { start, size },
+    tlb::guest_fence(vcpu, to, fence.into());
+}
+
+impl From<Fence> for GuestFence {
+    fn from(fence: Fence) -> Self {
+        match fence {
+            Fence::Instructions => Self::Instructions,
+            Fence::Translations { asid, span } => Self::Translations {
+                asid,
+                span: match span {
+                    Span::Everything => GvaSpan::Everything,
+                    Span::Bytes { start, size } => GvaSpan::Bytes { start, size },
+                },
             },
-        },
-    };
-    tlb::guest_fence(vcpu, to, fence);
+        }
+    }
 }

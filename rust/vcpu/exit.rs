@@ -83,6 +83,12 @@ impl Cause {
     }
 }
 
+/// Whether `trap` is an `ecall` from VS-mode.
+#[inline(always)]
+pub(crate) fn is_ecall(trap: &Trap) -> bool {
+    trap.scause == bindings::EXC_SUPERVISOR_SYSCALL as usize
+}
+
 /// Deals with what brought the guest back.
 ///
 /// # Errors

@@ -128,30 +128,29 @@ fn enter(vcpu: &mut Pinned<'_>) -> Option<Trap> {
     fence(Ordering::SeqCst);
 
     vcpu.resident.flush_interrupts(vcpu.vcpu);
-    let token = match EntryToken::claim(vcpu, &irqs) {
-        Some(token) => token,
-        None => {
-            kvm::set_mode(vcpu.vcpu, bindings::OUTSIDE_GUEST_MODE);
-            return None;
-        }
+    let Some(token) = EntryToken::claim(vcpu, &irqs) else {
+        kvm::set_mode(vcpu.vcpu, bindings::OUTSIDE_GUEST_MODE);
+        return None;
     };
+    kvm::guest_timing_enter();
     let trap = token.enter();
     kvm::set_mode(vcpu.vcpu, bindings::OUTSIDE_GUEST_MODE);
-    vcpu.vcpu.count(Counter::Exits);
 
     // Interrupts that came in the guest are taken now, so that the tick is booked on it.
     irqs.window();
     kvm::guest_timing_exit();
     drop(irqs);
-    kvm::trace_exit(&trap);
-    Some(trap)
+    trap
 }
 
 /// Proof that the guest can be entered: interrupts are off, no request is pending, the translation
 /// is the guest's. Consumed by entering.
+///
+/// Entering again while interrupts are still off takes no new look at what was asked for, as long
+/// as the mode is still that of the guest: whoever asks changes it.
 pub(crate) struct EntryToken<'t, 'p> {
     vcpu: &'t mut Pinned<'p>,
-    _irqs: &'t IrqOff,
+    irqs: &'t IrqOff,
 }
 
 impl<'t, 'p> EntryToken<'t, 'p> {
@@ -161,18 +160,35 @@ impl<'t, 'p> EntryToken<'t, 'p> {
             return None;
         }
         vcpu.settle();
-        Some(Self { vcpu, _irqs: irqs })
+        Some(Self { vcpu, irqs })
     }
 
-    /// Runs the guest until it traps.
-    fn enter(self) -> Trap {
+    /// Runs the guest until it traps, and through calls of the SBI that are handled at once; none
+    /// if after such a call something else comes first.
+    fn enter(mut self) -> Option<Trap> {
+        loop {
+            let trap = self.enter_once();
+            self.vcpu.vcpu.count(Counter::Exits);
+            kvm::trace_exit(&trap);
+            if !exit::is_ecall(&trap)
+                || sbi::handle_at_once(self.vcpu, self.irqs) == sbi::Handled::No
+            {
+                return Some(trap);
+            }
+            if !kvm::is_in_guest_mode(self.vcpu.vcpu) {
+                return None;
+            }
+            self.vcpu.resident.flush_interrupts(self.vcpu.vcpu);
+        }
+    }
+
+    fn enter_once(&mut self) -> Trap {
         let Pinned {
             owned, resident, ..
         } = self.vcpu;
         let ctx = &mut owned.ctx;
 
         kvm::trace_entry(ctx.sepc);
-        kvm::guest_timing_enter();
         resident.restore_vector();
         ctx.sstatus = ctx.sstatus & !EXT_STATUS | resident.ext_status;
         // SAFETY: this token says that interrupts are off and that registers and translation are

@@ -256,6 +256,16 @@ impl Pinned<'_> {
             Watch::Alarm => timer.watch_anew(self.vcpu, deadline),
         }
     }
+
+    /// The same if the hardware watches; none if not.
+    #[inline]
+    pub(crate) fn set_timer_in_hardware(&mut self, deadline: u64) -> Option<()> {
+        self.vcpu
+            .shared()
+            .timer
+            .is_in_hardware()
+            .then(|| self.set_timer(deadline))
+    }
 }
 
 impl Loaded<'_> {

@@ -2,6 +2,8 @@
 
 //! SBI calls: what is decoded, what is refused, and the registers that switch extensions.
 
+use proptest::prelude::*;
+
 use crate::{
     bindings,
     mem::addr::{
@@ -186,6 +188,21 @@ fn mask_of_harts() {
         decode(IPI, 0, [0b1, usize::MAX, 0, 0, 0, 0]),
         Ok(Message::SendIpi(Harts::All))
     );
+}
+
+proptest! {
+    /// A mask is within a hart if the hart is all that it names, also at the ends of the id space.
+    #[test]
+    fn mask_is_within_one_hart(
+        base in prop_oneof![0u64..70, u64::MAX - 70..=u64::MAX],
+        mask in prop_oneof![Just(0u64), (0u32..64).prop_map(|bit| 1 << bit), any::<u64>()],
+        offset in 0u64..140,
+    ) {
+        let hart = base.wrapping_add(offset).wrapping_sub(70);
+        let mask = HartMask::new(base, mask);
+        let within = mask.harts().all(|named| named == Some(HartId::new(hart)));
+        prop_assert_eq!(mask.is_within(HartId::new(hart)), within);
+    }
 }
 
 #[test]
