@@ -22,6 +22,8 @@ macro_rules! door {
 
 pub(crate) mod clock;
 pub(crate) mod core;
+#[cfg(CONFIG_DEBUG_FS)]
+mod debugfs;
 mod device;
 pub(crate) mod hostmm;
 pub(crate) mod memslot;

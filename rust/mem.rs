@@ -9,6 +9,7 @@
 //! - [`tlb`]: fences, on this CPU and on others, and what a CPU owes before a vCPU may run on it.
 //! - [`vmid`]: VMIDs, handed out without stopping anybody.
 //! - [`cache`]: table pages, allocated before locks are taken.
+//! - `dump`: the tree, for people to look at.
 //!
 //! Lock order: `kvm->slots_lock`, then `kvm->srcu`, then `kvm->mmu_lock`, then the locks of
 //! [`tlb::HfenceQueue`]. The tree is reached only through the guards of `abi::tables`, which hold
@@ -27,6 +28,7 @@ use crate::{
             self as kvm,
             Uncommitted, //
         },
+        stats::Gauges,
         tables::{
             TreeCell,
             WriteGuard, //
@@ -46,6 +48,8 @@ use crate::{
 
 pub(crate) mod addr;
 pub(crate) mod cache;
+#[cfg(CONFIG_DEBUG_FS)]
+pub(crate) mod dump;
 pub(crate) mod fault;
 pub(crate) mod gstage;
 pub(crate) mod slots;
@@ -63,7 +67,7 @@ pub(crate) struct HostGstage {
     pub(crate) vmid_bits: u32,
     /// Page-table entries that become valid are seen without a fence, sooner or later (Svvptc).
     svvptc: bool,
-    /// The host may map memory in 64 KiB pieces (Svnapot).
+    /// Leaves can be 64 KiB, those of the host's own tables, too (Svnapot).
     svnapot: bool,
 }
 
@@ -101,6 +105,11 @@ fn shared() -> Option<&'static Shared> {
     SHARED.as_ref()
 }
 
+/// Whether leaves can be 64 KiB (Svnapot).
+pub(crate) fn has_svnapot() -> bool {
+    shared().is_some_and(|shared| shared.host.svnapot)
+}
+
 /// The widest G-stage format of the host.
 pub(crate) fn host_max_mode() -> Mode {
     // Every host with the H extension has the narrowest one.
@@ -129,15 +138,16 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Guest memory with nothing in it, in the host's widest format.
+    /// Guest memory with nothing in it, in the host's widest format. What the tree holds will show
+    /// in `gauges`.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new() -> impl PinInit<Self, Error> {
+    pub(crate) fn new(gauges: Gauges) -> impl PinInit<Self, Error> {
         // INVARIANT: the tree is made with the mode that `hgatp` gets.
         try_pin_init!(Self {
-            tree: TreeCell::new(host_max_mode())?,
+            tree: TreeCell::new(host_max_mode(), gauges)?,
             hgatp: AtomicU64::new(Hgatp::without_vmid(host_max_mode(), tree.root_pfn()).into_raw()),
             vmid: vmid::Cell::new(),
             last: cpu_cells()?,

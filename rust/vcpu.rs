@@ -168,6 +168,8 @@ pub(crate) enum Next {
     Resume,
     /// To userspace; `kvm_run` says why.
     Userspace,
+    /// The same, with `EFAULT`: the host cannot provide guest memory.
+    MemoryFault,
 }
 
 impl Vcpu {
@@ -268,6 +270,6 @@ impl Pinned<'_> {
         self.vcpu
             .vm()
             .memory()
-            .settle(self.vcpu.idx(), cpu, self.resident.translation());
+            .settle(self.vcpu, cpu, self.resident.translation());
     }
 }

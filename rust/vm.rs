@@ -8,6 +8,7 @@
 use kernel::prelude::*;
 
 use crate::{
+    abi::stats::Gauges,
     mem::{
         addr::VcpuIdx,
         Memory, //
@@ -36,14 +37,15 @@ pub(crate) struct VmState {
 }
 
 impl VmState {
-    /// The state of a VM that was just created: no memory, and a clock that starts now.
+    /// The state of a VM that was just created, and that has `gauges`: no memory, and a clock that
+    /// starts now.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new() -> impl PinInit<Self, Error> {
+    pub(crate) fn new(gauges: Gauges) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            memory <- Memory::new(),
+            memory <- Memory::new(gauges),
             time_delta: AtomicU64::new(crate::time::now().wrapping_neg()),
             mp_state_reset: AtomicBool::new(false),
         })

@@ -76,6 +76,12 @@ pub(crate) fn guest_mode_work_pending() -> bool {
     unsafe { bindings::xfer_to_guest_mode_work_pending() }
 }
 
+/// Lets others at the CPU. No spinlock is held.
+pub(crate) fn cond_resched() {
+    // SAFETY: as the caller says.
+    unsafe { bindings::kvm_rs_cond_resched() };
+}
+
 /// Books time on the guest from here on. Interrupts are off.
 pub(crate) fn guest_timing_enter() {
     // SAFETY: interrupts are off, as the caller says.

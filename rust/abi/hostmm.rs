@@ -3,6 +3,8 @@
 //! The host's own address space: how it maps what is behind a guest page. Answers to
 //! `get_hva_mapping_size()` and to the loop over VMAs of `mmu.c`.
 
+use core::marker::PhantomData;
+
 use kernel::prelude::*;
 
 use super::memslot::{
@@ -21,104 +23,232 @@ use crate::{
     vm::Vm,
 };
 
-/// How the host maps the page at an address.
+/// A page as an entry of the host's page table has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct HostMapping(PageSize);
-
-impl HostMapping {
-    /// A page of its own.
-    const SINGLE: HostMapping = HostMapping(PageSize::Size4K);
-
-    /// How much one entry of the host's page table maps.
-    pub(crate) fn size(self) -> PageSize {
-        self.0
-    }
-
-    /// The frame at `hva`, where the kernel says that it is `pfn`.
-    ///
-    /// A Svnapot entry is repeated for each of its pages, and the kernel resolves all of them to
-    /// the first one's frame. What is contiguous is aligned in both address spaces, so the offset
-    /// is that of the address (c-review M19).
-    pub(crate) fn frame(self, hva: Hva, pfn: Pfn) -> Pfn {
-        let mask = match self.0 {
-            PageSize::Size64K => self.0.frames() - 1,
-            PageSize::Size4K | PageSize::Size2M | PageSize::Size1G => 0,
-        };
-        let offset = (hva.get() >> PAGE_SHIFT) as u64 & mask;
-        Pfn::new(pfn.get() & !mask | offset)
-    }
+pub(crate) struct Present {
+    /// The frame of the page itself, also where the entry maps more.
+    pub(crate) pfn: Pfn,
+    /// How much the entry maps, with the same rights.
+    pub(crate) size: PageSize,
+    /// What the process may do.
+    pub(crate) stores: Stores,
 }
 
-/// How deep [`mapping_at`] has to look.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Depth {
-    /// For blocks.
-    Blocks,
-    /// For Svnapot pages, too.
-    Pages,
+/// What a store of the process meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stores {
+    /// A fault: the page is read-only, or somebody's own copy must be made first.
+    Fault,
+    /// No fault, but the entry is clean: the store marks it dirty, by hardware or a fault that
+    /// does nothing else. A store that goes around the entry would not.
+    Dirty,
+    /// Nothing.
+    Pass,
 }
 
-/// Looks up how the host maps `hva` in its page table.
+/// A part of the host's page table: what an entry for a block maps, or a leaf table.
 ///
-/// The answer is true only if nothing was invalidated since an
-/// [`InvalidateSeq`](super::memslot::InvalidateSeq) from before.
-pub(crate) fn mapping_at(vm: &Vm, hva: Hva, depth: Depth) -> HostMapping {
-    // With interrupts off tables are not freed: that waits for an RCU grace period, or for this
-    // CPU to take an IPI.
-    let _irqs = IrqOff::new();
-    // Each entry is read once: it may turn from a table into a block meanwhile.
-    //
-    // SAFETY: the VM has a reference to the `struct mm`.
-    let mm = unsafe { (*vm.as_ptr()).mm };
-    let hva = hva.get();
-    // SAFETY: the top table lives as long as the `struct mm`.
-    let pgd = unsafe { bindings::kvm_rs_pgd(mm, hva) };
-    // SAFETY: a value is looked at.
-    if unsafe { bindings::kvm_rs_pgd_none(pgd) } {
-        return HostMapping::SINGLE;
+/// Only pages are seen that `get_user_pages_fast()` would give for reading, too. Entries are read
+/// without locks, so each answer is true in the moment, and stays true as long as nothing is
+/// invalidated: every change that takes something away tells the notifier first. Hence whoever
+/// holds `mmu_lock`, and has seen there that no invalidation is under way
+/// ([`is_any_stale`](super::tables::ReadGuard::is_any_stale)), needs no reference to a page that it
+/// installs: before the host can give the page to somebody else it must wait for that lock, to
+/// unmap it from the guest. Nor is the page put on the list of active ones for it: whether the
+/// guest uses it, ageing finds in the entry.
+pub(crate) struct HostTable<'i> {
+    /// An address of the part.
+    hva: Hva,
+    kind: Kind,
+    /// With interrupts off tables are not freed: that waits for an RCU grace period, or for this
+    /// CPU to take an IPI.
+    life: PhantomData<&'i IrqOff>,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    /// This entry maps all of it.
+    Block(bindings::pte_t, PageSize),
+    /// The first entry of a leaf table.
+    Leaves(*mut bindings::pte_t),
+}
+
+impl<'i> HostTable<'i> {
+    /// The part with `hva`, if there is one.
+    #[inline]
+    pub(crate) fn around(vm: &Vm, hva: Hva, _irqs: &'i IrqOff) -> Option<Self> {
+        let kind = Self::walk(vm, hva.get())?;
+        Some(Self {
+            hva,
+            kind,
+            life: PhantomData,
+        })
     }
-    // SAFETY: the entry is a table (or folded), which is not freed, see above.
-    let p4d = unsafe { bindings::kvm_rs_p4d(pgd, hva) };
-    // SAFETY: a value is looked at.
-    if !unsafe { bindings::kvm_rs_p4d_present(p4d) } {
-        return HostMapping::SINGLE;
+
+    /// Each entry is read once: it may turn from a table into a block meanwhile.
+    #[inline]
+    fn walk(vm: &Vm, hva: usize) -> Option<Kind> {
+        // SAFETY: the VM has a reference to the `struct mm`.
+        let mm = unsafe { (*vm.as_ptr()).mm };
+        // SAFETY: the top table lives as long as the `struct mm`.
+        let pgd = unsafe { bindings::kvm_rs_pgd(mm, hva) };
+        // SAFETY: a value is looked at.
+        if unsafe { bindings::kvm_rs_pgd_none(pgd) } {
+            return None;
+        }
+        // SAFETY: the entry is a table (or folded), which is not freed: interrupts are off.
+        let p4d = unsafe { bindings::kvm_rs_p4d(pgd, hva) };
+        // SAFETY: a value is looked at.
+        if !unsafe { bindings::kvm_rs_p4d_present(p4d) } {
+            return None;
+        }
+        // SAFETY: as above; the host makes no blocks of this level.
+        let pud = unsafe { bindings::kvm_rs_pud(p4d, hva) };
+        // SAFETY: a value is looked at.
+        if !unsafe { bindings::kvm_rs_pud_present(pud) } {
+            return None;
+        }
+        // SAFETY: a value is looked at.
+        if unsafe { bindings::kvm_rs_pud_leaf(pud) } {
+            // SAFETY: a value is converted.
+            let entry = unsafe { bindings::kvm_rs_pud_pte(pud) };
+            return Some(Kind::Block(entry, PageSize::Size1G));
+        }
+        // SAFETY: as above, it is a table.
+        let pmd = unsafe { bindings::kvm_rs_pmd(pud, hva) };
+        // SAFETY: a value is looked at.
+        if !unsafe { bindings::kvm_rs_pmd_present(pmd) } {
+            return None;
+        }
+        // SAFETY: a value is looked at.
+        if unsafe { bindings::kvm_rs_pmd_leaf(pmd) } {
+            // SAFETY: a value is converted.
+            let entry = unsafe { bindings::kvm_rs_pmd_pte(pmd) };
+            return Some(Kind::Block(entry, PageSize::Size2M));
+        }
+        let first = hva & !(PageSize::Size2M.bytes() as usize - 1);
+        // SAFETY: as above, it is a table.
+        Some(Kind::Leaves(unsafe { bindings::kvm_rs_ptep(pmd, first) }))
     }
-    // SAFETY: as above; the host makes no blocks of this level.
-    let pud = unsafe { bindings::kvm_rs_pud(p4d, hva) };
+
+    /// The page at `hva`, if this part has it.
+    #[inline(always)]
+    pub(crate) fn page(&self, hva: Hva) -> Option<Present> {
+        let part = match self.kind {
+            Kind::Block(_, size) => size,
+            Kind::Leaves(_) => PageSize::Size2M,
+        };
+        if (hva.get() ^ self.hva.get()) >> part.shift() != 0 {
+            return None;
+        }
+        let (entry, size) = match self.kind {
+            Kind::Block(entry, size) => (entry, size),
+            Kind::Leaves(first) => {
+                let index = (hva.get() >> PAGE_SHIFT) % part.frames() as usize;
+                // SAFETY: a leaf table has an entry for each page of the part.
+                let place = unsafe { first.add(index) };
+                // SAFETY: the table is not freed, see `life`.
+                let entry = unsafe { bindings::kvm_rs_ptep_get(place) };
+                (entry, leaf_size(entry))
+            }
+        };
+        // SAFETY: a value is looked at.
+        if !unsafe { bindings::kvm_rs_pte_is_ordinary(entry) } {
+            return None;
+        }
+        // SAFETY: a value is looked at.
+        let first = unsafe { bindings::kvm_rs_pte_pfn(entry) } as u64;
+        // What is contiguous is aligned in both address spaces, so the offset is that of the
+        // address. This is true of a Svnapot entry, too, which is repeated for each of its pages,
+        // and which the kernel resolves to the first one's frame (c-review M19).
+        let offset = (hva.get() >> PAGE_SHIFT) as u64 & (size.frames() - 1);
+        let pfn = Pfn::new(first | offset);
+        if is_secret(pfn) {
+            return None;
+        }
+        Some(Present {
+            pfn,
+            size,
+            stores: stores(entry),
+        })
+    }
+}
+
+/// How much an entry of a leaf table is a part of.
+#[inline(always)]
+fn leaf_size(entry: bindings::pte_t) -> PageSize {
     // SAFETY: a value is looked at.
-    if !unsafe { bindings::kvm_rs_pud_present(pud) } {
-        return HostMapping::SINGLE;
+    if !unsafe { bindings::kvm_rs_pte_napot(entry) } {
+        return PageSize::Size4K;
     }
     // SAFETY: a value is looked at.
-    if unsafe { bindings::kvm_rs_pud_leaf(pud) } {
-        return HostMapping(PageSize::Size1G);
-    }
-    // SAFETY: as above, it is a table.
-    let pmd = unsafe { bindings::kvm_rs_pmd(pud, hva) };
-    // SAFETY: a value is looked at.
-    if !unsafe { bindings::kvm_rs_pmd_present(pmd) } {
-        return HostMapping::SINGLE;
-    }
-    // SAFETY: a value is looked at.
-    if unsafe { bindings::kvm_rs_pmd_leaf(pmd) } {
-        return HostMapping(PageSize::Size2M);
-    }
-    if depth == Depth::Blocks {
-        return HostMapping::SINGLE;
-    }
-    // SAFETY: as above, it is a table.
-    let pte = unsafe { bindings::kvm_rs_pte(pmd, hva) };
-    // SAFETY: a value is looked at.
-    if !unsafe { bindings::kvm_rs_pte_present(pte) } {
-        return HostMapping::SINGLE;
-    }
-    // SAFETY: a value is looked at.
-    let size = unsafe { bindings::kvm_rs_pte_leaf_size(pte) };
-    HostMapping(if size as u64 == PageSize::Size64K.bytes() {
+    let size = unsafe { bindings::kvm_rs_pte_leaf_size(entry) };
+    if size as u64 == PageSize::Size64K.bytes() {
         PageSize::Size64K
     } else {
         PageSize::Size4K
-    })
+    }
+}
+
+#[inline(always)]
+fn stores(entry: bindings::pte_t) -> Stores {
+    // SAFETY: a value is looked at.
+    if !unsafe { bindings::kvm_rs_pte_write(entry) } {
+        return Stores::Fault;
+    }
+    // SAFETY: a value is looked at.
+    if unsafe { bindings::kvm_rs_pte_dirty(entry) } {
+        Stores::Pass
+    } else {
+        Stores::Dirty
+    }
+}
+
+/// Whether the page may be secret memory (`memfd_secret()`), which nobody but its process is to
+/// reach, and which `get_user_pages()` refuses. Interrupts are off.
+#[inline(always)]
+fn is_secret(pfn: Pfn) -> bool {
+    if !cfg!(CONFIG_SECRETMEM) {
+        return false;
+    }
+    // SAFETY: an ordinary entry's frame has a `struct page`.
+    let folio = unsafe { bindings::kvm_rs_pfn_folio(pfn.get() as usize) };
+    // SAFETY: a `struct folio` is never unmapped, whatever it is used for now, and its mapping
+    // is not freed while interrupts are off.
+    unsafe { bindings::kvm_rs_folio_is_unevictable_file(folio) }
+}
+
+/// Tells the host's memory management that a present page is used, as `get_user_pages_fast()`
+/// does.
+#[inline]
+pub(crate) fn note_use(page: Present, _irqs: &IrqOff) {
+    // SAFETY: a present page's frame has a `struct page`.
+    let folio = unsafe { bindings::kvm_rs_pfn_folio(page.pfn.get() as usize) };
+    // SAFETY: the page is mapped, and stays so as long as its owner needs `mmu_lock` to unmap it;
+    // a hint that came too late would do no harm.
+    if !unsafe { bindings::kvm_rs_folio_referenced(folio) } {
+        // SAFETY: as above.
+        unsafe { bindings::kvm_rs_folio_set_referenced(folio) };
+    }
+}
+
+/// Looks up how the host maps `hva`. `mmu_lock` may be held; see [`HostTable`] for how long the
+/// answer is true.
+pub(crate) fn mapping_at(vm: &Vm, hva: Hva) -> Option<Present> {
+    let irqs = IrqOff::new();
+    HostTable::around(vm, hva, &irqs)?.page(hva)
+}
+
+/// Whether the CPUs of the host set A bits of page tables themselves (Svadu).
+pub(crate) fn has_hw_young() -> bool {
+    // SAFETY: looks at a static key.
+    unsafe { bindings::arch_has_hw_pte_young() }
+}
+
+/// Whether the calling thread has a signal to handle.
+pub(crate) fn signal_pending() -> bool {
+    // SAFETY: looks at `current`.
+    unsafe { bindings::kvm_rs_signal_pending() }
 }
 
 /// `mmap_lock` of the calling process, held for reading.

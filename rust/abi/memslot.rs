@@ -5,7 +5,6 @@
 
 use core::{
     marker::PhantomData,
-    mem::ManuallyDrop,
     ptr::{
         self,
         NonNull, //
@@ -17,13 +16,16 @@ use kernel::prelude::*;
 use super::tables::ReadGuard;
 use crate::{
     bindings,
-    mem::addr::{
-        Gfn,
-        GfnRange,
-        Hva,
-        PageSize,
-        Pfn,
-        PAGE_SHIFT, //
+    mem::{
+        self,
+        addr::{
+            Gfn,
+            GfnRange,
+            Hva,
+            PageSize,
+            Pfn,
+            PAGE_SHIFT, //
+        }, //
     },
     sync::{
         nospec,
@@ -97,12 +99,23 @@ impl<'s> Slot<'s> {
 
     /// The slot with `gfn`, if there is one and it is not about to go.
     #[inline]
-    pub(crate) fn find(vcpu: &Vcpu, _slots: &'s SlotsRead<'_>, gfn: Gfn) -> Option<Self> {
+    pub(crate) fn find(vcpu: &Vcpu, slots: &'s SlotsRead<'_>, gfn: Gfn) -> Option<Self> {
+        Self::look_up(vcpu, slots, gfn).filter(|slot| !slot.is_going())
+    }
+
+    /// The slot with `gfn`, if there is one.
+    #[inline]
+    pub(crate) fn look_up(vcpu: &Vcpu, _slots: &'s SlotsRead<'_>, gfn: Gfn) -> Option<Self> {
         // SAFETY: the vCPU's own thread, in a read-side section of `kvm->srcu`.
         let raw = unsafe { bindings::kvm_vcpu_gfn_to_memslot(vcpu.as_ptr(), gfn.get()) };
         // SAFETY: slots that are found do not change before the section ends.
         unsafe { Self::from_raw(raw) }
-            .filter(|slot| slot.flags() & bindings::KVM_MEMSLOT_INVALID == 0)
+    }
+
+    /// Whether it is about to be deleted or moved, and userspace waits for that.
+    #[inline]
+    pub(crate) fn is_going(&self) -> bool {
+        self.flags() & bindings::KVM_MEMSLOT_INVALID != 0
     }
 
     fn get(&self) -> &'s bindings::kvm_memory_slot {
@@ -153,15 +166,18 @@ impl<'s> Slot<'s> {
         self.flags() & bindings::KVM_MEM_LOG_DIRTY_PAGES != 0
     }
 
-    /// The largest block around `gfn` that lies in the slot, and that has the same place in a block
-    /// of the host's address space as of the guest's.
+    /// The largest block around `gfn` that lies in the slot, that has the same place in a block of
+    /// the host's address space as of the guest's, and that a leaf can map.
     pub(crate) fn largest_block(&self, gfn: Gfn) -> PageSize {
         let hva_frame = (self.get().userspace_addr >> PAGE_SHIFT) as u64;
         let differ = hva_frame ^ self.get().base_gfn;
-        [PageSize::Size1G, PageSize::Size2M]
+        [PageSize::Size1G, PageSize::Size2M, PageSize::Size64K]
             .into_iter()
+            .filter(|size| *size != PageSize::Size64K || mem::has_svnapot())
             .find(|size| {
-                differ & (size.frames() - 1) == 0 && self.frames().covers(size.level().span(gfn))
+                let mask = size.frames() - 1;
+                let block = GfnRange::from_len(Gfn::new(gfn.get() & !mask), size.frames());
+                differ & mask == 0 && self.frames().covers(block)
             })
             .unwrap_or(PageSize::Size4K)
     }
@@ -176,7 +192,7 @@ impl<'s> Slot<'s> {
     }
 
     /// Has the host bring in the page behind `gfn`. May sleep.
-    pub(crate) fn fault_in<'v>(&self, vm: &'v Vm, gfn: Gfn, want: HostAccess) -> FaultIn<'v> {
+    pub(crate) fn fault_in(&self, gfn: Gfn, want: HostAccess) -> FaultIn {
         let mut writable = false;
         let mut page = ptr::null_mut();
         // SAFETY: the slot is valid, both pointers are to locals, and the thread's address space
@@ -192,7 +208,6 @@ impl<'s> Slot<'s> {
         };
         if pfn & bindings::KVM_PFN_ERR_NOSLOT_MASK as u64 == 0 {
             return FaultIn::Page(HostRef {
-                vm,
                 page,
                 pfn: Pfn::new(pfn),
                 access: if writable {
@@ -211,9 +226,9 @@ impl<'s> Slot<'s> {
 }
 
 /// What became of [`Slot::fault_in`].
-pub(crate) enum FaultIn<'v> {
+pub(crate) enum FaultIn {
     /// The page is there.
-    Page(HostRef<'v>),
+    Page(HostRef),
     /// Its memory is broken.
     Poisoned,
     /// A signal came first.
@@ -236,15 +251,14 @@ pub(crate) enum HostAccess {
 /// # Invariants
 ///
 /// `page` is null, for memory without `struct page`, or a page that this value has a reference to.
-pub(crate) struct HostRef<'v> {
-    vm: &'v Vm,
+pub(crate) struct HostRef {
     page: *mut bindings::page,
     pfn: Pfn,
     access: HostAccess,
 }
 
-impl HostRef<'_> {
-    /// Its frame, as far as the kernel says; see [`hostmm::HostMapping`](super::hostmm::HostMapping)
+impl HostRef {
+    /// Its frame, as far as the kernel says; see [`hostmm::HostTable`](super::hostmm::HostTable)
     /// about Svnapot.
     pub(crate) fn pfn(&self) -> Pfn {
         self.pfn
@@ -262,20 +276,41 @@ impl HostRef<'_> {
 
     /// Gives the reference back after the page was installed. The lock, still held, keeps the
     /// host's invalidations from passing in between.
+    ///
+    /// `kvm_release_faultin_page()` would mark the page accessed, too. But finding it was a use
+    /// that `get_user_pages()` has noted (`PG_referenced`), and the guest's use is in the entry,
+    /// where ageing looks for it. A second note for one access makes the kernel think that the
+    /// page is used all the time: it moves to the active list, at once.
     pub(crate) fn installed(self, _lock: &ReadGuard<'_>) {
-        let this = ManuallyDrop::new(self);
         // A page that the guest can write, or can be allowed to write without asking the host
         // again, counts as dirty from now on.
-        let dirty = this.access == HostAccess::ReadWrite;
-        // SAFETY: by the type's invariant, and the value is used up.
-        unsafe { bindings::kvm_release_faultin_page(this.vm.as_ptr(), this.page, false, dirty) };
+        if self.access == HostAccess::ReadWrite {
+            self.set_dirty();
+        }
+    }
+
+    fn set_dirty(&self) {
+        let page = self.page;
+        if page.is_null() {
+            return;
+        }
+        // SAFETY: by the type's invariant.
+        let is_tracked = !unsafe { bindings::kvm_rs_page_reserved(page) };
+        // SAFETY: by the type's invariant.
+        if is_tracked && !unsafe { bindings::kvm_rs_page_dirty(page) } {
+            // SAFETY: by the type's invariant; with `mmu_lock` held, as the caller does, writeback
+            // has not begun to clean the page since the host was asked for it.
+            unsafe { bindings::kvm_rs_set_page_dirty(page) };
+        }
     }
 }
 
-impl Drop for HostRef<'_> {
+impl Drop for HostRef {
     fn drop(&mut self) {
-        // SAFETY: by the type's invariant.
-        unsafe { bindings::kvm_release_faultin_page(self.vm.as_ptr(), self.page, true, false) };
+        if !self.page.is_null() {
+            // SAFETY: by the type's invariant, and the value is used up.
+            unsafe { bindings::kvm_rs_put_page(self.page) };
+        }
     }
 }
 

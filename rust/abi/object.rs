@@ -13,6 +13,7 @@ use kernel::{
     },
 };
 
+use super::stats::Gauges;
 use crate::{
     arch::resident::Resident,
     bindings,
@@ -58,7 +59,9 @@ impl Vm {
     ///
     /// `kvm` is valid, and not yet known to anybody but the caller.
     pub(crate) unsafe fn create(kvm: *mut bindings::kvm) -> Result {
-        let state = KBox::pin_init(VmState::new(), GFP_KERNEL_ACCOUNT)?;
+        // SAFETY: `kvm` is valid, and outlives the state that the gauges go to.
+        let gauges = unsafe { Gauges::of(kvm) };
+        let state = KBox::pin_init(VmState::new(gauges), GFP_KERNEL_ACCOUNT)?;
         // SAFETY: the caller is the only one who knows `kvm`.
         unsafe { (*kvm).arch.rust = state.into_foreign() };
         Ok(())

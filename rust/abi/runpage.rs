@@ -21,7 +21,10 @@ use crate::{
         self,
         __BindgenUnionField, //
     },
-    mem::addr::Gpa,
+    mem::addr::{
+        Gpa,
+        PAGE_SIZE, //
+    },
     vcpu::{
         insn::CsrOp,
         Vcpu, //
@@ -155,6 +158,14 @@ impl<'a> RunPage<'a> {
         let data_field = member(field!(self, in system_event.__bindgen_anon_1.data).0);
         Field(data_field).set(data);
         self.set_exit_reason(bindings::KVM_EXIT_SYSTEM_EVENT);
+    }
+
+    /// `KVM_EXIT_MEMORY_FAULT`: the host cannot provide the page of `gpa`. `KVM_RUN` fails.
+    pub(crate) fn exit_memory_fault(&self, gpa: Gpa) {
+        field!(self, in memory_fault.flags).set(0);
+        field!(self, in memory_fault.gpa).set(gpa.gfn().gpa().get());
+        field!(self, in memory_fault.size).set(PAGE_SIZE);
+        self.set_exit_reason(bindings::KVM_EXIT_MEMORY_FAULT);
     }
 
     /// `KVM_EXIT_DEBUG`: a breakpoint that userspace asked for.

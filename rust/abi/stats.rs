@@ -1,24 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Statistics: the tables by which core KVM shows them to userspace, and the counters of a vCPU.
+//! Statistics: the tables by which core KVM shows them to userspace, the gauges of a VM, and the
+//! counters of a vCPU.
 //!
 //! Names, order, types and units are userspace ABI; those of core KVM's own counters are the ones
-//! of `KVM_GENERIC_VM_STATS()` and `KVM_GENERIC_VCPU_STATS()`. That each table describes every
-//! word of its structure once is proved at compile time.
+//! of `KVM_GENERIC_VM_STATS()` and `KVM_GENERIC_VCPU_STATS()`, then come those of the C module, and
+//! last those that it lacks. That each table describes every word of its structure once is proved
+//! at compile time.
 
 use core::{
     mem::{
         offset_of,
         size_of, //
     },
+    ptr::NonNull, //
     sync::atomic::{
         AtomicU64,
         Ordering, //
-    }, //
+    },
 };
 
 use crate::{
     bindings::{
+        kvm,
         kvm_stats_desc,
         kvm_stats_header,
         kvm_vcpu_stat,
@@ -47,6 +51,8 @@ enum Kind {
     NanosHistogram,
     /// Whether something is so now.
     Flag,
+    /// How many there are now. Userspace cannot clear it.
+    Now,
 }
 
 /// The description of the statistic `name`, `offset` bytes into its structure.
@@ -61,6 +67,7 @@ const fn describe(name: &str, offset: usize, kind: Kind) -> kvm_stats_desc {
             HALT_POLL_HIST_COUNT as u16,
         ),
         Kind::Flag => (KVM_STATS_TYPE_INSTANT, KVM_STATS_UNIT_BOOLEAN, 0, 1),
+        Kind::Now => (KVM_STATS_TYPE_INSTANT, KVM_STATS_UNIT_NONE, 0, 1),
     };
     let bytes = name.as_bytes();
     // The terminating NUL needs room, too.
@@ -134,10 +141,70 @@ macro_rules! last {
 }
 use last;
 
-const VM_TABLE: [kvm_stats_desc; 2] = table! { kvm_vm_stat:
-    generic.remote_tlb_flush => Events,
-    generic.remote_tlb_flush_requests => Events,
-};
+/// The gauges of the arch layer: defines [`Gauge`] and the end of the VMs' table.
+macro_rules! gauges {
+    ($($(#[$attr:meta])* $name:ident = $field:ident,)+) => {
+        /// A number that goes up and down; as a number itself, where it lies in `kvm->stat`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub(crate) enum Gauge {
+            $($(#[$attr])* $name = offset_of!(kvm_vm_stat, $field),)+
+        }
+
+        const VM_TABLE: [kvm_stats_desc; 7] = table! { kvm_vm_stat:
+            generic.remote_tlb_flush => Events,
+            generic.remote_tlb_flush_requests => Events,
+            $($field => Now,)+
+        };
+    };
+}
+
+gauges! {
+    /// Leaves of 4 KiB.
+    Pages4K = pages_4k,
+    /// Leaves of 64 KiB (Svnapot): 16 entries each.
+    Pages64K = pages_64k,
+    /// Leaves of 2 MiB.
+    Pages2M = pages_2m,
+    /// Leaves of 1 GiB.
+    Pages1G = pages_1g,
+    /// Tables below the root.
+    Tables = gstage_tables,
+}
+
+/// The gauges of one VM. Any thread may change them.
+///
+/// # Invariants
+///
+/// Points to the `stat` of a live VM.
+#[derive(Clone, Copy)]
+pub(crate) struct Gauges(NonNull<kvm_vm_stat>);
+
+impl Gauges {
+    /// Those of `vm`.
+    ///
+    /// # Safety
+    ///
+    /// `vm` is valid, and stays so for longer than the value and its copies are used.
+    pub(crate) unsafe fn of(vm: *mut kvm) -> Self {
+        // SAFETY: the field is in bounds.
+        let stat = unsafe { core::ptr::addr_of_mut!((*vm).stat) };
+        // SAFETY: a field of what is not null is not null either.
+        // INVARIANT: as the caller promises.
+        Self(unsafe { NonNull::new_unchecked(stat) })
+    }
+
+    /// Adds `by` to a gauge.
+    #[inline(always)]
+    pub(crate) fn add(self, gauge: Gauge, by: i64) {
+        // SAFETY: the number of a gauge is the offset of its field.
+        let word = unsafe { self.0.byte_add(gauge as usize) }.cast();
+        // SAFETY: by the invariant the field, a `u64`, naturally aligned, is there; in Rust it is
+        // reached in this way alone, and others load it whole.
+        let word = unsafe { AtomicU64::from_ptr(word.as_ptr()) };
+        word.fetch_add(by as u64, Ordering::Relaxed);
+    }
+}
 
 /// The counters of the arch layer: defines [`Counter`] and the end of the vCPUs' table.
 macro_rules! counters {
@@ -149,7 +216,7 @@ macro_rules! counters {
             $($(#[$attr])* $name = offset_of!(kvm_vcpu_stat, $field),)+
         }
 
-        const VCPU_TABLE: [kvm_stats_desc; 25] = table! { kvm_vcpu_stat:
+        const VCPU_TABLE: [kvm_stats_desc; 30] = table! { kvm_vcpu_stat:
             generic.halt_successful_poll => Events,
             generic.halt_attempted_poll => Events,
             generic.halt_poll_invalid => Events,
@@ -197,11 +264,22 @@ counters! {
     LoadAccessExits = load_access_exits,
     /// Store access faults that were given back to the guest.
     StoreAccessExits = store_access_exits,
+    /// Faults that the host's answer settled.
+    PfFixed = pf_fixed,
+    /// Stores that only the dirty log was waiting for: settled in the tree alone.
+    PfFast = pf_fast,
+    /// Faults that found the entry as they wanted it: another vCPU was faster, or the hart
+    /// remembered an older one.
+    PfSpurious = pf_spurious,
+    /// Faults that the guest must repeat, because the host changed something meanwhile.
+    PfRetry = pf_retry,
+    /// Neighbours of faulting pages that were mapped with them.
+    PfAround = pf_around,
 }
 
-/// Adds one to a counter of `vcpu`.
+/// Adds `events` to a counter of `vcpu`.
 #[inline(always)]
-pub(crate) fn add_one(vcpu: &Vcpu, counter: Counter) {
+pub(crate) fn add(vcpu: &Vcpu, counter: Counter, events: u64) {
     // SAFETY: the vCPU is live.
     let stat = unsafe { core::ptr::addr_of_mut!((*vcpu.as_ptr()).stat) };
     // SAFETY: the number of a counter is the offset of its field.
@@ -212,7 +290,7 @@ pub(crate) fn add_one(vcpu: &Vcpu, counter: Counter) {
     // Not `fetch_add`: there is one writer, and if userspace clears the counter in this moment,
     // it does so in vain, as in C.
     word.store(
-        word.load(Ordering::Relaxed).wrapping_add(1),
+        word.load(Ordering::Relaxed).wrapping_add(events),
         Ordering::Relaxed,
     );
 }

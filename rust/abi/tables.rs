@@ -18,16 +18,25 @@ use core::{
 
 use kernel::prelude::*;
 
-use super::memslot::InvalidateSeq;
+use super::{
+    memslot::InvalidateSeq,
+    stats::{
+        Gauge,
+        Gauges, //
+    },
+};
 use crate::{
     bindings,
     mem::{
         addr::{
             Gfn,
+            GfnRange,
             Hpa,
+            PageSize,
             Pfn, //
         },
         gstage::{
+            Counted,
             InUse,
             MmuRead,
             MmuWrite,
@@ -46,26 +55,27 @@ use crate::{
 /// log2 of the pages of a root table: 16 KiB.
 const ROOT_ORDER: u32 = 2;
 
-/// How tables are reached: the kernel maps all memory, at a constant distance.
-#[derive(Clone, Copy)]
-pub(crate) struct LinearMap {
-    /// Where physical address 0 would be.
-    base: usize,
+/// Where in the kernel's address space physical address 0 would be.
+fn linear_base() -> usize {
+    // SAFETY: an address is computed, nothing is accessed.
+    unsafe { bindings::kvm_rs_phys_to_virt(0) as usize }
 }
 
-impl LinearMap {
-    fn new() -> Self {
-        // SAFETY: an address is computed, nothing is accessed.
-        let base = unsafe { bindings::kvm_rs_phys_to_virt(0) } as usize;
-        Self { base }
-    }
+/// Frame `pfn` in the kernel's address space, which has all memory at a constant distance.
+#[inline(always)]
+fn address<T>(base: usize, pfn: Pfn) -> NonNull<T> {
+    let address = base.wrapping_add(pfn.hpa().get() as usize);
+    // The frames that this is asked for come from the kernel's own allocator, so there is memory at
+    // the address; nothing is mapped at address 0.
+    NonNull::new(core::ptr::with_exposed_provenance_mut(address)).unwrap_or(NonNull::dangling())
+}
 
-    fn address<T>(self, pfn: Pfn) -> NonNull<T> {
-        let address = self.base.wrapping_add(pfn.hpa().get() as usize);
-        // The frames that this is asked for come from the kernel's own allocator, so there is
-        // memory at the address; nothing is mapped at address 0.
-        NonNull::new(core::ptr::with_exposed_provenance_mut(address)).unwrap_or(NonNull::dangling())
-    }
+/// How the tables of a VM are reached, and where it is told what they hold.
+#[derive(Clone, Copy)]
+pub(crate) struct LinearMap {
+    /// [`linear_base`]
+    base: usize,
+    gauges: Gauges,
 }
 
 // SAFETY: pages that `alloc_pages` returned are in the linear map until they are freed, which the
@@ -74,16 +84,29 @@ impl LinearMap {
 unsafe impl TableMemory for LinearMap {
     #[inline(always)]
     fn table(self, pfn: Pfn) -> NonNull<Table> {
-        self.address(pfn)
+        address(self.base, pfn)
     }
 
     #[inline(always)]
     fn root(self, pfn: Pfn) -> NonNull<RootTable> {
-        self.address(pfn)
+        address(self.base, pfn)
+    }
+
+    #[inline(always)]
+    fn count(self, what: Counted, by: i64) {
+        let gauge = match what {
+            Counted::Leaves(PageSize::Size4K) => Gauge::Pages4K,
+            Counted::Leaves(PageSize::Size64K) => Gauge::Pages64K,
+            Counted::Leaves(PageSize::Size2M) => Gauge::Pages2M,
+            Counted::Leaves(PageSize::Size1G) => Gauge::Pages1G,
+            Counted::Tables => Gauge::Tables,
+        };
+        self.gauges.add(gauge, by);
     }
 }
 
-/// `1 << order` zeroed pages, aligned to their size, charged to the calling process.
+/// `1 << order` zeroed pages, aligned to their size, charged to the calling process, as memory for
+/// secondary page tables.
 fn alloc(order: u32) -> Option<Pfn> {
     // SAFETY: plain allocation; may sleep, as the callers say.
     let page = unsafe {
@@ -92,8 +115,11 @@ fn alloc(order: u32) -> Option<Pfn> {
     if page == 0 {
         return None;
     }
+    let page = page as *mut core::ffi::c_void;
+    // SAFETY: just allocated.
+    unsafe { bindings::kvm_account_pgtable_pages(page, 1 << order) };
     // SAFETY: the address of a page in the linear map.
-    let hpa = unsafe { bindings::kvm_rs_virt_to_phys(page as *mut core::ffi::c_void) };
+    let hpa = unsafe { bindings::kvm_rs_virt_to_phys(page) };
     Some(Hpa::new(hpa).pfn())
 }
 
@@ -101,9 +127,11 @@ fn alloc(order: u32) -> Option<Pfn> {
 ///
 /// `pfn` came from [`alloc`] with the same `order`, and is used no more.
 unsafe fn free(pfn: Pfn, order: u32) {
-    let page = LinearMap::new().address::<u8>(pfn).as_ptr() as usize;
+    let page = address::<core::ffi::c_void>(linear_base(), pfn).as_ptr();
+    // SAFETY: `alloc` counted them.
+    unsafe { bindings::kvm_account_pgtable_pages(page, -(1 << order)) };
     // SAFETY: as the caller promises.
-    unsafe { bindings::kvm_rs_free_pages(page, order) };
+    unsafe { bindings::kvm_rs_free_pages(page as usize, order) };
 }
 
 /// A page for a table, charged to the calling process. May sleep.
@@ -156,15 +184,19 @@ struct Tree {
 unsafe impl Sync for TreeCell {}
 
 impl TreeCell {
-    /// An empty tree.
+    /// An empty tree, the contents of which show in `gauges`.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(mode: Mode) -> Result<Self> {
+    pub(crate) fn new(mode: Mode, gauges: Gauges) -> Result<Self> {
         let root_pfn = alloc(ROOT_ORDER).ok_or(ENOMEM)?;
+        let mem = LinearMap {
+            base: linear_base(),
+            gauges,
+        };
         // SAFETY: the pages are zeroed, aligned, in the linear map, and freed by `drop` only.
-        let root = unsafe { Root::new(LinearMap::new(), mode, root_pfn) };
+        let root = unsafe { Root::new(mem, mode, root_pfn) };
         // INVARIANT: just so.
         Ok(Self {
             state: UnsafeCell::new(Tree {
@@ -262,6 +294,21 @@ impl<'v> WriteHeld<'v> {
     /// The VM.
     pub(crate) fn vm(&self) -> &'v Vm {
         self.0
+    }
+
+    /// Frames with which the host is not through yet: it has begun to take something away from
+    /// them, or from some of them, and told us so. Nothing else begins while the lock is held.
+    pub(crate) fn invalidating(&self) -> GfnRange {
+        let vm = self.0.as_ptr();
+        // SAFETY: the VM is live; the field changes under the lock only, which is held.
+        if unsafe { (*vm).mmu_invalidate_in_progress } == 0 {
+            return GfnRange::EMPTY;
+        }
+        // SAFETY: as above.
+        let start = unsafe { (*vm).mmu_invalidate_range_start };
+        // SAFETY: as above.
+        let end = unsafe { (*vm).mmu_invalidate_range_end };
+        GfnRange::new(Gfn::new(start), Gfn::new(end))
     }
 
     /// The tree; none if the VM's address space is gone.

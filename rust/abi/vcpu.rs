@@ -23,6 +23,7 @@ use kernel::{
 use super::core as kvm;
 use crate::{
     bindings,
+    mem::addr::Gpa,
     vcpu::{
         irq::Line,
         onereg,
@@ -31,6 +32,7 @@ use crate::{
             MpState, //
         },
         run,
+        Loaded,
         OwnedVcpu,
         Vcpu, //
     }, //
@@ -177,6 +179,28 @@ door! {
             .and_then(Line::try_from)
             .map(|line| vcpu.set_external(line));
         result.map_or_else(|err| err.to_errno() as c_long, |()| 0)
+    }
+}
+
+door! {
+    /// One step of `KVM_PRE_FAULT_MEMORY`: maps what is at the start of the range; returns how many
+    /// bytes of it that covers.
+    ///
+    /// # Safety
+    ///
+    /// Core KVM holds `vcpu->mutex`, and has loaded the vCPU; `range` is its own.
+    fn kvm_arch_vcpu_pre_fault_memory(
+        vcpu: *mut bindings::kvm_vcpu,
+        range: *mut bindings::kvm_pre_fault_memory,
+    ) -> c_long {
+        // SAFETY: see above.
+        let mut vcpu = unsafe { Loaded::from_raw(vcpu) };
+        // SAFETY: see above.
+        let range = unsafe { &*range };
+        match vcpu.pre_fault(Gpa::new(range.gpa), range.size) {
+            Ok(mapped) => mapped.min(range.size) as c_long,
+            Err(err) => err.to_errno() as c_long,
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 #include <linux/kvm_host.h>
 #include <linux/mm.h>
 #include <linux/mmap_lock.h>
+#include <linux/pagemap.h>
 #include <linux/pgtable.h>
 #include <linux/sched/signal.h>
 #include <linux/smp.h>
@@ -179,11 +180,6 @@ __rust_helper unsigned long rust_helper_kvm_rs_mmu_invalidate_seq(struct kvm *kv
 	smp_rmb();
 	return seq;
 }
-__rust_helper void rust_helper_kvm_release_faultin_page(struct kvm *kvm, struct page *page,
-							bool unused, bool dirty)
-{
-	kvm_release_faultin_page(kvm, page, unused, dirty);
-}
 __rust_helper kvm_pfn_t rust_helper_kvm_rs_faultin_pfn(const struct kvm_memory_slot *slot, gfn_t gfn,
 						       bool write, bool *writable,
 						       struct page **page)
@@ -197,6 +193,10 @@ __rust_helper unsigned long rust_helper_kvm_rs_alloc_pages(gfp_t gfp, unsigned i
 __rust_helper void rust_helper_kvm_rs_free_pages(unsigned long addr, unsigned int order)
 {
 	free_pages(addr, order);
+}
+__rust_helper void rust_helper_kvm_account_pgtable_pages(void *virt, int nr)
+{
+	kvm_account_pgtable_pages(virt, nr);
 }
 __rust_helper void *rust_helper_kvm_rs_phys_to_virt(phys_addr_t pa) { return phys_to_virt(pa); }
 __rust_helper phys_addr_t rust_helper_kvm_rs_virt_to_phys(void *va) { return virt_to_phys(va); }
@@ -267,16 +267,66 @@ __rust_helper bool rust_helper_kvm_rs_pmd_present(pmd_t pmd)
 	return !pmd_none(pmd) && pmd_present(pmd);
 }
 __rust_helper bool rust_helper_kvm_rs_pmd_leaf(pmd_t pmd) { return pmd_leaf(pmd); }
-__rust_helper pte_t rust_helper_kvm_rs_pte(pmd_t pmd, unsigned long addr)
+__rust_helper pte_t rust_helper_kvm_rs_pud_pte(pud_t pud) { return pud_pte(pud); }
+__rust_helper pte_t rust_helper_kvm_rs_pmd_pte(pmd_t pmd) { return pmd_pte(pmd); }
+__rust_helper pte_t *rust_helper_kvm_rs_ptep(pmd_t pmd, unsigned long addr)
 {
-	return ptep_get(pte_offset_kernel(&pmd, addr));
+	return pte_offset_kernel(&pmd, addr);
 }
-__rust_helper bool rust_helper_kvm_rs_pte_present(pte_t pte) { return pte_present(pte); }
+__rust_helper pte_t rust_helper_kvm_rs_ptep_get(pte_t *ptep) { return ptep_get(ptep); }
+/*
+ * Readable by the process, and with a struct page of ordinary memory behind it:
+ * neither PROT_NONE, nor special, nor of another memory type.
+ */
+__rust_helper bool rust_helper_kvm_rs_pte_is_ordinary(pte_t pte)
+{
+	const unsigned long wanted = _PAGE_PRESENT | _PAGE_READ | _PAGE_USER;
+
+	return (pte_val(pte) & (wanted | _PAGE_SPECIAL | _PAGE_MTMASK)) == wanted;
+}
+__rust_helper bool rust_helper_kvm_rs_pte_write(pte_t pte) { return pte_write(pte); }
+__rust_helper bool rust_helper_kvm_rs_pte_dirty(pte_t pte) { return pte_dirty(pte); }
+__rust_helper unsigned long rust_helper_kvm_rs_pte_pfn(pte_t pte) { return pte_pfn(pte); }
+__rust_helper bool rust_helper_kvm_rs_pte_napot(pte_t pte) { return pte_napot(pte); }
 /* 4K, or what a Svnapot entry is a part of. */
 __rust_helper unsigned long rust_helper_kvm_rs_pte_leaf_size(pte_t pte)
 {
 	return pte_leaf_size(pte);
 }
+
+/* What mm/ notes about pages. */
+
+__rust_helper struct folio *rust_helper_kvm_rs_pfn_folio(unsigned long pfn)
+{
+	return page_folio(pfn_to_page(pfn));
+}
+/*
+ * Secret memory is of this kind (secretmem_mapping() is not for modules). With
+ * interrupts off the mapping is not freed, see gup_fast_folio_allowed().
+ */
+__rust_helper bool rust_helper_kvm_rs_folio_is_unevictable_file(const struct folio *folio)
+{
+	const struct address_space *mapping = READ_ONCE(folio->mapping);
+
+	return mapping &&
+	       !((unsigned long)mapping & FOLIO_MAPPING_FLAGS) &&
+	       test_bit(AS_UNEVICTABLE, &mapping->flags);
+}
+__rust_helper bool rust_helper_kvm_rs_folio_referenced(const struct folio *folio)
+{
+	return folio_test_referenced(folio);
+}
+__rust_helper void rust_helper_kvm_rs_folio_set_referenced(struct folio *folio)
+{
+	folio_set_referenced(folio);
+}
+__rust_helper bool rust_helper_kvm_rs_page_reserved(const struct page *page)
+{
+	return PageReserved(page);
+}
+__rust_helper bool rust_helper_kvm_rs_page_dirty(const struct page *page) { return PageDirty(page); }
+__rust_helper void rust_helper_kvm_rs_set_page_dirty(struct page *page) { SetPageDirty(page); }
+__rust_helper void rust_helper_kvm_rs_put_page(struct page *page) { put_page(page); }
 
 /* Host ISA, firmware, time. */
 

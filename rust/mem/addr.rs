@@ -132,7 +132,7 @@ impl Gfn {
     }
 
     /// The first frame of the block of `size` that holds this frame.
-    #[cfg(test)]
+    #[inline(always)]
     pub(crate) const fn align_down(self, size: PageSize) -> Gfn {
         Gfn(self.0 & !(size.frames() - 1))
     }
@@ -313,6 +313,17 @@ impl Level {
         }
     }
 
+    /// How much one leaf of this level maps. There are none above [`Level::Giga`]: no host has
+    /// larger pages.
+    #[inline(always)]
+    pub(crate) const fn leaf_size(self) -> PageSize {
+        match self {
+            Level::Page => PageSize::Size4K,
+            Level::Mega => PageSize::Size2M,
+            Level::Giga | Level::Tera | Level::Peta => PageSize::Size1G,
+        }
+    }
+
     /// The frames of the entry that maps `gfn`.
     #[inline(always)]
     pub(crate) const fn span(self, gfn: Gfn) -> GfnRange {
@@ -323,12 +334,12 @@ impl Level {
 
 /// A size in which hosts map memory.
 ///
-/// Ordered by size. Not all of them are sizes of a G-stage leaf: see [`PageSize::level`].
+/// Ordered by size. That of Svnapot is no size of one G-stage entry: see [`PageSize::level`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum PageSize {
     /// 4 KiB.
     Size4K,
-    /// 64 KiB: a Svnapot leaf of the host.
+    /// 64 KiB: a Svnapot run.
     Size64K,
     /// 2 MiB.
     Size2M,

@@ -19,11 +19,16 @@ use crate::abi::tables::{
 /// How many tables a cache has room for.
 const CAPACITY: usize = 16;
 
+/// How many can be given back at a time: one for each level below the root's.
+const RETURNS: usize = 4;
+
 /// Zeroed pages for tables. What is left is freed with it.
 pub(crate) struct TableCache {
     tables: [Option<TablePage>; CAPACITY],
     /// The tables are in front.
     filled: usize,
+    /// What was given back, and may not be zeroed any more.
+    returned: [Option<TablePage>; RETURNS],
 }
 
 impl TableCache {
@@ -35,6 +40,7 @@ impl TableCache {
         Self {
             tables: [const { None }; CAPACITY],
             filled: 0,
+            returned: [const { None }; RETURNS],
         }
     }
 
@@ -52,11 +58,19 @@ impl TableCache {
     }
 
     fn fill(&mut self, least: usize) -> Result {
+        self.free_returned();
         for place in self.tables.iter_mut().take(least).skip(self.filled) {
             *place = Some(alloc_table()?);
             self.filled += 1;
         }
         Ok(())
+    }
+
+    fn free_returned(&mut self) {
+        self.returned
+            .iter_mut()
+            .filter_map(Option::take)
+            .for_each(free_table);
     }
 }
 
@@ -67,9 +81,13 @@ impl TableSource for TableCache {
         self.tables.get_mut(last)?.take()
     }
 
-    /// Frees it: it is rare, and the page need not be zeroed any more.
+    /// Keeps it until the next [`TableCache::top_up`] that has something to do: the caller may have
+    /// interrupts off, where freeing could have to wait on a kernel with `PREEMPT_RT`.
     fn give_back(&mut self, table: TablePage) {
-        free_table(table);
+        match self.returned.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some(table),
+            None => free_table(table),
+        }
     }
 }
 
@@ -78,5 +96,6 @@ impl Drop for TableCache {
         while let Some(table) = self.take() {
             free_table(table);
         }
+        self.free_returned();
     }
 }

@@ -3,11 +3,12 @@
 //! A guest touches a page that its G-stage does not map, or not with that permission. Answers to
 //! `kvm_riscv_mmu_map()`.
 //!
-//! Two ways lead to a mapping. A store to a page that is write-protected for the dirty log, and
-//! that the host is known to let its process write, is settled in the tree alone. Everything else
-//! asks the host for the page, without locks, and then installs it under `mmu_lock` held for
-//! reading, next to other faults, unless the host has taken something away meanwhile: then the
-//! guest tries again.
+//! Three ways lead to a mapping. A store to a page that is write-protected for the dirty log, and
+//! that the host is known to let its process write, is settled in the tree alone. What the host's
+//! own page table has present is installed from there, under `mmu_lock` held for reading, next to
+//! other faults, and its neighbours with it. For everything else the host is asked, without locks;
+//! the page is installed unless the host has taken something away meanwhile: then the guest tries
+//! again.
 //!
 //! Locks: `kvm->srcu`, then `mmu_lock` for reading. Sleeps, and so does the host.
 
@@ -15,14 +16,23 @@ use kernel::prelude::*;
 
 use super::{
     addr::{
+        Gfn,
+        GfnRange,
         Gpa,
-        PageSize, //
+        Hva,
+        PageSize,
+        PAGE_SHIFT, //
     },
+    cache::TableCache,
     gstage::{
         self,
+        Age,
         FaultGpa,
         HostPage,
+        Install,
         MakeWritable,
+        MmuRead,
+        Neighbours,
         Rights, //
     },
     shared,
@@ -30,9 +40,11 @@ use super::{
 };
 use crate::{
     abi::{
+        core as kvm,
         hostmm::{
             self,
-            Depth, //
+            HostTable,
+            Stores, //
         },
         memslot::{
             FaultIn,
@@ -42,13 +54,21 @@ use crate::{
             Slot,
             SlotAccess, //
         },
+        param,
         tables::{
+            LinearMap,
             ReadGuard,
             WriteGuard, //
         }, //
     },
-    sync::SlotsRead,
-    vcpu::Loaded,
+    sync::{
+        IrqOff,
+        SlotsRead, //
+    },
+    vcpu::{
+        stat::Counter,
+        Loaded, //
+    },
     vm::Vm,
 };
 
@@ -73,6 +93,9 @@ pub(crate) enum Outcome {
     /// There is no memory to access so: nobody's address, a device's, or a store to a read-only
     /// slot, which is to be treated as one to a device.
     NoMemory,
+    /// There is a slot, but the host has no page there, or none with that access. `kvm_run` says
+    /// so, and `KVM_RUN` is to fail with `EFAULT`.
+    Refused,
 }
 
 impl Loaded<'_> {
@@ -82,8 +105,7 @@ impl Loaded<'_> {
     ///
     /// # Errors
     ///
-    /// `EFAULT` if the host has no page there, or none with that access; `EINTR` if a signal came
-    /// first; `ENOMEM`.
+    /// `EINTR` if a signal came first; `ENOMEM`.
     pub(crate) fn fault(&mut self, gpa: Gpa, access: Access) -> Result<Outcome> {
         let me = self.vcpu;
         let slots = SlotsRead::new(me);
@@ -98,21 +120,71 @@ impl Loaded<'_> {
             slot,
             gpa: FaultGpa::new(gpa),
             access,
+            asked: None,
         };
-        let done = if fault.is_logged_store() && fault.unprotect() {
-            Done::Mapped(Fence::Address)
+        let (done, counter) = if fault.is_logged_store() && fault.unprotect() {
+            (Done::Mapped(Fence::Address, 1), Counter::PfFast)
         } else {
-            fault.map(self)?
+            let done = fault.map(self)?;
+            let counter = done.counter();
+            (done, counter)
         };
+        me.count(counter);
         match done {
-            Done::Mapped(Fence::Nothing) | Done::Retry => {}
-            Done::Mapped(Fence::Address) => self.pinned(|vcpu| tlb::flush_gpa(vcpu, gpa)),
-            Done::Mapped(Fence::Everything) => self.pinned(tlb::flush_all),
+            Done::Mapped(Fence::Nothing, _) | Done::Retry => {}
+            Done::Mapped(Fence::Address, _) => self.pinned(|vcpu| tlb::flush_gpa(vcpu, gpa)),
+            Done::Mapped(Fence::Everything, _) => self.pinned(tlb::flush_all),
             Done::Poisoned => hostmm::send_poison_signal(slot.hva(gpa.gfn())),
+            Done::Refused => {
+                self.run_page().exit_memory_fault(gpa);
+                return Ok(Outcome::Refused);
+            }
         }
         Ok(Outcome::Mapped)
     }
+
+    /// Maps what is at `gpa`, as for a load of the guest, and what the host has present of the
+    /// `size` bytes from there on; returns how many bytes from there on are mapped, at least. The
+    /// guest sees nothing of it.
+    ///
+    /// Nothing is fenced: a hart that remembers that nothing was mapped faults, and then forgets
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if there is no slot; `EAGAIN` if it is about to go; `EFAULT` if the host has no
+    /// page there, `EHWPOISON` if it is broken; `EINTR` if a signal is pending; `ENOMEM`.
+    pub(crate) fn pre_fault(&mut self, gpa: Gpa, size: u64) -> Result<u64> {
+        let me = self.vcpu;
+        let slots = SlotsRead::new(me);
+        loop {
+            let slot = Slot::look_up(me, &slots, gpa.gfn()).ok_or(ENOENT)?;
+            if slot.is_going() {
+                // Whoever takes it away waits until the caller has left `kvm->srcu`.
+                return Err(EAGAIN);
+            }
+            let frames = (size >> PAGE_SHIFT).min(PRE_FAULT_FRAMES);
+            let fault = Fault {
+                vm: me.vm(),
+                slot,
+                gpa: FaultGpa::new(gpa),
+                access: Access::Load,
+                asked: Some(GfnRange::from_len(gpa.gfn(), frames)),
+            };
+            match fault.map(self)? {
+                Done::Mapped(_, frames) => return Ok(frames << PAGE_SHIFT),
+                Done::Retry if hostmm::signal_pending() => return Err(EINTR),
+                Done::Retry => kvm::cond_resched(),
+                Done::Poisoned => return Err(EHWPOISON),
+                Done::Refused => return Err(EFAULT),
+            }
+        }
+    }
 }
+
+/// How many pages are mapped at once where userspace asks for them: the host's table is read with
+/// interrupts off, and in vain where the host has nothing present.
+const PRE_FAULT_FRAMES: u64 = 64;
 
 /// A fault on a page of a slot.
 struct Fault<'f> {
@@ -120,13 +192,38 @@ struct Fault<'f> {
     slot: Slot<'f>,
     gpa: FaultGpa,
     access: Access,
+    /// What userspace asked for, from the page on; none if the guest asked.
+    asked: Option<GfnRange>,
+}
+
+/// What [`Fault::install`] has mapped.
+struct Count {
+    /// Neighbours.
+    around: u64,
+    /// Pages from the faulting one on, if userspace asked.
+    mapped: u64,
 }
 
 /// How it was settled.
 enum Done {
-    Mapped(Fence),
+    /// The page is mapped; so many pages are from there on, if userspace asked.
+    Mapped(Fence, u64),
     Retry,
     Poisoned,
+    Refused,
+}
+
+impl Done {
+    /// What it counts as.
+    fn counter(&self) -> Counter {
+        match self {
+            Done::Mapped(Fence::Everything, _) => Counter::PfSpurious,
+            Done::Mapped(Fence::Nothing | Fence::Address, _) | Done::Poisoned | Done::Refused => {
+                Counter::PfFixed
+            }
+            Done::Retry => Counter::PfRetry,
+        }
+    }
 }
 
 /// What this hart must forget for the guest to go on. Others that remember as much fault once, and
@@ -164,101 +261,220 @@ impl Fault<'_> {
         }
     }
 
-    /// Asks the host for the page and installs it.
     fn map(&self, vcpu: &mut Loaded<'_>) -> Result<Done> {
-        let gfn = self.gpa.gfn();
+        let me = vcpu.vcpu;
         let tables = &mut vcpu.owned.tables;
         // A table for each level below the root's.
         tables.top_up(self.vm.memory().mode().top() as usize)?;
 
         // What follows is true as long as the host does not say otherwise; from here on we notice.
         let seq = InvalidateSeq::read(self.vm);
+        let (done, around) = match self.map_present(seq, tables) {
+            Some(done) => done,
+            None => self.map_faulted_in(seq, tables)?,
+        };
+        if around != 0 {
+            me.count_many(Counter::PfAround, around);
+        }
+        Ok(done)
+    }
+
+    /// Installs what the host's page table has for the page already, and for its neighbours; tells
+    /// how many of them. None if the host must be asked.
+    fn map_present(&self, seq: InvalidateSeq, tables: &mut TableCache) -> Option<(Done, u64)> {
+        let gfn = self.gpa.gfn();
+        let hva = self.slot.hva(gfn);
+        let lock = ReadGuard::lock(self.vm);
+        // For any page, because the neighbours are to be true, too.
+        if lock.is_any_stale(seq) {
+            return None;
+        }
+        let tree = lock.tree()?;
+        let irqs = IrqOff::new();
+        let host = HostTable::around(self.vm, hva, &irqs)?;
+        let present = host.page(hva)?;
+        let access = match (present.stores, self.slot.access()) {
+            (Stores::Pass, SlotAccess::ReadWrite) => HostAccess::ReadWrite,
+            (Stores::Fault, _) if self.access == Access::Store => return None,
+            (Stores::Fault, _) | (_, SlotAccess::ReadOnly) => HostAccess::ReadOnly,
+            // Asking the host marks the page dirty, and then it can be writable.
+            (Stores::Dirty, SlotAccess::ReadWrite) => return None,
+        };
+        hostmm::note_use(present, &irqs);
+        let page = HostPage {
+            pfn: present.pfn,
+            size: self.limit(present.size),
+            rights: self.rights(access),
+        };
+        let (install, count) = self.install(&tree, page, tables, Some(&host));
+        drop(irqs);
+        let done = self.finish(lock, page, install, count.mapped, None);
+        Some((done, count.around))
+    }
+
+    /// Installs the page, and its neighbours from `host`, which is true as long as the lock is
+    /// held.
+    fn install(
+        &self,
+        tree: &MmuRead<'_, LinearMap>,
+        page: HostPage,
+        tables: &mut TableCache,
+        host: Option<&HostTable<'_>>,
+    ) -> (Install, Count) {
+        let gfn = self.gpa.gfn();
+        let (install, neighbours) = tree.install(self.gpa, page, tables);
+        let around = match (install.outcome, &neighbours, host) {
+            (gstage::Outcome::Mapped, Some(neighbours), Some(host)) => {
+                self.map_around(tree, neighbours, host)
+            }
+            _ => 0,
+        };
+        let mapped = match (self.asked, neighbours) {
+            (None, _) => 1,
+            (Some(_), Some(neighbours)) => neighbours.mapped_from(gfn),
+            (Some(_), None) => GfnRange::new(gfn, install.level.span(gfn).end()).len(),
+        };
+        (install, Count { around, mapped })
+    }
+
+    /// Maps the neighbours of the page, which was just mapped, as far as `host` has them and there
+    /// is room in the same leaf table; returns how many.
+    fn map_around(
+        &self,
+        tree: &MmuRead<'_, LinearMap>,
+        neighbours: &Neighbours<'_>,
+        host: &HostTable<'_>,
+    ) -> u64 {
+        let gfn = self.gpa.gfn();
+        let hva = self.slot.hva(gfn);
+        let window = self.asked.unwrap_or_else(|| {
+            let frames = param::fault_around_frames();
+            GfnRange::from_len(Gfn::new(gfn.get() & !(frames - 1)), frames)
+        });
+        if window.len() <= 1 {
+            return 0;
+        }
+        let frames = window.intersection(self.slot.frames());
+        // Where the CPU notes use itself, ageing can tell that a neighbour was never used.
+        // Elsewhere the note would be a fault, which is what this is to avoid.
+        let age = if hostmm::has_hw_young() {
+            Age::Old
+        } else {
+            Age::Young
+        };
+        // The guest has not asked for these pages: it may do nothing with them that the host or the
+        // log would have to notice.
+        let granted = match self.slot.access() {
+            SlotAccess::ReadOnly => Rights::HostReadOnly,
+            SlotAccess::ReadWrite if self.slot.is_logged() => Rights::WriteProtected,
+            SlotAccess::ReadWrite => Rights::Writable,
+        };
+        tree.fill(neighbours, frames, age, |neighbour| {
+            let distance = neighbour.get().wrapping_sub(gfn.get()) as usize;
+            let page = host.page(Hva::new(hva.get().wrapping_add(distance << PAGE_SHIFT)))?;
+            let rights = match page.stores {
+                Stores::Pass => granted,
+                Stores::Fault | Stores::Dirty => Rights::HostReadOnly,
+            };
+            Some((page.pfn, rights))
+        })
+    }
+
+    /// Asks the host for the page and installs it, and its neighbours; tells how many of them.
+    fn map_faulted_in(&self, seq: InvalidateSeq, tables: &mut TableCache) -> Result<(Done, u64)> {
+        let gfn = self.gpa.gfn();
         let want = match self.access {
             Access::Store => HostAccess::ReadWrite,
             Access::Load | Access::Fetch => HostAccess::ReadOnly,
         };
-        let host = match self.slot.fault_in(self.vm, gfn, want) {
+        let host = match self.slot.fault_in(gfn, want) {
             FaultIn::Page(host) => host,
-            FaultIn::Poisoned => return Ok(Done::Poisoned),
+            FaultIn::Poisoned => return Ok((Done::Poisoned, 0)),
             FaultIn::Interrupted => return Err(EINTR),
-            FaultIn::Failed => return Err(EFAULT),
+            FaultIn::Failed => return Ok((Done::Refused, 0)),
         };
-        let page = self.describe(&host);
-
         let lock = ReadGuard::lock(self.vm);
-        let stale = match page.size {
-            PageSize::Size4K => lock.is_stale(seq, gfn),
-            // The rest of the block must be as it was, too.
-            _ => lock.is_any_stale(seq),
-        };
-        if stale {
-            return Ok(Done::Retry);
+        if lock.is_stale(seq, gfn) {
+            return Ok((Done::Retry, 0));
         }
         let Some(tree) = lock.tree() else {
-            return Err(EFAULT);
+            return Ok((Done::Refused, 0));
         };
-        let install = tree.install(self.gpa, page, tables);
-        // A block that was split is remembered rightly until something in it changes.
-        let _ = install.flush.delegate();
-        let fence = match install.outcome {
-            gstage::Outcome::Mapped => {
-                if shared().is_some_and(|shared| shared.host.svvptc) {
-                    Fence::Nothing
-                } else {
-                    Fence::Address
-                }
-            }
-            gstage::Outcome::Upgraded => Fence::Address,
-            gstage::Outcome::Already => Fence::Everything,
-            gstage::Outcome::NeedTables => return Ok(Done::Retry),
-            gstage::Outcome::OutOfRange => return Err(EFAULT),
-            gstage::Outcome::Occupied(_) => {
-                drop(lock);
-                self.evict();
-                return Ok(Done::Retry);
-            }
+        let irqs = IrqOff::new();
+        let hva = self.slot.hva(gfn);
+        let table = HostTable::around(self.vm, hva, &irqs);
+        // The rest of a block, and the neighbours, must be as they were, too.
+        let rest = table.as_ref().filter(|_| !lock.is_any_stale(seq));
+        let (pfn, size) = match table.as_ref().and_then(|table| table.page(hva)) {
+            // What is not the kernel's memory is mapped page by page: its owner may have mapped it
+            // in any manner.
+            Some(present) if host.is_memory() => match rest {
+                Some(_) => (present.pfn, self.limit(present.size)),
+                None => (present.pfn, PageSize::Size4K),
+            },
+            _ => (host.pfn(), PageSize::Size4K),
         };
-        if page.rights == Rights::Writable {
-            self.slot.mark_dirty(&lock, gfn);
-        }
-        host.installed(&lock);
-        Ok(Done::Mapped(fence))
+        let page = HostPage {
+            pfn,
+            size,
+            rights: self.rights(host.access()),
+        };
+        let (install, count) = self.install(&tree, page, tables, rest);
+        drop(irqs);
+        let done = self.finish(lock, page, install, count.mapped, Some(host));
+        Ok((done, count.around))
     }
 
-    /// How the guest may map the page.
-    fn describe(&self, host: &HostRef<'_>) -> HostPage {
-        let gfn = self.gpa.gfn();
-        // Writes are noticed page by page. What is not the kernel's memory is mapped page by page,
-        // too: its owner may have mapped it in any manner.
-        let limit = if self.slot.is_logged() || !host.is_memory() {
-            PageSize::Size4K
-        } else {
-            self.slot.largest_block(gfn)
-        };
-        // The host's page table knows, without `mmap_lock` and the VMA.
-        let depth = if shared().is_some_and(|shared| shared.host.svnapot) {
-            Some(Depth::Pages)
-        } else if limit > PageSize::Size4K {
-            Some(Depth::Blocks)
-        } else {
-            None
-        };
-        let (pfn, size) = match depth {
-            None => (host.pfn(), PageSize::Size4K),
-            Some(depth) => {
-                let hva = self.slot.hva(gfn);
-                let mapping = hostmm::mapping_at(self.vm, hva, depth);
-                (mapping.frame(hva, host.pfn()), mapping.size().min(limit))
-            }
-        };
-        let rights = match host.access() {
+    /// How much of `size` around the page a single entry may map. Writes that are logged are
+    /// noticed page by page.
+    fn limit(&self, size: PageSize) -> PageSize {
+        if size == PageSize::Size4K || self.slot.is_logged() {
+            return PageSize::Size4K;
+        }
+        self.slot.largest_block(self.gpa.gfn()).min(size)
+    }
+
+    /// What the guest may do with the page.
+    fn rights(&self, access: HostAccess) -> Rights {
+        match access {
             HostAccess::ReadOnly => Rights::HostReadOnly,
             HostAccess::ReadWrite if self.slot.is_logged() && self.access != Access::Store => {
                 Rights::WriteProtected
             }
             HostAccess::ReadWrite => Rights::Writable,
+        }
+    }
+
+    /// Does what is left to do after [`MmuRead::install`].
+    fn finish(
+        &self,
+        lock: ReadGuard<'_>,
+        page: HostPage,
+        install: Install,
+        mapped: u64,
+        host: Option<HostRef>,
+    ) -> Done {
+        // A block that was split is remembered rightly until something in it changes.
+        let _ = install.flush.delegate();
+        let fence = match install.outcome {
+            gstage::Outcome::Mapped if sees_new_entries() => Fence::Nothing,
+            gstage::Outcome::Mapped | gstage::Outcome::Upgraded => Fence::Address,
+            gstage::Outcome::Already => Fence::Everything,
+            gstage::Outcome::NeedTables => return Done::Retry,
+            gstage::Outcome::OutOfRange => return Done::Refused,
+            gstage::Outcome::Occupied(_) => {
+                drop(lock);
+                self.evict();
+                return Done::Retry;
+            }
         };
-        HostPage { pfn, size, rights }
+        if page.rights == Rights::Writable && self.slot.is_logged() {
+            self.slot.mark_dirty(&lock, self.gpa.gfn());
+        }
+        if let Some(host) = host {
+            host.installed(&lock);
+        }
+        Done::Mapped(fence, mapped)
     }
 
     /// Unmaps what is in the page's place, which is nothing that the host has now.
@@ -266,4 +482,9 @@ impl Fault<'_> {
         let mut lock = WriteGuard::lock(self.vm);
         super::slots::unmap_page(&mut lock, self.gpa.gfn());
     }
+}
+
+/// Whether harts see entries that become valid without a fence (Svvptc).
+fn sees_new_entries() -> bool {
+    shared().is_some_and(|shared| shared.host.svvptc)
 }

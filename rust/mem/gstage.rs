@@ -6,12 +6,13 @@
 //! change to it. What the caller's hold on `kvm->mmu_lock` allows is what the view offers:
 //!
 //! - [`MmuRead`], lock held for reading: look up, [`install`](MmuRead::install) what a fault
-//!   needs, [`make_writable`](MmuRead::make_writable). Many CPUs do so at once, with
-//!   compare-and-exchange. An entry only gains: empty becomes a leaf or a table, a block becomes a
-//!   table with the same translations, a leaf gets more permissions. Nothing is taken away, so no
-//!   table is freed.
+//!   needs and [`fill`](MmuRead::fill) what is around it,
+//!   [`make_writable`](MmuRead::make_writable), show [`extents`](MmuRead::extents). Many CPUs do so
+//!   at once, with compare-and-exchange. An entry only gains: empty becomes a leaf or a table, a
+//!   block becomes a table with the same translations, a Svnapot run pages, a leaf gets more
+//!   permissions. Nothing is taken away, so no table is freed.
 //! - [`MmuWrite`], lock held for writing: all of that, and unmap, write-protect, age, split,
-//!   replace. What takes a permission or a translation away returns a duty: [`Flush`], or
+//!   [`recover`](MmuWrite::recover) what was split, replace. What takes a permission or a translation away returns a duty: [`Flush`], or
 //!   [`Teardown`], which also holds the tables that may be freed only after the flush.
 //!
 //! Views borrow from the caller's lock guard and walkers borrow from the view, so nothing points
@@ -22,15 +23,22 @@
 //! Lock order: nothing is locked here; all of it runs under `mmu_lock`. Nothing is allocated here
 //! either: tables come from a [`TableSource`] that was filled before the lock was taken.
 //!
+//! How many leaves of each size and how many tables there are, [`TableMemory::count`] is told.
+//!
 //! This module is pure: it also compiles on the host (`selftests/host`), over an arena instead of
 //! the linear map. It answers to `arch/riscv/kvm/gstage.c` and the table half of `mmu.c`. Formats:
 //! RISC-V Privileged Architecture, "Two-Stage Address Translation", "Svnapot", "Svpbmt".
 
+mod around;
+mod device;
+mod dump;
 mod duty;
 mod install;
 mod mode;
+mod napot;
 mod pte;
 mod range;
+mod recover;
 mod table;
 mod walk;
 
@@ -48,6 +56,11 @@ use crate::{
 };
 
 pub(crate) use self::{
+    around::Neighbours,
+    dump::{
+        Extent,
+        Kind, //
+    },
     duty::{
         Flush,
         Progress,
@@ -58,13 +71,18 @@ pub(crate) use self::{
     install::{
         FaultGpa,
         HostPage,
+        Install,
         MakeWritable,
         Outcome, //
     },
     mode::Mode,
-    pte::Rights,
-    range::Age,
+    pte::{
+        Age,
+        Pbmt,
+        Rights, //
+    },
     table::{
+        Counted,
         RootTable,
         Table,
         TableMemory,
@@ -75,16 +93,21 @@ pub(crate) use self::{
 
 #[cfg(test)]
 pub(crate) use self::{
-    install::{
-        Install,
-        Mapping, //
-    },
+    device::DevicePages,
+    install::Mapping,
     mode::UnknownMode,
-    pte::{
-        Pbmt,
-        Pte, //
+    napot::{
+        claim,
+        page_of_run,
+        Claim, //
     },
-    range::DevicePages, //
+    pte::{
+        ppn,
+        Entry,
+        Leaf,
+        Pte,
+        Slot, //
+    },
 };
 
 /// The root of a VM's G-stage tree.

@@ -21,7 +21,9 @@ use super::{
     gstage::{
         Age,
         Flush,
+        HostPage,
         Progress,
+        Rights,
         Scope,
         Stop,
         TableMemory,
@@ -32,10 +34,14 @@ use super::{
 };
 use crate::{
     abi::{
-        hostmm,
+        hostmm::{
+            self,
+            Stores, //
+        },
         memslot::{
             self,
             Slot,
+            SlotAccess,
             SlotChange, //
         },
         param,
@@ -80,7 +86,11 @@ pub(crate) fn prepare(vm: &Vm, slot: &Slot<'_>, change: SlotChange) -> Result {
 /// A slot is now as userspace wants it. `kvm->slots_lock` is held.
 pub(crate) fn commit(vm: &Vm, slot: &Slot<'_>, change: SlotChange) {
     // New slots and slots in a new place are logged from their first page on.
-    if change != SlotChange::Flags || !slot.is_logged() {
+    if change != SlotChange::Flags {
+        return;
+    }
+    if !slot.is_logged() {
+        recover(&mut WriteGuard::lock(vm), slot);
         return;
     }
     // Piece by piece, by `protect_logged`.
@@ -117,6 +127,60 @@ pub(crate) fn protect_logged(lock: &mut WriteHeld<'_>, base: Gfn, mask: u64) {
         // At most a 1 GiB and two 2 MiB blocks.
         let _ = split(lock, frames, 3).delegate();
     }
+}
+
+/// Makes blocks of what the log had split, and the rest writable again: `slot` is logged no more.
+/// Readers of its old flags are through, and will not split or protect anything now.
+///
+/// The host's page table says what is a block. It is looked at under `mmu_lock`, which keeps
+/// invalidations from beginning, apart from what those that have begun are about. So it is
+/// true: the host takes no page away, makes none read-only and splits no block of its own before
+/// it has told us to unmap it, and what it told us before and is not through with, is left alone.
+/// (What such an invalidation has unmapped stays so; the rest of the slot is put together.)
+fn recover(lock: &mut WriteHeld<'_>, slot: &Slot<'_>) {
+    let vm = lock.vm();
+    let mut rest = slot.frames();
+    loop {
+        let changing = lock.invalidating();
+        let Some(mut tree) = lock.tree() else {
+            break;
+        };
+        let host = |gfn| host_block(vm, slot, gfn, changing);
+        let Progress {
+            done_to,
+            stop,
+            duty,
+        } = tree.recover(rest, host, || is_contended(vm));
+        // Before others get the lock: they trust that no hart is in tables that are not in the tree.
+        settle(vm, duty, free_table);
+        if stop != Stop::Asked {
+            break;
+        }
+        rest = GfnRange::new(done_to, rest.end());
+        lock.relax();
+    }
+}
+
+/// How the host maps `gfn`, as far as that is one block within `slot`, none of it in `changing`.
+fn host_block(vm: &Vm, slot: &Slot<'_>, gfn: Gfn, changing: GfnRange) -> Option<HostPage> {
+    let present = hostmm::mapping_at(vm, slot.hva(gfn))?;
+    let size = present.size.min(slot.largest_block(gfn));
+    let block = GfnRange::from_len(gfn.align_down(size), size.frames());
+    if !block.intersection(changing).is_empty() {
+        return None;
+    }
+    let rights = match (slot.access(), present.stores) {
+        (SlotAccess::ReadOnly, _) | (_, Stores::Fault) => Rights::HostReadOnly,
+        // A clean entry will do: the block is a single folio, which was marked dirty as a whole
+        // when the first part of it became writable to the guest, and where none did, the tree
+        // does not make it so.
+        (SlotAccess::ReadWrite, Stores::Dirty | Stores::Pass) => Rights::Writable,
+    };
+    Some(HostPage {
+        pfn: present.pfn,
+        size,
+        rights,
+    })
 }
 
 /// A slot goes; nobody finds it any more. `kvm->slots_lock` is held.

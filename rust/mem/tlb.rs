@@ -47,7 +47,11 @@ use crate::{
         inval, //
     },
     host,
-    sync::atomic::Ordering,
+    sync::atomic::{
+        fence,
+        AtomicBool,
+        Ordering, //
+    },
     vcpu::{
         request::Request,
         Loaded,
@@ -121,17 +125,19 @@ impl TranslationState {
 }
 
 impl Memory {
-    /// Makes this CPU, `cpu`, translate for the vCPU `vcpu` of this VM, and forget whatever it
+    /// Makes this CPU, `cpu`, translate for `vcpu`, one of this VM, and forget whatever it
     /// remembers that the vCPU must not see. Preemption is off.
     #[inline(always)]
-    pub(crate) fn settle(&self, vcpu: VcpuIdx, cpu: usize, state: &mut TranslationState) {
+    pub(crate) fn settle(&self, vcpu: &Vcpu, cpu: usize, state: &mut TranslationState) {
         // While it stays loaded, nobody else ran here.
         if !state.loaded {
             self.load_translation(vcpu, cpu, state);
         }
     }
 
-    fn load_translation(&self, vcpu: VcpuIdx, cpu: usize, state: &mut TranslationState) {
+    fn load_translation(&self, vcpu: &Vcpu, cpu: usize, state: &mut TranslationState) {
+        // From here on the vCPU is told of what others take away.
+        vcpu.shared().hfences.listen();
         let tag = shared().map_or(Tag::NONE, |shared| shared.vmids.current(&self.vmid));
         let hgatp = Hgatp::from_raw(self.hgatp.load(Ordering::Relaxed)).with_vmid_of(tag.vmid());
         // SAFETY: by the invariants of `Memory` it names the root of a live tree, which lives
@@ -140,7 +146,7 @@ impl Memory {
 
         // All fences come after `hgatp` was written, as the specification wants where a VMID is
         // used again.
-        let me = (vcpu.get() as u32).wrapping_add(1);
+        let me = (vcpu.idx().get() as u32).wrapping_add(1);
         let last = self.last.get(cpu);
         if tag == Tag::NONE || tag != state.tag || state.cpu != Some(cpu) {
             // Other VMs that had the VMID, siblings, and this vCPU before it was elsewhere.
@@ -277,10 +283,16 @@ const QUEUE_LEN: usize = 64;
 /// Fences that others want a vCPU to execute. Anybody adds, the vCPU's thread takes.
 ///
 /// It cannot overflow: when it is full, the fences in it become one for everything.
+///
+/// # Invariants
+///
+/// Unless `listening`, the vCPU forgets all guest-physical translations before it uses any: it has
+/// not used one yet.
 #[pin_data]
 pub(crate) struct HfenceQueue {
     #[pin]
     ring: SpinLock<Ring>,
+    listening: AtomicBool,
 }
 
 /// The waiting fences.
@@ -303,7 +315,26 @@ impl HfenceQueue {
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             ring <- new_spinlock!(Ring::new(), "HfenceQueue"),
+            // INVARIANT: a vCPU that did not run yet forgets everything first.
+            listening: AtomicBool::new(false),
         })
+    }
+
+    /// The vCPU is about to use guest-physical translations.
+    #[inline(always)]
+    fn listen(&self) {
+        if !self.listening.load(Ordering::Relaxed) {
+            self.listening.store(true, Ordering::Relaxed);
+            // Whoever takes an entry away and then finds nobody listening has taken it away before
+            // the fences that follow here: pairs with `is_listening`.
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    /// Whether the vCPU must be told what is no longer in the tree. The tree was changed before.
+    #[inline(always)]
+    fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::Relaxed)
     }
 
     /// Turns all that waits into fences for everything. The vCPU is reset: single fences of before
@@ -464,6 +495,15 @@ pub(crate) fn guest_fence(caller: &mut Loaded<'_>, mut to: Recipients, fence: Gu
     }
 }
 
+/// The vCPUs of `vm` that may remember what the tree no longer has. A vCPU that has not run yet
+/// does not, and no CPU remembers anything on behalf of a VM none of whose vCPUs ran.
+fn listeners(vm: &Vm) -> impl Iterator<Item = &Vcpu> {
+    // The tree was changed before the vCPUs are looked at.
+    fence(Ordering::SeqCst);
+    vm.vcpus()
+        .filter(|vcpu| vcpu.shared().hfences.is_listening())
+}
+
 /// Has all vCPUs of `vm` forget the guest-physical translations of `frames`, and waits until none
 /// of them runs the guest without having done so. Does not sleep; interrupts are on.
 pub(crate) fn flush_frames(vm: &Vm, frames: GfnRange) {
@@ -474,14 +514,20 @@ pub(crate) fn flush_frames(vm: &Vm, frames: GfnRange) {
         return flush_everything(vm);
     }
     let mut to = Recipients::none();
-    for vcpu in vm.vcpus() {
+    let mut any = false;
+    for vcpu in listeners(vm) {
         vcpu.shared().hfences.push(Hfence::Gvma(frames));
         to.add(vcpu);
+        any = true;
     }
-    kvm::request_vcpus(vm, Request::Hfence.raw(), &mut to.0);
+    if any {
+        kvm::request_vcpus(vm, Request::Hfence.raw(), &mut to.0);
+    }
 }
 
 /// As [`flush_frames`], for all of them.
 pub(crate) fn flush_everything(vm: &Vm) {
-    kvm::flush_remote_tlbs(vm);
+    if listeners(vm).next().is_some() {
+        kvm::flush_remote_tlbs(vm);
+    }
 }

@@ -139,6 +139,7 @@ fn unreadable(vcpu: &mut Loaded<'_>, trap: Trap) -> Result<Outcome> {
     };
     Ok(match vcpu.fault(gpa, access)? {
         fault::Outcome::Mapped => Outcome::Retry,
+        fault::Outcome::Refused => return Err(EFAULT),
         // A machine refuses an access where nothing is that could answer.
         fault::Outcome::NoMemory => Outcome::Redirect(Trap {
             sepc: trap.sepc,

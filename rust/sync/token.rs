@@ -89,6 +89,20 @@ pub(crate) struct Loaded<'l> {
     pub(crate) owned: &'l mut Owned,
 }
 
+impl<'l> Loaded<'l> {
+    /// # Safety
+    ///
+    /// `vcpu` went through [`Vcpu::create`]; the caller holds `vcpu->mutex` for `'l`, and the vCPU
+    /// is loaded.
+    pub(crate) unsafe fn from_raw(vcpu: *mut bindings::kvm_vcpu) -> Self {
+        // SAFETY: as the caller promises.
+        let vcpu = unsafe { Vcpu::from_raw(vcpu) };
+        // SAFETY: the mutex makes this the only reference.
+        let owned = unsafe { vcpu.owned_mut() };
+        Self { vcpu, owned }
+    }
+}
+
 impl Loaded<'_> {
     /// Runs `f` with preemption off: on one CPU, with the scheduler kept away.
     pub(crate) fn pinned<R>(&mut self, f: impl FnOnce(&mut Pinned<'_>) -> R) -> R {

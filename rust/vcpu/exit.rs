@@ -93,8 +93,7 @@ pub(crate) fn is_ecall(trap: &Trap) -> bool {
 ///
 /// # Errors
 ///
-/// `EFAULT` for a trap that no guest can cause and for guest memory that the host cannot provide;
-/// `EINTR`, `ENOMEM` while providing it.
+/// `EFAULT` for a trap that no guest can cause; `EINTR`, `ENOMEM` while providing guest memory.
 pub(crate) fn handle(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
     let cause = Cause::decode(trap.scause);
     if let Cause::Interrupt = cause {
@@ -151,6 +150,7 @@ fn guest_page_fault(vcpu: &mut Loaded<'_>, trap: &Trap, access: Access) -> Resul
     };
     match vcpu.fault(gpa, wanted)? {
         Outcome::Mapped => Ok(Next::Resume),
+        Outcome::Refused => Ok(Next::MemoryFault),
         Outcome::NoMemory => match access {
             // A fetch cannot be emulated: a machine without memory there refuses it.
             Access::Fetch => {

@@ -41,7 +41,8 @@ const EXT_STATUS: usize = bindings::SR_FS | bindings::SR_VS;
 ///
 /// # Errors
 ///
-/// `EINTR` for a signal or `immediate_exit`, `EIO` for a dead VM; errors of the exit handlers.
+/// `EINTR` for a signal or `immediate_exit`, `EIO` for a dead VM, `EFAULT` for guest memory that
+/// the host cannot provide; errors of the exit handlers.
 pub(crate) fn run(vcpu: &mut OwnedVcpu<'_>) -> Result {
     freeze(vcpu);
     finish_exit(vcpu);
@@ -51,8 +52,13 @@ pub(crate) fn run(vcpu: &mut OwnedVcpu<'_>) -> Result {
     vcpu.loaded(|vcpu| {
         let _signals = kvm::SignalMask::activate(vcpu.vcpu);
         vcpu.run_page().set_exit_reason(bindings::KVM_EXIT_UNKNOWN);
-        while round(vcpu)? == Next::Resume {}
-        Ok(())
+        loop {
+            match round(vcpu)? {
+                Next::Resume => {}
+                Next::Userspace => return Ok(()),
+                Next::MemoryFault => return Err(EFAULT),
+            }
+        }
     })
 }
 

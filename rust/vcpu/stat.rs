@@ -15,6 +15,12 @@ impl Vcpu {
     /// Counts one event. In the vCPU's own thread.
     #[inline(always)]
     pub(crate) fn count(&self, counter: Counter) {
-        stats::add_one(self, counter);
+        stats::add(self, counter, 1);
+    }
+
+    /// Counts `events` at once. In the vCPU's own thread.
+    #[inline(always)]
+    pub(crate) fn count_many(&self, counter: Counter, events: u64) {
+        stats::add(self, counter, events);
     }
 }

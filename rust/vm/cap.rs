@@ -89,6 +89,8 @@ pub(crate) fn check(vm: Option<&Vm>, ext: c_long) -> c_int {
         | bindings::KVM_CAP_MP_STATE
         | bindings::KVM_CAP_IMMEDIATE_EXIT
         | bindings::KVM_CAP_SET_GUEST_DEBUG
+        | bindings::KVM_CAP_MEMORY_FAULT_INFO
+        | bindings::KVM_CAP_PRE_FAULT_MEMORY
         | bindings::KVM_CAP_RISCV_MP_STATE_RESET => 1,
         bindings::KVM_CAP_NR_VCPUS => kvm::online_cpus().min(bindings::KVM_MAX_VCPUS) as c_int,
         bindings::KVM_CAP_MAX_VCPUS => bindings::KVM_MAX_VCPUS as c_int,

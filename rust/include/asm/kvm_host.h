@@ -36,6 +36,12 @@
 /* Names and order are userspace ABI: rust/abi/stats.rs describes them. */
 struct kvm_vm_stat {
 	struct kvm_vm_stat_generic generic;
+	/* What the G-stage tree consists of now. */
+	u64 pages_4k;
+	u64 pages_64k;
+	u64 pages_2m;
+	u64 pages_1g;
+	u64 gstage_tables;
 };
 
 struct kvm_vcpu_stat {
@@ -54,6 +60,12 @@ struct kvm_vcpu_stat {
 	u64 store_misaligned_exits;
 	u64 load_access_exits;
 	u64 store_access_exits;
+	/* Up to here the C module's, in its order; what follows is ours. */
+	u64 pf_fixed;
+	u64 pf_fast;
+	u64 pf_spurious;
+	u64 pf_retry;
+	u64 pf_around;
 };
 
 struct kvm_arch_memory_slot {

@@ -7,7 +7,6 @@
 use crate::{
     mem::addr::{
         Gfn,
-        GfnRange,
         Gpa,
         Level,
         PageSize,
@@ -17,7 +16,12 @@ use crate::{
 };
 
 use super::{
+    around::Neighbours,
     duty::Flush,
+    napot::{
+        self,
+        Claim, //
+    },
     pte::{
         self,
         Bits,
@@ -29,6 +33,7 @@ use super::{
         Slot, //
     },
     table::{
+        Counted,
         RootTable,
         Table,
         TableMemory,
@@ -63,9 +68,12 @@ impl FaultGpa {
 pub(crate) struct HostPage {
     /// The frame behind the faulting frame itself, not behind the start of a block.
     pub(crate) pfn: Pfn,
-    /// The largest block around it that memslot, host mapping and dirty logging allow. Blocks are
-    /// used as far as `pfn` and the faulting frame have the same offset in them; other sizes are
-    /// rounded down.
+    /// The largest block around it that memslot, host mapping, dirty logging and CPU allow. Blocks
+    /// are used as far as `pfn` and the faulting frame have the same offset in them, or else
+    /// smaller ones.
+    ///
+    /// [`PageSize::Size64K`] makes a Svnapot run: only for a host that has the extension. No runs
+    /// are made where larger sizes are allowed but not possible.
     pub(crate) size: PageSize,
     /// What the guest may do, for all of the block.
     pub(crate) rights: Rights,
@@ -78,7 +86,6 @@ pub(crate) struct Install {
     /// What was found or done.
     pub(crate) outcome: Outcome,
     /// The level of the entry that the walk ended at.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the host tests"))]
     pub(crate) level: Level,
     /// The frames of a block that was split on the way, whatever the outcome.
     ///
@@ -116,8 +123,8 @@ pub(crate) enum MakeWritable {
     AlreadyWritable,
     /// Nothing is mapped.
     NotPresent,
-    /// The host page is not known to be writable, or the leaf is a block, which dirty logging
-    /// must split: the slow path decides.
+    /// The host page is not known to be writable, or the leaf is a block or a run, which dirty
+    /// logging must split: the slow path decides.
     NotAllowed,
 }
 
@@ -126,44 +133,8 @@ pub(crate) enum MakeWritable {
 pub(crate) struct Mapping {
     /// Its value.
     pub(crate) leaf: Leaf,
-    /// The level of its entry: how much it maps.
+    /// The level of its entry.
     pub(crate) level: Level,
-}
-
-/// The pages around a fault: one leaf table, for mapping more than what the guest asked for.
-pub(crate) struct Neighbours<'v> {
-    table: &'v Table,
-    frames: GfnRange,
-}
-
-#[cfg_attr(not(test), expect(dead_code, reason = "fault-around fills the table"))]
-impl Neighbours<'_> {
-    /// The frames that the table maps.
-    #[inline(always)]
-    pub(crate) fn frames(&self) -> GfnRange {
-        self.frames
-    }
-
-    /// Whether the table maps `gfn` and has nothing there.
-    #[inline(always)]
-    pub(crate) fn lacks(&self, gfn: Gfn) -> bool {
-        self.frames.contains(gfn)
-            && self.table.slot(gfn, Level::Page).peek().entry() == Entry::Empty
-    }
-
-    /// Maps `gfn` to `pfn` if the table has nothing there; tells whether it did.
-    #[inline(always)]
-    pub(crate) fn fill(&self, gfn: Gfn, pfn: Pfn, rights: Rights) -> bool {
-        let Some(ppn) = pte::ppn(pfn) else {
-            return false;
-        };
-        self.frames.contains(gfn)
-            && self
-                .table
-                .slot(gfn, Level::Page)
-                .replace(Pte::EMPTY, Leaf::memory(ppn, rights).pte())
-                .is_ok()
-    }
 }
 
 impl<M: TableMemory> MmuRead<'_, M> {
@@ -198,45 +169,128 @@ impl<M: TableMemory> MmuRead<'_, M> {
     /// away.
     ///
     /// After [`Outcome::Mapped`], [`Outcome::Upgraded`] and [`Outcome::Already`] the faulting
-    /// address is mapped to `page.pfn` with at least `page.rights`.
-    #[inline]
+    /// address is mapped to `page.pfn`, and the guest may do at least what `page.rights` says.
+    ///
+    /// With it comes the leaf table that the walk ended in, for [`fill`](Self::fill); none if it
+    /// ended above.
+    #[inline(always)]
     pub(crate) fn install<S: TableSource>(
         &self,
         fault: FaultGpa,
         page: HostPage,
         tables: &mut S,
-    ) -> Install {
+    ) -> (Install, Option<Neighbours<'_>>) {
+        match self.install_page(fault.gfn(), page) {
+            Some(neighbours) => (
+                Install {
+                    outcome: Outcome::Mapped,
+                    level: Level::Page,
+                    flush: Flush::NONE,
+                },
+                Some(neighbours),
+            ),
+            None => self.install_any(fault, page, tables),
+        }
+    }
+
+    /// What most faults come to: the leaf table is there, and has nothing at `gfn`. None if not so,
+    /// or if a run is to be made.
+    #[inline(always)]
+    fn install_page(&self, gfn: Gfn, page: HostPage) -> Option<Neighbours<'_>> {
+        let ppn = pte::ppn(page.pfn)?;
+        let table = self.leaf_table(gfn)?;
+        if page.size == PageSize::Size64K {
+            return None;
+        }
+        let leaf = Leaf::memory(ppn, page.rights);
+        let slot = table.slot(gfn, Level::Page);
+        slot.replace(Pte::EMPTY, leaf.pte()).ok()?;
+        self.root.mem.count(Counted::Leaves(PageSize::Size4K), 1);
+        Some(Neighbours::new(table, gfn))
+    }
+
+    /// The leaf table for `gfn`, if there is one.
+    #[inline(always)]
+    fn leaf_table(&self, gfn: Gfn) -> Option<&Table> {
+        if !self.mode().frames().contains(gfn) {
+            return None;
+        }
+        let top = self.mode().top();
+        let mut slot = self.root_table().slot(gfn, top);
+        // Every fault comes here: in instructions, counting levels down is cheaper than asking each
+        // for the one below.
+        let mut below = top as u32;
+        loop {
+            let table = self.table(slot.load().table_ptr()?);
+            below = below.wrapping_sub(1);
+            if below == 0 {
+                return Some(table);
+            }
+            slot = table.slot_at(gfn, below);
+        }
+    }
+
+    /// [`install`](Self::install) in all cases.
+    #[inline(never)]
+    fn install_any<S: TableSource>(
+        &self,
+        fault: FaultGpa,
+        page: HostPage,
+        tables: &mut S,
+    ) -> (Install, Option<Neighbours<'_>>) {
         let gfn = fault.gfn();
+        let mem = self.root.mem;
         let mut level = self.mode().top();
         let mut flush = Flush::NONE;
         let ppn = match pte::ppn(page.pfn) {
             Some(ppn) if self.mode().frames().contains(gfn) => ppn,
             _ => {
-                return Install {
-                    outcome: Outcome::OutOfRange,
-                    level,
-                    flush,
-                }
+                let outcome = Outcome::OutOfRange;
+                return (
+                    Install {
+                        outcome,
+                        level,
+                        flush,
+                    },
+                    None,
+                );
             }
         };
         let largest = largest(gfn, page);
         let wanted = Leaf::memory(ppn, page.rights);
+        let mut run = RunChoice::new(gfn, page);
         let mut slot = self.root_table().slot(gfn, level);
+        let mut table: Option<&Table> = None;
         let outcome = loop {
             let now = slot.load();
             match now.entry() {
-                Entry::Table(table) => {
-                    let Some(below) = level.below() else {
+                Entry::Table(below) => {
+                    let Some(lower) = level.below() else {
                         // A valid entry of the last level without permissions is nobody's work.
-                        break Outcome::Occupied(Pfn::new(table.ppn().get()));
+                        break Outcome::Occupied(Pfn::new(below.ppn().get()));
                     };
-                    level = below;
-                    slot = self.table(table).slot(gfn, level);
+                    level = lower;
+                    let below = self.table(below);
+                    slot = below.slot(gfn, level);
+                    table = Some(below);
+                }
+                Entry::Empty if level == Level::Page => {
+                    if let (RunChoice::Make, Some(table)) = (run, table) {
+                        let whole = Leaf::run(ppn, page.rights);
+                        match napot::claim(mem, table.run(gfn), gfn, whole) {
+                            Claim::Run(before) => break gained(before, whole),
+                            Claim::Pages => run = RunChoice::Pages,
+                        }
+                    } else if slot.replace(now, wanted.pte()).is_ok() {
+                        mem.count(Counted::Leaves(PageSize::Size4K), 1);
+                        break Outcome::Mapped;
+                    }
                 }
                 Entry::Empty if level <= largest => {
                     self.note_use(gfn, level);
                     let block = Leaf::memory(first(ppn, level), page.rights);
                     if slot.replace(now, block.pte()).is_ok() {
+                        mem.count(Counted::Leaves(level.leaf_size()), 1);
                         break Outcome::Mapped;
                     }
                 }
@@ -246,15 +300,39 @@ impl<M: TableMemory> MmuRead<'_, M> {
                         break Outcome::NeedTables;
                     };
                     if slot.replace(now, Pte::table(&table)).is_ok() {
-                        table.linked();
+                        table.linked(mem);
                     } else {
                         tables.give_back(table);
                     }
                 }
-                Entry::Leaf(leaf) => {
+                Entry::Leaf(leaf) if leaf.pte().in_run() => {
                     let there = leaf.pfn_of(gfn, level);
-                    if there != page.pfn || leaf.pte().pbmt() != wanted.pte().pbmt() {
+                    let whole = Leaf::run(ppn, page.rights);
+                    let is_same = there == page.pfn && leaf.translates_as(whole);
+                    let (Some(table), true) = (table, is_same) else {
                         break Outcome::Occupied(there);
+                    };
+                    let entries = table.run(gfn);
+                    match run {
+                        RunChoice::Make | RunChoice::Keep => {
+                            match napot::claim(mem, entries, gfn, whole) {
+                                Claim::Run(before) => break gained(before, whole),
+                                Claim::Pages => run = RunChoice::Pages,
+                            }
+                        }
+                        RunChoice::Pages => {
+                            let done = napot::page_of_run(mem, entries, slot, gfn, leaf, wanted);
+                            if let Some((outcome, split)) = done {
+                                flush = flush.and(split);
+                                break outcome;
+                            }
+                        }
+                    }
+                }
+                Entry::Leaf(leaf) => {
+                    let part = leaf.part_for(gfn, level);
+                    if !part.translates_as(wanted) {
+                        break Outcome::Occupied(leaf.pfn_of(gfn, level));
                     }
                     let lacks = leaf.lacks(wanted);
                     let gain = if level <= largest {
@@ -268,9 +346,9 @@ impl<M: TableMemory> MmuRead<'_, M> {
                             let Some(mut table) = tables.take() else {
                                 break Outcome::NeedTables;
                             };
-                            table.fill(self.root.mem, leaf, below);
+                            table.fill(mem, leaf, below);
                             if slot.replace(now, Pte::table(&table)).is_ok() {
-                                table.linked();
+                                table.replaced_block(mem, below);
                                 flush.add(level.span(gfn));
                             } else {
                                 tables.give_back(table);
@@ -287,50 +365,42 @@ impl<M: TableMemory> MmuRead<'_, M> {
                 }
             }
         };
-        Install {
+        let install = Install {
             outcome,
             level,
             flush,
-        }
+        };
+        let neighbours = match (level, table) {
+            (Level::Page, Some(table)) => Some(Neighbours::new(table, gfn)),
+            _ => None,
+        };
+        (install, neighbours)
     }
 
     /// Turns a write-protected 4 KiB leaf writable if its host page is known to be, as dirty
     /// logging wants it; the caller marks the page dirty before it drops the lock.
     #[inline]
     pub(crate) fn make_writable(&self, fault: FaultGpa) -> MakeWritable {
-        let Some((slot, Mapping { leaf, level })) = self.leaf(fault.gfn()) else {
-            return MakeWritable::NotPresent;
+        let gfn = fault.gfn();
+        let Some(table) = self.leaf_table(gfn) else {
+            return match self.leaf(gfn) {
+                Some(_) => MakeWritable::NotAllowed,
+                None => MakeWritable::NotPresent,
+            };
         };
-        if level != Level::Page || !leaf.pte().host_writable() {
+        let slot = table.slot(gfn, Level::Page);
+        let now = slot.load();
+        if now == Pte::EMPTY {
+            return MakeWritable::NotPresent;
+        }
+        if !now.host_writable() || now.in_run() {
             return MakeWritable::NotAllowed;
         }
-        if leaf.pte().all(Bits::WRITABLE) {
+        if now.all(Bits::WRITABLE) {
             return MakeWritable::AlreadyWritable;
         }
         slot.grant(Bits::WRITABLE);
         MakeWritable::Done
-    }
-
-    /// The leaf table that maps `gfn`, if there is one.
-    #[cfg_attr(not(test), expect(dead_code, reason = "fault-around begins here"))]
-    pub(crate) fn neighbours(&self, gfn: Gfn) -> Option<Neighbours<'_>> {
-        if !self.mode().frames().contains(gfn) {
-            return None;
-        }
-        let mut level = self.mode().top();
-        let mut slot = self.root_table().slot(gfn, level);
-        loop {
-            let Entry::Table(table) = slot.load().entry() else {
-                return None;
-            };
-            let table = self.table(table);
-            let frames = level.span(gfn);
-            level = level.below()?;
-            if level == Level::Page {
-                return Some(Neighbours { table, frames });
-            }
-            slot = table.slot(gfn, level);
-        }
     }
 
     /// Remembers that the root's entry for `gfn` is about to be used, if `level` is the root's.
@@ -344,11 +414,46 @@ impl<M: TableMemory> MmuRead<'_, M> {
     }
 }
 
+/// What it means for a fault that the entry of its page, now at least `wanted`, was `before`.
+#[inline]
+fn gained(before: Pte, wanted: Leaf) -> Outcome {
+    match before.entry() {
+        Entry::Leaf(leaf) if leaf.lacks(wanted).is_none() => Outcome::Already,
+        Entry::Leaf(_) => Outcome::Upgraded,
+        Entry::Empty | Entry::Table(_) => Outcome::Mapped,
+    }
+}
+
 /// The first frame of the block of `level` that `ppn` lies in.
 #[inline(always)]
 fn first(ppn: Ppn, level: Level) -> Ppn {
     // Clearing bits keeps the number in bounds.
     Ppn::try_new(ppn.get() & !(level.frames() - 1)).unwrap_or(ppn)
+}
+
+/// What a fault does about Svnapot.
+#[derive(Clone, Copy)]
+enum RunChoice {
+    /// Makes a run where nothing is mapped.
+    Make,
+    /// Treats a run that is there as a whole.
+    Keep,
+    /// Is about one page.
+    Pages,
+}
+
+impl RunChoice {
+    #[inline(always)]
+    fn new(gfn: Gfn, page: HostPage) -> Self {
+        let is_aligned = (gfn.get() ^ page.pfn.get()) % PageSize::Size64K.frames() == 0;
+        match page.size {
+            PageSize::Size4K => Self::Pages,
+            _ if !is_aligned => Self::Pages,
+            PageSize::Size64K => Self::Make,
+            // Whether the CPU has Svnapot, it does not say.
+            PageSize::Size2M | PageSize::Size1G => Self::Keep,
+        }
+    }
 }
 
 /// The highest level at which one entry can map `gfn` and its neighbours as `page` says.

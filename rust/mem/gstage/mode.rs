@@ -42,7 +42,7 @@ impl Mode {
     }
 
     /// Number of page-table levels.
-    #[cfg(test)]
+    #[inline(always)]
     pub(crate) const fn levels(self) -> u32 {
         self.top() as u32 + 1
     }

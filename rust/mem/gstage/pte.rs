@@ -15,6 +15,7 @@ use crate::{
     mem::addr::{
         Gfn,
         Level,
+        PageSize,
         Pfn, //
     },
     sync::atomic::{
@@ -28,7 +29,8 @@ use super::table::TablePage;
 bitfield! {
     /// The value of an entry.
     pub(crate) struct Pte(u64) {
-        /// Svnapot: part of a larger run. We make no such leaves.
+        /// Svnapot: one of the 16 entries of a run of 64 KiB, whose frame number then ends in
+        /// 0b1000.
         63:63 napot => bool;
         /// Svpbmt: what the memory attributes are. Zero in table entries.
         62:61 pbmt => Pbmt;
@@ -51,12 +53,21 @@ bitfield! {
     }
 }
 
+/// Number of entries of a Svnapot run. The architecture has this one size.
+pub(super) const RUN: usize = 16;
+
+/// The part of an entry's frame number that a run's entries use to encode the run's size.
+const RUN_PPN_MASK: u64 = (RUN as u64 - 1) << Pte::PPN_SHIFT;
+
+/// What it holds for a run of [`RUN`] entries.
+const RUN_PPN: u64 = (RUN as u64 / 2) << Pte::PPN_SHIFT;
+
 /// A frame number as an entry holds it: physical addresses have 56 bits.
-pub(super) type Ppn = Bounded<u64, 44>;
+pub(crate) type Ppn = Bounded<u64, 44>;
 
 /// `pfn` as an entry holds it, if it is one that a physical address can have.
 #[inline(always)]
-pub(super) fn ppn(pfn: Pfn) -> Option<Ppn> {
+pub(crate) fn ppn(pfn: Pfn) -> Option<Ppn> {
     Ppn::try_new(pfn.get())
 }
 
@@ -97,6 +108,16 @@ impl From<Pbmt> for Bounded<u64, 2> {
     }
 }
 
+/// Whether the guest used a page or a range since ageing last looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Age {
+    /// No leaf has A set.
+    Old,
+    /// Some leaf has A set.
+    Young,
+}
+
 /// What a guest may do with a page, and what its host page would allow.
 ///
 /// There is no "guest may write, host may not": that state cannot be built.
@@ -113,7 +134,7 @@ pub(crate) enum Rights {
 
 /// What an entry means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Entry {
+pub(crate) enum Entry {
     /// Nothing is mapped.
     Empty,
     /// A table of the level below.
@@ -122,9 +143,9 @@ pub(super) enum Entry {
     Leaf(Leaf),
 }
 
-/// Where a live table entry points. Only [`Pte::entry`] makes one.
+/// Where a live table entry points. Only [`Pte::entry`] and [`Pte::table_ptr`] make one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TablePtr(Ppn);
+pub(crate) struct TablePtr(Ppn);
 
 impl TablePtr {
     /// The table's frame.
@@ -144,11 +165,15 @@ pub(crate) struct Leaf(Pte);
 
 /// Permission and status bits that a leaf is to get or lose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Bits(u64);
+pub(crate) struct Bits(u64);
 
 impl Bits {
+    /// No bit.
+    pub(super) const NONE: Bits = Bits(0);
     /// A store without a fault.
     pub(super) const WRITE: Bits = Bits(Pte::WRITE_MASK);
+    /// What the host would allow.
+    pub(super) const HOST_WRITABLE: Bits = Bits(Pte::HOST_WRITABLE_MASK);
     /// Any access without a fault, where hardware does not set the bit.
     pub(super) const ACCESSED: Bits = Bits(Pte::ACCESSED_MASK);
     /// What [`MmuRead::make_writable`](super::MmuRead::make_writable) sets.
@@ -157,6 +182,12 @@ impl Bits {
     const STATUS: Bits = Bits(Pte::ACCESSED_MASK | Pte::DIRTY_MASK);
     /// What an access of the guest can lack.
     const PERMISSION: Bits = Bits(Pte::READ_MASK | Pte::WRITE_MASK | Pte::EXECUTE_MASK);
+    /// What two leaves that map the same frames to the same guest frames have in common.
+    const TRANSLATION: Bits = Bits(Pte::PPN_MASK | Pte::PBMT_MASK | Pte::NAPOT_MASK);
+    /// The same, and that they are memory.
+    const MEMORY: Bits = Bits(
+        Bits::TRANSLATION.0 | Pte::VALID_MASK | Pte::READ_MASK | Pte::EXECUTE_MASK | Pte::USER_MASK,
+    );
     /// All that a leaf can gain in place.
     const GRANTABLE: Bits =
         Bits(Bits::PERMISSION.0 | Bits::STATUS.0 | Pte::USER_MASK | Pte::HOST_WRITABLE_MASK);
@@ -182,7 +213,10 @@ impl Bits {
 
 impl Pte {
     /// No entry.
-    pub(super) const EMPTY: Pte = Pte::from_raw(0);
+    pub(crate) const EMPTY: Pte = Pte::from_raw(0);
+
+    /// All bits, for [`Pte::and`].
+    pub(super) const ALL: Pte = Pte::from_raw(u64::MAX);
 
     /// An entry that points to `table`, which thereby belongs to the tree.
     #[inline(always)]
@@ -198,7 +232,7 @@ impl Pte {
 
     /// What the entry means.
     #[inline(always)]
-    pub(super) fn entry(self) -> Entry {
+    pub(crate) fn entry(self) -> Entry {
         if !self.valid() {
             Entry::Empty
         } else if self.read() || self.write() || self.execute() {
@@ -207,6 +241,19 @@ impl Pte {
         } else {
             Entry::Table(TablePtr(self.ppn()))
         }
+    }
+
+    /// Where the entry points, if it is a table entry: [`Pte::entry`] for those who only descend.
+    #[inline(always)]
+    pub(super) fn table_ptr(self) -> Option<TablePtr> {
+        let kind = Pte::VALID_MASK | Bits::PERMISSION.0;
+        (self.into_raw() & kind == Pte::VALID_MASK).then(|| TablePtr(self.ppn()))
+    }
+
+    /// Whether the entry is one of a Svnapot run.
+    #[inline(always)]
+    pub(crate) const fn in_run(self) -> bool {
+        self.into_raw() & Pte::NAPOT_MASK != 0
     }
 
     /// Whether any of `bits` is set.
@@ -221,6 +268,12 @@ impl Pte {
         self.into_raw() & bits.0 == bits.0
     }
 
+    /// Bits of both values.
+    #[inline(always)]
+    pub(super) const fn and(self, other: Pte) -> Pte {
+        Pte::from_raw(self.into_raw() & other.into_raw())
+    }
+
     /// Bits of either value: accumulates what a run of entries had.
     #[inline(always)]
     pub(super) const fn or(self, other: Pte) -> Pte {
@@ -233,7 +286,7 @@ impl Leaf {
     ///
     /// A and D are set: a hart without Svadu would fault on the first access otherwise.
     #[inline(always)]
-    pub(super) fn memory(ppn: Ppn, rights: Rights) -> Leaf {
+    pub(crate) fn memory(ppn: Ppn, rights: Rights) -> Leaf {
         // INVARIANT: `valid` and `read` are set.
         Leaf(Self::common(ppn, rights).with_execute(true))
     }
@@ -261,26 +314,83 @@ impl Leaf {
         }
     }
 
+    /// The entry, one of 16, of a run that maps 64 KiB of memory around `ppn`.
+    #[inline(always)]
+    pub(crate) fn run(ppn: Ppn, rights: Rights) -> Leaf {
+        // INVARIANT: as `memory`.
+        Leaf(Pte::from_raw(
+            Self::memory(ppn, rights).0.into_raw() & !RUN_PPN_MASK | RUN_PPN | Pte::NAPOT_MASK,
+        ))
+    }
+
+    /// The leaf that maps entry `index` of this entry's run by itself. Everything but the frame is
+    /// inherited.
+    #[inline(always)]
+    pub(super) const fn page_of_run(self, index: usize) -> Leaf {
+        let offset = (index % RUN) as u64;
+        // INVARIANT: the bits of the invariant stay.
+        Leaf(Pte::from_raw(
+            self.0.into_raw() & !(RUN_PPN_MASK | Pte::NAPOT_MASK) | (offset << Pte::PPN_SHIFT),
+        ))
+    }
+
+    /// The same leaf, not used yet.
+    #[inline(always)]
+    pub(super) const fn aged(self, age: Age) -> Leaf {
+        match age {
+            Age::Young => self,
+            // INVARIANT: only A is cleared.
+            Age::Old => Leaf(Pte::from_raw(self.0.into_raw() & !Pte::ACCESSED_MASK)),
+        }
+    }
+
     /// The value as a table holds it.
     #[inline(always)]
     pub(crate) const fn pte(self) -> Pte {
         self.0
     }
 
-    /// The frame that the leaf's first page lies in.
+    /// How much the leaf, an entry of `level`, maps; for a run, all its entries together.
     #[inline(always)]
-    pub(crate) fn pfn(self) -> Pfn {
-        Pfn::new(self.0.ppn().get())
+    pub(crate) const fn size(self, level: Level) -> PageSize {
+        if self.0.in_run() {
+            PageSize::Size64K
+        } else {
+            level.leaf_size()
+        }
     }
 
     /// The frame that the leaf, an entry of `level`, maps `gfn` to.
     #[inline(always)]
     pub(crate) fn pfn_of(self, gfn: Gfn, level: Level) -> Pfn {
-        Pfn::new(self.pfn().get() | (gfn.get() & (level.frames() - 1)))
+        let ppn = self.0.ppn().get();
+        let offset = gfn.get() & (self.size(level).frames() - 1);
+        if self.0.in_run() {
+            Pfn::new(ppn & !(RUN as u64 - 1) | offset)
+        } else {
+            Pfn::new(ppn | offset)
+        }
+    }
+
+    /// The leaf that would map `gfn` by itself, where this is a block of `level`.
+    #[inline(always)]
+    pub(super) const fn part_for(self, gfn: Gfn, level: Level) -> Leaf {
+        self.part((gfn.get() & (level.frames() - 1)) as usize, Level::Page)
+    }
+
+    /// Whether this leaf and `other`, an entry of the same level, translate alike.
+    #[inline(always)]
+    pub(super) const fn translates_as(self, other: Leaf) -> bool {
+        (self.0.into_raw() ^ other.0.into_raw()) & Bits::TRANSLATION.0 == 0
+    }
+
+    /// Whether this leaf and `other`, a memory leaf of the same level, map the same memory.
+    #[inline(always)]
+    pub(super) const fn is_memory_as(self, other: Leaf) -> bool {
+        (self.0.into_raw() ^ other.0.into_raw()) & Bits::MEMORY.0 == 0
     }
 
     /// What guest and host may do.
-    #[cfg(test)]
     pub(crate) fn rights(self) -> Rights {
         if self.0.write() {
             Rights::Writable
@@ -293,19 +403,23 @@ impl Leaf {
 
     /// Whether it was used since ageing last looked.
     #[inline(always)]
-    pub(crate) fn is_young(self) -> bool {
-        self.0.accessed()
+    pub(crate) fn age(self) -> Age {
+        if self.0.accessed() {
+            Age::Young
+        } else {
+            Age::Old
+        }
     }
 
     /// What this leaf lacks of `wanted`, another leaf for the same page.
     #[inline(always)]
-    pub(super) const fn lacks(self, wanted: Leaf) -> Bits {
+    pub(crate) const fn lacks(self, wanted: Leaf) -> Bits {
         Bits(wanted.0.into_raw() & !self.0.into_raw() & Bits::GRANTABLE.0)
     }
 
     /// This leaf with `bits` set.
     #[inline(always)]
-    pub(super) const fn with(self, bits: Bits) -> Leaf {
+    pub(crate) const fn with(self, bits: Bits) -> Leaf {
         // INVARIANT: no bit is cleared.
         Leaf(Pte::from_raw(self.0.into_raw() | bits.0))
     }
@@ -332,12 +446,12 @@ impl Leaf {
 pub(crate) struct Slot(AtomicU64);
 
 /// Somebody else changed the entry first.
-pub(super) struct Raced;
+pub(crate) struct Raced;
 
 impl Slot {
     /// A slot with a value, for tables that nothing points to yet.
     #[inline(always)]
-    pub(super) fn new(pte: Pte) -> Slot {
+    pub(crate) fn new(pte: Pte) -> Slot {
         Slot(AtomicU64::new(pte.into_raw()))
     }
 
@@ -346,7 +460,7 @@ impl Slot {
     /// Acquire: if it points to a table, that table's first contents are visible. Pairs with
     /// [`Slot::replace`] and [`Slot::set`].
     #[inline(always)]
-    pub(super) fn load(&self) -> Pte {
+    pub(crate) fn load(&self) -> Pte {
         Pte::from_raw(self.0.load(Ordering::Acquire))
     }
 
@@ -360,7 +474,7 @@ impl Slot {
     ///
     /// Release: what `new` points to is visible before the pointer is.
     #[inline(always)]
-    pub(super) fn replace(&self, old: Pte, new: Pte) -> Result<(), Raced> {
+    pub(crate) fn replace(&self, old: Pte, new: Pte) -> Result<(), Raced> {
         self.0
             .compare_exchange(
                 old.into_raw(),
@@ -386,20 +500,21 @@ impl Slot {
         self.0.store(Pte::EMPTY.into_raw(), Ordering::Relaxed);
     }
 
-    /// Sets `bits` of a leaf of [`Level::Page`].
+    /// Sets `bits` of a leaf of [`Level::Page`] that is in no run.
     ///
     /// Under the read lock such a leaf stays the same leaf, so nothing needs to be compared. A
-    /// block does not: it may become a table.
+    /// block does not, it may become a table, nor does an entry of a run, it may become a page.
     #[inline(always)]
     pub(super) fn grant(&self, bits: Bits) {
         self.0.fetch_or(bits.0, Ordering::Relaxed);
     }
 
-    /// Clears `bits` of a leaf; the caller holds the write lock.
+    /// Clears `bits` of a leaf, or of nothing; the caller holds the write lock. Returns the value
+    /// from before.
     ///
     /// Read-modify-write, so that A and D that a hart sets meanwhile stay.
     #[inline(always)]
-    pub(super) fn withdraw(&self, bits: Bits) {
-        self.0.fetch_and(!bits.0, Ordering::Relaxed);
+    pub(super) fn withdraw(&self, bits: Bits) -> Pte {
+        Pte::from_raw(self.0.fetch_and(!bits.0, Ordering::Relaxed))
     }
 }

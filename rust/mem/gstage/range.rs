@@ -1,21 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What needs the write lock: taking translations and permissions away, ageing, splitting, device
-//! pages.
+//! What needs the write lock: taking translations and permissions away, ageing, splitting.
 //!
 //! A range that covers a block in part gets the whole block unmapped or write-protected: that is
-//! always safe, the guest faults and gets back what it may have. A table is freed when unmapping
+//! always safe, the guest faults and gets back what it may have. A Svnapot run is a block. A table is freed when unmapping
 //! passes its last frame and nothing is left in it, in whatever pieces the rest was unmapped
 //! before; one that lost its last leaf otherwise stays until then, or until the tree is destroyed.
 //!
-//! Answers to the range operations of `gstage.c` and to `kvm_riscv_mmu_ioremap()`.
+//! Answers to the range operations of `gstage.c`.
 
 use crate::{
     mem::addr::{
         Gfn,
         GfnRange,
-        Level,
-        Pfn, //
+        Level, //
     },
     sync::atomic::Ordering,
 };
@@ -27,20 +25,22 @@ use super::{
         Stop,
         Teardown, //
     },
+    napot,
     pte::{
-        self,
+        Age,
         Bits,
         Entry,
         Leaf,
-        Pbmt,
         Pte,
-        Rights,
         Slot,
-        TablePtr, //
+        TablePtr,
+        RUN, //
     },
     table::{
+        Counted,
         TableMemory,
-        TableSource, //
+        TableSource,
+        Tally, //
     },
     walk::{
         Place,
@@ -50,29 +50,6 @@ use super::{
     MmuRead,
     MmuWrite, //
 };
-
-/// Registers of a device that a guest is to reach without an exit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct DevicePages {
-    /// The frame of the first page.
-    pub(crate) pfn: Pfn,
-    /// How many pages.
-    pub(crate) count: u64,
-    /// [`Rights::Writable`], or [`Rights::HostReadOnly`] for registers that are only read.
-    pub(crate) rights: Rights,
-    /// [`Pbmt::Io`] if the host has Svpbmt, [`Pbmt::Pma`] if not.
-    pub(crate) pbmt: Pbmt,
-}
-
-/// Whether a range was used by the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum Age {
-    /// No leaf has A set.
-    Old,
-    /// Some leaf has A set.
-    Young,
-}
 
 impl<M: TableMemory> MmuWrite<'_, M> {
     /// Unmaps the frames of `range`.
@@ -85,6 +62,7 @@ impl<M: TableMemory> MmuWrite<'_, M> {
         stop_here: impl FnMut() -> bool,
     ) -> Progress<Teardown<M>> {
         let mut visitor = Unmap {
+            mem: self.root.mem,
             duty: Teardown::none(self.root.mem),
             stop_here,
         };
@@ -156,78 +134,6 @@ impl<M: TableMemory> MmuWrite<'_, M> {
         Progress::new(ended, visitor.duty)
     }
 
-    /// Maps a device's pages from `gfn` on, in place of whatever 4 KiB leaves are there.
-    ///
-    /// Ends with [`Stop::Occupied`] where a block is in the way, or where guest or host cannot
-    /// have such a frame.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for AIA interrupt files"))]
-    pub(crate) fn map_device<S: TableSource>(
-        &mut self,
-        gfn: Gfn,
-        pages: DevicePages,
-        tables: &mut S,
-    ) -> Progress<Flush> {
-        let mut duty = Flush::NONE;
-        for offset in 0..pages.count {
-            let at = gfn.saturating_add(offset);
-            let leaf = pages
-                .pfn
-                .checked_add(offset)
-                .and_then(pte::ppn)
-                .map(|ppn| Leaf::device(ppn, pages.rights, pages.pbmt));
-            let set = match leaf {
-                Some(leaf) => self.set_page(at, leaf, tables),
-                None => Err(Stop::Occupied),
-            };
-            match set {
-                Ok(changed) => duty = duty.and(changed),
-                Err(stop) => return Progress::new((at, stop), duty),
-            }
-        }
-        let end = gfn.saturating_add(pages.count);
-        Progress::new((end, Stop::Done), duty)
-    }
-
-    /// Sets the 4 KiB leaf for `gfn`.
-    fn set_page<S: TableSource>(
-        &mut self,
-        gfn: Gfn,
-        new: Leaf,
-        tables: &mut S,
-    ) -> Result<Flush, Stop> {
-        if !self.mode().frames().contains(gfn) {
-            return Err(Stop::Occupied);
-        }
-        let mut level = self.mode().top();
-        let mut slot = self.root_table().slot(gfn, level);
-        loop {
-            let now = slot.peek();
-            match (now.entry(), level.below()) {
-                (Entry::Table(table), Some(below)) => {
-                    level = below;
-                    slot = self.table(table).slot(gfn, level);
-                }
-                (Entry::Empty, Some(_)) => {
-                    self.note_use(gfn, level);
-                    let table = tables.take().ok_or(Stop::NeedTables)?;
-                    slot.set(Pte::table(&table));
-                    table.linked();
-                }
-                (Entry::Leaf(_), Some(_)) | (Entry::Table(_), None) => {
-                    return Err(Stop::Occupied);
-                }
-                (Entry::Empty, None) => {
-                    slot.set(new.pte());
-                    return Ok(Flush::NONE);
-                }
-                (Entry::Leaf(_), None) => {
-                    slot.set(new.pte());
-                    return Ok(Flush::of(GfnRange::single(gfn)));
-                }
-            }
-        }
-    }
-
     /// Unmaps everything and takes all tables out; only the root stays.
     ///
     /// Only groups of root entries that were ever used are looked at.
@@ -244,7 +150,7 @@ impl<M: TableMemory> MmuWrite<'_, M> {
                 slot.clear();
                 match entry {
                     Entry::Empty => continue,
-                    Entry::Leaf(_) => {}
+                    Entry::Leaf(_) => self.root.mem.count(Counted::Leaves(top.leaf_size()), -1),
                     Entry::Table(table) => {
                         if let Some(level) = top.below() {
                             retire(&self.read, table, level, &mut duty);
@@ -265,10 +171,17 @@ fn retire<M: TableMemory>(
     level: Level,
     duty: &mut Teardown<M>,
 ) {
-    if let Some(below) = level.below() {
-        for slot in view.table(table).slots() {
-            if let Entry::Table(child) = slot.peek().entry() {
-                retire(view, child, below, duty);
+    let mem = view.root.mem;
+    let slots = view.table(table).slots();
+    match level.below() {
+        None => Tally::of(slots).count_out(mem),
+        Some(below) => {
+            for slot in slots {
+                match slot.peek().entry() {
+                    Entry::Empty => {}
+                    Entry::Leaf(_) => mem.count(Counted::Leaves(level.leaf_size()), -1),
+                    Entry::Table(child) => retire(view, child, below, duty),
+                }
             }
         }
     }
@@ -276,22 +189,30 @@ fn retire<M: TableMemory>(
 }
 
 struct Unmap<M, F> {
+    mem: M,
     duty: Teardown<M>,
     stop_here: F,
 }
 
 impl<M: TableMemory, F: FnMut() -> bool> Visit<M> for Unmap<M, F> {
     #[inline(always)]
+    fn passes(&self, part: GfnRange, frames: u64) -> bool {
+        // Tables go when their last frame does.
+        part.end().get() & (frames - 1) != 0
+    }
+
+    #[inline(always)]
     fn pages(&mut self, slots: &[Slot], first: Gfn) {
-        let mut had = Pte::EMPTY;
+        let mut had = Tally::default();
         for slot in slots {
             let pte = slot.peek();
             if pte != Pte::EMPTY {
                 slot.clear();
-                had = had.or(pte);
+                had.add(pte);
             }
         }
-        if had != Pte::EMPTY {
+        if !had.is_empty() {
+            had.count_out(self.mem);
             self.duty.add(GfnRange::from_len(first, slots.len() as u64));
         }
     }
@@ -299,15 +220,17 @@ impl<M: TableMemory, F: FnMut() -> bool> Visit<M> for Unmap<M, F> {
     #[inline(always)]
     fn block(&mut self, place: &Place<'_>, _leaf: Leaf) -> Then {
         place.slot.clear();
+        self.mem.count(Counted::Leaves(place.level.leaf_size()), -1);
         self.duty.add(place.span);
         Then::Next
     }
 
     #[inline(always)]
-    fn table(&mut self, place: &Place<'_>, table: TablePtr) -> Then {
-        // A leaf table as a whole: what it maps goes with it, unseen.
+    fn table(&mut self, place: &Place<'_>, table: TablePtr, slots: &[Slot]) -> Then {
+        // A leaf table as a whole: what it maps goes with it, and is only counted.
         if place.level == Level::Mega && place.is_whole() {
             place.slot.clear();
+            Tally::of(slots).count_out(self.mem);
             self.duty.retire(table);
             return Then::Next;
         }
@@ -398,27 +321,80 @@ impl WriteProtectMasked {
     /// The bits of the mask from `gfn`'s on.
     #[inline(always)]
     fn mask_from(&self, gfn: Gfn) -> u64 {
-        let bit = gfn.get().wrapping_sub(self.base.get());
-        u32::try_from(bit)
-            .ok()
-            .and_then(|bit| self.mask.checked_shr(bit))
-            .unwrap_or(0)
+        let (gfn, base) = (gfn.get(), self.base.get());
+        let shift = |distance: u64| u32::try_from(distance).unwrap_or(u32::MAX);
+        if gfn >= base {
+            self.mask.checked_shr(shift(gfn - base)).unwrap_or(0)
+        } else {
+            // A run that begins before it.
+            self.mask.checked_shl(shift(base - gfn)).unwrap_or(0)
+        }
+    }
+
+    /// Takes write permission from the runs among `slots` that have a frame whose bit is set.
+    #[cold]
+    fn runs(&mut self, slots: &[Slot], first: Gfn) {
+        let mut gfn = first;
+        let mut rest = slots;
+        while !rest.is_empty() {
+            // Of the first one, there may be only the end; then it is no run.
+            let len = RUN - gfn.get() as usize % RUN;
+            let (slots, others) = rest.split_at(len.min(rest.len()));
+            let wanted = self.mask_from(gfn) & ((1 << len) - 1) != 0;
+            if wanted && slots.first().is_some_and(|slot| slot.peek().in_run()) {
+                for slot in slots {
+                    slot.withdraw(Bits::WRITE);
+                }
+                self.duty.add(GfnRange::from_len(gfn, RUN as u64));
+            }
+            gfn = gfn.saturating_add(len as u64);
+            rest = others;
+        }
     }
 }
 
 impl<M: TableMemory> Visit<M> for WriteProtectMasked {
     #[inline(always)]
+    fn passes(&self, _part: GfnRange, _frames: u64) -> bool {
+        true
+    }
+
+    #[inline(always)]
     fn pages(&mut self, slots: &[Slot], first: Gfn) {
-        let mut mask = self.mask_from(first);
+        // A run may begin before the mask does.
+        let start = first.max(self.base);
+        let before = start.get().wrapping_sub(first.get()) as usize;
+        let masked = slots.get(before..).unwrap_or_default();
+        let mut mask = self.mask_from(start);
+        let bits = u64::BITS.saturating_sub(masked.len() as u32);
+        let all = u64::MAX.checked_shr(bits).unwrap_or(0);
         let mut had = Pte::EMPTY;
-        for slot in slots {
-            if mask & 1 != 0 {
-                had = had.or(protect(slot));
+        // Frames whose bit is set were written to, so nearly all have it: no need to look before.
+        if mask & all == all {
+            // By fours: what the loop itself takes would be more than what it does.
+            let fours = masked.chunks_exact(4);
+            for slot in fours.remainder() {
+                had = had.or(slot.withdraw(Bits::WRITE));
             }
-            mask >>= 1;
+            for slots in fours {
+                for slot in slots {
+                    had = had.or(slot.withdraw(Bits::WRITE));
+                }
+            }
+        } else {
+            for slot in masked {
+                if mask & 1 != 0 {
+                    had = had.or(slot.withdraw(Bits::WRITE));
+                }
+                mask >>= 1;
+            }
         }
         if had.any(Bits::WRITE) {
-            self.duty.add(GfnRange::from_len(first, slots.len() as u64));
+            self.duty
+                .add(GfnRange::from_len(start, masked.len() as u64));
+            if had.in_run() {
+                self.runs(slots, first);
+            }
         }
     }
 
@@ -446,6 +422,11 @@ impl MakeOld {
 
 impl<M: TableMemory> Visit<M> for MakeOld {
     #[inline(always)]
+    fn passes(&self, _part: GfnRange, _frames: u64) -> bool {
+        true
+    }
+
+    #[inline(always)]
     fn pages(&mut self, slots: &[Slot], _first: Gfn) {
         for slot in slots {
             self.one(slot);
@@ -465,6 +446,11 @@ struct TestAge {
 
 impl<M: TableMemory> Visit<M> for TestAge {
     #[inline(always)]
+    fn passes(&self, _part: GfnRange, _frames: u64) -> bool {
+        true
+    }
+
+    #[inline(always)]
     fn pages(&mut self, slots: &[Slot], _first: Gfn) {
         if slots.iter().any(|slot| slot.peek().any(Bits::ACCESSED)) {
             self.age = Age::Young;
@@ -473,7 +459,7 @@ impl<M: TableMemory> Visit<M> for TestAge {
 
     #[inline(always)]
     fn block(&mut self, _place: &Place<'_>, leaf: Leaf) -> Then {
-        if leaf.is_young() {
+        if leaf.age() == Age::Young {
             self.age = Age::Young;
         }
         Then::Next
@@ -495,7 +481,19 @@ struct Split<'s, M, S, F> {
 
 impl<M: TableMemory, S: TableSource, F: FnMut() -> bool> Visit<M> for Split<'_, M, S, F> {
     #[inline(always)]
-    fn pages(&mut self, _slots: &[Slot], _first: Gfn) {}
+    fn pages(&mut self, slots: &[Slot], first: Gfn) {
+        // Where a run begins, if one does.
+        let to_boundary = first.get().wrapping_neg() as usize % RUN;
+        let runs = slots.get(to_boundary..).unwrap_or_default();
+        for (number, run) in runs.chunks_exact(RUN).enumerate() {
+            if run.first().is_some_and(|slot| slot.peek().in_run()) {
+                napot::dissolve(self.mem, run);
+                let offset = to_boundary + number * RUN;
+                let start = first.saturating_add(offset as u64);
+                self.duty.add(GfnRange::from_len(start, RUN as u64));
+            }
+        }
+    }
 
     #[inline(always)]
     fn block(&mut self, place: &Place<'_>, leaf: Leaf) -> Then {
@@ -507,18 +505,13 @@ impl<M: TableMemory, S: TableSource, F: FnMut() -> bool> Visit<M> for Split<'_, 
         };
         table.fill(self.mem, leaf, below);
         place.slot.set(Pte::table(&table));
-        table.linked();
+        table.replaced_block(self.mem, below);
         self.duty.add(place.span);
-        Then::Again
-    }
-
-    #[inline(always)]
-    fn table(&mut self, place: &Place<'_>, _table: TablePtr) -> Then {
-        // A leaf table has no blocks.
-        if place.level == Level::Mega {
+        // What it maps now is pages, or the next to be split.
+        if below == Level::Page {
             Then::Next
         } else {
-            Then::Enter
+            Then::Again
         }
     }
 

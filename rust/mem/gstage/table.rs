@@ -6,7 +6,9 @@ use core::ptr::NonNull;
 
 use crate::mem::addr::{
     Gfn,
+    GfnRange,
     Level,
+    PageSize,
     Pfn, //
 };
 
@@ -17,7 +19,8 @@ use super::{
         Ppn,
         Pte,
         Slot,
-        TablePtr, //
+        TablePtr,
+        RUN, //
     },
     MmuRead, //
 };
@@ -51,6 +54,31 @@ impl Table {
     pub(super) fn slot(&self, gfn: Gfn, level: Level) -> &Slot {
         // The mask keeps the index in bounds; the compiler sees it.
         &self.0[(gfn.get() >> level.frame_shift()) as usize % ENTRIES]
+    }
+
+    /// The entry for `gfn`, if this is a table of the level of that number.
+    #[inline(always)]
+    pub(super) fn slot_at(&self, gfn: Gfn, level: u32) -> &Slot {
+        // The mask keeps the index in bounds; the compiler sees it.
+        &self.0[(gfn.get() >> (9 * level)) as usize % ENTRIES]
+    }
+
+    /// The entries for `frames`, all of which this leaf table maps.
+    #[inline(always)]
+    pub(super) fn slots_of(&self, frames: GfnRange) -> &[Slot] {
+        let first = frames.start().get() as usize % ENTRIES;
+        let len = frames.len() as usize;
+        self.0
+            .get(first..)
+            .and_then(|rest| rest.get(..len))
+            .unwrap_or_default()
+    }
+
+    /// The entries that make a Svnapot run around `gfn`, if they do and this is a leaf table.
+    #[inline(always)]
+    pub(super) fn run(&self, gfn: Gfn) -> &[Slot] {
+        let number = gfn.get() as usize % ENTRIES / RUN;
+        self.0.chunks_exact(RUN).nth(number).unwrap_or_default()
     }
 }
 
@@ -87,6 +115,15 @@ impl RootTable {
     }
 }
 
+/// What a tree consists of, and how many there are of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Counted {
+    /// Leaves of a size. A Svnapot run of 16 entries is one of [`PageSize::Size64K`].
+    Leaves(PageSize),
+    /// Tables, the root not counted.
+    Tables,
+}
+
 /// How software reaches the tables: the kernel's linear map, or an arena on the host.
 ///
 /// # Safety
@@ -101,6 +138,12 @@ pub(crate) unsafe trait TableMemory: Copy {
 
     /// The root table whose first frame is `pfn`.
     fn root(self, pfn: Pfn) -> NonNull<RootTable>;
+
+    /// Told of every change: there are `by` more of `what` now, or fewer if it is negative.
+    ///
+    /// The sum is exact whenever nobody holds `mmu_lock`. Called once per fault, and once per table
+    /// by operations on ranges, by many CPUs at once; order does not matter.
+    fn count(self, what: Counted, by: i64);
 }
 
 /// A page that is, or is to be, a table; nothing points to it.
@@ -131,9 +174,11 @@ impl TablePage {
         Pfn::new(self.0.get())
     }
 
-    /// Ends the ownership: an entry of the tree points to the page now.
+    /// Ends the ownership: an entry of the tree, which `mem` reaches, points to the page now.
     #[inline(always)]
-    pub(super) fn linked(self) {}
+    pub(super) fn linked<M: TableMemory>(self, mem: M) {
+        mem.count(Counted::Tables, 1);
+    }
 
     /// The page's frame.
     #[inline(always)]
@@ -150,6 +195,92 @@ impl TablePage {
         let table = unsafe { table.as_mut() };
         for (index, slot) in table.0.iter_mut().enumerate() {
             *slot = Slot::new(block.part(index, level).pte());
+        }
+    }
+
+    /// As [`linked`](Self::linked), for a table that was [filled](Self::fill) with entries of
+    /// `level` and took the place of the block.
+    #[inline(always)]
+    pub(super) fn replaced_block<M: TableMemory>(self, mem: M, level: Level) {
+        let block = match level {
+            Level::Page => PageSize::Size2M,
+            Level::Mega | Level::Giga | Level::Tera | Level::Peta => PageSize::Size1G,
+        };
+        mem.count(Counted::Leaves(block), -1);
+        mem.count(Counted::Leaves(level.leaf_size()), ENTRIES as i64);
+        self.linked(mem);
+    }
+}
+
+/// Entries of leaf tables that are about to go, counted.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Tally {
+    entries: u64,
+    run_entries: u64,
+}
+
+impl Tally {
+    /// What is in the leaf table of `slots`.
+    #[inline]
+    pub(super) fn of(slots: &[Slot]) -> Self {
+        // Most tables are full, which is cheaper to find out than how many entries there are; and
+        // a run's first entry stands for all of them.
+        let mut all = Pte::ALL;
+        let mut run_entries = 0;
+        for run in slots.chunks_exact(RUN) {
+            if let [first, others @ ..] = run {
+                let first = first.peek();
+                all = all.and(first);
+                run_entries += u64::from(first.in_run());
+                for slot in others {
+                    all = all.and(slot.peek());
+                }
+            }
+        }
+        let entries = if all.valid() {
+            slots.len() as u64
+        } else {
+            slots
+                .iter()
+                .map(|slot| u64::from(slot.peek().valid()))
+                .sum()
+        };
+        Tally {
+            entries,
+            run_entries: run_entries * RUN as u64,
+        }
+    }
+
+    /// Counts an entry, unless it is empty.
+    #[inline(always)]
+    pub(super) fn add(&mut self, entry: Pte) {
+        // No branch: it is asked about many pages.
+        self.entries += u64::from(entry.valid());
+        self.run_entries += u64::from(entry.in_run());
+    }
+
+    /// Whether there was none.
+    #[inline(always)]
+    pub(super) fn is_empty(self) -> bool {
+        self.entries == 0
+    }
+
+    /// Tells that they are gone.
+    #[inline(always)]
+    pub(super) fn count_out<M: TableMemory>(self, mem: M) {
+        let pages = self.entries.wrapping_sub(self.run_entries);
+        if pages != 0 {
+            mem.count(
+                Counted::Leaves(PageSize::Size4K),
+                (pages as i64).wrapping_neg(),
+            );
+        }
+        if self.run_entries != 0 {
+            let runs = self.run_entries / RUN as u64;
+            mem.count(
+                Counted::Leaves(PageSize::Size64K),
+                (runs as i64).wrapping_neg(),
+            );
         }
     }
 }
@@ -232,6 +363,7 @@ impl<M: TableMemory> Retired<M> {
     /// Takes over the table behind `entry`, which the caller just removed from the tree.
     #[inline(always)]
     pub(super) fn push(&mut self, entry: TablePtr) {
+        self.mem.count(Counted::Tables, -1);
         let head = entry.ppn();
         let tail = match self.ends {
             None => head,

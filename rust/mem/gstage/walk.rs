@@ -23,7 +23,8 @@ use super::{
         Entry,
         Leaf,
         Slot,
-        TablePtr, //
+        TablePtr,
+        RUN, //
     },
     table::TableMemory,
     MmuRead,
@@ -65,14 +66,25 @@ pub(super) enum Then {
 /// What happens to the entries that a walk comes to.
 pub(super) trait Visit<M: TableMemory> {
     /// Entries of one leaf table, the first for `first`.
+    ///
+    /// A Svnapot run is a block: if the walk is about a part of it, all its entries are among
+    /// these, so they may begin before the range and end after it.
     fn pages(&mut self, slots: &[Slot], first: Gfn);
 
-    /// A leaf of more than one page.
+    /// A leaf of more than one page, but no run.
     fn block(&mut self, place: &Place<'_>, leaf: Leaf) -> Then;
 
-    /// A table that is about to be entered.
+    /// Whether the visitor need not see the table in an entry for `frames` frames which maps all of
+    /// `part`, the walk's range: neither [`table`](Self::table) nor [`leave`](Self::leave) would
+    /// do anything.
     #[inline(always)]
-    fn table(&mut self, _place: &Place<'_>, _table: TablePtr) -> Then {
+    fn passes(&self, _part: GfnRange, _frames: u64) -> bool {
+        false
+    }
+
+    /// A table of `slots` that is about to be entered.
+    #[inline(always)]
+    fn table(&mut self, _place: &Place<'_>, _table: TablePtr, _slots: &[Slot]) -> Then {
         Then::Enter
     }
 
@@ -101,12 +113,65 @@ impl<M: TableMemory> MmuWrite<'_, M> {
         if part.is_empty() {
             return (range.end(), Stop::Done);
         }
-        let root = self.root_table().slots();
-        match walk_table(&self.read, root, mode.top(), part, visitor) {
+        let mut slots = self.root_table().slots();
+        // Most walks are about a single page: straight down to its table.
+        let first = part.start().get();
+        let differ = first ^ part.end().get().wrapping_sub(1);
+        let mut shift = mode.top().frame_shift();
+        while shift != 0 && differ >> shift == 0 && visitor.passes(part, 1 << shift) {
+            let index = (first >> shift) as usize & slots.len().wrapping_sub(1);
+            let entry = slots.get(index).map(|slot| slot.peek().entry());
+            match entry.unwrap_or(Entry::Empty) {
+                Entry::Empty => return (range.end(), Stop::Done),
+                Entry::Leaf(_) => break,
+                Entry::Table(table) => slots = self.table(table).slots(),
+            }
+            shift -= Level::Mega.frame_shift();
+        }
+        let Some(level) = table_level(shift) else {
+            walk_pages(slots, part, visitor);
+            return (range.end(), Stop::Done);
+        };
+        match walk_table(&self.read, slots, level, part, visitor) {
             ControlFlow::Continue(()) => (range.end(), Stop::Done),
             ControlFlow::Break(ended) => ended,
         }
     }
+}
+
+/// The level whose entries map `1 << shift` frames; none if those are pages.
+#[inline(always)]
+fn table_level(shift: u32) -> Option<Level> {
+    match shift / Level::Mega.frame_shift() {
+        0 => None,
+        1 => Some(Level::Mega),
+        2 => Some(Level::Giga),
+        3 => Some(Level::Tera),
+        _ => Some(Level::Peta),
+    }
+}
+
+/// The positions of the entries for the first and the last frame of `part`, which is not empty, in
+/// the table of `slots`, which maps all of it with entries of `level`.
+#[inline(always)]
+fn positions(slots: &[Slot], level: Level, part: GfnRange) -> (usize, usize) {
+    let mask = slots.len().wrapping_sub(1);
+    // In bounds: the mask is that of the table's size, and `part` lies in the table.
+    let position = |gfn: u64| (gfn >> level.frame_shift()) as usize & mask;
+    (
+        position(part.start().get()),
+        position(part.end().get().wrapping_sub(1)),
+    )
+}
+
+/// Shows the entries for `part`, not empty, of the leaf table of `slots`, which maps all of it.
+#[inline(always)]
+fn walk_pages<M: TableMemory, V: Visit<M>>(slots: &[Slot], part: GfnRange, visitor: &mut V) {
+    let (first, last) = positions(slots, Level::Page, part);
+    let (first, last) = whole_runs(slots, first, last);
+    let mask = slots.len().wrapping_sub(1) as u64;
+    let gfn = Gfn::new(part.start().get() & !mask | first as u64);
+    visitor.pages(slots.get(first..=last).unwrap_or_default(), gfn);
 }
 
 /// Walks `part`, not empty, through the table of `slots`, which maps all of it with entries of
@@ -118,17 +183,12 @@ fn walk_table<M: TableMemory, V: Visit<M>>(
     part: GfnRange,
     visitor: &mut V,
 ) -> ControlFlow<Ended> {
-    let mask = slots.len().wrapping_sub(1);
-    let index = |gfn: Gfn| (gfn.get() >> level.frame_shift()) as usize & mask;
-    let last = Gfn::new(part.end().get().wrapping_sub(1));
-    // Both are in bounds: the mask is that of the table's size, and `part` lies in the table.
-    let slots = slots
-        .get(index(part.start())..=index(last))
-        .unwrap_or_default();
     let Some(below) = level.below() else {
-        visitor.pages(slots, part.start());
+        walk_pages(slots, part, visitor);
         return ControlFlow::Continue(());
     };
+    let (first, last) = positions(slots, level, part);
+    let slots = slots.get(first..=last).unwrap_or_default();
     let mut span = level.span(part.start());
     for slot in slots {
         let place = Place {
@@ -143,9 +203,9 @@ fn walk_table<M: TableMemory, V: Visit<M>>(
                 Entry::Empty => break,
                 Entry::Leaf(leaf) => visitor.block(&place, leaf),
                 Entry::Table(table) => {
-                    let then = visitor.table(&place, table);
+                    let slots = view.table(table).slots();
+                    let then = visitor.table(&place, table, slots);
                     if let Then::Enter = then {
-                        let slots = view.table(table).slots();
                         walk_table(view, slots, below, place.part, visitor)?;
                         visitor.leave(&place, table, slots);
                         Then::Next
@@ -166,6 +226,22 @@ fn walk_table<M: TableMemory, V: Visit<M>>(
         }
     }
     ControlFlow::Continue(())
+}
+
+/// Positions `first` to `last` of a leaf table's `slots`, but with all entries of the runs that they
+/// begin and end in.
+#[inline(always)]
+pub(super) fn whole_runs(slots: &[Slot], first: usize, last: usize) -> (usize, usize) {
+    // While the write lock is held, all entries of a run are there, or none.
+    let in_run = |at: usize| slots.get(at).is_some_and(|slot| slot.peek().in_run());
+    (
+        if in_run(first) {
+            first & !(RUN - 1)
+        } else {
+            first
+        },
+        if in_run(last) { last | (RUN - 1) } else { last },
+    )
 }
 
 impl<D> Progress<D> {

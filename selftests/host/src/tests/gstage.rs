@@ -6,7 +6,11 @@ mod arena;
 #[cfg(not(loom))]
 mod cases;
 #[cfg(not(loom))]
+mod concurrent;
+#[cfg(not(loom))]
 mod format;
+#[cfg(not(loom))]
+mod huge;
 #[cfg(loom)]
 mod interleave;
 #[cfg(not(loom))]
@@ -15,3 +19,7 @@ mod model;
 mod ops;
 #[cfg(not(loom))]
 mod random;
+#[cfg(not(loom))]
+mod recovery;
+#[cfg(loom)]
+mod runs;

@@ -9,6 +9,7 @@ use std::{
         handle_alloc_error,
         Layout, //
     },
+    collections::BTreeMap,
     ptr::NonNull,
     sync::Mutex, //
 };
@@ -17,6 +18,7 @@ use crate::{
     mem::{
         addr::Pfn,
         gstage::{
+            Counted,
             Mode,
             Root,
             RootTable,
@@ -32,6 +34,7 @@ use crate::{
 /// All tables of a test. A table's frame number is its position.
 pub(super) struct Arena {
     pages: Mutex<Vec<Page>>,
+    counts: Mutex<BTreeMap<Counted, i64>>,
 }
 
 struct Page {
@@ -79,7 +82,15 @@ impl Arena {
     pub(super) fn new() -> Self {
         Arena {
             pages: Mutex::new(Vec::new()),
+            counts: Mutex::new(BTreeMap::new()),
         }
+    }
+
+    /// How many there are of what, as the engine told; what there is none of is left out.
+    pub(super) fn counts(&self) -> BTreeMap<Counted, i64> {
+        let mut counts = self.counts.lock().unwrap().clone();
+        counts.retain(|_, count| *count != 0);
+        counts
     }
 
     fn add(&self, what: What) -> Pfn {
@@ -170,6 +181,10 @@ unsafe impl TableMemory for &Arena {
             What::Root(root) => Some(*root),
             What::Table(_) => None,
         })
+    }
+
+    fn count(self, what: Counted, by: i64) {
+        *self.counts.lock().unwrap().entry(what).or_default() += by;
     }
 }
 

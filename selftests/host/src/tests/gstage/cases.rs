@@ -12,16 +12,16 @@ use crate::mem::{
 };
 
 /// Host frames are these many frames behind guest frames.
-const OFFSET: u64 = 0x4_0000;
+pub(super) const OFFSET: u64 = 0x4_0000;
 
-const BLOCK: u64 = 512;
+pub(super) const BLOCK: u64 = 512;
 
-fn frames(start: u64, len: u64) -> GfnRange {
+pub(super) fn frames(start: u64, len: u64) -> GfnRange {
     GfnRange::from_len(Gfn::new(start), len)
 }
 
 /// Runs `test` with a view of an empty tree of each mode.
-fn each_mode(test: impl Fn(&Arena, &Root<&Arena>, MmuWrite<'_, &Arena>)) {
+pub(super) fn each_mode(test: impl Fn(&Arena, &Root<&Arena>, MmuWrite<'_, &Arena>)) {
     for mode in Mode::ALL {
         let arena = Arena::new();
         let root = arena.root(mode);
@@ -35,7 +35,7 @@ fn each_mode(test: impl Fn(&Arena, &Root<&Arena>, MmuWrite<'_, &Arena>)) {
     }
 }
 
-fn install(
+pub(super) fn install(
     view: &MmuRead<'_, &Arena>,
     arena: &Arena,
     gfn: u64,
@@ -47,15 +47,12 @@ fn install(
         size,
         rights,
     };
-    view.install(
-        FaultGpa::new(Gfn::new(gfn).gpa()),
-        page,
-        &mut arena.source(9),
-    )
+    let fault = FaultGpa::new(Gfn::new(gfn).gpa());
+    view.install(fault, page, &mut arena.source(9)).0
 }
 
 /// As [`install`], where nothing can have been split.
-fn put(
+pub(super) fn put(
     view: &MmuRead<'_, &Arena>,
     arena: &Arena,
     gfn: u64,
@@ -67,7 +64,7 @@ fn put(
     (result.outcome, result.level)
 }
 
-fn backing(view: &MmuRead<'_, &Arena>, gfn: u64) -> Option<(u64, Rights)> {
+pub(super) fn backing(view: &MmuRead<'_, &Arena>, gfn: u64) -> Option<(u64, Rights)> {
     let Mapping { leaf, level } = view.lookup(Gfn::new(gfn))?;
     Some((leaf.pfn_of(Gfn::new(gfn), level).get(), leaf.rights()))
 }
@@ -140,7 +137,7 @@ fn fault_inside_a_block_maps_the_block() {
 /// M4: creating, using and unmapping keeps no table, page by page or as a whole.
 #[test]
 fn unmapping_frees_tables() {
-    each_mode(|arena, _, mut view| {
+    each_mode(|arena, root, mut view| {
         for at_once in [1, BLOCK, 4 * BLOCK] {
             for gfn in 0..4 * BLOCK {
                 put(&view, arena, gfn, PageSize::Size4K, Rights::Writable);
@@ -152,16 +149,18 @@ fn unmapping_frees_tables() {
             }
             let rest = view.unmap(frames(4 * BLOCK, 1 << 29), || false);
             rest.duty.settle(|_| (), |table| arena.free(table));
-            assert_eq!(snapshot_tables(&view), 0);
+            assert_eq!(leaf_tables(arena, root), 0);
             assert!(arena.live() <= 3, "leaf tables are freed");
         }
     });
 }
 
-/// Number of leaf tables at the start of the tree.
-fn snapshot_tables(view: &MmuRead<'_, &Arena>) -> usize {
-    (0..4)
-        .filter(|block| view.neighbours(Gfn::new(block * BLOCK)).is_some())
+/// Number of leaf tables.
+fn leaf_tables(arena: &Arena, root: &Root<&Arena>) -> usize {
+    let tables = snapshot(arena, root).tables;
+    tables
+        .iter()
+        .filter(|(level, _)| *level == Level::Mega)
         .count()
 }
 
@@ -214,15 +213,20 @@ fn ageing_covers_the_whole_range() {
     });
 }
 
-/// M19: sizes that are no leaf's are rounded down.
+/// M19: a size that is not that of one entry.
 #[test]
-fn host_size_of_64k_maps_pages() {
-    each_mode(|arena, _, view| {
+fn host_size_of_64k_maps_a_run() {
+    each_mode(|arena, root, view| {
+        let result = put(&view, arena, 21, PageSize::Size64K, Rights::Writable);
+        assert_eq!(result, (Outcome::Mapped, Level::Page));
         for gfn in 16..32 {
-            let result = put(&view, arena, gfn, PageSize::Size64K, Rights::Writable);
-            assert_eq!(result, (Outcome::Mapped, Level::Page));
             assert_eq!(backing(&view, gfn), Some((gfn + OFFSET, Rights::Writable)));
+            let again = put(&view, arena, gfn, PageSize::Size64K, Rights::Writable);
+            assert_eq!(again, (Outcome::Already, Level::Page));
         }
+        assert_eq!(backing(&view, 15), None);
+        assert_eq!(backing(&view, 32), None);
+        assert!(snapshot(arena, root).leaves[&16].run);
     });
 }
 
@@ -241,6 +245,24 @@ fn masked_write_protection_leaves_other_frames() {
         assert_eq!(backing(&view, BLOCK).unwrap().1, Rights::Writable);
         let flushed = view.write_protect_masked(base, 1 << 40 | 0b10).delegate();
         assert_eq!(flushed, frames(BLOCK - 1, BLOCK + 1));
+    });
+}
+
+#[test]
+fn masked_write_protection_leaves_holes() {
+    each_mode(|arena, _, mut view| {
+        for gfn in 8..13 {
+            put(&view, arena, gfn, PageSize::Size4K, Rights::Writable);
+        }
+        let flushed = view.write_protect_masked(Gfn::new(8), 0b10101).delegate();
+        assert_eq!(flushed, frames(8, 5));
+        for gfn in 8..13 {
+            let is_writable = backing(&view, gfn).unwrap().1 == Rights::Writable;
+            assert_eq!(is_writable, gfn % 2 == 1);
+        }
+        let rest = view.write_protect_masked(Gfn::new(8), 0b11111).delegate();
+        assert_eq!(rest, frames(8, 5));
+        assert_eq!(backing(&view, 9).unwrap().1, Rights::WriteProtected);
     });
 }
 
@@ -267,7 +289,7 @@ fn other_page_is_reported_and_kept() {
             rights: Rights::Writable,
         };
         let fault = FaultGpa::new(Gfn::new(5).gpa());
-        let result = view.install(fault, page, &mut arena.source(0));
+        let result = view.install(fault, page, &mut arena.source(0)).0;
         assert_eq!(result.outcome, Outcome::Occupied(Pfn::new(5 + OFFSET)));
         assert!(result.flush.is_none());
         assert_eq!(backing(&view, 5), Some((5 + OFFSET, Rights::Writable)));
@@ -285,15 +307,15 @@ fn addresses_beyond_the_mode_are_refused() {
         };
         let mut tables = arena.source(9);
         let beyond = FaultGpa::new(end.gpa());
-        let too_far = view.install(beyond, page(1), &mut tables);
+        let too_far = view.install(beyond, page(1), &mut tables).0;
         assert_eq!(too_far.outcome, Outcome::OutOfRange);
         assert!(too_far.flush.is_none());
-        let no_such_frame = view.install(FaultGpa::new(Gpa::new(0)), page(1 << 44), &mut tables);
+        let fault = FaultGpa::new(Gpa::new(0));
+        let no_such_frame = view.install(fault, page(1 << 44), &mut tables).0;
         assert_eq!(no_such_frame.outcome, Outcome::OutOfRange);
         assert!(no_such_frame.flush.is_none());
         assert_eq!(view.make_writable(beyond), MakeWritable::NotPresent);
         assert_eq!(view.lookup(end), None);
-        assert!(view.neighbours(end).is_none());
         let pages = DevicePages {
             pfn: Pfn::new(1),
             count: 1,

@@ -27,16 +27,16 @@ use crate::{
 };
 
 /// How far a host frame is from the guest frame that it is behind.
-const OFFSET: u64 = 0x4_0000;
+pub(super) const OFFSET: u64 = 0x4_0000;
 
 const W: u64 = 1 << 2;
 const A: u64 = 1 << 6;
 const D: u64 = 1 << 7;
 
 /// A VM with a G-stage.
-struct Vm {
+pub(super) struct Vm {
     /// Stays until [`Vm::end`].
-    arena: &'static Arena,
+    pub(super) arena: &'static Arena,
     root: Root<&'static Arena>,
 }
 
@@ -46,23 +46,23 @@ unsafe impl Sync for Vm {}
 unsafe impl Send for Vm {}
 
 impl Vm {
-    fn new() -> Vm {
+    pub(super) fn new() -> Vm {
         let arena: &'static Arena = Box::leak(Box::new(Arena::new()));
         let root = arena.root(Mode::Sv39x4);
         Vm { arena, root }
     }
 
-    fn read(&self) -> MmuRead<'_, &'static Arena> {
+    pub(super) fn read(&self) -> MmuRead<'_, &'static Arena> {
         // SAFETY: no thread uses a write view while others run, but for harts, or they lock.
         unsafe { MmuRead::new(&self.root) }
     }
 
-    fn write(&self) -> MmuWrite<'_, &'static Arena> {
+    pub(super) fn write(&self) -> MmuWrite<'_, &'static Arena> {
         // SAFETY: as above.
         unsafe { MmuWrite::new(&self.root) }
     }
 
-    fn install(&self, gfn: u64, size: PageSize, rights: Rights) -> Outcome {
+    pub(super) fn install(&self, gfn: u64, size: PageSize, rights: Rights) -> Outcome {
         let page = HostPage {
             pfn: Pfn::new(gfn + OFFSET),
             size,
@@ -70,22 +70,62 @@ impl Vm {
         };
         let mut tables = self.arena.source(8);
         let fault = FaultGpa::new(Gfn::new(gfn).gpa());
-        let result = self.read().install(fault, page, &mut tables);
+        let read = self.read();
+        let (result, _) = read.install(fault, page, &mut tables);
         // Harts are not modelled so far as to remember translations.
         result.flush.delegate();
         result.outcome
     }
 
-    fn make_writable(&self, gfn: u64) -> MakeWritable {
+    pub(super) fn make_writable(&self, gfn: u64) -> MakeWritable {
         let fault = FaultGpa::new(Gfn::new(gfn).gpa());
         self.read().make_writable(fault)
     }
 
-    fn rights(&self, gfn: u64) -> Option<Rights> {
+    pub(super) fn rights(&self, gfn: u64) -> Option<Rights> {
         let mapping = self.read().lookup(Gfn::new(gfn))?;
         let pfn = mapping.leaf.pfn_of(Gfn::new(gfn), mapping.level);
         assert_eq!(pfn, Pfn::new(gfn + OFFSET));
         Some(mapping.leaf.rights())
+    }
+
+    /// Maps what is missing of `frames` in the leaf table of `gfn`, where something is mapped.
+    pub(super) fn fill(&self, gfn: u64, frames: GfnRange, rights: Rights) -> u64 {
+        let page = HostPage {
+            pfn: Pfn::new(gfn + OFFSET),
+            size: PageSize::Size4K,
+            rights: Rights::HostReadOnly,
+        };
+        let fault = FaultGpa::new(Gfn::new(gfn).gpa());
+        let read = self.read();
+        let mut tables = self.arena.source(0);
+        let (install, neighbours) = read.install(fault, page, &mut tables);
+        install.flush.delegate();
+        let neighbours = neighbours.expect("a leaf table");
+        read.fill(&neighbours, frames, Age::Old, |gfn| {
+            Some((Pfn::new(gfn.get() + OFFSET), rights))
+        })
+    }
+
+    /// The size of the leaf that maps `gfn`.
+    pub(super) fn size(&self, gfn: u64) -> Option<PageSize> {
+        let mapping = self.read().lookup(Gfn::new(gfn))?;
+        Some(mapping.leaf.size(mapping.level))
+    }
+
+    /// Asserts that the 16 frames from `first` on are a run or are not, and are mapped rightly.
+    pub(super) fn assert_not_mixed(&self, first: u64) {
+        let runs = (first..first + 16).filter(|gfn| {
+            let _ = self.rights(*gfn);
+            self.size(*gfn) == Some(PageSize::Size64K)
+        });
+        let runs = runs.count();
+        assert!(runs == 0 || runs == 16, "{runs} of 16 entries are in a run");
+        let leaves = |size| {
+            let counts = self.arena.counts();
+            counts.get(&Counted::Leaves(size)).copied().unwrap_or(0)
+        };
+        assert_eq!(leaves(PageSize::Size64K), runs as i64 / 16);
     }
 
     /// What a hart's walker does for a store: finds the leaf and sets A and D if it is writable.
@@ -111,7 +151,7 @@ impl Vm {
     }
 
     /// Ends the VM; every table must have been kept track of.
-    fn end(self) {
+    pub(super) fn end(self) {
         let duty = self.write().destroy();
         duty.settle(|_| (), |table| self.arena.free(table));
         assert_eq!(self.arena.live(), 0);
@@ -122,7 +162,7 @@ impl Vm {
 }
 
 /// Runs `first` and `second` at the same time, after `before`, and then `after` alone.
-fn race<T: Send + 'static>(
+pub(super) fn race<T: Send + 'static>(
     before: impl Fn(&Vm) + Sync + Send + 'static,
     first: impl Fn(&Vm) -> T + Clone + Sync + Send + 'static,
     second: impl Fn(&Vm) -> T + Sync + Send + 'static,
@@ -180,6 +220,28 @@ fn loom_block_against_page() {
         |vm, _, _| {
             assert_eq!(vm.rights(5), Some(Rights::Writable));
             assert_eq!(vm.rights(6), Some(Rights::Writable));
+        },
+    );
+}
+
+#[test]
+fn loom_fault_against_fault_around() {
+    race(
+        |vm| {
+            vm.install(4, PageSize::Size4K, Rights::HostReadOnly);
+        },
+        |vm| vm.fill(4, GfnRange::from_len(Gfn::new(4), 3), Rights::HostReadOnly),
+        |vm| match vm.install(5, PageSize::Size4K, Rights::Writable) {
+            Outcome::Mapped => 1,
+            Outcome::Upgraded => 0,
+            other => panic!("{other:?}"),
+        },
+        |vm, filled, mapped| {
+            assert_eq!(filled + mapped, 2);
+            assert_eq!(vm.rights(5), Some(Rights::Writable));
+            assert_eq!(vm.rights(6), Some(Rights::HostReadOnly));
+            let pages = Counted::Leaves(PageSize::Size4K);
+            assert_eq!(vm.arena.counts()[&pages], 3);
         },
     );
 }

@@ -20,9 +20,11 @@ use crate::mem::{
         Gfn,
         GfnRange,
         Level,
+        PageSize,
         Pfn, //
     },
     gstage::{
+        Counted,
         Rights,
         Root,
         Scope,
@@ -34,10 +36,41 @@ use crate::mem::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) level: Level,
+    /// A Svnapot run: 16 entries.
+    pub(super) run: bool,
     pub(super) pfn: u64,
     pub(super) rights: Rights,
     pub(super) young: bool,
     pub(super) device: bool,
+}
+
+impl Seen {
+    /// A new page.
+    pub(super) fn page(pfn: u64, rights: Rights) -> Seen {
+        Seen {
+            level: Level::Page,
+            run: false,
+            pfn,
+            rights,
+            young: true,
+            device: false,
+        }
+    }
+
+    pub(super) fn size(&self) -> PageSize {
+        match (self.level, self.run) {
+            (Level::Page, false) => PageSize::Size4K,
+            (Level::Page, true) => PageSize::Size64K,
+            (Level::Mega, false) => PageSize::Size2M,
+            (Level::Giga, false) => PageSize::Size1G,
+            _ => panic!("no such leaves"),
+        }
+    }
+
+    /// Whether there are smaller leaves.
+    pub(super) fn is_block(&self) -> bool {
+        self.size() > PageSize::Size4K
+    }
 }
 
 /// Leaves by their first frame.
@@ -54,7 +87,7 @@ pub(super) struct Snapshot {
 
 /// The frames of the leaf at `start`.
 pub(super) fn span(start: u64, leaf: &Seen) -> GfnRange {
-    GfnRange::from_len(Gfn::new(start), leaf.level.frames())
+    GfnRange::from_len(Gfn::new(start), leaf.size().frames())
 }
 
 /// The leaf of `leaves` that maps `gfn`, and where it starts.
@@ -76,16 +109,21 @@ pub(super) fn touching(leaves: &Leaves, range: GfnRange) -> Vec<u64> {
     first.into_iter().chain(rest).collect()
 }
 
-/// Splits the leaf at `start` by one level.
+/// Splits the leaf at `start` by one level, or a run.
 pub(super) fn split(leaves: &mut Leaves, start: u64) {
     let block = leaves.remove(&start).expect("a block to split");
-    let below = block.level.below().expect("a page cannot be split");
-    for part in 0..512 {
+    let (below, parts) = if block.run {
+        (Level::Page, 16)
+    } else {
+        (block.level.below().expect("a page cannot be split"), 512)
+    };
+    for part in 0..parts {
         let offset = part * below.frames();
         leaves.insert(
             start + offset,
             Seen {
                 level: below,
+                run: false,
                 pfn: block.pfn + offset,
                 ..block
             },
@@ -93,7 +131,21 @@ pub(super) fn split(leaves: &mut Leaves, start: u64) {
     }
 }
 
-/// Reads all tables below `root`.
+impl Snapshot {
+    /// How many there are of what.
+    pub(super) fn counts(&self) -> BTreeMap<Counted, i64> {
+        let mut counts = BTreeMap::new();
+        for leaf in self.leaves.values() {
+            *counts.entry(Counted::Leaves(leaf.size())).or_default() += 1;
+        }
+        if !self.tables.is_empty() {
+            counts.insert(Counted::Tables, self.tables.len() as i64);
+        }
+        counts
+    }
+}
+
+/// Reads all tables below `root`. Each run must be whole, and of one mind.
 pub(super) fn snapshot(arena: &Arena, root: &Root<&Arena>) -> Snapshot {
     let mut seen = Snapshot::default();
     // SAFETY: a table is an array of atomic words (checked in `format.rs`).
@@ -137,12 +189,21 @@ fn read(arena: &Arena, words: &[AtomicU64], level: Level, base: u64, seen: &mut 
         assert_eq!(pte & 1 << 1, 1 << 1, "R");
         assert_eq!(pte & 1 << 4, 1 << 4, "U");
         assert_eq!(pte & 1 << 7, 1 << 7, "D");
-        assert_eq!(
-            pte & (1 << 5 | 1 << 9 | 0x7f << 54 | 1 << 63),
-            0,
-            "G, RSW, reserved, N"
-        );
-        assert_eq!(pfn % level.frames(), 0, "a misaligned block");
+        assert_eq!(pte & (1 << 5 | 1 << 9 | 0x7f << 54), 0, "G, RSW, reserved");
+        let run = pte >> 63 == 1;
+        let group = &words[index & !15..][..16];
+        let entries = group.iter().map(|word| word.load(Ordering::SeqCst));
+        if run {
+            assert_eq!(level, Level::Page, "a run of blocks");
+            assert_eq!(pfn % 16, 8, "the size of a run");
+            assert!(entries.into_iter().all(|entry| entry == pte), "a mixed run");
+            if index % 16 != 0 {
+                continue;
+            }
+        } else {
+            assert_eq!(pfn % level.frames(), 0, "a misaligned block");
+        }
+        let pfn = if run { pfn - 8 } else { pfn };
         let device = pte >> 61 & 3 == 2;
         assert_eq!(device, pte & 1 << 3 == 0, "memory has X, devices have not");
         let rights = match (pte >> 2 & 1, pte >> 8 & 1) {
@@ -154,6 +215,7 @@ fn read(arena: &Arena, words: &[AtomicU64], level: Level, base: u64, seen: &mut 
         let young = pte >> 6 & 1 == 1;
         let leaf = Seen {
             level,
+            run,
             pfn,
             rights,
             young,

@@ -34,14 +34,10 @@ pub(super) enum Op {
         size: PageSize,
         rights: Rights,
         tables: usize,
+        around: Option<Around>,
     },
     MakeWritable {
         gfn: u64,
-    },
-    Fill {
-        gfn: u64,
-        backing: u64,
-        rights: Rights,
     },
     Unmap {
         range: GfnRange,
@@ -73,7 +69,51 @@ pub(super) enum Op {
         rights: Rights,
         tables: usize,
     },
+    Recover {
+        range: GfnRange,
+        host: Host,
+        patience: usize,
+    },
+    Show {
+        from: u64,
+        patience: usize,
+    },
     Destroy,
+}
+
+/// What is mapped with a faulting page.
+#[derive(Clone, Debug)]
+pub(super) struct Around {
+    pub(super) frames: GfnRange,
+    pub(super) backing: u64,
+    pub(super) rights: Rights,
+    pub(super) age: Age,
+}
+
+/// How the host maps its memory: `backing` away, in sizes that `sizes` decides for each block.
+#[derive(Clone, Debug)]
+pub(super) struct Host {
+    pub(super) backing: u64,
+    pub(super) sizes: u64,
+    pub(super) rights: Rights,
+}
+
+impl Host {
+    pub(super) fn page(&self, gfn: u64) -> Option<HostPage> {
+        // Of 64 frames of any size, the bits say which are mapped as one.
+        let is = |size: PageSize| {
+            let number = gfn / size.frames();
+            self.sizes >> ((number + u64::from(size.shift()) * 7) % 64) & 1 == 1
+        };
+        let sizes = [PageSize::Size1G, PageSize::Size2M, PageSize::Size64K];
+        let size = sizes.into_iter().find(|size| is(*size));
+        Some(HostPage {
+            pfn: Pfn::new(behind(gfn, self.backing)),
+            size: size.unwrap_or(PageSize::Size4K),
+            rights: self.rights,
+        })
+        .filter(|_| self.sizes % 11 != 0)
+    }
 }
 
 /// Frames where tables of all levels meet, and some of their neighbours.
@@ -81,7 +121,7 @@ fn gfns(mode: Mode) -> BoxedStrategy<u64> {
     let end = mode.frames().end().get();
     let anchors = vec![0, 0x4_0000 - 0x400, 0x800_0000 - 0x400, end - 0x800];
     let anchors = prop::sample::select(anchors);
-    let offsets = prop::sample::select(vec![0_u64, 1, 5, 63, 64, 255, 510, 511]);
+    let offsets = prop::sample::select(vec![0_u64, 1, 5, 15, 16, 60, 63, 64, 255, 510, 511]);
     (anchors, 0_u64..4, offsets)
         .prop_map(|(anchor, block, offset)| anchor + block * 512 + offset)
         .boxed()
@@ -121,7 +161,10 @@ pub(super) fn ops(mode: Mode) -> BoxedStrategy<Op> {
             6 => prop::sample::select(&BACKINGS[..]),
         ]
     };
-    let size = prop::sample::select(&PageSize::ALL[..]);
+    let size = prop_oneof![
+        3 => prop::sample::select(&PageSize::ALL[..]),
+        1 => Just(PageSize::Size64K),
+    ];
     let rights = || {
         prop::sample::select(vec![
             Rights::HostReadOnly,
@@ -130,16 +173,24 @@ pub(super) fn ops(mode: Mode) -> BoxedStrategy<Op> {
         ])
     };
     let tables = || prop_oneof![1 => 0_usize..4, 4 => Just(8_usize)];
+    let age = prop::sample::select(vec![Age::Old, Age::Young]);
+    let around = (gfn(), 1_u64..40, backing(), rights(), age).prop_map(
+        |(gfn, len, backing, rights, age)| Around {
+            frames: GfnRange::from_len(Gfn::new(gfn), len),
+            backing,
+            rights,
+            age,
+        },
+    );
+    let around = prop::option::weighted(0.3, around);
     let patience = || prop_oneof![2 => Just(usize::MAX), 1 => 1_usize..4];
     prop_oneof![
-        10 => (gfn(), backing(), size, rights(), tables()).prop_map(
-            |(gfn, backing, size, rights, tables)| {
-                Op::Install { gfn, backing, size, rights, tables }
+        10 => (gfn(), backing(), size, rights(), tables(), around).prop_map(
+            |(gfn, backing, size, rights, tables, around)| {
+                Op::Install { gfn, backing, size, rights, tables, around }
             }
         ),
         3 => gfn().prop_map(|gfn| Op::MakeWritable { gfn }),
-        2 => (gfn(), backing(), rights())
-            .prop_map(|(gfn, backing, rights)| Op::Fill { gfn, backing, rights }),
         4 => (range(), patience()).prop_map(|(range, patience)| Op::Unmap { range, patience }),
         3 => (range(), patience())
             .prop_map(|(range, patience)| Op::WriteProtect { range, patience }),
@@ -155,6 +206,13 @@ pub(super) fn ops(mode: Mode) -> BoxedStrategy<Op> {
                 Op::MapDevice { gfn, backing, count, rights, tables }
             }
         ),
+        3 => (range(), backing(), any::<u64>(), any::<u64>(), rights(), patience()).prop_map(
+            |(range, backing, a, b, rights, patience)| {
+                let host = Host { backing, sizes: a | b, rights };
+                Op::Recover { range, host, patience }
+            }
+        ),
+        1 => (gfn(), patience()).prop_map(|(from, patience)| Op::Show { from, patience }),
         1 => Just(Op::Destroy),
     ]
     .boxed()

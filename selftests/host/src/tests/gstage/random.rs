@@ -14,15 +14,16 @@ use crate::mem::{
     gstage::*, //
 };
 
-struct World<'a> {
-    arena: &'a Arena,
+pub(super) struct World<'a> {
+    pub(super) arena: &'a Arena,
     root: &'a Root<&'a Arena>,
-    model: Leaves,
-    now: Snapshot,
+    pub(super) model: Leaves,
+    /// The tables before the operation.
+    pub(super) now: Snapshot,
 }
 
 /// Asks for a stop after every `patience` tables.
-fn impatient(patience: usize) -> impl FnMut() -> bool {
+pub(super) fn impatient(patience: usize) -> impl FnMut() -> bool {
     let mut left = patience;
     move || {
         left = left.saturating_sub(1);
@@ -35,12 +36,12 @@ fn impatient(patience: usize) -> impl FnMut() -> bool {
 }
 
 impl<'a> World<'a> {
-    fn read(&self) -> MmuRead<'a, &'a Arena> {
+    pub(super) fn read(&self) -> MmuRead<'a, &'a Arena> {
         // SAFETY: there is one thread.
         unsafe { MmuRead::new(self.root) }
     }
 
-    fn write(&self) -> MmuWrite<'a, &'a Arena> {
+    pub(super) fn write(&self) -> MmuWrite<'a, &'a Arena> {
         // SAFETY: there is one thread, and no other view is in use.
         unsafe { MmuWrite::new(self.root) }
     }
@@ -58,15 +59,14 @@ impl<'a> World<'a> {
                 size,
                 rights,
                 tables,
-            } => self.install(gfn, backing, size, rights, tables),
+                ref around,
+            } => self.install(gfn, backing, size, rights, tables, around.as_ref()),
             Op::MakeWritable { gfn } => {
                 let fault = FaultGpa::new(Gfn::new(gfn).gpa());
                 let result = self.read().make_writable(fault);
                 let expect = match find(&self.model, gfn) {
                     None => MakeWritable::NotPresent,
-                    Some((_, leaf))
-                        if leaf.level != Level::Page || leaf.rights == Rights::HostReadOnly =>
-                    {
+                    Some((_, leaf)) if leaf.is_block() || leaf.rights == Rights::HostReadOnly => {
                         MakeWritable::NotAllowed
                     }
                     Some((_, leaf)) if leaf.rights == Rights::Writable && leaf.young => {
@@ -80,35 +80,6 @@ impl<'a> World<'a> {
                     }
                 };
                 assert_eq!(result, expect);
-                None
-            }
-            Op::Fill {
-                gfn,
-                backing,
-                rights,
-            } => {
-                let pfn = behind(gfn, backing);
-                let read = self.read();
-                let neighbours = read.neighbours(Gfn::new(gfn));
-                let table = self.now.tables.contains(&(Level::Mega, gfn & !511));
-                assert_eq!(neighbours.is_some(), table);
-                if let Some(neighbours) = neighbours {
-                    let lacks = find(&self.model, gfn).is_none();
-                    assert_eq!(neighbours.lacks(Gfn::new(gfn)), lacks);
-                    assert_eq!(neighbours.fill(Gfn::new(gfn), Pfn::new(pfn), rights), lacks);
-                    assert!(!neighbours.fill(neighbours.frames().end(), Pfn::new(pfn), rights));
-                    if lacks {
-                        let level = Level::Page;
-                        let leaf = Seen {
-                            level,
-                            pfn,
-                            rights,
-                            young: true,
-                            device: false,
-                        };
-                        self.model.insert(gfn, leaf);
-                    }
-                }
                 None
             }
             Op::Unmap { range, patience } => {
@@ -206,16 +177,12 @@ impl<'a> World<'a> {
                 let done_to = progress.done_to.get();
                 for at in gfn..done_to {
                     let pfn = behind(at, backing);
-                    let level = Level::Page;
                     let leaf = Seen {
-                        level,
-                        pfn,
-                        rights,
-                        young: true,
                         device: true,
+                        ..Seen::page(pfn, rights)
                     };
                     if let Some(old) = self.model.insert(at, leaf) {
-                        assert_eq!(old.level, Level::Page);
+                        assert!(!old.is_block());
                     }
                 }
                 match progress.stop {
@@ -223,12 +190,20 @@ impl<'a> World<'a> {
                     Stop::NeedTables => assert_eq!(source.count, 0),
                     Stop::Occupied => assert!(
                         done_to >= self.end()
-                            || find(&self.model, done_to)
-                                .is_some_and(|(_, leaf)| leaf.level > Level::Page)
+                            || find(&self.model, done_to).is_some_and(|(_, leaf)| leaf.is_block())
                     ),
                     Stop::Asked => panic!("nobody asked"),
                 }
                 issue(progress.duty)
+            }
+            Op::Recover {
+                range,
+                ref host,
+                patience,
+            } => self.recover(range, host, patience),
+            Op::Show { from, patience } => {
+                self.show(from, patience);
+                None
             }
             Op::Destroy => {
                 let duty = self.write().destroy();
@@ -270,6 +245,7 @@ impl<'a> World<'a> {
         size: PageSize,
         rights: Rights,
         tables: usize,
+        around: Option<&Around>,
     ) -> Option<Scope> {
         let pfn = behind(gfn, backing);
         let mut source = self.arena.source(tables);
@@ -279,9 +255,67 @@ impl<'a> World<'a> {
             rights,
         };
         let fault = FaultGpa::new(Gpa::new((gfn << 12) + 0x123));
-        let result = self.read().install(fault, page, &mut source);
+        let read = self.read();
+        let (result, neighbours) = read.install(fault, page, &mut source);
+        assert_eq!(
+            neighbours.is_some(),
+            result.level == Level::Page && result.outcome != Outcome::OutOfRange
+        );
+        let flushed = self.expect_install(gfn, backing, page, tables, result, source.count);
+        if let (Some(neighbours), Some(around)) = (neighbours, around) {
+            self.fill(gfn, &neighbours, around);
+        }
+        flushed
+    }
+
+    /// Fault-around in the leaf table of `gfn`.
+    fn fill(&mut self, gfn: u64, neighbours: &Neighbours<'_>, around: &Around) {
+        let frames = Level::Mega.span(Gfn::new(gfn));
+        assert_eq!(neighbours.frames(), frames);
+        let mut expect = 0;
+        let mut asked = Vec::new();
+        let page = |gfn: Gfn| {
+            let pfn = Pfn::new(behind(gfn.get(), around.backing));
+            (gfn.get() % 5 != 0).then_some((pfn, around.rights))
+        };
+        let filled = self
+            .read()
+            .fill(neighbours, around.frames, around.age, |gfn| {
+                asked.push(gfn.get());
+                page(gfn)
+            });
+        let frames = frames.intersection(around.frames);
+        for at in frames.start().get()..frames.end().get() {
+            if find(&self.model, at).is_some() {
+                continue;
+            }
+            assert_eq!(asked.remove(0), at);
+            if let Some((pfn, rights)) = page(Gfn::new(at)) {
+                let leaf = Seen {
+                    young: around.age == Age::Young,
+                    ..Seen::page(pfn.get(), rights)
+                };
+                self.model.insert(at, leaf);
+                expect += 1;
+            }
+        }
+        assert!(asked.is_empty());
+        assert_eq!(filled, expect);
+    }
+
+    fn expect_install(
+        &mut self,
+        gfn: u64,
+        backing: u64,
+        page: HostPage,
+        tables: usize,
+        result: Install,
+        left: usize,
+    ) -> Option<Scope> {
+        let HostPage { pfn, size, rights } = page;
+        let pfn = pfn.get();
         let flushed = issue(result.flush);
-        let used = tables - source.count;
+        let used = tables - left;
 
         // The largest level that size and offsets allow.
         let largest = [Level::Tera, Level::Giga, Level::Mega]
@@ -299,14 +333,17 @@ impl<'a> World<'a> {
             }
             assert_eq!((result.outcome, result.level), (Outcome::Mapped, level));
             assert_eq!(used, needed);
-            let start = gfn & !(level.frames() - 1);
-            let pfn = pfn - (gfn - start);
+            let group = GfnRange::from_len(Gfn::new(gfn & !15), 16);
+            let run = level == Level::Page
+                && size == PageSize::Size64K
+                && backing % 16 == 0
+                && touching(&self.model, group).is_empty();
+            let frames = if run { 16 } else { level.frames() };
+            let start = gfn & !(frames - 1);
             let leaf = Seen {
                 level,
-                pfn,
-                rights,
-                young: true,
-                device: false,
+                run,
+                ..Seen::page(pfn - (gfn - start), rights)
             };
             assert!(touching(&self.model, span(start, &leaf)).is_empty());
             self.model.insert(start, leaf);
@@ -319,18 +356,23 @@ impl<'a> World<'a> {
             return None;
         }
         let block = span(start, &leaf);
+        // A run is treated as a whole where that is what `page` is about.
+        let is_part = |leaf: &Seen| leaf.level > largest || leaf.run && size == PageSize::Size4K;
         let must_split = |leaf: &Seen| {
-            leaf.level > largest && rights == Rights::Writable && leaf.rights != Rights::Writable
+            is_part(leaf) && rights == Rights::Writable && leaf.rights != Rights::Writable
         };
         let mut supply = tables;
         let was_split = must_split(&leaf) && supply > 0;
+        let was_split = was_split || must_split(&leaf) && leaf.run;
         while must_split(&leaf) {
-            if supply == 0 {
+            if supply == 0 && !leaf.run {
                 assert_eq!(result.outcome, Outcome::NeedTables);
                 assert_eq!(flushed, was_split.then_some(Scope::Frames(block)));
                 return flushed;
             }
-            supply -= 1;
+            if !leaf.run {
+                supply -= 1;
+            }
             split(&mut self.model, start);
             (start, leaf) = find(&self.model, gfn).unwrap();
         }
@@ -338,7 +380,7 @@ impl<'a> World<'a> {
         assert_eq!(flushed, was_split.then_some(Scope::Frames(block)));
         let before = leaf;
         leaf.young = true;
-        if leaf.level <= largest {
+        if !is_part(&leaf) {
             leaf.rights = leaf.rights.max(rights);
         }
         let expect = if leaf == before {
@@ -375,7 +417,7 @@ impl<'a> World<'a> {
         loop {
             let blocks: Vec<u64> = touching(&self.model, range)
                 .into_iter()
-                .filter(|start| self.model[start].level > Level::Page)
+                .filter(|start| self.model[start].is_block())
                 .collect();
             if blocks.is_empty() {
                 let scope = issue(duty);
@@ -390,7 +432,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn settle(&self, duty: Teardown<&'a Arena>) -> Option<Scope> {
+    pub(super) fn settle(&self, duty: Teardown<&'a Arena>) -> Option<Scope> {
         let before = self.arena.live();
         let reached = snapshot(self.arena, self.root).tables.len();
         let mut scope = None;
@@ -440,13 +482,17 @@ fn check(mode: Mode, ops: &[Op]) {
         let now = snapshot(&arena, &root);
         assert_eq!(now.leaves, world.model, "after {op:?}");
         assert_eq!(now.tables.len(), arena.live(), "after {op:?}");
+        assert_eq!(arena.counts(), now.counts(), "after {op:?}");
         assert_flushed(&before, &now.leaves, scope);
         for (&start, leaf) in now.leaves.iter().take(8) {
             let found = world.read().lookup(Gfn::new(start)).expect("a leaf");
             assert_eq!(found.level, leaf.level);
             assert_eq!(found.leaf.rights(), leaf.rights);
-            assert_eq!(found.leaf.pfn().get(), leaf.pfn);
-            assert_eq!(found.leaf.is_young(), leaf.young);
+            let gfn = Gfn::new(start + leaf.size().frames() / 3);
+            let pfn = found.leaf.pfn_of(gfn, found.level);
+            assert_eq!(pfn.get(), leaf.pfn + (gfn.get() - start));
+            assert_eq!(found.leaf.age() == Age::Young, leaf.young);
+            assert_eq!(found.leaf.size(found.level), leaf.size());
         }
         world.now = now;
     }
