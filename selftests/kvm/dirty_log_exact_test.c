@@ -4,7 +4,7 @@
  * The dirty log says of every page exactly whether the guest stored to it, on
  * small pages and on huge ones, and logging leaves no trace when it ends.
  */
-#include "kvm_rs_util.h"
+#include "kvm_rs_mem.h"
 
 #define SLOT		1
 #define GPA		SIZE_1G
@@ -18,11 +18,6 @@ struct log {
 	u64 want[WORDS];
 	u64 got[WORDS];
 };
-
-static u64 gva_of(u64 page)
-{
-	return TEST_GVA + page * SIZE_4K;
-}
 
 static void set_flags(struct log *log, u32 flags)
 {
@@ -195,24 +190,17 @@ TEST(initially_set)
 	check_manual(MADV_HUGEPAGE, both);
 }
 
-/* Eager splitting of huge pages as @on, if the module has the choice. */
-static bool set_eager(const char *on)
-{
-	int fd = open("/sys/module/kvm/parameters/eager_page_split", O_WRONLY);
-	bool ok = fd >= 0 && write(fd, on, 1) == 1;
-
-	if (fd >= 0)
-		close(fd);
-	return ok;
-}
-
 TEST(exact_without_eager_split)
 {
-	if (!set_eager("N"))
+	u64 both = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET;
+
+	if (!set_eager_split("N"))
 		SKIP(return, "the module has no eager_page_split");
 	check_exact(MADV_HUGEPAGE, true);
+	check_exact(MADV_HUGEPAGE, false);
 	check_manual(MADV_HUGEPAGE, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE);
-	set_eager("Y");
+	check_manual(MADV_HUGEPAGE, both);
+	set_eager_split("Y");
 }
 
 /* A store that must not take for ever. */
@@ -252,8 +240,15 @@ TEST(on_and_off_4k)
 /* After logging the host's page is huge and the guest's entries are small. */
 TEST(m3_on_and_off_thp)
 {
-	set_eager("Y");
+	set_eager_split("Y");
 	check_on_and_off(MADV_HUGEPAGE);
+}
+
+TEST(m3_on_and_off_thp_lazy_split)
+{
+	set_eager_split("N");
+	check_on_and_off(MADV_HUGEPAGE);
+	set_eager_split("Y");
 }
 
 /* Logging cannot be had on what is not there, nor the log without logging. */

@@ -1,32 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* on-c: fail: M1, M9, M19, N1 */
+/* on-c: fail: M1, N1 */
+/* also-on: svade: fail: M1, M9, N1 */
 /*
  * G-stage faults on every kind of memory that can stand behind a memslot: what
  * the guest sees is what the host has there, and nothing else changes.
  */
 #include <sys/wait.h>
 
-#include "kvm_rs_util.h"
+#include "kvm_rs_mem.h"
 
 #define SLOT	1
 #define GPA	SIZE_1G
-
-/* Contents of page @i, none of which is zero. */
-static u64 pattern(u64 i)
-{
-	return i * 0x9e3779b97f4a7c15ULL | 1;
-}
-
-static u64 *page_word(void *mem, u64 i)
-{
-	return (u64 *)((char *)mem + i * SIZE_4K);
-}
-
-/* Page @i, counted from the start of the slot, as the guest sees it. */
-static u64 gva_of(u64 i)
-{
-	return TEST_GVA + i * SIZE_4K;
-}
 
 static void add_slot(struct kvm_vcpu *vcpu, u32 flags, u64 gpa, u64 size, void *mem)
 {
@@ -40,40 +24,6 @@ static struct kvm_vcpu *create_with_slot(u32 flags, u64 gpa, u64 size, void *mem
 	add_slot(vcpu, flags, gpa, size, mem);
 	server_map(vcpu, gpa, size);
 	return vcpu;
-}
-
-/*
- * The guest reads what the host wrote and the host reads what the guest wrote,
- * in @npages pages from @first every @step; @write_first decides whether the
- * first fault in a page is a store.
- */
-static void check_pages(struct kvm_vcpu *vcpu, void *mem, u64 first, u64 npages, u64 step,
-			bool write_first)
-{
-	u64 i;
-
-	for (i = first; i < first + npages; i += step) {
-		if (write_first)
-			guest_store(vcpu, gva_of(i) + 8, ~pattern(i));
-		TEST_ASSERT(guest_load(vcpu, gva_of(i)) == pattern(i),
-			    "page %lu: the guest sees another page", (unsigned long)i);
-		if (!write_first)
-			guest_store(vcpu, gva_of(i) + 8, ~pattern(i));
-	}
-	for (i = first; i < first + npages; i += step)
-		TEST_ASSERT(page_word(mem, i)[1] == ~pattern(i) &&
-			    page_word(mem, i)[0] == pattern(i),
-			    "page %lu: the host sees another page", (unsigned long)i);
-}
-
-static void fill(void *mem, u64 npages)
-{
-	u64 i;
-
-	for (i = 0; i < npages; i++) {
-		page_word(mem, i)[0] = pattern(i);
-		page_word(mem, i)[1] = 0;
-	}
 }
 
 static void *anon(size_t size, size_t offset, int advice)
@@ -199,80 +149,6 @@ TEST(thp_unaligned)
 	}
 }
 
-/* Pages of @size from hugetlbfs, or NULL: reserved on the command line or now. */
-static void *hugetlb(u64 size, u64 len, struct __test_metadata *_metadata)
-{
-	char path[96], val[16] = "";
-	void *mem;
-	int fd, had = 0;
-
-	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%lukB/nr_hugepages",
-		 (unsigned long)size / 1024);
-	fd = open(path, O_RDWR);
-	if (fd < 0)
-		SKIP(return NULL, "the kernel has no huge pages of %lu kB",
-		     (unsigned long)size / 1024);
-	if (read(fd, val, sizeof(val) - 1) > 0)
-		had = atoi(val);
-	if (had < len / size) {
-		snprintf(val, sizeof(val), "%lu", (unsigned long)(len / size));
-		if (pwrite(fd, val, strlen(val), 0) < 0)
-			TH_LOG("cannot reserve huge pages of %lu kB", (unsigned long)size / 1024);
-	}
-	close(fd);
-
-	mem = mmap_at(len, size, 0, MAP_ANON_PRIVATE | MAP_HUGETLB |
-		      __builtin_ctzl(size) << 26 /* MAP_HUGE_SHIFT */, -1);
-	if (mem == MAP_FAILED)
-		SKIP(return NULL, "no huge page of %lu kB is free", (unsigned long)size / 1024);
-	return mem;
-}
-
-static void check_hugetlb(struct __test_metadata *_metadata, u64 size, u64 len, u64 step)
-{
-	static const u64 offs[] = { 0, SIZE_4K, SIZE_2M };
-	u64 i, npages = len / SIZE_4K;
-	struct kvm_vcpu *vcpu;
-	void *mem;
-	int o;
-
-	mem = hugetlb(size, len, _metadata);
-	if (!mem)
-		return;
-
-	for (i = 0; i < npages; i += step)
-		page_word(mem, i)[0] = pattern(i);
-
-	/* Aligned, and not: a block must fit both addresses. */
-	for (o = 0; o < ARRAY_SIZE(offs); o++) {
-		if (offs[o] >= size)
-			continue;
-		vcpu = server_create();
-		add_slot(vcpu, 0, GPA + offs[o], len, mem);
-		for (i = 0; i < npages; i += step)
-			virt_pg_map(vcpu->vm, gva_of(i), GPA + offs[o] + i * SIZE_4K);
-		check_pages(vcpu, mem, 0, npages, step, o & 1);
-		kvm_vm_free(vcpu->vm);
-	}
-	munmap(mem, len);
-}
-
-TEST(hugetlb_2m)
-{
-	check_hugetlb(_metadata, SIZE_2M, 2 * SIZE_2M, 29);
-}
-
-TEST(hugetlb_1g)
-{
-	check_hugetlb(_metadata, SIZE_1G, SIZE_1G, 4099);
-}
-
-/* With Svnapot there are huge pages that are no level of the page table. */
-TEST(m19_hugetlb_64k)
-{
-	check_hugetlb(_metadata, 64 * 1024, 4 * 64 * 1024, 1);
-}
-
 /* A store into a read-only slot is MMIO for userspace; loads and fetches are not. */
 static void check_readonly(void *mem, u64 size)
 {
@@ -329,6 +205,60 @@ TEST(readonly_mapping)
 	add_slot(vcpu, KVM_MEM_READONLY, GPA, 4 * SIZE_4K, mem);
 	server_map(vcpu, GPA, 4 * SIZE_4K);
 	TEST_ASSERT_EQ(guest_load(vcpu, gva_of(2)), pattern(2));
+}
+
+/* An access that the host forbids, and that goes on once it does not. */
+static void assert_refused(struct kvm_vcpu *vcpu, void *mem, enum guest_op op, u64 page)
+{
+	u64 *word = page_word(mem, page);
+
+	guest_ask(vcpu, op, gva_of(page), 1);
+	TEST_ASSERT_ERRNO(__vcpu_run(vcpu), EFAULT);
+	TEST_ASSERT_ERRNO(__vcpu_run(vcpu), EFAULT);
+	TEST_ASSERT_OK(mprotect(word, SIZE_4K, PROT_READ | PROT_WRITE));
+	TEST_ASSERT_EQ(*word, pattern(page));
+	TEST_ASSERT_EQ(guest_answer(vcpu, NULL), NO_TRAP);
+	TEST_ASSERT_EQ(*word, op == GUEST_OP_STORE ? 1 : pattern(page));
+}
+
+/*
+ * What the host no longer allows its process, the guest is not to do either,
+ * and not with the help of a neighbour's fault.
+ */
+static void check_mprotect(int advice, u32 flags)
+{
+	u64 npages = SIZE_2M / SIZE_4K, none = 4, ro = 8, i;
+	void *mem = anon(SIZE_2M, 0, advice);
+	struct kvm_vcpu *vcpu = create_with_slot(flags, GPA, SIZE_2M, mem);
+
+	fill(mem, npages);
+	for (i = 0; i < npages; i += 3)
+		guest_store(vcpu, gva_of(i) + 8, i);
+	TEST_ASSERT_OK(mprotect(page_word(mem, none), 4 * SIZE_4K, PROT_NONE));
+	TEST_ASSERT_OK(mprotect(page_word(mem, ro), 4 * SIZE_4K, PROT_READ));
+	guest_store(vcpu, gva_of(3), 33);
+	guest_load(vcpu, gva_of(12));
+	guest_store(vcpu, gva_of(12), 34);
+
+	for (i = none; i < ro; i++)
+		assert_refused(vcpu, mem, i & 1 ? GUEST_OP_STORE : GUEST_OP_LOAD, i);
+	for (i = ro; i < ro + 4; i++) {
+		TEST_ASSERT_EQ(guest_load(vcpu, gva_of(i)), pattern(i));
+		assert_refused(vcpu, mem, GUEST_OP_STORE, i);
+	}
+	kvm_vm_free(vcpu->vm);
+	munmap(mem, SIZE_2M);
+}
+
+TEST(mprotect_4k)
+{
+	check_mprotect(MADV_NOHUGEPAGE, 0);
+	check_mprotect(MADV_NOHUGEPAGE, KVM_MEM_LOG_DIRTY_PAGES);
+}
+
+TEST(mprotect_thp)
+{
+	check_mprotect(MADV_HUGEPAGE, 0);
 }
 
 /* What a private mapping shows for reading belongs to the file. */

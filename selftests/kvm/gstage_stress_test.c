@@ -6,9 +6,8 @@
  */
 #include <sys/wait.h>
 
-#include "kvm_rs_util.h"
+#include "kvm_rs_mem.h"
 
-#define NR_VCPUS	4
 #define SLOT		1
 #define GPA		SIZE_1G
 #define NPAGES		512UL
@@ -30,14 +29,6 @@ static struct kvm_vcpu *vcpus[NR_VCPUS];
 static struct kvm_vm *vm;
 static char *mem;
 static int memfd;
-
-static u64 xorshift(u64 *x)
-{
-	*x ^= *x << 13;
-	*x ^= *x >> 7;
-	*x ^= *x << 17;
-	return *x;
-}
 
 /* Adds one to a word of its own in a page chosen at random. */
 static void guest_count(u64 id)

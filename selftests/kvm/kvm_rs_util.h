@@ -29,6 +29,13 @@
 #include "ucall_common.h"
 #include "kselftest_harness.h"
 
+/*
+ * Seconds for each TEST(): emulated CPUs are slow when they are many, and
+ * slower on a debug kernel.
+ */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT	100
+
 #ifndef EXC_INST_MISALIGNED
 #define EXC_INST_MISALIGNED	0
 #define EXC_INST_ACCESS		1

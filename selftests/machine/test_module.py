@@ -44,7 +44,8 @@ def test_kmemleak_finds_nothing(lab):
     machine = lab.machine()
     leaks = "/sys/kernel/debug/kmemleak"
     machine.check(f"echo clear >{leaks}")
-    for program in ["gstage_fault_test", "vm_teardown_test", "vcpu_state_test"]:
+    for program in ["gstage_fault_test", "vm_teardown_test", "vcpu_state_test", "pgtable_dump_test",
+                    "memory_return_test", "huge_recovery_test -t eager"]:
         machine.check(f"/selftests/ours/{program}", 120)
     machine.insmod("none")
     # An object counts as lost once it is 5 s old and two scans did not find it.

@@ -23,14 +23,16 @@ class Program:
 
     The short forms test the same on less memory or in fewer rounds: TCG is
     some fifty times slower than hardware. `part` are arguments of both, where
-    a program is run in parts. `stands_for` names the program that a shortened
-    build is of. `absent` is what the program needs that our module does not
-    have yet, and the pattern of the output that says so."""
+    a program is run in parts, and `huge` how many huge pages of 2M the machine
+    has then. `stands_for` names the program that a shortened build is of.
+    `absent` is what the program needs that our module does not have yet, and the
+    pattern of the output that says so."""
 
     name: str
     short: str | None = ""
     full: str = ""
     part: str = ""
+    huge: int = 0
     stands_for: str | None = None
     absent: tuple[str, str] | None = None
 
@@ -45,8 +47,19 @@ PROGRAMS = [
     Program("arch_timer", "-n 4 -e 500000", "-e 500000"),
     Program("coalesced_io_test"),
     Program("demand_paging_test", "-b 64M -v 2"),
-    Program("dirty_log_perf_test", None, "-b 64M -v 2"),
-    Program("dirty_log_test", "-i 2 -I 5"),
+    Program("demand_paging_test", "-b 2M -v 4", "-b 64M -v 4", part="-u MISSING"),
+    Program("demand_paging_test", "-b 2M -v 4", "-b 64M -v 4", part="-u MINOR -s shmem"),
+    Program("demand_paging_test", "-b 16M -v 4", "-b 16M -v 4", part="-u MINOR -s shared_hugetlb", huge=48),
+    Program("demand_paging_test", "-b 16M -v 4", "-b 16M -v 4", part="-u MISSING -s anonymous_hugetlb_2mb", huge=48),
+    # One userfaultfd and two that read from it, and all vCPUs want the same.
+    Program("demand_paging_test", None, "-b 1M -v 4", part="-u MISSING -o -r 2"),
+    Program("dirty_log_perf_test", "-b 8M -v 2", "-b 64M -v 2"),
+    Program("dirty_log_perf_test", "-b 8M -v 2 -i 2", "-b 64M -v 2", part="-s anonymous_thp -g -x 2"),
+    Program("dirty_log_test", "-i 2 -I 5", part="-M dirty-log"),
+    Program("dirty_log_test", "-i 2 -I 5", part="-M clear-log"),
+    Program("dirty_log_test", "-i 2 -I 5", part="-M dirty-ring"),
+    # The ring is full all the time.
+    Program("dirty_log_test", None, "-i 2 -I 5", part="-M dirty-ring -c 1024"),
     Program("ebreak_test"),
     Program("get-reg-list"),
     Program("guest_print_test"),
@@ -54,7 +67,11 @@ PROGRAMS = [
     Program("kvm_binary_stats_test"),
     Program("kvm_create_max_vcpus"),
     Program("kvm_page_table_test", "-b 16M"),
+    Program("kvm_page_table_test", "-b 16M -v 2", "-b 512M -v 2", part="-s anonymous_thp"),
+    Program("kvm_page_table_test", "-b 16M -v 2", "-b 128M -v 2", part="-s anonymous_hugetlb_2mb", huge=72),
+    Program("kvm_page_table_test", "-b 4M -v 2", "-b 128M -v 2", part="-s shmem"),
     Program("memslot_modification_stress_test", "-b 32M -i 10 -v 2"),
+    Program("memslot_modification_stress_test", None, "-b 4M -i 10 -v 4", part="-o"),
     Program("memslot_perf_test", None, "-l 2 -t 60 -s 512"),
     Program("mmu_stress_test", None, "-c 2 -m 1 -s 1"),
     # A build with fewer migrations, see selftests/kvm/Makefile.
@@ -69,6 +86,7 @@ PROGRAMS = [
     Program("set_memory_region_test"),
     Program("steal_time", absent=("SBI STA", "KVM_GET_ONE_REG failed.*No such file")),
     Program("access_tracking_perf_test", "-b 8M -v 1", "-b 32M -v 1"),
+    Program("access_tracking_perf_test", "-b 8M -v 2", "-b 32M -v 2", part="-o -s anonymous_thp"),
     Program("vm_types_test"),
 ]
 
@@ -85,9 +103,11 @@ class Result:
         return {0: "pass", SKIP: "skip"}.get(self.code, f"fail ({self.code})")
 
 
-def run(lab, module: str, command: str, timeout: float) -> Result:
+def run(lab, module: str, program: Program, command: str, timeout: float) -> Result:
     try:
-        code, output = lab.machine(module).run(f"cd /selftests/upstream && ./{command}", timeout)
+        machine = lab.machine(module)
+        machine.check(f"echo {program.huge} >/proc/sys/vm/nr_hugepages")
+        code, output = machine.run(f"cd /selftests/upstream && ./{command}", timeout)
     except MachineFailure as e:
         if module == "ours":
             raise
@@ -96,15 +116,15 @@ def run(lab, module: str, command: str, timeout: float) -> Result:
     return Result(code, passed, output[-2000:])
 
 
-def on_c(lab, name: str, command: str, timeout: float) -> Result:
+def on_c(lab, program: Program, command: str, timeout: float) -> Result:
     """The C module's result, run once for each kernel, program and command."""
     memory = lab.image.build.parent / "c-results.json"
     known = json.loads(memory.read_text()) if memory.exists() else {}
-    digest = hashlib.sha256(lab.image.programs[f"upstream/{name}"].read_bytes()).hexdigest()[:16]
+    digest = hashlib.sha256(lab.image.programs[f"upstream/{program.name}"].read_bytes()).hexdigest()[:16]
     key = f"{command} {digest}"
     if key not in known:
         mark = lab.machine("c").mark()
-        known[key] = asdict(run(lab, "c", command, timeout))
+        known[key] = asdict(run(lab, "c", program, command, timeout))
         if lab.current.trouble(mark):
             lab.discard()
         memory.write_text(json.dumps(known, indent=1))
@@ -120,8 +140,8 @@ def pytest_generate_tests(metafunc):
 def test_upstream(lab, full, program):
     timeout = FULL_SECONDS if full else SHORT_SECONDS
     command = f"{program} {program.full if full else program.short}".strip()
-    c = on_c(lab, program.name, command, timeout)
-    ours = run(lab, "ours", command, timeout)
+    c = on_c(lab, program, command, timeout)
+    ours = run(lab, "ours", program, command, timeout)
 
     if program.absent and ours.code != 0 and re.search(program.absent[1], ours.tail):
         pytest.skip(f"not in this module yet: {program.absent[0]}; C: {c.verdict()}")
