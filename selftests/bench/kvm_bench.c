@@ -1,53 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What KVM's operations cost, in nanoseconds, which are instructions on a
- * machine that counts them (QEMU's -icount shift=0). tools/bench runs this.
+ * The program: its options, its numbers, its guest.
  *
  * An operation is done many times in a row, long enough that the 10 MHz
- * timebase is exact to four digits and short enough that most rows see no
- * timer tick; the quietest quarter of the rows is averaged.
- *
- * What handles a range of pages is timed for two sizes of it, and the
- * difference is divided by the difference in pages: what a call costs once is
- * in neither. Such calls may sleep, for a grace period mostly, so that their
- * time is the thread's CPU time.
+ * timebase is exact to four digits and short enough that most rounds see no
+ * timer tick; the quietest quarter of the rounds is averaged.
  */
 #include <getopt.h>
 #include <time.h>
 
-#include "kvm_util.h"
-#include "processor.h"
-#include "sbi.h"
-#include "ucall_common.h"
+#include "bench.h"
 
-#define SBI_EXT_TIME	0x54494D45
-#define SBI_EXT_IPI	0x735049
-#define SBI_EXT_RFENCE	0x52464E43
+#define MAX_ROUNDS	32
 
-#define ROWS		32
-#define REPEAT		1000
+bool marking, opt_profile, opt_quick;
 
-#define SLOT		1
-#define MEM_GPA		(1UL << 32)
-#define MEM_GVA		0x40000000UL
-#define MMIO_GPA	(1UL << 36)
-#define MMIO_GVA	0x30000000UL
-#define PAGE		4096UL
-#define SMALL		512UL
-#define LARGE		8192UL
-#define PAGE_ROUNDS	8
+static char *filters[32];
+static int nr_filters;
 
-/* What the host asks the guest to do: @n times, told how long it took or not. */
+/* What the host asks the guest to do: @n times. */
 static struct {
 	void (*op)(u64 n);
 	u64 n;
+	bool marking;
 } ask;
-
-static const char *filter;
 
 /* --- numbers -------------------------------------------------------------- */
 
-static u64 clock_ns(clockid_t clock)
+u64 clock_ns(clockid_t clock)
 {
 	struct timespec t;
 
@@ -63,7 +43,7 @@ static int compare(const void *a, const void *b)
 }
 
 /* The mean of the quietest quarter. */
-static double quiet(double *val, int n)
+double quiet(double *val, int n)
 {
 	double sum = 0;
 	int i, m = n / 4 ?: 1;
@@ -74,99 +54,90 @@ static double quiet(double *val, int n)
 	return sum / m;
 }
 
+bool wanted(const char *what)
+{
+	int i;
+
+	for (i = 0; i < nr_filters; i++)
+		if (*filters[i] == '=' ? !strcmp(what, filters[i] + 1) : !!strstr(what, filters[i]))
+			return true;
+	return !nr_filters;
+}
+
 /* One line for tools/bench. */
-static void tell(const char *what, double ns)
+void tell(const char *what, double ns)
 {
 	printf("%.2f\t%s\n", ns, what);
 	fflush(stdout);
 }
 
-static bool wanted(const char *what)
+void measure(const char *what, double (*ns)(struct kvm_vcpu *vcpu, u64 n),
+	     struct kvm_vcpu *vcpu, u64 small, u64 large, int rounds)
 {
-	return !filter || strstr(what, filter);
+	double s[MAX_ROUNDS], l[MAX_ROUNDS];
+	int i;
+
+	if (!wanted(what))
+		return;
+	if (opt_profile) {
+		ns(vcpu, large);
+		marking = true;
+		ns(vcpu, large);
+		marking = false;
+		/* How many the marks enclose. */
+		tell(what, large);
+		return;
+	}
+	if (opt_quick)
+		rounds = 2;
+	for (i = -1; i < rounds; i++) {
+		s[max(i, 0)] = small ? ns(vcpu, small) : 0;
+		l[max(i, 0)] = ns(vcpu, large);
+	}
+	tell(what, (quiet(l, rounds) - quiet(s, rounds)) / (large - small));
+}
+
+/* --- the module ----------------------------------------------------------- */
+
+#define PARAMETERS	"/sys/module/kvm/parameters/"
+
+bool is_ours(void)
+{
+	return !access(PARAMETERS "fault_around_bytes", F_OK);
+}
+
+void set_param(const char *name, const char *val)
+{
+	char path[128];
+	FILE *f;
+
+	snprintf(path, sizeof(path), PARAMETERS "%s", name);
+	f = fopen(path, "w");
+	if (!f)
+		return;
+	TEST_ASSERT(fputs(val, f) >= 0 && !fclose(f), "cannot write %s to %s", val, path);
 }
 
 /* --- the guest ------------------------------------------------------------ */
 
-static u64 guest_time(void)
+void guest_code(void)
 {
-	return csr_read(CSR_TIME);
-}
-
-static void guest_code(void)
-{
-	u64 start;
+	u64 start, end;
 
 	for (;;) {
 		barrier();
-		start = guest_time();
+		start = csr_read(CSR_TIME);
+		if (ask.marking)
+			mark_begin();
 		ask.op(ask.n);
-		GUEST_SYNC1(guest_time() - start);
+		if (ask.marking)
+			mark_end();
+		end = csr_read(CSR_TIME);
+		GUEST_SYNC1(end - start);
 	}
 }
 
-static inline void ecall(u64 ext, u64 fid, u64 arg0, u64 arg1, u64 arg2, u64 arg3)
-{
-	register u64 a0 asm("a0") = arg0;
-	register u64 a1 asm("a1") = arg1;
-	register u64 a2 asm("a2") = arg2;
-	register u64 a3 asm("a3") = arg3;
-	register u64 a6 asm("a6") = fid;
-	register u64 a7 asm("a7") = ext;
-
-	asm volatile("ecall" : "+r"(a0), "+r"(a1) : "r"(a2), "r"(a3), "r"(a6), "r"(a7) : "memory");
-}
-
-static void guest_nothing(u64 n)
-{
-	while (n--)
-		barrier();
-}
-
-static void guest_base(u64 n)
-{
-	while (n--)
-		ecall(SBI_EXT_BASE, SBI_EXT_BASE_GET_SPEC_VERSION, 0, 0, 0, 0);
-}
-
-static void guest_set_timer(u64 n)
-{
-	while (n--)
-		ecall(SBI_EXT_TIME, 0, -1UL, 0, 0, 0);
-}
-
-static void guest_send_ipi(u64 n)
-{
-	while (n--)
-		ecall(SBI_EXT_IPI, 0, 0, 0, 0, 0);
-}
-
-static void guest_sfence(u64 n)
-{
-	while (n--)
-		ecall(SBI_EXT_RFENCE, 1, 1, 0, 0, PAGE);
-}
-
-static void guest_forward(u64 n)
-{
-	while (n--)
-		ecall(SBI_EXT_EXPERIMENTAL_START, 0, 0, 0, 0, 0);
-}
-
-static void guest_mmio_store(u64 n)
-{
-	while (n--)
-		WRITE_ONCE(*(u32 *)MMIO_GVA, 1);
-}
-
-static void guest_mmio_load(u64 n)
-{
-	while (n--)
-		READ_ONCE(*(u32 *)MMIO_GVA);
-}
-
-/* A store to each of @n pages. */
-static void guest_store_pages(u64 n)
+void guest_store_pages(u64 n)
 {
 	u64 i;
 
@@ -174,15 +145,23 @@ static void guest_store_pages(u64 n)
 		WRITE_ONCE(*(u64 *)(MEM_GVA + i * PAGE), i);
 }
 
-static void guest_ask(struct kvm_vcpu *vcpu, void (*op)(u64), u64 n)
+void guest_store_blocks(u64 n)
 {
-	typeof(ask) a = { .op = op, .n = n };
+	u64 i;
+
+	for (i = 0; i < n; i++)
+		WRITE_ONCE(*(u64 *)(MEM_GVA + i * BLOCK), i);
+}
+
+void guest_ask(struct kvm_vcpu *vcpu, void (*op)(u64), u64 n)
+{
+	typeof(ask) a = { .op = op, .n = n, .marking = false };
 
 	write_guest_global(vcpu->vm, ask, a);
 }
 
 /* What guest_code() measured, in nanoseconds. */
-static double guest_answer(struct kvm_vcpu *vcpu)
+double guest_answer(struct kvm_vcpu *vcpu)
 {
 	struct ucall uc;
 
@@ -191,226 +170,97 @@ static double guest_answer(struct kvm_vcpu *vcpu)
 	return uc.args[0] * 1e9 / vcpu_get_reg(vcpu, RISCV_TIMER_REG(frequency));
 }
 
-static double guest_does(struct kvm_vcpu *vcpu, void (*op)(u64), u64 n)
+/* For setting up; guest_timed() is for what counts. */
+double guest_does(struct kvm_vcpu *vcpu, void (*op)(u64), u64 n)
 {
 	guest_ask(vcpu, op, n);
 	return guest_answer(vcpu);
 }
 
-/* --- operations that are timed one after the other ------------------------ */
-
-/* Handled in the kernel, the guest has the clock. */
-static void bench_guest(struct kvm_vcpu *vcpu, const char *what, void (*op)(u64))
+double guest_timed(struct kvm_vcpu *vcpu, void (*op)(u64), u64 n)
 {
-	double rows[ROWS];
-	int i;
+	typeof(ask) a = { .op = op, .n = n, .marking = marking };
 
-	if (!wanted(what))
-		return;
-	guest_does(vcpu, op, REPEAT);
-	for (i = 0; i < ROWS; i++)
-		rows[i] = guest_does(vcpu, op, REPEAT) / REPEAT;
-	tell(what, quiet(rows, ROWS));
+	write_guest_global(vcpu->vm, ask, a);
+	return guest_answer(vcpu);
 }
 
-/* Ends KVM_RUN each time; the host has the clock. */
-static void bench_exit(struct kvm_vcpu *vcpu, const char *what, void (*op)(u64), u32 reason)
+struct kvm_vcpu *bench_vm(u32 ring_entries)
 {
-	double rows[ROWS];
-	u64 start;
-	int i, j;
+	struct kvm_vm *vm = __vm_create(VM_SHAPE_DEFAULT, 1, MEM_SIZE / PAGE / 256);
+	struct kvm_vcpu *vcpu;
+	u64 i;
 
-	if (!wanted(what))
-		return;
-	guest_ask(vcpu, op, (ROWS + 1) * (REPEAT / 2));
-	for (i = -1; i < ROWS; i++) {
-		start = clock_ns(CLOCK_MONOTONIC);
-		for (j = 0; j < REPEAT / 2; j++)
-			ioctl(vcpu->fd, KVM_RUN, NULL);
-		if (i >= 0)
-			rows[i] = (clock_ns(CLOCK_MONOTONIC) - start) / (REPEAT / 2.0);
-		TEST_ASSERT_EQ(vcpu->run->exit_reason, reason);
-	}
-	guest_answer(vcpu);
-	tell(what, quiet(rows, ROWS));
+	if (ring_entries)
+		vm_enable_dirty_ring(vm, ring_entries * sizeof(struct kvm_dirty_gfn));
+	vcpu = vm_vcpu_add(vm, 0, guest_code);
+	virt_pg_map(vm, MMIO_GVA, MMIO_GPA);
+	for (i = 0; i < MEM_SIZE; i += PAGE)
+		virt_pg_map(vm, MEM_GVA + i, MEM_GPA + i);
+	guest_does(vcpu, guest_store_pages, 0);
+	return vcpu;
 }
 
-static void bench_get_reg(struct kvm_vcpu *vcpu, const char *what)
+/* --- the program ---------------------------------------------------------- */
+
+static void usage(const char *program)
 {
-	unsigned long pc;
-	struct kvm_one_reg reg = {
-		.id = RISCV_CORE_REG(regs.pc),
-		.addr = (unsigned long)&pc,
-	};
-	double rows[ROWS];
-	u64 start;
-	int i, j;
-
-	if (!wanted(what))
-		return;
-	for (i = 0; i < ROWS; i++) {
-		start = clock_ns(CLOCK_MONOTONIC);
-		for (j = 0; j < REPEAT; j++)
-			ioctl(vcpu->fd, KVM_GET_ONE_REG, &reg);
-		rows[i] = (clock_ns(CLOCK_MONOTONIC) - start) / (double)REPEAT;
-	}
-	TEST_ASSERT(pc, "the guest's pc is 0");
-	tell(what, quiet(rows, ROWS));
-}
-
-static void bench_create(const char *what)
-{
-	double rows[ROWS];
-	int kvm = open_kvm_dev_path_or_exit();
-	int i, vm, vcpu;
-	u64 start;
-
-	if (!wanted(what))
-		return;
-	for (i = -1; i < ROWS; i++) {
-		start = clock_ns(CLOCK_THREAD_CPUTIME_ID);
-		vm = ioctl(kvm, KVM_CREATE_VM, 0);
-		vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
-		close(vcpu);
-		close(vm);
-		if (i >= 0)
-			rows[i] = clock_ns(CLOCK_THREAD_CPUTIME_ID) - start;
-		TEST_ASSERT(vm >= 0 && vcpu >= 0, "cannot create a VM with a vCPU");
-	}
-	close(kvm);
-	tell(what, quiet(rows, ROWS));
-}
-
-/* --- operations on ranges of pages ---------------------------------------- */
-
-enum page_op {
-	FAULT,
-	LOG_ENABLE,
-	LOG_FAULT,
-	LOG_GET,
-	DELETE,
-	UNMAP,
-	HOST_UNMAP,
-	NR_PAGE_OPS,
-};
-
-static const char * const page_op_name[] = {
-	[FAULT] = "G-stage fault, 4K, host page present",
-	[LOG_ENABLE] = "dirty log: enable, per page",
-	[LOG_FAULT] = "dirty log: write fault",
-	[LOG_GET] = "dirty log: get, per page",
-	[DELETE] = "memslot delete, per page",
-	[UNMAP] = "notifier unmap, per page",
-	[HOST_UNMAP] = "the same where no guest is, per page",
-};
-
-static void *page_alloc(u64 npages)
-{
-	void *mem = mmap(NULL, npages * PAGE, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	TEST_ASSERT(mem != MAP_FAILED, "mmap");
-	TEST_ASSERT(!madvise(mem, npages * PAGE, MADV_NOHUGEPAGE), "madvise");
-	return mem;
-}
-
-#define CPU_TIME(stmt)						\
-({								\
-	u64 __start = clock_ns(CLOCK_THREAD_CPUTIME_ID);	\
-								\
-	stmt;							\
-	clock_ns(CLOCK_THREAD_CPUTIME_ID) - __start;		\
-})
-
-static void page_touch(void *mem, size_t size)
-{
-	TEST_ASSERT(!madvise(mem, size, MADV_POPULATE_WRITE), "madvise");
-}
-
-/* Every operation once, on @npages pages of memory which the host has just touched. */
-static void page_round(struct kvm_vcpu *vcpu, u64 npages, double *ns)
-{
-	u64 *bitmap = calloc(npages / 64, sizeof(*bitmap));
-	struct kvm_vm *vm = vcpu->vm;
-	size_t size = npages * PAGE;
-	void *mem = page_alloc(npages);
-
-	page_touch(mem, size);
-	ns[HOST_UNMAP] = CPU_TIME(madvise(mem, size, MADV_DONTNEED));
-	page_touch(mem, size);
-	vm_set_user_memory_region(vm, SLOT, 0, MEM_GPA, size, mem);
-	ns[FAULT] = guest_does(vcpu, guest_store_pages, npages);
-	ns[LOG_ENABLE] = CPU_TIME(vm_set_user_memory_region(vm, SLOT, KVM_MEM_LOG_DIRTY_PAGES,
-							    MEM_GPA, size, mem));
-	ns[LOG_FAULT] = guest_does(vcpu, guest_store_pages, npages);
-	memset(bitmap, 0, npages / 8);
-	ns[LOG_GET] = CPU_TIME(kvm_vm_get_dirty_log(vm, SLOT, bitmap));
-	TEST_ASSERT(bitmap[0] == ~0UL && bitmap[npages / 64 - 1] == ~0UL, "not all pages are dirty");
-	vm_set_user_memory_region(vm, SLOT, 0, MEM_GPA, size, mem);
-	ns[UNMAP] = CPU_TIME(madvise(mem, size, MADV_DONTNEED));
-	page_touch(mem, size);
-	guest_does(vcpu, guest_store_pages, npages);
-	ns[DELETE] = CPU_TIME(vm_set_user_memory_region(vm, SLOT, 0, MEM_GPA, 0, 0));
-	munmap(mem, size);
-	free(bitmap);
-}
-
-static void bench_pages(struct kvm_vcpu *vcpu)
-{
-	double row[NR_PAGE_OPS], rows[2][NR_PAGE_OPS][PAGE_ROUNDS];
-	u64 sizes[2] = { SMALL, LARGE };
-	int i, size, op;
-
-	for (op = 0; op < NR_PAGE_OPS && !wanted(page_op_name[op]); op++)
-		;
-	if (op == NR_PAGE_OPS)
-		return;
-	for (size = 0; size < 2; size++) {
-		for (i = -1; i < PAGE_ROUNDS; i++) {
-			page_round(vcpu, sizes[size], row);
-			for (op = 0; i >= 0 && op < NR_PAGE_OPS; op++)
-				rows[size][op][i] = row[op];
-		}
-	}
-	for (op = 0; op < NR_PAGE_OPS; op++)
-		if (wanted(page_op_name[op]))
-			tell(page_op_name[op], (quiet(rows[1][op], PAGE_ROUNDS) -
-						quiet(rows[0][op], PAGE_ROUNDS)) / (LARGE - SMALL));
+	printf("usage: %s [-p | -q] [-k NAME]... | %s -s VCPUS [-a] [-f BYTES] [-w]\n\n"
+	       "Prints nanoseconds and name of each operation, or of those whose name\n"
+	       "contains a NAME, or is NAME if that is given as =NAME.\n\n"
+	       "  -p        runs each once between the marks of tools/profile, and prints the\n"
+	       "            number of operations in place of time\n"
+	       "  -q        fewer rounds\n"
+	       "  -s VCPUS  demand paging by so many vCPUs at a time\n"
+	       "  -a        ... of pages that the host has not got yet, either\n"
+	       "  -f BYTES  ... with as much fault-around, where there is any\n"
+	       "  -w        ... with tracing on while it is measured\n",
+	       program, program);
+	exit(2);
 }
 
 int main(int argc, char *argv[])
 {
 	struct kvm_vcpu *vcpu;
-	struct kvm_vm *vm;
-	int opt, i;
+	bool absent = false, traced = false;
+	int opt, scale = 0;
 
-	while ((opt = getopt(argc, argv, "k:")) != -1) {
-		if (opt != 'k') {
-			printf("usage: %s [-k NAME]\n\n"
-			       "Prints nanoseconds and name of each operation, or of those whose\n"
-			       "name contains NAME.\n", argv[0]);
-			return 2;
+	while ((opt = getopt(argc, argv, "k:pqs:awf:")) != -1) {
+		switch (opt) {
+		case 'k':
+			TEST_ASSERT(nr_filters < ARRAY_SIZE(filters), "too many names");
+			filters[nr_filters++] = optarg;
+			break;
+		case 'p':
+			opt_profile = true;
+			break;
+		case 'q':
+			opt_quick = true;
+			break;
+		case 's':
+			scale = atoi(optarg);
+			break;
+		case 'a':
+			absent = true;
+			break;
+		case 'w':
+			traced = true;
+			break;
+		case 'f':
+			set_param("fault_around_bytes", optarg);
+			break;
+		default:
+			usage(argv[0]);
 		}
-		filter = optarg;
+	}
+	if (scale) {
+		bench_scaling(scale, absent, traced);
+		return 0;
 	}
 
-	vm = vm_create_with_one_vcpu(&vcpu, guest_code);
-	virt_pg_map(vm, MMIO_GVA, MMIO_GPA);
-	for (i = 0; i < LARGE; i++)
-		virt_pg_map(vm, MEM_GVA + i * PAGE, MEM_GPA + i * PAGE);
-	guest_does(vcpu, guest_nothing, 1);
-
-	bench_guest(vcpu, "SBI base ecall", guest_base);
-	bench_guest(vcpu, "SBI set_timer", guest_set_timer);
-	bench_guest(vcpu, "SBI send_ipi, no target", guest_send_ipi);
-	bench_guest(vcpu, "SBI remote_sfence_vma, self", guest_sfence);
-	bench_exit(vcpu, "MMIO store to userspace", guest_mmio_store, KVM_EXIT_MMIO);
-	bench_exit(vcpu, "MMIO load from userspace", guest_mmio_load, KVM_EXIT_MMIO);
-	bench_exit(vcpu, "SBI call to userspace", guest_forward, KVM_EXIT_RISCV_SBI);
-	bench_get_reg(vcpu, "ONE_REG get pc");
+	vcpu = bench_vm(0);
+	bench_exits(vcpu);
 	bench_pages(vcpu);
-	bench_create("VM and vCPU, create and destroy");
-
-	kvm_vm_free(vm);
+	kvm_vm_free(vcpu->vm);
 	return 0;
 }

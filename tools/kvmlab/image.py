@@ -33,6 +33,7 @@ class Image:
         """`programs` go to /selftests, by name; `ours` is the module to test
         if not the one that the Makefile builds for this kernel."""
         flavour = ["--debug"] if debug else []
+        self.debug = debug
         # How much longer than usual everything may take: KASAN under TCG.
         self.slowness = 8 if debug else 1
         self.build = Path(tool("kernel", *flavour, "--path"))

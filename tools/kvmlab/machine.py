@@ -30,6 +30,8 @@ CPUS = {
     "plain": "rv64,h=true,sv57=false,v=false",
     "sv39": "rv64,h=true,sv57=false,sv48=false",
     "no-h": "rv64,h=false",
+    # Page-table entries without A or D make it trap, instead of setting them.
+    "svade": FULL_CPU.replace("svadu=true", "svadu=false,svade=true"),
 }
 
 # Console lines of a kernel that is not well.
@@ -52,15 +54,18 @@ class Config:
     cpu: str = "full"
     smp: int = 4
     memory: str = "4G"
-    icount: bool = False
+    # So many CPUs in place of `smp`, and a virtual nanosecond per instruction of any.
+    icount: int = 0
     append: str = ""
+    # More of QEMU's options.
+    extra: tuple[str, ...] = ()
 
     def qemu(self, image: Image, mode: str) -> list[str]:
         """The QEMU command line, without console and command channel."""
-        smp = 1 if self.icount else self.smp
+        smp = int(self.icount) or self.smp
         icount = ["-icount", "shift=0,sleep=off"] if self.icount else []
         return ["qemu-system-riscv64", "-M", "virt,aia=aplic-imsic,aia-guests=3",
-                "-cpu", CPUS.get(self.cpu, self.cpu), "-smp", str(smp), "-m", self.memory, *icount,
+                "-cpu", CPUS.get(self.cpu, self.cpu), "-smp", str(smp), "-m", self.memory, *icount, *self.extra,
                 "-nic", "none", "-no-reboot", "-display", "none", "-monitor", "none",
                 "-kernel", str(image.kernel), "-initrd", str(image.initrd),
                 "-append", f"console=ttyS0 panic=-1 hugepagesz=1G hugepages=1 lab={mode} {self.append}".strip()]
