@@ -24,6 +24,7 @@
 use crate::{
     bindings,
     sync::atomic::{
+        fence,
         AtomicU64,
         Ordering, //
     }, //
@@ -84,6 +85,16 @@ pub(crate) struct Update {
 }
 
 impl Update {
+    /// What it says about `interrupt`: pending or not; nothing if that did not change.
+    #[inline]
+    pub(crate) const fn of(self, interrupt: Interrupt) -> Option<bool> {
+        if self.mask & interrupt.bit() != 0 {
+            Some(self.value & interrupt.bit() != 0)
+        } else {
+            None
+        }
+    }
+
     /// `hvip` with the changes, from what it holds in this moment.
     #[inline(always)]
     pub(crate) const fn apply(self, hvip: usize) -> usize {
@@ -142,6 +153,15 @@ impl Word {
                 (by_guest || Self::pending_in(word) & bit != 0)
                     .then_some(word & !Self::pack(bit, 0) | Self::pack(0, bit))
             });
+    }
+
+    /// As [`clear`](Self::clear); what those did before who set it so far is visible afterwards, so
+    /// that the caller can look whether there is a reason left to set it again.
+    #[inline]
+    pub(crate) fn withdraw(&self, interrupt: Interrupt) {
+        self.clear(interrupt);
+        // Pairs with the release in `set`, also if there was nothing to clear.
+        fence(Ordering::Acquire);
     }
 
     /// What `hvip` must be told, if anything. The caller applies it to the `hvip` of this vCPU

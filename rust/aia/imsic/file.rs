@@ -1,0 +1,435 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An interrupt file in memory: what an IMSIC keeps for one hart, without a lock. Pure.
+//!
+//! Anybody may make an identity pending ([`File::set`]), from any context; everything else is the
+//! *owner's*, who is one at a time: the vCPU's thread, or whoever holds its mutex. The owner drives
+//! the hart's external-interrupt [`Line`] with [`File::drive`], and others raise it when what they
+//! set is to be signalled.
+//!
+//! # How no interrupt gets lost
+//!
+//! Two races matter, both between somebody who sets and the owner:
+//!
+//! - The owner enables an identity, or delivery, while somebody sets it. Each writes its own word,
+//!   then passes a full fence, then reads the other's: at least one of them sees both, and raises
+//!   the line.
+//! - The owner finds nothing and lowers the line while somebody sets and raises. If the raising
+//!   came first, it is taken back, but then its cause is visible to the owner, who looks once more
+//!   after lowering.
+//!
+//! # Finding the first
+//!
+//! Bit `w` of `summary` is set if word `w` may have an identity that is pending and enabled, so
+//! that [`File::top`] need not look at the others. It is set after what it announces, and cleared
+//! before the word is looked at once more.
+//!
+//! RISC-V AIA, "Incoming MSI Controller". Answers to the software half of `aia_imsic.c`.
+
+use crate::sync::atomic::{
+    fence,
+    AtomicBool,
+    AtomicU32,
+    AtomicU64,
+    Ordering, //
+};
+
+/// How many words of 64 identities the largest file has.
+pub(crate) const WORDS: usize = 32;
+
+/// How many identities a file implements: one less than a multiple of 64, up to 2047. Those
+/// identities are 1 to that number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identities(u16);
+
+impl Identities {
+    /// `count` of them, if a file can have so many.
+    pub(crate) const fn new(count: u32) -> Option<Self> {
+        if count % 64 == 63 && count < 64 * WORDS as u32 {
+            Some(Self(count as u16))
+        } else {
+            None
+        }
+    }
+
+    /// How many there are.
+    pub(crate) const fn count(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// How many words of 64 they take.
+    pub(crate) const fn words(self) -> usize {
+        self.0 as usize / 64 + 1
+    }
+
+    /// The identity with this number, if it is implemented.
+    pub(crate) const fn get(self, number: u32) -> Option<Identity> {
+        if number != 0 && number <= self.0 as u32 {
+            Some(Identity(number as u16))
+        } else {
+            None
+        }
+    }
+
+    /// Bits of word `word` that stand for an identity.
+    const fn bits(self, word: usize) -> u64 {
+        match word {
+            // There is no identity 0.
+            0 => !1,
+            _ if word < self.words() => u64::MAX,
+            _ => 0,
+        }
+    }
+}
+
+/// The number of an interrupt at one file, which is also its priority: the lower, the sooner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Identity(u16);
+
+impl Identity {
+    /// The number.
+    pub(crate) const fn number(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// What `*topei` reads while this one is the first.
+    pub(crate) const fn topei(self) -> u64 {
+        (self.0 as u64) << 16 | self.0 as u64
+    }
+
+    const fn word(self) -> usize {
+        self.0 as usize / 64
+    }
+
+    const fn bit(self) -> u64 {
+        1 << (self.0 % 64)
+    }
+}
+
+/// A register that `*iselect` selects, where a register has 64 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Register {
+    /// `eidelivery`
+    Delivery,
+    /// `eithreshold`
+    Threshold,
+    /// A number without a register: reads zero, ignores writes.
+    Reserved,
+    /// An even register of the `eip` array: this word of pending bits.
+    Pending(u8),
+    /// An even register of the `eie` array: this word of enable bits.
+    Enabled(u8),
+}
+
+/// Why a value of `*iselect` selects no register of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoRegister {
+    /// An odd number in one of the arrays, which exists where registers have 32 bits only.
+    Odd,
+    /// Not a number of interrupt files.
+    Elsewhere,
+}
+
+impl Register {
+    /// The register that `select` selects.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRegister`] if there is none.
+    pub(crate) const fn select(select: u64) -> Result<Self, NoRegister> {
+        match select {
+            0x70 => Ok(Self::Delivery),
+            0x72 => Ok(Self::Threshold),
+            0x71 | 0x73..=0x7f => Ok(Self::Reserved),
+            0x80..=0xff if select % 2 != 0 => Err(NoRegister::Odd),
+            0x80..=0xbf => Ok(Self::Pending((select - 0x80) as u8 / 2)),
+            0xc0..=0xff => Ok(Self::Enabled((select - 0xc0) as u8 / 2)),
+            _ => Err(NoRegister::Elsewhere),
+        }
+    }
+}
+
+/// The external-interrupt line from a file to its hart.
+pub(crate) trait Line {
+    /// The hart is to take an interrupt. Whatever the caller did before is visible to whoever
+    /// [lowers](Self::lower) the line later.
+    fn raise(&self);
+    /// There is none to take, as far as the caller knows. What those did before who raised the
+    /// line so far is visible to the caller afterwards.
+    fn lower(&self);
+}
+
+/// Whether what was set is to be signalled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Signal {
+    /// Raise the line.
+    Raise,
+    /// Whoever makes it deliverable, or made it pending before, does so.
+    Quiet,
+}
+
+/// All that a file knows, to be moved to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct State {
+    /// `eidelivery`
+    pub(crate) delivery: u64,
+    /// `eithreshold`
+    pub(crate) threshold: u64,
+    /// The pending bits.
+    pub(crate) pending: [u64; WORDS],
+    /// The enable bits.
+    pub(crate) enabled: [u64; WORDS],
+}
+
+impl State {
+    /// Delivery off, nothing pending, nothing enabled.
+    pub(crate) const CLEAR: Self = Self {
+        delivery: 0,
+        threshold: 0,
+        pending: [0; WORDS],
+        enabled: [0; WORDS],
+    };
+}
+
+/// 64 identities.
+struct Word {
+    pending: AtomicU64,
+    enabled: AtomicU64,
+}
+
+impl Word {
+    fn due(&self) -> u64 {
+        self.pending.load(Ordering::Acquire) & self.enabled.load(Ordering::Relaxed)
+    }
+}
+
+/// The file.
+pub(crate) struct File {
+    identities: Identities,
+    delivery: AtomicBool,
+    threshold: AtomicU32,
+    summary: AtomicU32,
+    words: [Word; WORDS],
+}
+
+/// `bits` of `new`, the others of `old`.
+const fn merge(old: u64, new: u64, bits: u64) -> u64 {
+    old & !bits | new & bits
+}
+
+/// [`merge`]s `new` into `atomic`; returns what it was.
+fn modify(atomic: &AtomicU64, new: u64, bits: u64) -> u64 {
+    // Two steps at most, so that a bit which somebody sets meanwhile stays set.
+    let old = match bits & !new {
+        0 => atomic.load(Ordering::Relaxed),
+        clear => atomic.fetch_and(!clear, Ordering::AcqRel),
+    };
+    if bits & new != 0 {
+        let between = atomic.fetch_or(bits & new, Ordering::AcqRel);
+        // Of the bits that the first step did not touch, what they were at the second.
+        return merge(old, between, !(bits & !new));
+    }
+    old
+}
+
+impl File {
+    /// A file with these identities: delivery off, nothing pending, nothing enabled.
+    pub(crate) fn new(identities: Identities) -> Self {
+        Self {
+            identities,
+            delivery: AtomicBool::new(false),
+            threshold: AtomicU32::new(0),
+            summary: AtomicU32::new(0),
+            words: core::array::from_fn(|_| Word {
+                pending: AtomicU64::new(0),
+                enabled: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// The identities that it implements.
+    pub(crate) const fn identities(&self) -> Identities {
+        self.identities
+    }
+
+    /// Makes `identity` pending: a message arrived. Any context.
+    pub(crate) fn set(&self, identity: Identity) -> Signal {
+        let Some(word) = self.words.get(identity.word()) else {
+            return Signal::Quiet;
+        };
+        // Release: what the message is about is visible to whoever claims it.
+        if word.pending.fetch_or(identity.bit(), Ordering::Release) & identity.bit() != 0 {
+            return Signal::Quiet;
+        }
+        self.announce(identity.word());
+        // What the owner changes meanwhile is seen below, or the owner sees the above.
+        fence(Ordering::SeqCst);
+        if word.enabled.load(Ordering::Relaxed) & identity.bit() != 0
+            && self.delivery.load(Ordering::Relaxed)
+            && self.passes(identity)
+        {
+            Signal::Raise
+        } else {
+            Signal::Quiet
+        }
+    }
+
+    /// The first of those that are pending, enabled, and before the threshold: what `*topei`
+    /// tells. Whether the file delivers does not matter.
+    pub(crate) fn top(&self) -> Option<Identity> {
+        let mut summary = self.summary.load(Ordering::Acquire);
+        while summary != 0 {
+            let index = summary.trailing_zeros() as usize;
+            summary &= summary - 1;
+            let due = self.due(index);
+            if due != 0 {
+                let first = Identity((index * 64) as u16 + due.trailing_zeros() as u16);
+                return self.passes(first).then_some(first);
+            }
+        }
+        None
+    }
+
+    /// What the file signals to the hart.
+    pub(crate) fn signalled(&self) -> Option<Identity> {
+        if self.delivery.load(Ordering::Relaxed) {
+            self.top()
+        } else {
+            None
+        }
+    }
+
+    /// Has `line` follow what the file signals. The owner's, after each change of its own.
+    pub(crate) fn drive(&self, line: &impl Line) {
+        // What others set meanwhile is seen below, or they see the owner's change.
+        fence(Ordering::SeqCst);
+        if self.signalled().is_some() {
+            line.raise();
+            return;
+        }
+        line.lower();
+        if self.signalled().is_some() {
+            line.raise();
+        }
+    }
+
+    /// Takes the first: it is pending no more. The owner's, who drives the line afterwards.
+    pub(crate) fn claim(&self) -> Option<Identity> {
+        let top = self.top()?;
+        // Acquire: pairs with the release in `set`.
+        self.words
+            .get(top.word())?
+            .pending
+            .fetch_and(!top.bit(), Ordering::Acquire);
+        Some(top)
+    }
+
+    /// Reads `register`.
+    pub(crate) fn read(&self, register: Register) -> u64 {
+        self.modify(register, 0, 0)
+    }
+
+    /// Writes those bits of `value` to `register` that are ones in `mask`; returns what it held.
+    /// The owner's, who drives the line afterwards.
+    pub(crate) fn modify(&self, register: Register, value: u64, mask: u64) -> u64 {
+        match register {
+            Register::Reserved => 0,
+            Register::Delivery => {
+                let old = self.delivery.load(Ordering::Relaxed).into();
+                let new = merge(old, value, mask & 1);
+                self.delivery.store(new != 0, Ordering::Relaxed);
+                old
+            }
+            Register::Threshold => {
+                let old = self.threshold.load(Ordering::Relaxed).into();
+                // It holds any identity, and 0.
+                let held = u64::from(self.identities.count() + 1).next_power_of_two() - 1;
+                let new = merge(old, value, mask & held);
+                self.threshold.store(new as u32, Ordering::Relaxed);
+                old
+            }
+            Register::Pending(index) => self.modify_array(index, value, mask, |w| &w.pending),
+            Register::Enabled(index) => self.modify_array(index, value, mask, |w| &w.enabled),
+        }
+    }
+
+    /// Adds what another file knew. The owner's, who drives the line afterwards.
+    pub(crate) fn absorb(&self, state: &State) {
+        self.modify(Register::Delivery, state.delivery, u64::MAX);
+        self.modify(Register::Threshold, state.threshold, u64::MAX);
+        for (index, (&pending, &enabled)) in state.pending.iter().zip(&state.enabled).enumerate() {
+            self.modify(Register::Pending(index as u8), pending, pending);
+            self.modify(Register::Enabled(index as u8), enabled, enabled);
+        }
+    }
+
+    /// Takes all that it knows, for another file: as after a reset. The owner's, with nobody left
+    /// who sets.
+    pub(crate) fn drain(&self) -> State {
+        let mut state = State::CLEAR;
+        state.delivery = self.modify(Register::Delivery, 0, u64::MAX);
+        state.threshold = self.modify(Register::Threshold, 0, u64::MAX);
+        for index in 0..self.identities.words() {
+            let pending = self.modify(Register::Pending(index as u8), 0, u64::MAX);
+            let enabled = self.modify(Register::Enabled(index as u8), 0, u64::MAX);
+            if let Some(word) = state.pending.get_mut(index) {
+                *word = pending;
+            }
+            if let Some(word) = state.enabled.get_mut(index) {
+                *word = enabled;
+            }
+        }
+        state
+    }
+
+    /// A register of one of the arrays.
+    fn modify_array(
+        &self,
+        index: u8,
+        value: u64,
+        mask: u64,
+        array: impl FnOnce(&Word) -> &AtomicU64,
+    ) -> u64 {
+        let index = usize::from(index);
+        let Some(word) = self.words.get(index) else {
+            return 0;
+        };
+        let mask = mask & self.identities.bits(index);
+        let old = modify(array(word), value, mask);
+        if value & mask != 0 {
+            self.announce(index);
+        }
+        old
+    }
+
+    /// Word `index` may have something due.
+    fn announce(&self, index: usize) {
+        // Release: who sees the bit sees the word.
+        self.summary.fetch_or(1 << index, Ordering::Release);
+    }
+
+    /// What is pending and enabled in word `index`.
+    fn due(&self, index: usize) -> u64 {
+        let Some(word) = self.words.get(index) else {
+            return 0;
+        };
+        let due = word.due();
+        if due != 0 {
+            return due;
+        }
+        // Acquire: what those announced whose bit this takes back is seen below.
+        self.summary.fetch_and(!(1 << index), Ordering::Acquire);
+        let due = word.due();
+        if due != 0 {
+            self.announce(index);
+        }
+        due
+    }
+
+    /// Whether the threshold lets `identity` through.
+    fn passes(&self, identity: Identity) -> bool {
+        let threshold = self.threshold.load(Ordering::Relaxed);
+        threshold == 0 || identity.number() < threshold
+    }
+}
