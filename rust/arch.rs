@@ -3,6 +3,7 @@
 //! The machine: registers, fences, the world switch, guest memory reads. A door: `unsafe` lives
 //! here so that it need not elsewhere.
 
+pub(crate) mod aia;
 pub(crate) mod csr;
 pub(crate) mod fence;
 pub(crate) mod fp;

@@ -9,6 +9,7 @@
 #include <linux/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/version.h>
+#include <kvm/iodev.h>
 #include <clocksource/timer-riscv.h>
 #include <asm/cpufeature.h>
 #include <asm/csr.h>
@@ -46,6 +47,8 @@ C(HSTATUS_VTW);
 C(HSTATUS_SPVP);
 C(HSTATUS_SPV);
 C(HSTATUS_GVA);
+C(HSTATUS_VGEIN);
+C(HVICTL_IPRIOM);
 
 C(ENVCFG_STCE);
 C(ENVCFG_PBMTE);
@@ -82,6 +85,7 @@ C(KVM_REQ_SLEEP);
 C(KVM_REQ_VCPU_RESET);
 C(KVM_REQ_FENCE_I);
 C(KVM_REQ_HFENCE);
+C(KVM_REQ_INTERRUPT_FILE);
 
 
 C(KVM_USER_MEM_SLOTS);

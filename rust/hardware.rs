@@ -4,6 +4,7 @@
 //! lost its state in idle. Answers to the hardware half of `main.c`.
 
 use crate::{
+    aia::hgei,
     arch::csr,
     host::{
         self,
@@ -17,8 +18,10 @@ const HCOUNTEREN: usize = 1 << 1;
 
 /// Makes this CPU ready to be entered with a guest. Interrupts are off, or the CPU is coming up.
 pub(crate) fn enable_cpu() {
+    let cpu = cpu();
     write_defaults();
-    host::set_in_use(cpu(), InUse::Yes);
+    hgei::enable_cpu(cpu);
+    host::set_in_use(cpu, InUse::Yes);
 }
 
 fn write_defaults() {
@@ -30,21 +33,27 @@ fn write_defaults() {
 
 /// Leaves nothing of any guest in this CPU.
 pub(crate) fn disable_cpu() {
+    let cpu = cpu();
     clear();
-    host::set_in_use(cpu(), InUse::No);
+    hgei::disable_cpu(cpu);
+    host::set_in_use(cpu, InUse::No);
 }
 
 /// This CPU is about to lose its registers in idle.
 pub(crate) fn idle_enter() {
-    if host::in_use(cpu()) == InUse::Yes {
+    let cpu = cpu();
+    if host::in_use(cpu) == InUse::Yes {
         clear();
+        hgei::idle_enter(cpu);
     }
 }
 
 /// This CPU is back from idle, without its registers.
 pub(crate) fn idle_exit() {
-    if host::in_use(cpu()) == InUse::Yes {
+    let cpu = cpu();
+    if host::in_use(cpu) == InUse::Yes {
         write_defaults();
+        hgei::idle_exit(cpu);
     }
 }
 

@@ -8,6 +8,7 @@
 //! - [`slots`]: userspace and the host's memory management change what there is to be mapped.
 //! - [`tlb`]: fences, on this CPU and on others, and what a CPU owes before a vCPU may run on it.
 //! - [`vmid`]: VMIDs, handed out without stopping anybody.
+//! - [`device`]: pages of devices that a guest reaches by itself.
 //! - [`cache`]: table pages, allocated before locks are taken.
 //! - `dump`: the tree, for people to look at.
 //!
@@ -48,6 +49,7 @@ use crate::{
 
 pub(crate) mod addr;
 pub(crate) mod cache;
+pub(crate) mod device;
 #[cfg(CONFIG_DEBUG_FS)]
 pub(crate) mod dump;
 pub(crate) mod fault;
@@ -69,6 +71,8 @@ pub(crate) struct HostGstage {
     svvptc: bool,
     /// Leaves can be 64 KiB, those of the host's own tables, too (Svnapot).
     svnapot: bool,
+    /// Entries can say what kind of memory they map (Svpbmt).
+    svpbmt: bool,
 }
 
 /// What all VMs share.
@@ -91,6 +95,7 @@ pub(crate) fn probe() -> Result<HostGstage> {
         vmid_bits,
         svvptc: kvm::host_has(bindings::RISCV_ISA_EXT_SVVPTC),
         svnapot: kvm::host_has(bindings::RISCV_ISA_EXT_SVNAPOT),
+        svpbmt: kvm::host_has(bindings::RISCV_ISA_EXT_SVPBMT),
     };
     let vmids = vmid::Space::new(vmid_bits);
     SHARED

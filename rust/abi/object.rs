@@ -155,7 +155,7 @@ impl Vcpu {
         // SAFETY: the caller is the only one who knows `vcpu`.
         unsafe { (*vcpu).arch.rust = state.into_foreign() };
         // SAFETY: as above; the state is in place.
-        unsafe { OwnedVcpu::from_raw(vcpu) }.reset(None);
+        unsafe { OwnedVcpu::from_raw(vcpu) }.initialise(None);
         Ok(())
     }
 

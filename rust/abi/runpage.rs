@@ -168,6 +168,13 @@ impl<'a> RunPage<'a> {
         self.set_exit_reason(bindings::KVM_EXIT_MEMORY_FAULT);
     }
 
+    /// `KVM_EXIT_FAIL_ENTRY`: the guest cannot be entered on this CPU.
+    pub(crate) fn exit_fail_entry(&self, reason: u64, cpu: u32) {
+        field!(self, in fail_entry.hardware_entry_failure_reason).set(reason);
+        field!(self, in fail_entry.cpu).set(cpu);
+        self.set_exit_reason(bindings::KVM_EXIT_FAIL_ENTRY);
+    }
+
     /// `KVM_EXIT_DEBUG`: a breakpoint that userspace asked for.
     pub(crate) fn exit_debug(&self) {
         self.set_exit_reason(bindings::KVM_EXIT_DEBUG);

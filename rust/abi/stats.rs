@@ -247,7 +247,6 @@ counters! {
     /// CSR accesses that userspace emulated.
     CsrExitUser = csr_exit_user,
     /// CSR accesses that the kernel emulated.
-    #[expect(dead_code, reason = "no CSR is emulated in the kernel without AIA and PMU")]
     CsrExitKernel = csr_exit_kernel,
     /// Returns to userspace for a signal.
     #[expect(dead_code, reason = "core KVM counts these")]

@@ -44,6 +44,22 @@ macro_rules! accessors {
                 };
                 old
             }
+
+            /// Sets the bits that are ones in `bits`.
+            #[doc = $safety]
+            #[inline(always)]
+            pub(crate) $($unsafety)? fn set(self, bits: usize) {
+                // SAFETY: see the type for who vouches for the value.
+                unsafe { asm!("csrs {}, {}", const N, in(reg) bits, options(nostack)) };
+            }
+
+            /// Clears the bits that are ones in `bits`.
+            #[doc = $safety]
+            #[inline(always)]
+            pub(crate) $($unsafety)? fn clear(self, bits: usize) {
+                // SAFETY: see the type for who vouches for the value.
+                unsafe { asm!("csrc {}, {}", const N, in(reg) bits, options(nostack)) };
+            }
         }
     };
 }
@@ -79,7 +95,16 @@ pub(crate) const HIDELEG: GuestCsr<{ b::CSR_HIDELEG }> = GuestCsr;
 pub(crate) const HENVCFG: GuestCsr<{ b::CSR_HENVCFG }> = GuestCsr;
 pub(crate) const HSTATEEN0: GuestCsr<{ b::CSR_HSTATEEN0 }> = GuestCsr;
 pub(crate) const HCOUNTEREN: GuestCsr<{ b::CSR_HCOUNTEREN }> = GuestCsr;
+pub(crate) const HVICTL: GuestCsr<{ b::CSR_HVICTL }> = GuestCsr;
+pub(crate) const HVIEN: GuestCsr<{ b::CSR_HVIEN }> = GuestCsr;
+pub(crate) const HVIPRIO1: GuestCsr<{ b::CSR_HVIPRIO1 }> = GuestCsr;
+pub(crate) const HVIPRIO2: GuestCsr<{ b::CSR_HVIPRIO2 }> = GuestCsr;
+pub(crate) const VSISELECT: GuestCsr<{ b::CSR_VSISELECT }> = GuestCsr;
+pub(crate) const VSIREG: GuestCsr<{ b::CSR_VSIREG }> = GuestCsr;
+pub(crate) const HGEIP: GuestCsr<{ b::CSR_HGEIP }> = GuestCsr;
 
+pub(crate) const HIE: HostCsr<{ b::CSR_HIE }> = HostCsr;
+pub(crate) const HGEIE: HostCsr<{ b::CSR_HGEIE }> = HostCsr;
 pub(crate) const HGATP: HostCsr<{ b::CSR_HGATP }> = HostCsr;
 pub(crate) const HSTATUS: HostCsr<{ b::CSR_HSTATUS }> = HostCsr;
 pub(crate) const SCOUNTEREN: HostCsr<{ b::CSR_SCOUNTEREN }> = HostCsr;

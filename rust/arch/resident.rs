@@ -10,7 +10,9 @@
 use kernel::prelude::*;
 
 use crate::{
+    aia::hgei,
     arch::{
+        aia::External,
         csr,
         fp::{
             FpMoves,
@@ -33,7 +35,10 @@ use crate::{
         FpUnit, //
     },
     mem::tlb::TranslationState,
-    vcpu::Vcpu, //
+    vcpu::{
+        irq::Interrupt,
+        Vcpu, //
+    }, //
 };
 
 /// Exceptions that the guest handles itself.
@@ -78,6 +83,12 @@ pub(crate) struct GuestCsrs {
     pub(crate) sstateen0: usize,
     /// `ssp`
     pub(crate) ssp: usize,
+    /// `siselect`
+    pub(crate) siselect: usize,
+    /// The first half of the priorities of major interrupts (`hviprio1`).
+    pub(crate) iprio1: usize,
+    /// The other half (`hviprio2`).
+    pub(crate) iprio2: usize,
 }
 
 /// Registers that say what the guest may do; they follow from its configuration.
@@ -88,6 +99,14 @@ struct Config {
     hstateen0: Option<usize>,
     fp: FpUnit,
     vector: bool,
+    aia: Aia,
+}
+
+/// Whether there are the registers of the AIA.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Aia {
+    Absent,
+    Present,
 }
 
 /// Values of the host that are out of the CPU while a vCPU is loaded.
@@ -112,6 +131,7 @@ pub(crate) struct Resident {
     config: Config,
     stamp: Stamp,
     translation: TranslationState,
+    external: External,
     host: HostSide,
     host_vector: VectorRegs,
 }
@@ -134,9 +154,11 @@ impl Resident {
                 hstateen0: None,
                 fp: FpUnit::Off,
                 vector: false,
+                aia: Aia::Absent,
             },
             stamp: Stamp::NONE,
             translation: TranslationState::new(),
+            external: External::NONE,
             host: HostSide::default(),
             host_vector: VectorRegs::new()?,
         })
@@ -145,6 +167,7 @@ impl Resident {
     /// Back to the state of a hart at reset.
     pub(crate) fn reset(&mut self, isa: EffectiveIsa) {
         self.csrs = GuestCsrs::default();
+        self.external = External::NONE;
         self.fp = FpRegs::default();
         self.vector.reset();
         self.configure(isa);
@@ -159,6 +182,10 @@ impl Resident {
             host::get().and_then(|host| isa.hstateen0(&host.isa).map(|v| v as usize));
         self.config.fp = isa.fp();
         self.config.vector = isa.has_vector();
+        self.config.aia = match hgei::host() {
+            Some(_) => Aia::Present,
+            None => Aia::Absent,
+        };
         for unit in [bindings::SR_FS, bindings::SR_VS] {
             let initial = initial_status(isa) & unit;
             // What the guest lacks is Off; what it got back begins anew.
@@ -193,10 +220,16 @@ impl Resident {
         vcpu.shared().timer.load(vcpu);
         self.load_fp();
         self.load_vector();
+        if let Some(imsic) = vcpu.imsic() {
+            imsic.load(vcpu, cpu);
+        }
     }
 
     /// Registers to memory.
     pub(crate) fn put(&mut self, vcpu: &Vcpu) {
+        if let Some(imsic) = vcpu.imsic() {
+            imsic.put(vcpu);
+        }
         self.put_vector();
         self.put_fp();
         self.snapshot(vcpu);
@@ -222,7 +255,45 @@ impl Resident {
     pub(crate) fn flush_interrupts(&mut self, vcpu: &Vcpu) {
         if let Some(update) = vcpu.shared().irqs.take_changes() {
             csr::HVIP.write(update.apply(csr::HVIP.read()));
+            if let (Some(pending), Aia::Present) = (update.of(Interrupt::External), self.config.aia)
+            {
+                self.set_external(match vcpu.imsic() {
+                    Some(imsic) => imsic.external(pending),
+                    None if pending => External::PLAIN,
+                    None => External::NONE,
+                });
+            }
         }
+    }
+
+    /// What the guest is to see of an external interrupt that is not from a file in hardware.
+    pub(crate) fn set_external(&mut self, external: External) {
+        self.external = external;
+        external.load();
+    }
+
+    /// What the guest's `siselect` holds.
+    pub(crate) fn selected(&self) -> usize {
+        csr::VSISELECT.read()
+    }
+
+    /// The priorities of the guest's major interrupts.
+    pub(crate) fn priorities(&self) -> [u64; 2] {
+        [self.csrs.iprio1 as u64, self.csrs.iprio2 as u64]
+    }
+
+    /// Changes them, as far as the hardware knows them.
+    pub(crate) fn set_priorities(&mut self, priorities: [u64; 2]) {
+        self.csrs.iprio1 = priorities[0] as usize;
+        self.csrs.iprio2 = priorities[1] as usize;
+        self.load_priorities();
+    }
+
+    fn load_priorities(&mut self) {
+        csr::HVIPRIO1.write(self.csrs.iprio1);
+        csr::HVIPRIO2.write(self.csrs.iprio2);
+        self.csrs.iprio1 = csr::HVIPRIO1.read();
+        self.csrs.iprio2 = csr::HVIPRIO2.read();
     }
 
     /// Where the vCPU left translations.
@@ -264,7 +335,7 @@ impl Resident {
         }
     }
 
-    fn load_csrs(&self) {
+    fn load_csrs(&mut self) {
         csr::VSSTATUS.write(self.csrs.sstatus);
         csr::VSIE.write(self.csrs.sie);
         csr::VSTVEC.write(self.csrs.stvec);
@@ -274,6 +345,11 @@ impl Resident {
         csr::VSTVAL.write(self.csrs.stval);
         csr::VSATP.write(self.csrs.satp);
         csr::HVIP.write(self.csrs.hvip);
+        if self.config.aia == Aia::Present {
+            csr::VSISELECT.write(self.csrs.siselect);
+            self.load_priorities();
+            self.external.load();
+        }
     }
 
     /// `sie` and `hvip` are in [`snapshot`](Self::snapshot).
@@ -285,6 +361,9 @@ impl Resident {
         self.csrs.scause = csr::VSCAUSE.read();
         self.csrs.stval = csr::VSTVAL.read();
         self.csrs.satp = csr::VSATP.read();
+        if self.config.aia == Aia::Present {
+            self.csrs.siselect = csr::VSISELECT.read();
+        }
     }
 
     /// Registers that act on user mode alone, of the host as of the guest: swapped here and not

@@ -6,6 +6,11 @@
  */
 #include <linux/context_tracking.h>
 #include <linux/hugetlb.h>
+#include <linux/interrupt.h>
+#include <linux/io.h>
+#include <linux/irq.h>
+#include <linux/irqchip/riscv-imsic.h>
+#include <linux/irqdomain.h>
 #include <linux/kvm_host.h>
 #include <linux/mm.h>
 #include <linux/mmap_lock.h>
@@ -125,6 +130,26 @@ __rust_helper void rust_helper_kvm_rs_unlock_vm(struct kvm *kvm)
 {
 	mutex_unlock(&kvm->slots_lock);
 	mutex_unlock(&kvm->lock);
+}
+
+__rust_helper void rust_helper_kvm_rs_lock(struct kvm *kvm) { mutex_lock(&kvm->lock); }
+__rust_helper void rust_helper_kvm_rs_unlock(struct kvm *kvm) { mutex_unlock(&kvm->lock); }
+__rust_helper void rust_helper_kvm_rs_lock_slots(struct kvm *kvm) { mutex_lock(&kvm->slots_lock); }
+__rust_helper void rust_helper_kvm_rs_unlock_slots(struct kvm *kvm)
+{
+	mutex_unlock(&kvm->slots_lock);
+}
+__rust_helper int rust_helper_kvm_rs_lock_vcpu_killable(struct kvm_vcpu *vcpu)
+{
+	return mutex_lock_killable(&vcpu->mutex);
+}
+__rust_helper void rust_helper_kvm_rs_unlock_vcpu(struct kvm_vcpu *vcpu)
+{
+	mutex_unlock(&vcpu->mutex);
+}
+__rust_helper bool rust_helper_kvm_is_vcpu_creation_in_progress(struct kvm *kvm)
+{
+	return kvm_is_vcpu_creation_in_progress(kvm);
 }
 
 /* Memory slots and kvm->mmu_lock. */
@@ -346,6 +371,70 @@ __rust_helper void rust_helper_riscv_cs_get_mult_shift(u32 *mult, u32 *shift)
 	riscv_cs_get_mult_shift(mult, shift);
 }
 __rust_helper void rust_helper_kvm_rs_local_flush_icache_all(void) { local_flush_icache_all(); }
+
+/* The host's interrupt files; but for the first of these, only if there are any. */
+
+__rust_helper bool rust_helper_kvm_rs_imsic_is_there(void) { return imsic_get_global_config(); }
+__rust_helper u32 rust_helper_kvm_rs_imsic_guest_ids(void)
+{
+	return imsic_get_global_config()->nr_guest_ids;
+}
+__rust_helper u32 rust_helper_kvm_rs_imsic_guest_files(void)
+{
+	return imsic_get_global_config()->nr_guest_files;
+}
+__rust_helper u32 rust_helper_kvm_rs_imsic_local_guest_files(unsigned int cpu)
+{
+	return per_cpu_ptr(imsic_get_global_config()->local, cpu)->nr_guest_files;
+}
+__rust_helper phys_addr_t rust_helper_kvm_rs_imsic_pa(unsigned int cpu)
+{
+	return per_cpu_ptr(imsic_get_global_config()->local, cpu)->msi_pa;
+}
+__rust_helper void *rust_helper_kvm_rs_imsic_va(unsigned int cpu)
+{
+	return (__force void *)per_cpu_ptr(imsic_get_global_config()->local, cpu)->msi_va;
+}
+__rust_helper void rust_helper_kvm_rs_writel(u32 value, void *to)
+{
+	writel(value, (__force void __iomem *)to);
+}
+
+/* The interrupt by which they wake the host; its cookie must be per-CPU, and is no more. */
+
+static DEFINE_PER_CPU(u8, kvm_rs_irq_cookie);
+
+__rust_helper unsigned int rust_helper_kvm_rs_guest_external_irq(void)
+{
+	struct irq_domain *domain = irq_find_matching_fwnode(riscv_get_intc_hwnode(), DOMAIN_BUS_ANY);
+
+	return domain ? irq_create_mapping(domain, IRQ_S_GEXT) : 0;
+}
+__rust_helper int rust_helper_kvm_rs_request_percpu_irq(unsigned int irq,
+							irqreturn_t (*handler)(int, void *))
+{
+	return request_percpu_irq(irq, handler, "riscv-kvm", &kvm_rs_irq_cookie);
+}
+__rust_helper void rust_helper_kvm_rs_free_percpu_irq(unsigned int irq)
+{
+	free_percpu_irq(irq, &kvm_rs_irq_cookie);
+}
+__rust_helper void rust_helper_kvm_rs_enable_percpu_irq(unsigned int irq)
+{
+	enable_percpu_irq(irq, irq_get_trigger_type(irq));
+}
+__rust_helper void rust_helper_kvm_rs_disable_percpu_irq(unsigned int irq)
+{
+	disable_percpu_irq(irq);
+}
+
+/* Other CPUs. */
+
+__rust_helper int rust_helper_kvm_rs_call_on_cpu(int cpu, void (*work)(void *), void *arg)
+{
+	return smp_call_function_single(cpu, work, arg, 1);
+}
+__rust_helper bool rust_helper_kvm_rs_irqs_disabled(void) { return irqs_disabled(); }
 
 /* Vector state. */
 

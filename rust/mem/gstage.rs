@@ -57,6 +57,7 @@ use crate::{
 
 pub(crate) use self::{
     around::Neighbours,
+    device::DevicePages,
     dump::{
         Extent,
         Kind, //
@@ -93,7 +94,6 @@ pub(crate) use self::{
 
 #[cfg(test)]
 pub(crate) use self::{
-    device::DevicePages,
     install::Mapping,
     mode::UnknownMode,
     napot::{

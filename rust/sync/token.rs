@@ -188,9 +188,14 @@ pub(crate) struct Pinned<'p> {
     preempt: &'p PreemptOff,
 }
 
-impl Pinned<'_> {
+impl<'p> Pinned<'p> {
     /// The CPU that the vCPU is on.
     pub(crate) fn cpu(&self) -> usize {
         self.preempt.cpu()
+    }
+
+    /// What keeps the vCPU there.
+    pub(crate) fn preempt(&self) -> &'p PreemptOff {
+        self.preempt
     }
 }

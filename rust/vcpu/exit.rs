@@ -176,7 +176,7 @@ fn virtual_instruction(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
     };
     let mode = GuestMode::of_sstatus(vcpu.owned.ctx.sstatus);
     let isa = vcpu.owned.isa.effective();
-    match SystemInsn::decode(insn, mode, isa, &vcpu.owned.ctx.gprs) {
+    let done = match SystemInsn::decode(insn, mode, isa, &vcpu.owned.ctx.gprs) {
         Ok(SystemInsn::Wfi) => {
             vcpu.vcpu.count(Counter::WfiExits);
             wait_for_interrupt(vcpu);
@@ -190,16 +190,17 @@ fn virtual_instruction(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
             Ok(Next::Resume)
         }
         Ok(SystemInsn::Csr(access)) => mmio::csr(vcpu, access),
-        Err(Illegal) => {
-            vcpu.redirect(&Trap {
-                sepc: trap.sepc,
-                scause: bindings::EXC_INST_ILLEGAL as usize,
-                stval: insn.stval(),
-                ..Trap::default()
-            });
-            Ok(Next::Resume)
-        }
-    }
+        Err(Illegal) => Err(Illegal),
+    };
+    done.or_else(|Illegal| {
+        vcpu.redirect(&Trap {
+            sepc: trap.sepc,
+            scause: bindings::EXC_INST_ILLEGAL as usize,
+            stval: insn.stval(),
+            ..Trap::default()
+        });
+        Ok(Next::Resume)
+    })
 }
 
 /// Blocks until an interrupt that the guest has enabled is pending.

@@ -78,6 +78,17 @@ impl Irqs {
         u64::from(self.word.pending()) & self.enabled.load(Ordering::Relaxed) != 0
     }
 
+    /// Makes `interrupt` pending. In the vCPU's own thread, which notices when it next enters the
+    /// guest.
+    pub(crate) fn set(&self, interrupt: Interrupt) {
+        self.word.set(interrupt);
+    }
+
+    /// Takes `interrupt` back. What those did before who set it so far is visible afterwards.
+    pub(crate) fn withdraw(&self, interrupt: Interrupt) {
+        self.word.withdraw(interrupt);
+    }
+
     /// Nothing pending, nothing enabled, as after a reset of the hart.
     pub(crate) fn reset(&self) {
         self.word.replace(0);

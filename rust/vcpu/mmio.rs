@@ -15,6 +15,7 @@ use super::{
         CsrHandler,
         Direction,
         Htinst,
+        Illegal,
         Insn,
         InsnLen,
         Load,
@@ -29,6 +30,10 @@ use super::{
 };
 use crate::{
     abi::core as kvm,
+    aia::imsic::{
+        self,
+        csr::Outcome, //
+    },
     arch::switch::Trap,
     mem::{
         addr::Gpa,
@@ -162,15 +167,28 @@ pub(crate) fn access(vcpu: &mut Loaded<'_>, gpa: Gpa, access: Access, trap: &Tra
 ///
 /// # Errors
 ///
-/// None today.
-pub(crate) fn csr(vcpu: &mut Loaded<'_>, access: CsrAccess) -> Result<Next> {
+/// [`Illegal`] if nothing answers: there are CSRs behind which there is one register or none,
+/// depending on another.
+pub(crate) fn csr(vcpu: &mut Loaded<'_>, access: CsrAccess) -> Result<Next, Illegal> {
     let op = access.op();
-    match access.handler() {
-        CsrHandler::Userspace => {
+    let outcome = match access.handler() {
+        CsrHandler::Userspace => Outcome::Userspace,
+        CsrHandler::Indirect => imsic::csr::indirect(vcpu, op),
+        CsrHandler::TopExternal => imsic::csr::top(vcpu, op),
+    };
+    match outcome {
+        Outcome::Done(old) => {
+            vcpu.owned.ctx.gprs.set(op.rd, old);
+            vcpu.skip(InsnLen::Four);
+            vcpu.vcpu.count(Counter::CsrExitKernel);
+            Ok(Next::Resume)
+        }
+        Outcome::Userspace => {
             vcpu.run_page().exit_csr(*op);
             vcpu.owned.pending = Some(Pending::Csr(PendingCsr { rd: op.rd }));
             vcpu.vcpu.count(Counter::CsrExitUser);
             Ok(Next::Userspace)
         }
+        Outcome::Illegal => Err(Illegal),
     }
 }

@@ -30,6 +30,8 @@ pub(crate) enum Request {
     TlbFlush,
     /// Execute the fences that wait in the vCPU's queue.
     Hfence,
+    /// The interrupt file in hardware is not this CPU's, or there is none: see to it.
+    InterruptFile,
     /// Do not block: look at the guest once more.
     Unblock,
     /// The dirty ring is so full that userspace must collect it.
@@ -38,13 +40,15 @@ pub(crate) enum Request {
 
 impl Request {
     /// All of them, in the order in which they are served: a hart that is stopped waits before it
-    /// is reset, and translations are dealt with after the reset.
-    pub(crate) const ALL: [Self; 8] = [
+    /// is reset, translations are dealt with after the reset, and the interrupt file, whose move
+    /// leaves translations to be forgotten, before them.
+    pub(crate) const ALL: [Self; 9] = [
         Self::VmDead,
         Self::Sleep,
         Self::Reset,
         Self::FenceI,
         Self::TlbFlush,
+        Self::InterruptFile,
         Self::Hfence,
         Self::Unblock,
         Self::DirtyRingSoftFull,
@@ -59,6 +63,7 @@ impl Request {
             Self::FenceI => bindings::KVM_REQ_FENCE_I,
             Self::TlbFlush => bindings::KVM_REQ_TLB_FLUSH,
             Self::Hfence => bindings::KVM_REQ_HFENCE,
+            Self::InterruptFile => bindings::KVM_REQ_INTERRUPT_FILE,
             Self::Unblock => bindings::KVM_REQ_UNBLOCK as usize,
             Self::DirtyRingSoftFull => bindings::KVM_REQ_DIRTY_RING_SOFT_FULL as usize,
         };

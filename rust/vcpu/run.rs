@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     abi::core as kvm,
+    aia::imsic,
     arch::switch::Trap,
     bindings,
     mem::tlb,
@@ -110,6 +111,11 @@ fn serve_requests(vcpu: &mut Loaded<'_>) -> Result<Next> {
                 vcpu.reset(start);
             }),
             Request::FenceI => vcpu.pinned(tlb::fence_i),
+            Request::InterruptFile => {
+                if imsic::settle(vcpu)? == Next::Userspace {
+                    return Ok(Next::Userspace);
+                }
+            }
             Request::TlbFlush => vcpu.pinned(tlb::flush_all),
             Request::Hfence => vcpu.pinned(tlb::process),
             Request::DirtyRingSoftFull => {

@@ -51,7 +51,6 @@ impl<M: TableMemory> MmuWrite<'_, M> {
     ///
     /// Ends with [`Stop::Occupied`] where a block or a run is in the way, or where guest or host cannot
     /// have such a frame.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for AIA interrupt files"))]
     pub(crate) fn map_device<S: TableSource>(
         &mut self,
         gfn: Gfn,

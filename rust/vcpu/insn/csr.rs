@@ -7,11 +7,12 @@
 //! table is constant. It answers to `csr_insn()` and `csr_funcs` in `vcpu_insn.c`.
 //!
 //! A CSR without a row is illegal, as in C: userspace gets only those that a handler sends there.
-//! The counters of Zicntr and Zihpm and the CSRs of the AIA have no row.
+//! The counters of Zicntr and Zihpm have no row.
 
 use kernel::bitfield;
 
 use crate::{
+    bindings,
     isa::{
         EffectiveIsa,
         Ext, //
@@ -45,6 +46,10 @@ bitfield! {
 impl CsrNum {
     /// The entropy source (Zkr).
     pub(crate) const SEED: Self = Self::from_raw(0x015);
+    /// The register that `siselect` selects (Ssaia).
+    pub(crate) const SIREG: Self = Self::from_raw(bindings::CSR_SIREG as u16);
+    /// The first external interrupt (Ssaia).
+    pub(crate) const STOPEI: Self = Self::from_raw(bindings::CSR_STOPEI as u16);
 
     /// Whether the number says that the CSR cannot be written.
     fn is_read_only(self) -> bool {
@@ -137,11 +142,17 @@ impl CsrOp {
 pub(crate) enum CsrHandler {
     /// Userspace, by `KVM_EXIT_RISCV_CSR`.
     Userspace,
+    /// The interrupt file, or the priorities of major interrupts: what `siselect` selects.
+    Indirect,
+    /// The interrupt file: the first interrupt.
+    TopExternal,
 }
 
 /// In which ways a CSR can be accessed, beyond what its number says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CsrManner {
+    /// In all ways.
+    Any,
     /// Only by instructions that write. What is written may not matter.
     MustWrite,
 }
@@ -172,6 +183,7 @@ impl CsrRange {
     pub(crate) fn admits(&self, op: &CsrOp, mode: GuestMode, isa: EffectiveIsa) -> bool {
         let writable = !op.csr.is_read_only() || !op.writes();
         let manner = match self.manner {
+            CsrManner::Any => true,
             CsrManner::MustWrite => op.writes(),
         };
         self.contains(op.csr) && isa.has(self.extension) && mode >= self.least && writable && manner
@@ -179,17 +191,35 @@ impl CsrRange {
 }
 
 /// Every CSR that is emulated, by rising number.
-const CSRS: &[CsrRange] = &[CsrRange {
-    first: CsrNum::SEED,
-    last: CsrNum::SEED,
-    extension: Ext::Zkr,
-    // The number allows user mode, but a machine starts with `mseccfg.USEED` clear, and a guest
-    // has no firmware call that could set it.
-    least: GuestMode::Supervisor,
-    // Each access consumes entropy, so the specification demands one that looks like a write.
-    manner: CsrManner::MustWrite,
-    handler: CsrHandler::Userspace,
-}];
+const CSRS: &[CsrRange] = &[
+    CsrRange {
+        first: CsrNum::SEED,
+        last: CsrNum::SEED,
+        extension: Ext::Zkr,
+        // The number allows user mode, but a machine starts with `mseccfg.USEED` clear, and a
+        // guest has no firmware call that could set it.
+        least: GuestMode::Supervisor,
+        // Each access consumes entropy, so the specification demands one that looks like a write.
+        manner: CsrManner::MustWrite,
+        handler: CsrHandler::Userspace,
+    },
+    CsrRange {
+        first: CsrNum::SIREG,
+        last: CsrNum::SIREG,
+        extension: Ext::Ssaia,
+        least: GuestMode::Supervisor,
+        manner: CsrManner::Any,
+        handler: CsrHandler::Indirect,
+    },
+    CsrRange {
+        first: CsrNum::STOPEI,
+        last: CsrNum::STOPEI,
+        extension: Ext::Ssaia,
+        least: GuestMode::Supervisor,
+        manner: CsrManner::Any,
+        handler: CsrHandler::TopExternal,
+    },
+];
 
 /// The rows are in order and do not overlap, and none gives away more than the numbers allow.
 const _: () = {

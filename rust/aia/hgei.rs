@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Guest external interrupts: the interrupt files in hardware of each CPU, who has which, and what
+//! happens when one signals while its vCPU waits. Answers to the second half of `aia.c`.
+//!
+//! A [`Claim`] is the ownership of one file of one CPU; dropping it gives the file back. The table
+//! of a CPU knows the vCPU of each file only to wake it, and to have it give the file back before
+//! the CPU goes offline (c-review S10).
+//!
+//! Lock order: [`Host::evacuation`], the vCPUs' own locks, and innermost the table of a CPU, which
+//! is taken in any context.
+
+use core::ptr::NonNull;
+
+use kernel::{
+    new_mutex, new_spinlock_irq,
+    prelude::*,
+    sync::{
+        Mutex,
+        SetOnce,
+        SpinLockIrq, //
+    },
+};
+
+use crate::{
+    abi::{
+        core as kvm,
+        imsic::{
+            self,
+            GuestExternal,
+            Page, //
+        }, //
+    },
+    arch::aia::{
+        self as registers,
+        External,
+        GuestFile,
+        Signals, //
+    },
+    bindings,
+    sync::{
+        atomic::{
+            AtomicU32,
+            AtomicU64,
+            Ordering, //
+        },
+        PreemptOff, //
+    },
+    vcpu::Vcpu, //
+};
+
+/// What the host offers.
+pub(crate) struct Host {
+    /// One more than the highest identity that a guest's interrupt file can have.
+    pub(crate) max_ids: u32,
+    /// Guests can be given counter overflow interrupts.
+    overflows: bool,
+    /// How many files in hardware the CPU with the fewest has.
+    fewest: AtomicU32,
+    interrupt: GuestExternal,
+    cpus: KVec<Pin<KBox<Cpu>>>,
+    /// Held while a CPU's files are taken from their vCPUs, and by those who destroy vCPUs.
+    evacuation: Pin<KBox<Mutex<()>>>,
+}
+
+/// The files of one CPU.
+#[pin_data]
+struct Cpu {
+    #[pin]
+    table: SpinLockIrq<Table>,
+    /// The free ones, as of the last change.
+    free: AtomicU64,
+    /// `hgeie` of a CPU that is idle without its registers.
+    watched: AtomicU64,
+}
+
+struct Table {
+    /// The CPU has been asked how many there are.
+    counted: bool,
+    free: u64,
+    owners: [Option<Owner>; u64::BITS as usize],
+}
+
+/// The vCPU that has a file.
+///
+/// # Invariants
+///
+/// The vCPU is live as long as it stands in a table: [`retire`] is called before its end.
+#[derive(Clone, Copy)]
+struct Owner(NonNull<Vcpu>);
+
+// SAFETY: a vCPU can be reached from any thread.
+unsafe impl Send for Owner {}
+
+impl Owner {
+    /// # Safety
+    ///
+    /// The owner stands in a table that is locked, or evacuation is held since it did.
+    unsafe fn vcpu<'a>(self) -> &'a Vcpu {
+        // SAFETY: by the invariant, and as the caller promises.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+static HOST: SetOnce<Host> = SetOnce::new();
+
+/// What the host offers; none if it has no AIA, or before it was asked.
+#[inline]
+pub(crate) fn host() -> Option<&'static Host> {
+    HOST.as_ref()
+}
+
+/// How many interrupt files in hardware each CPU has for vCPUs, at least.
+pub(crate) fn guest_files() -> u32 {
+    host().map_or(0, |host| host.fewest.load(Ordering::Relaxed))
+}
+
+/// The host's AIA, in use.
+pub(crate) struct Interrupts(());
+
+impl Interrupts {
+    /// Asks the host, and requests the interrupt of its files; `None` without AIA.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; those of the interrupt; `EEXIST` if called twice.
+    pub(crate) fn register() -> Result<Option<Self>> {
+        // The largest file that the specification allows, if there is nothing to take from.
+        const IDENTITIES: u32 = 2047;
+
+        if !kvm::host_has(bindings::RISCV_ISA_EXT_SSAIA) {
+            return Ok(None);
+        }
+        let common = imsic::common();
+        let mut cpus = KVec::new();
+        for _ in 0..kvm::cpu_ids() {
+            cpus.push(KBox::pin_init(Cpu::new(), GFP_KERNEL)?, GFP_KERNEL)?;
+        }
+        let evacuation = KBox::pin_init(new_mutex!(()), GFP_KERNEL)?;
+        let host = Host {
+            max_ids: 1 + common
+                .as_ref()
+                .map_or(IDENTITIES, |common| common.identities),
+            overflows: kvm::host_has(bindings::RISCV_ISA_EXT_SSCOFPMF),
+            fewest: AtomicU32::new(common.map_or(0, |common| common.guest_files)),
+            interrupt: GuestExternal::request()?,
+            cpus,
+            evacuation,
+        };
+        if !HOST.populate(host) {
+            return Err(EEXIST);
+        }
+        Ok(Some(Self(())))
+    }
+}
+
+impl Drop for Interrupts {
+    fn drop(&mut self) {
+        if let Some(host) = host() {
+            host.interrupt.release();
+        }
+    }
+}
+
+impl Cpu {
+    fn new() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            table <- new_spinlock_irq!(Table {
+                counted: false,
+                free: 0,
+                owners: [None; u64::BITS as usize],
+            }),
+            free: AtomicU64::new(0),
+            watched: AtomicU64::new(0),
+        })
+    }
+
+    /// Has `change` change the table.
+    fn with_table<R>(&self, change: impl FnOnce(&mut Table) -> R) -> R {
+        let mut table = self.table.lock();
+        let result = change(&mut table);
+        self.free.store(table.free, Ordering::Relaxed);
+        result
+    }
+}
+
+impl Host {
+    fn cpu(&self, cpu: usize) -> Option<&Cpu> {
+        self.cpus.get(cpu).map(|cpu| &**cpu)
+    }
+}
+
+/// The ownership of one file in hardware.
+pub(crate) struct Claim {
+    cpu: usize,
+    file: GuestFile,
+    page: Page,
+}
+
+impl Claim {
+    /// A file of `cpu` for `vcpu`, if there is a free one. It holds whatever it held.
+    pub(crate) fn new(cpu: usize, vcpu: &Vcpu) -> Option<Self> {
+        let cell = host()?.cpu(cpu)?;
+        let file = cell.with_table(|table| {
+            let file = GuestFile::new(table.free.trailing_zeros())?;
+            // INVARIANT: it gives the file back in time.
+            *table.owners.get_mut(file.number() as usize)? = Some(Owner(NonNull::from(vcpu)));
+            table.free &= !(file.bit() as u64);
+            Some(file)
+        })?;
+        match Page::of(cpu, file) {
+            Some(page) => Some(Self { cpu, file, page }),
+            None => {
+                give_back(cpu, file);
+                None
+            }
+        }
+    }
+
+    /// The CPU that the file belongs to.
+    pub(crate) fn cpu(&self) -> usize {
+        self.cpu
+    }
+
+    /// Its number on that CPU.
+    pub(crate) fn file(&self) -> GuestFile {
+        self.file
+    }
+
+    /// Where messages to it go.
+    pub(crate) fn page(&self) -> Page {
+        self.page
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        give_back(self.cpu, self.file);
+    }
+}
+
+fn give_back(cpu: usize, file: GuestFile) {
+    let Some(cell) = host().and_then(|host| host.cpu(cpu)) else {
+        return;
+    };
+    cell.with_table(|table| {
+        table.free |= file.bit() as u64;
+        if let Some(owner) = table.owners.get_mut(file.number() as usize) {
+            *owner = None;
+        }
+    });
+}
+
+/// Whether `cpu` has a file to give. The answer may be out of date when it comes.
+pub(crate) fn has_free(cpu: usize) -> bool {
+    host()
+        .and_then(|host| host.cpu(cpu))
+        .is_some_and(|cpu| cpu.free.load(Ordering::Relaxed) != 0)
+}
+
+/// Files that are watched signal: wakes those who wait for it. Interrupts are off.
+pub(crate) fn interrupt() {
+    let here = PreemptOff::new();
+    let mut due = registers::take_signals();
+    let Some(cell) = host().and_then(|host| host.cpu(here.cpu())) else {
+        return;
+    };
+    let table = cell.table.lock();
+    while due != 0 {
+        let owner = table.owners.get(due.trailing_zeros() as usize);
+        if let Some(Some(owner)) = owner {
+            // SAFETY: the table is locked.
+            unsafe { owner.vcpu() }.kick();
+        }
+        due &= due - 1;
+    }
+}
+
+/// Runs `f` while no CPU takes files from vCPUs: afterwards, a vCPU that gave back what it had can
+/// be destroyed. Sleeps.
+pub(crate) fn retire<R>(f: impl FnOnce() -> R) -> R {
+    let _evacuation = host().map(|host| host.evacuation.lock());
+    f()
+}
+
+/// This CPU comes into use.
+pub(crate) fn enable_cpu(cpu: usize) {
+    let Some(host) = host() else { return };
+    let Some(cell) = host.cpu(cpu) else { return };
+    let files = registers::count_lines().min(imsic::files_of(cpu));
+    host.fewest.fetch_min(files, Ordering::Relaxed);
+    cell.with_table(|table| {
+        if !table.counted {
+            table.counted = true;
+            // Bits 1 to `files`.
+            table.free = (u64::MAX >> (u64::BITS - 1 - files.min(u64::BITS - 1))) & !1;
+        }
+    });
+    write_defaults(host);
+    host.interrupt.enable();
+    registers::set_signals(Signals::On);
+}
+
+fn write_defaults(host: &Host) {
+    External::NONE.load();
+    registers::clear_priorities();
+    if host.overflows {
+        registers::filter_overflows(Signals::On);
+    }
+}
+
+/// This CPU goes out of use.
+pub(crate) fn disable_cpu(cpu: usize) {
+    let Some(host) = host() else { return };
+    clear(host);
+    registers::set_signals(Signals::Off);
+    host.interrupt.disable();
+    // When the machine is suspended or shut down, nobody runs who could miss anything, and files
+    // keep what they know.
+    if imsic::interrupts_are_on() {
+        evacuate(host, cpu);
+    }
+}
+
+fn clear(host: &Host) {
+    if host.overflows {
+        registers::filter_overflows(Signals::Off);
+    }
+    External::NONE.load();
+}
+
+/// Has the vCPUs with files of `cpu`, which is this one, go on in software. None of them runs
+/// here any more.
+fn evacuate(host: &Host, cpu: usize) {
+    let _evacuation = host.evacuation.lock();
+    let Some(cell) = host.cpu(cpu) else { return };
+    for number in 0..u64::BITS as usize {
+        let owner = cell.table.lock().owners.get(number).copied().flatten();
+        if let Some(owner) = owner {
+            // SAFETY: evacuation is held since before.
+            let vcpu = unsafe { owner.vcpu() };
+            if let Some(imsic) = vcpu.imsic() {
+                imsic.evacuate(vcpu, cpu);
+            }
+        }
+    }
+    registers::watch_only(0);
+}
+
+/// This CPU is about to lose its registers in idle.
+pub(crate) fn idle_enter(cpu: usize) {
+    let Some(host) = host() else { return };
+    clear(host);
+    if let Some(cell) = host.cpu(cpu) {
+        let watched = registers::watched() as u64;
+        cell.watched.store(watched, Ordering::Relaxed);
+    }
+}
+
+/// This CPU is back from idle, without its registers.
+pub(crate) fn idle_exit(cpu: usize) {
+    let Some(host) = host() else { return };
+    if let Some(cell) = host.cpu(cpu) {
+        registers::watch_only(cell.watched.load(Ordering::Relaxed) as usize);
+    }
+    write_defaults(host);
+    registers::set_signals(Signals::On);
+}

@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The IMSIC of a vCPU: its interrupt file, in software or in hardware. Answers to `aia_imsic.c`.
+//!
+//! - [`file`]: the file in software; pure.
+//! - [`hw`]: a file in hardware, which belongs to a CPU and moves with the vCPU to another.
+//! - [`csr`]: the guest's accesses to registers that the hardware does not serve.
+//! - [`iprio`]: priorities of major interrupts; pure.
+//!
+//! What arrives goes to the place where the file is, under the [`Imsic::place`] lock. The file
+//! moves when its vCPU is loaded on another CPU ([`settle`]), when a hart is reset, and when a CPU
+//! goes offline; [`Imsic::moving`] makes these one at a time (c-review S10). A move first redirects
+//! whoever sends, and waits until nobody uses the old way any more; then it carries over what has
+//! arrived.
+//!
+//! Lock order: [`hgei`](super::hgei)'s evacuation, `vcpu->mutex`, [`Imsic::moving`], `mmu_lock`;
+//! [`Imsic::place`], then the table of a CPU, both in any context.
+
+use core::mem;
+
+use kernel::{
+    new_mutex, new_spinlock_irq,
+    prelude::*,
+    sync::{
+        Mutex,
+        SpinLockIrq, //
+    },
+};
+
+use super::{
+    config::Mode,
+    hgei,
+    msi::Delivery, //
+};
+use crate::{
+    arch::aia::{
+        External,
+        GuestFile, //
+    },
+    bindings,
+    mem::{
+        addr::Gpa,
+        device, //
+    },
+    sync::{
+        atomic::{
+            AtomicU64,
+            Ordering, //
+        },
+        PreemptOff, //
+    },
+    vcpu::{
+        irq::{
+            Interrupt,
+            Irqs, //
+        },
+        request::Request,
+        Loaded,
+        Next,
+        OwnedVcpu,
+        Pinned,
+        Vcpu, //
+    },
+};
+
+pub(crate) mod csr;
+pub(crate) mod file;
+mod hw;
+pub(crate) mod iprio;
+
+use file::{
+    File,
+    Identities,
+    Line,
+    Register,
+    Signal, //
+};
+use hw::{
+    Location,
+    VsFile, //
+};
+
+/// Where messages go.
+enum Place {
+    Software,
+    Hardware(VsFile),
+}
+
+/// The same for those who only need to know, as a number.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Home {
+    Software,
+    Hardware(Location),
+}
+
+impl Home {
+    const fn pack(self) -> u64 {
+        match self {
+            Self::Software => 0,
+            Self::Hardware(at) => (at.cpu as u64) << 6 | at.file.number() as u64,
+        }
+    }
+
+    const fn unpack(home: u64) -> Self {
+        match GuestFile::new((home & 0x3f) as u32) {
+            None => Self::Software,
+            Some(file) => Self::Hardware(Location {
+                cpu: (home >> 6) as usize,
+                file,
+            }),
+        }
+    }
+
+    const fn file(self) -> Option<GuestFile> {
+        match self {
+            Self::Software => None,
+            Self::Hardware(at) => Some(at.file),
+        }
+    }
+}
+
+/// The interrupt file of one vCPU.
+#[pin_data]
+pub(crate) struct Imsic {
+    mode: Mode,
+    /// Used while the place is software, silent otherwise.
+    file: File,
+    #[pin]
+    moving: Mutex<()>,
+    #[pin]
+    place: SpinLockIrq<Place>,
+    /// What `place` is, written with it.
+    home: AtomicU64,
+    /// What the vCPU's `hstatus` says; only its owner touches it.
+    attached: AtomicU64,
+}
+
+/// What became of [`Imsic::settle_here`].
+enum Settled {
+    /// The guest can go on.
+    Yes,
+    /// This CPU has no file to give, and the guest must have one.
+    NoFile(usize),
+    /// The file's page cannot be mapped.
+    NotMapped,
+}
+
+impl Imsic {
+    /// A file with `ids` identities, in software until the vCPU runs.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if a file cannot have so many.
+    pub(crate) fn new(ids: u32, mode: Mode) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            mode,
+            file: File::new(Identities::new(ids).ok_or(EINVAL)?),
+            moving <- new_mutex!((), "kvm_riscv::imsic_moving"),
+            place <- new_spinlock_irq!(Place::Software, "kvm_riscv::imsic"),
+            home: AtomicU64::new(Home::Software.pack()),
+            attached: AtomicU64::new(Home::Software.pack()),
+        })
+    }
+
+    fn home(&self) -> Home {
+        Home::unpack(self.home.load(Ordering::Relaxed))
+    }
+
+    /// Messages go to `place` from now on; returns where they went before, with nobody left there
+    /// but for guests and devices.
+    fn redirect(&self, new: Place) -> Place {
+        let home = match &new {
+            Place::Software => Home::Software,
+            Place::Hardware(file) => Home::Hardware(file.location()),
+        };
+        let mut place = self.place.lock();
+        self.home.store(home.pack(), Ordering::Relaxed);
+        mem::replace(&mut place, new)
+    }
+
+    /// Makes identity `id` pending: a message for `vcpu` arrived. Any context.
+    pub(crate) fn inject(&self, vcpu: &Vcpu, id: u32) -> Delivery {
+        let Some(identity) = self.file.identities().get(id) else {
+            return Delivery::Blocked;
+        };
+        let place = self.place.lock();
+        match &*place {
+            Place::Hardware(file) => file.set(identity),
+            Place::Software => {
+                if self.file.set(identity) == Signal::Raise {
+                    vcpu.inject(Interrupt::External);
+                }
+            }
+        }
+        Delivery::Delivered
+    }
+
+    /// Has the vCPU see to its file before it enters the guest on `cpu`, if there is anything to
+    /// see to. The scheduler loads it.
+    pub(crate) fn load(&self, vcpu: &Vcpu, cpu: usize) {
+        let home = self.home.load(Ordering::Relaxed);
+        let wanted = match Home::unpack(home) {
+            Home::Hardware(at) => at.cpu != cpu,
+            Home::Software => match self.mode {
+                Mode::Emulation => false,
+                Mode::HwAccel => true,
+                Mode::Auto => hgei::has_free(cpu),
+            },
+        };
+        if wanted || home != self.attached.load(Ordering::Relaxed) {
+            vcpu.request(Request::InterruptFile);
+        }
+    }
+
+    /// The scheduler takes the vCPU off this CPU; if it waits for an interrupt, a file in hardware
+    /// is to wake it.
+    pub(crate) fn put(&self, vcpu: &Vcpu) {
+        let here = PreemptOff::new();
+        if let Home::Hardware(at) = self.home() {
+            if at.cpu == here.cpu() && vcpu.is_blocking() {
+                at.file.watch();
+            }
+        }
+    }
+
+    /// Whether a file in hardware signals an interrupt. One in software moves a line that `hvip`
+    /// follows.
+    pub(crate) fn signals(&self) -> bool {
+        let here = PreemptOff::new();
+        match self.home() {
+            Home::Software => false,
+            // Of another CPU's we do not know: the vCPU moves its file, and then it does.
+            Home::Hardware(at) => at.cpu != here.cpu() || at.file.signals(),
+        }
+    }
+
+    /// What `hvictl` is to say while the line has this level.
+    pub(crate) fn external(&self, pending: bool) -> External {
+        match self.file.top() {
+            Some(top) if pending => External::with_priority(top.number()),
+            _ => External::QUIET,
+        }
+    }
+
+    /// The file goes to software. `moving` is held.
+    fn soften(&self, vcpu: &Vcpu) {
+        if let Place::Hardware(file) = self.redirect(Place::Software) {
+            if let Some(gpa) = vcpu.imsic_gpa() {
+                device::unmap_page(vcpu.vm(), gpa);
+            }
+            self.file.absorb(&file.location().drain());
+            self.file.drive(vcpu);
+        }
+    }
+
+    /// The CPU goes offline: if the file of `vcpu`, which does not run, is there, it goes to
+    /// software.
+    pub(super) fn evacuate(&self, vcpu: &Vcpu, cpu: usize) {
+        let _moving = self.moving.lock();
+        if matches!(self.home(), Home::Hardware(at) if at.cpu == cpu) {
+            self.soften(vcpu);
+        }
+    }
+
+    /// The hart is reset: nothing pending, nothing enabled, no delivery. The vCPU is not loaded,
+    /// and its mutex is held.
+    pub(crate) fn reset(&self, vcpu: &Vcpu) {
+        {
+            let _moving = self.moving.lock();
+            self.soften(vcpu);
+        }
+        // A reset of `hstatus` comes with it.
+        self.attached
+            .store(Home::Software.pack(), Ordering::Relaxed);
+        self.file.drain();
+        self.file.drive(&vcpu.shared().irqs);
+    }
+
+    /// The VM goes, nobody uses `vcpu` any more: gives a file in hardware back.
+    pub(crate) fn retire(&self, _vcpu: &Vcpu) {
+        hgei::retire(|| drop(self.redirect(Place::Software)));
+    }
+
+    /// The register that `select` names, for userspace: one that holds something.
+    fn register(&self, select: u32) -> Option<Register> {
+        let register = Register::select(select.into()).ok()?;
+        match register {
+            Register::Delivery | Register::Threshold => Some(register),
+            Register::Reserved => None,
+            Register::Pending(word) | Register::Enabled(word) => {
+                (usize::from(word) < self.file.identities().words()).then_some(register)
+            }
+        }
+    }
+
+    /// Whether `select` names a register.
+    pub(crate) fn has(&self, select: u32) -> bool {
+        self.register(select).is_some()
+    }
+
+    /// Reads the register that `select` names, of the file of `vcpu`.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO` if there is none.
+    pub(crate) fn save(&self, _vcpu: &mut OwnedVcpu<'_>, select: u32) -> Result<u64> {
+        let register = self.register(select).ok_or(ENXIO)?;
+        let _moving = self.moving.lock();
+        Ok(match self.home() {
+            Home::Hardware(at) => at.read(register),
+            Home::Software => self.file.read(register),
+        })
+    }
+
+    /// Writes the register that `select` names, of the file of `vcpu`.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO` if there is none.
+    pub(crate) fn restore(&self, vcpu: &mut OwnedVcpu<'_>, select: u32, value: u64) -> Result {
+        let register = self.register(select).ok_or(ENXIO)?;
+        let _moving = self.moving.lock();
+        match self.home() {
+            Home::Hardware(at) => at.write(register, value),
+            Home::Software => {
+                self.file.modify(register, value, u64::MAX);
+                self.file.drive(vcpu.vcpu);
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the file to this CPU, if it is to be in hardware. `moving` is held.
+    fn settle_here(&self, vcpu: &mut Pinned<'_>, gpa: Gpa) -> Settled {
+        let settled = self.settle_place(vcpu, gpa);
+        let home = self.home();
+        let ctx = &mut vcpu.owned.ctx;
+        ctx.hstatus = GuestFile::in_hstatus(home.file(), ctx.hstatus);
+        self.attached.store(home.pack(), Ordering::Relaxed);
+        settled
+    }
+
+    fn settle_place(&self, vcpu: &mut Pinned<'_>, gpa: Gpa) -> Settled {
+        let me = vcpu.vcpu;
+        let cpu = vcpu.cpu();
+        match (self.home(), self.mode) {
+            (_, Mode::Emulation) => return Settled::Yes,
+            (Home::Hardware(at), _) if at.cpu == cpu => return Settled::Yes,
+            _ => {}
+        }
+        let Some(new) = VsFile::claim(me, vcpu.preempt()) else {
+            if self.mode == Mode::HwAccel {
+                return Settled::NoFile(cpu);
+            }
+            self.soften(me);
+            return Settled::Yes;
+        };
+        let page = new.address();
+        let tables = &mut vcpu.owned.tables;
+        if device::map_page(me.vm(), gpa, page, tables).is_err() {
+            return Settled::NotMapped;
+        }
+        let at = new.location();
+        let state = match self.redirect(Place::Hardware(new)) {
+            Place::Hardware(old) => old.location().drain(),
+            Place::Software => {
+                let state = self.file.drain();
+                self.file.drive(&me.shared().irqs);
+                state
+            }
+        };
+        at.absorb(&state, vcpu.preempt());
+        vcpu.resident.set_external(External::QUIET);
+        Settled::Yes
+    }
+}
+
+/// Serves [`Request::InterruptFile`].
+///
+/// # Errors
+///
+/// `ENOMEM`; `EFAULT` if the guest has something else where its interrupt file is to be.
+pub(crate) fn settle(vcpu: &mut Loaded<'_>) -> Result<Next> {
+    let me = vcpu.vcpu;
+    let (Some(imsic), Some(gpa)) = (me.imsic(), me.imsic_gpa()) else {
+        return Ok(Next::Resume);
+    };
+    let levels = me.vm().memory().mode().top() as usize;
+    vcpu.owned.tables.top_up(levels)?;
+    let settled = {
+        let _moving = imsic.moving.lock();
+        vcpu.pinned(|vcpu| imsic.settle_here(vcpu, gpa))
+    };
+    match settled {
+        Settled::Yes => Ok(Next::Resume),
+        Settled::NotMapped => Err(EFAULT),
+        Settled::NoFile(cpu) => {
+            const NO_VSFILE: u64 = bindings::KVM_EXIT_FAIL_ENTRY_NO_VSFILE as u64;
+
+            vcpu.run_page().exit_fail_entry(NO_VSFILE, cpu as u32);
+            Ok(Next::Userspace)
+        }
+    }
+}
+
+/// The line to a vCPU, moved by its own thread: the vCPU notices when it next enters the guest.
+impl Line for Irqs {
+    fn raise(&self) {
+        self.set(Interrupt::External);
+    }
+
+    fn lower(&self) {
+        self.withdraw(Interrupt::External);
+    }
+}
+
+/// The same, moved by others.
+impl Line for Vcpu {
+    fn raise(&self) {
+        self.inject(Interrupt::External);
+    }
+
+    fn lower(&self) {
+        self.shared().irqs.lower();
+    }
+}

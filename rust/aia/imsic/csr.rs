@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Accesses of a guest to `sireg` and `stopei` that the hardware does not serve. Answers to the
+//! `kvm_riscv_vcpu_aia_rmw_*` functions of `aia.c`.
+//!
+//! The hardware serves the interrupt file that `hstatus.VGEIN` names, and no priorities of major
+//! interrupts. Whatever a guest's machine does not have is an illegal instruction there.
+//!
+//! Locks: none; the vCPU's own thread is the owner of its file.
+
+use super::{
+    file::{
+        NoRegister,
+        Register, //
+    },
+    iprio::{
+        NoRow,
+        Priorities,
+        Row, //
+    },
+    Home,
+    Imsic, //
+};
+use crate::vcpu::{
+    insn::CsrOp,
+    Loaded,
+    Vcpu, //
+};
+
+/// What became of an access.
+#[must_use]
+pub(crate) enum Outcome {
+    /// It is done, and the register held this.
+    Done(usize),
+    /// Userspace is to do it: the interrupt controller is its own.
+    Userspace,
+    /// There is no such register.
+    Illegal,
+}
+
+/// `sireg`: the register that `siselect` selects.
+pub(crate) fn indirect(vcpu: &mut Loaded<'_>, op: &CsrOp) -> Outcome {
+    let select = vcpu.pinned(|vcpu| vcpu.resident.selected()) as u64;
+    match Row::select(select) {
+        Ok(row) => return priorities(vcpu, row, op),
+        Err(NoRow::Odd) => return Outcome::Illegal,
+        Err(NoRow::Elsewhere) => {}
+    }
+    let Some(imsic) = vcpu.vcpu.imsic() else {
+        return Outcome::Userspace;
+    };
+    match Register::select(select) {
+        Ok(register) => imsic.access(vcpu.vcpu, op, |imsic| {
+            let (value, mask) = (op.new_value as u64, op.write_mask as u64);
+            imsic.file.modify(register, value, mask) as usize
+        }),
+        Err(NoRegister::Odd | NoRegister::Elsewhere) => Outcome::Illegal,
+    }
+}
+
+/// `stopei`: the first interrupt of the file. A write claims it, whatever is written.
+pub(crate) fn top(vcpu: &mut Loaded<'_>, op: &CsrOp) -> Outcome {
+    let Some(imsic) = vcpu.vcpu.imsic() else {
+        return Outcome::Userspace;
+    };
+    imsic.access(vcpu.vcpu, op, |imsic| {
+        let top = if op.writes() {
+            imsic.file.claim()
+        } else {
+            imsic.file.top()
+        };
+        top.map_or(0, |identity| identity.topei()) as usize
+    })
+}
+
+impl Imsic {
+    /// Has `access` read, and maybe change, a file in software.
+    fn access(&self, vcpu: &Vcpu, op: &CsrOp, access: impl FnOnce(&Self) -> usize) -> Outcome {
+        match self.home() {
+            // The hardware would have served it if it could be.
+            Home::Hardware(_) => Outcome::Illegal,
+            Home::Software => {
+                let old = access(self);
+                if op.writes() {
+                    self.file.drive(&vcpu.shared().irqs);
+                }
+                Outcome::Done(old)
+            }
+        }
+    }
+}
+
+/// A row of priorities of major interrupts.
+fn priorities(vcpu: &mut Loaded<'_>, row: Row, op: &CsrOp) -> Outcome {
+    vcpu.pinned(|vcpu| {
+        let mut priorities = Priorities(vcpu.resident.priorities());
+        let old = priorities.read(row);
+        if op.writes() {
+            priorities.modify(row, op.new_value as u64, op.write_mask as u64);
+            vcpu.resident.set_priorities(priorities.0);
+        }
+        Outcome::Done(old as usize)
+    })
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Registers of the Advanced Interrupt Architecture: the guest interrupt files of this CPU, the
+//! lines from them to the host, and what tells a guest which interrupt comes first. Answers to the
+//! CSR accesses of `aia.c` and `aia_imsic.c`.
+//!
+//! RISC-V AIA, "Interrupts for Virtual Machines (VS Level)". Used on hosts with AIA only.
+
+use super::csr;
+use crate::{
+    bindings,
+    sync::PreemptOff, //
+};
+
+/// The number of a guest interrupt file of a CPU, and of its line: 1 to 63.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GuestFile(u8);
+
+impl GuestFile {
+    /// File `number`, if there can be one.
+    pub(crate) const fn new(number: u32) -> Option<Self> {
+        if number > 0 && number < u64::BITS {
+            Some(Self(number as u8))
+        } else {
+            None
+        }
+    }
+
+    /// The number.
+    pub(crate) const fn number(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Its bit in `hgeie` and `hgeip`.
+    pub(crate) const fn bit(self) -> usize {
+        1 << self.0
+    }
+
+    /// `hstatus` with this file as the guest's, or none.
+    pub(crate) const fn in_hstatus(file: Option<Self>, hstatus: usize) -> usize {
+        let number = match file {
+            Some(file) => file.0 as usize,
+            None => 0,
+        };
+        hstatus & !bindings::HSTATUS_VGEIN | number << bindings::HSTATUS_VGEIN_SHIFT
+    }
+
+    /// Whether the file signals an interrupt, as seen on its CPU.
+    #[inline]
+    pub(crate) fn signals(self) -> bool {
+        csr::HGEIP.read() & self.bit() != 0
+    }
+
+    /// Has the host notice when this file of this CPU signals, at once if it does already.
+    #[inline]
+    pub(crate) fn watch(self) {
+        // SAFETY: the interrupt that this may raise has a handler, which ends the watch.
+        unsafe { csr::HGEIE.set(self.bit()) };
+    }
+
+    /// The host need not notice any more.
+    #[inline]
+    pub(crate) fn ignore(self) {
+        // SAFETY: one reason less for an interrupt.
+        unsafe { csr::HGEIE.clear(self.bit()) };
+    }
+}
+
+/// Ends the watch on all files of this CPU that signal; returns their bits.
+pub(crate) fn take_signals() -> usize {
+    let due = csr::HGEIP.read() & csr::HGEIE.read();
+    // SAFETY: less reason for interrupts.
+    unsafe { csr::HGEIE.clear(due) };
+    due
+}
+
+/// The files that the host watches on this CPU.
+pub(crate) fn watched() -> usize {
+    csr::HGEIE.read()
+}
+
+/// Watches the files in `bits` on this CPU, and no others.
+pub(crate) fn watch_only(bits: usize) {
+    // SAFETY: the interrupts that this may raise have a handler.
+    unsafe { csr::HGEIE.write(bits) };
+}
+
+/// How many lines from guest interrupt files this CPU has. Watches none afterwards.
+pub(crate) fn count_lines() -> u32 {
+    watch_only(usize::MAX);
+    let implemented = csr::HGEIE.read();
+    watch_only(0);
+    // There is no file 0.
+    (usize::BITS - implemented.leading_zeros()).saturating_sub(1)
+}
+
+/// Whether signals of watched files interrupt this CPU.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signals {
+    /// They do.
+    On,
+    /// They do not.
+    Off,
+}
+
+/// Switches `signals` of this CPU.
+pub(crate) fn set_signals(signals: Signals) {
+    const GUEST_EXTERNAL: usize = 1 << bindings::IRQ_S_GEXT;
+
+    match signals {
+        // SAFETY: the interrupt has a handler.
+        Signals::On => unsafe { csr::HIE.set(GUEST_EXTERNAL) },
+        // SAFETY: less reason for interrupts.
+        Signals::Off => unsafe { csr::HIE.clear(GUEST_EXTERNAL) },
+    }
+}
+
+/// Whether guests can be given counter overflow interrupts.
+pub(crate) fn filter_overflows(signals: Signals) {
+    const OVERFLOW: usize = 1 << bindings::IRQ_PMU_OVF;
+
+    match signals {
+        Signals::On => csr::HVIEN.set(OVERFLOW),
+        Signals::Off => csr::HVIEN.clear(OVERFLOW),
+    }
+}
+
+/// All interrupts of guests have their default priority.
+pub(crate) fn clear_priorities() {
+    csr::HVIPRIO1.write(0);
+    csr::HVIPRIO2.write(0);
+}
+
+/// `hvictl`: the priority of an external interrupt that `hvip` makes pending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct External(usize);
+
+impl External {
+    /// An interrupt with number 9 and priority 0 is none.
+    const IID: usize = (bindings::IRQ_S_EXT as usize) << bindings::HVICTL_IID_SHIFT;
+    /// The guest sees priorities, not only that there is an interrupt.
+    const SHOWN: usize = bindings::HVICTL_IPRIOM;
+
+    /// No external interrupt is pending; the guest need not see priorities.
+    pub(crate) const NONE: Self = Self(Self::IID);
+    /// One is pending, from a controller that knows no priorities.
+    pub(crate) const PLAIN: Self = Self(Self::IID | 1);
+    /// None is pending, or the guest's own file in hardware knows.
+    pub(crate) const QUIET: Self = Self(Self::IID | Self::SHOWN);
+
+    /// One is pending, with the priority that `*topei` tells: what does not fit is the lowest.
+    pub(crate) const fn with_priority(priority: u32) -> Self {
+        let priority = if priority < 0xff {
+            priority as usize
+        } else {
+            0xff
+        };
+        Self(Self::IID | Self::SHOWN | priority)
+    }
+
+    /// Tells this CPU.
+    #[inline]
+    pub(crate) fn load(self) {
+        csr::HVICTL.write(self.0);
+    }
+}
+
+/// Access to the registers of one guest interrupt file of this CPU, while it lives; what the guest
+/// that is loaded had selected comes back afterwards. An interrupt handler may do the same
+/// meanwhile.
+pub(crate) struct FileRegisters<'a> {
+    hstatus: usize,
+    vsiselect: usize,
+    _here: &'a PreemptOff,
+}
+
+impl<'a> FileRegisters<'a> {
+    /// Selects `file`.
+    pub(crate) fn of(file: GuestFile, here: &'a PreemptOff) -> Self {
+        let hstatus = csr::HSTATUS.read();
+        let vsiselect = csr::VSISELECT.read();
+        // SAFETY: the field says which file is accessed, no more; it comes back with `drop`.
+        unsafe { csr::HSTATUS.write(GuestFile::in_hstatus(Some(file), hstatus)) };
+        Self {
+            hstatus,
+            vsiselect,
+            _here: here,
+        }
+    }
+
+    /// Reads the register that `select` selects.
+    pub(crate) fn read(&self, select: usize) -> u64 {
+        csr::VSISELECT.write(select);
+        csr::VSIREG.read() as u64
+    }
+
+    /// Writes it.
+    pub(crate) fn write(&self, select: usize, value: u64) {
+        csr::VSISELECT.write(select);
+        csr::VSIREG.write(value as usize);
+    }
+
+    /// Writes it and returns what it held, in one step.
+    pub(crate) fn swap(&self, select: usize, value: u64) -> u64 {
+        csr::VSISELECT.write(select);
+        csr::VSIREG.swap(value as usize) as u64
+    }
+
+    /// Sets those of its bits that are ones in `bits`.
+    pub(crate) fn set(&self, select: usize, bits: u64) {
+        csr::VSISELECT.write(select);
+        csr::VSIREG.set(bits as usize);
+    }
+}
+
+impl Drop for FileRegisters<'_> {
+    fn drop(&mut self) {
+        csr::VSISELECT.write(self.vsiselect);
+        // SAFETY: what it was.
+        unsafe { csr::HSTATUS.write(self.hstatus) };
+    }
+}
