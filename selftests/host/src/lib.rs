@@ -18,6 +18,16 @@ mod sync;
 #[allow(dead_code, unused_imports)]
 #[path = "../../../rust"]
 mod tree {
+    pub(crate) mod aia {
+        pub(crate) mod aplic;
+        pub(crate) mod imsic {
+            pub(crate) mod file;
+            pub(crate) mod iprio;
+        }
+        pub(crate) mod layout;
+        pub(crate) mod msi;
+    }
+
     pub(crate) mod isa;
 
     pub(crate) mod mem {
@@ -48,6 +58,7 @@ mod tree {
 // Not all of them have anything for loom.
 #[cfg_attr(loom, allow(unused_imports))]
 use tree::{
+    aia,
     isa,
     mem,
     sbi,
@@ -57,6 +68,15 @@ use tree::{
 mod tests {
     #[cfg(not(loom))]
     mod addr;
+    mod aia {
+        #[cfg(not(loom))]
+        mod aplic;
+        #[cfg(not(loom))]
+        mod csr;
+        mod imsic;
+        #[cfg(not(loom))]
+        mod layout;
+    }
     #[cfg(loom)]
     mod explore;
     mod gstage;

@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The APLIC of a guest: wires in, MSIs out. Pure. Answers to `aia_aplic.c`.
+//!
+//! One interrupt domain at supervisor level, the root as far as the guest can see, without
+//! children, in MSI delivery mode, little-endian. AIA specification, "Advanced Platform-Level
+//! Interrupt Controller"; the comments name its sections.
+//!
+//! # Locking
+//!
+//! The owner keeps a [`Domain`] in a spinlock that is taken with interrupts off: an irqfd changes a
+//! wire from any context. MSIs leave through a [`MsiSink`] *under* that lock. That costs
+//! nothing, for an interrupt file takes an MSI in any context and in constant time, and gives the
+//! order that the specification asks for: an MSI that `genmsi` makes arrives after all that were
+//! sent before it, and once a source is disabled, redirected or made inactive, nothing of it is on
+//! the way any more.
+//!
+//! # Restoring
+//!
+//! Userspace saves and restores registers as they read. That is not what a guest's write does:
+//! `setip` and `setie` also take bits away, `in_clrip` sets the inputs, which are what it reads,
+//! `sourcecfg` makes nothing pending and `genmsi` sends nothing.
+
+use crate::{
+    aia::msi::{
+        Delivery,
+        Level,
+        MsiSink, //
+    },
+    sync::nospec, //
+};
+
+mod register;
+mod word;
+
+use register::{
+    DomainCfg,
+    Register,
+    SourceCfg,
+    SourceMode,
+    Target, //
+};
+use word::{
+    Index,
+    Word,
+    Writer, //
+};
+
+/// Words of sources.
+const WORDS: usize = 32;
+
+/// Who makes a wire high. It is low when none does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LineOwner {
+    /// Userspace, by KVM_IRQ_LINE or an irqfd that pulses.
+    Userspace,
+    /// The irqfds whose level lasts until the guest acknowledges it.
+    Resample,
+}
+
+/// There is no such interrupt source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoSource;
+
+/// There is no such register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoRegister;
+
+/// The interrupt domain. All zero, it is as after reset, and without sources.
+///
+/// # Invariants
+///
+/// Sources that do not exist are inactive.
+#[cfg_attr(not(test), derive(pin_init::Zeroable))]
+pub(crate) struct Domain {
+    /// domaincfg.IE.
+    enabled: bool,
+    genmsi: Target,
+    /// How many sources there are; their numbers begin with 1.
+    sources: u32,
+    words: [Word; WORDS],
+}
+
+/// A source that exists: its word and its place there.
+#[derive(Clone, Copy)]
+struct Source(usize, Index);
+
+impl Domain {
+    /// Gives the domain `sources` sources, or as many as a domain can have.
+    pub(crate) fn set_up(&mut self, sources: u32) {
+        self.sources = sources.min((WORDS * word::SOURCES_PER_WORD) as u32 - 1);
+    }
+
+    /// Source `number`, if it exists.
+    fn source(&self, number: u32) -> Option<Source> {
+        if number == 0 || number > self.sources {
+            return None;
+        }
+        let number = nospec::index(number as usize, self.sources as usize + 1);
+        Some(Source(
+            number / word::SOURCES_PER_WORD,
+            Index::of(number as u32),
+        ))
+    }
+
+    /// Word `k`, if a source in it exists.
+    fn existing_word(&self, k: usize) -> Option<usize> {
+        let words = self.sources as usize / word::SOURCES_PER_WORD + 1;
+        (k < words).then(|| nospec::index(k, words))
+    }
+
+    // Words come from `source` and `existing_word`: `% WORDS` changes nothing, and spares a check.
+
+    fn word(&self, k: usize) -> &Word {
+        &self.words[k % WORDS]
+    }
+
+    fn word_mut(&mut self, k: usize) -> &mut Word {
+        &mut self.words[k % WORDS]
+    }
+
+    /// Sends what is pending and enabled, of the sources `mask` in word `k`, if the domain may send
+    /// at all. "Interrupt forwarding by MSIs".
+    fn forward(&mut self, k: usize, mask: u32, sink: &mut impl MsiSink) -> Option<Delivery> {
+        if !self.enabled {
+            return None;
+        }
+        let mut last = None;
+        self.word_mut(k).forward(mask, |target| {
+            let delivery = sink.send(target.msi());
+            last = Some(delivery);
+            delivery
+        });
+        last
+    }
+
+    /// `owner` makes the wire of source `number` high or low.
+    ///
+    /// [`Delivery::Delivered`]: the source became pending, and its MSI, if one went out, arrived.
+    /// [`Delivery::Blocked`]: nothing came of it. [`Delivery::Defer`]: the source is pending, but
+    /// its MSI could not be sent.
+    pub(crate) fn set_line(
+        &mut self,
+        number: u32,
+        owner: LineOwner,
+        level: Level,
+        sink: &mut impl MsiSink,
+    ) -> Result<Delivery, NoSource> {
+        let Source(k, n) = self.source(number).ok_or(NoSource)?;
+        let becomes_pending = self.word_mut(k).change_wire(n, owner, level);
+        Ok(match self.forward(k, n.mask(), sink) {
+            Some(delivery) => delivery,
+            None if becomes_pending => Delivery::Delivered,
+            None => Delivery::Blocked,
+        })
+    }
+
+    /// Userspace makes the wire of source `number` high, and low again.
+    pub(crate) fn pulse(
+        &mut self,
+        number: u32,
+        sink: &mut impl MsiSink,
+    ) -> Result<Delivery, NoSource> {
+        let rise = self.set_line(number, LineOwner::Userspace, Level::High, sink)?;
+        let fall = self.set_line(number, LineOwner::Userspace, Level::Low, sink)?;
+        Ok(match (rise, fall) {
+            (Delivery::Defer, _) | (_, Delivery::Defer) => Delivery::Defer,
+            (Delivery::Delivered, _) | (_, Delivery::Delivered) => Delivery::Delivered,
+            (Delivery::Blocked, Delivery::Blocked) => Delivery::Blocked,
+        })
+    }
+
+    /// The guest reads the register at `offset`.
+    pub(crate) fn read(&self, offset: u32) -> u32 {
+        Register::at(offset).map_or(0, |register| self.get(register))
+    }
+
+    fn get(&self, register: Register) -> u32 {
+        let of_source = |number, field: fn(&Word, Index) -> u32| {
+            let source = self.source(number);
+            source.map_or(0, |Source(k, n)| field(self.word(k), n))
+        };
+        let of_word = |k, field: fn(&Word) -> u32| {
+            let k = self.existing_word(k);
+            k.map_or(0, |k| field(self.word(k)))
+        };
+        match register {
+            Register::DomainCfg => DomainCfg::RESET.with_ie(self.enabled).into_raw(),
+            Register::SourceCfg(number) => of_source(number, Word::sourcecfg),
+            Register::SetIp(k) => of_word(k, Word::pending),
+            Register::InClrIp(k) => of_word(k, Word::rectified),
+            Register::SetIe(k) => of_word(k, Word::enabled),
+            Register::GenMsi => self.genmsi.into_raw(),
+            Register::Target(number) => of_source(number, |word, n| word.target(n).into_raw()),
+            Register::SetIpNum
+            | Register::SetIpNumBe
+            | Register::ClrIpNum
+            | Register::SetIeNum
+            | Register::ClrIe(_)
+            | Register::ClrIeNum => 0,
+        }
+    }
+
+    /// The guest writes `value` to the register at `offset`.
+    pub(crate) fn write(&mut self, offset: u32, value: u32, sink: &mut impl MsiSink) {
+        if let Some(register) = Register::at(offset) {
+            self.set(register, value, sink);
+        }
+    }
+
+    fn set(&mut self, register: Register, value: u32, sink: &mut impl MsiSink) {
+        match register {
+            Register::DomainCfg => {
+                self.enabled = DomainCfg::from(value).ie().into();
+                for k in 0..WORDS {
+                    self.forward(k, u32::MAX, sink);
+                }
+            }
+            Register::SourceCfg(number) => {
+                let mode = SourceMode::written(SourceCfg::from(value));
+                self.change(number, sink, |word, n| {
+                    word.set_mode(n, mode, Writer::Guest);
+                });
+            }
+            Register::SetIp(k) => self.change_word(k, value, sink, Word::set_pending),
+            Register::SetIpNum => self.change_bit(value, sink, Word::set_pending),
+            Register::SetIpNumBe => self.change_bit(value.swap_bytes(), sink, Word::set_pending),
+            Register::InClrIp(k) => self.change_word(k, value, sink, Word::clear_pending),
+            Register::ClrIpNum => self.change_bit(value, sink, Word::clear_pending),
+            Register::SetIe(k) => self.change_word(k, value, sink, Word::enable),
+            Register::SetIeNum => self.change_bit(value, sink, Word::enable),
+            Register::ClrIe(k) => self.change_word(k, value, sink, Word::disable),
+            Register::ClrIeNum => self.change_bit(value, sink, Word::disable),
+            Register::GenMsi => {
+                // Whatever domaincfg.IE says.
+                self.genmsi = Target::written(value);
+                // The guest is not told, nor would it be if this were a memory write.
+                let _ = sink.send(self.genmsi.msi());
+            }
+            Register::Target(number) => {
+                let target = Target::written(value);
+                self.change(number, sink, |word, n| word.set_target(n, target));
+            }
+        }
+    }
+
+    /// Changes source `number`, if it exists, and sends what there is to send then.
+    fn change(
+        &mut self,
+        number: u32,
+        sink: &mut impl MsiSink,
+        change: impl FnOnce(&mut Word, Index),
+    ) {
+        if let Some(Source(k, n)) = self.source(number) {
+            change(self.word_mut(k), n);
+            self.forward(k, n.mask(), sink);
+        }
+    }
+
+    /// The same, where `change` takes a set of sources: here, the one.
+    fn change_bit(&mut self, number: u32, sink: &mut impl MsiSink, change: fn(&mut Word, u32)) {
+        self.change(number, sink, |word, n| change(word, n.mask()));
+    }
+
+    /// The same for the sources `mask` in word `k`.
+    fn change_word(
+        &mut self,
+        k: usize,
+        mask: u32,
+        sink: &mut impl MsiSink,
+        change: fn(&mut Word, u32),
+    ) {
+        if let Some(k) = self.existing_word(k) {
+            change(self.word_mut(k), mask);
+            self.forward(k, mask, sink);
+        }
+    }
+
+    /// The source whose handling the guest ends by writing `value` at `offset`, if there is such a
+    /// one: level-sensitive, and its wire still high (low, if inverted).
+    ///
+    /// "Special consideration for level-sensitive interrupt sources": the guest asks for another
+    /// interrupt in case that the wire calls. Whoever keeps it high until the guest has served the
+    /// device must be told before [`Self::write`], so that the wire tells the truth.
+    pub(crate) fn acknowledges(&self, offset: u32, value: u32) -> Option<u32> {
+        let number = match Register::at(offset)? {
+            Register::SetIpNum => value,
+            Register::SetIpNumBe => value.swap_bytes(),
+            _ => return None,
+        };
+        let Source(k, n) = self.source(number)?;
+        self.word(k).is_asserted_level(n).then_some(number)
+    }
+
+    /// The register at `offset` for userspace, which is told what does not exist.
+    fn attribute(&self, offset: u64) -> Option<Register> {
+        let register = Register::at(offset.try_into().ok()?)?;
+        match register {
+            Register::SourceCfg(number) | Register::Target(number) => {
+                self.source(number)?;
+            }
+            Register::SetIp(k) | Register::InClrIp(k) | Register::SetIe(k) | Register::ClrIe(k) => {
+                self.existing_word(k)?;
+            }
+            Register::DomainCfg
+            | Register::SetIpNum
+            | Register::SetIpNumBe
+            | Register::ClrIpNum
+            | Register::SetIeNum
+            | Register::ClrIeNum
+            | Register::GenMsi => {}
+        }
+        Some(register)
+    }
+
+    /// The register at `offset`, to be saved.
+    pub(crate) fn save(&self, offset: u64) -> Option<u32> {
+        self.attribute(offset).map(|register| self.get(register))
+    }
+
+    /// Restores the register at `offset`. In rising order of offsets, what was saved gives the same
+    /// state, and sends nothing that was not owed already; in a domain that was in use, if all
+    /// `sourcecfg` are made 0 before.
+    pub(crate) fn restore(
+        &mut self,
+        offset: u64,
+        value: u32,
+        sink: &mut impl MsiSink,
+    ) -> Result<(), NoRegister> {
+        let register = self.attribute(offset).ok_or(NoRegister)?;
+        match register {
+            Register::SourceCfg(number) => {
+                let mode = SourceMode::written(SourceCfg::from(value));
+                self.change(number, sink, |word, n| {
+                    word.set_mode(n, mode, Writer::Restore);
+                });
+            }
+            Register::SetIp(k) => self.restore_word(k, value, sink, Word::restore_pending),
+            Register::InClrIp(k) => self.restore_word(k, value, sink, Word::restore_inputs),
+            Register::SetIe(k) => self.restore_word(k, value, sink, Word::restore_enabled),
+            Register::GenMsi => self.genmsi = Target::written(value),
+            Register::DomainCfg
+            | Register::SetIpNum
+            | Register::SetIpNumBe
+            | Register::ClrIpNum
+            | Register::SetIeNum
+            | Register::ClrIe(_)
+            | Register::ClrIeNum
+            | Register::Target(_) => self.set(register, value, sink),
+        }
+        Ok(())
+    }
+
+    /// All of word `k` changes.
+    fn restore_word(
+        &mut self,
+        k: usize,
+        value: u32,
+        sink: &mut impl MsiSink,
+        restore: fn(&mut Word, u32),
+    ) {
+        if let Some(k) = self.existing_word(k) {
+            restore(self.word_mut(k), value);
+            self.forward(k, u32::MAX, sink);
+        }
+    }
+}

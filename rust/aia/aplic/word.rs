@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! 32 interrupt sources, as the registers of bits have them. Pure.
+//!
+//! One bit of each field belongs to one source, so that what holds for a source is worked out for
+//! all 32 at once: a write to `setip` costs the same, whatever it sets. AIA specification,
+//! "Source configurations" and "Precise effects on interrupt-pending bits", for MSI delivery mode.
+
+use crate::aia::msi::{
+    Delivery,
+    Level, //
+};
+
+use super::{
+    register::{
+        SourceMode,
+        Target, //
+    },
+    LineOwner, //
+};
+
+/// Interrupt sources per word.
+pub(super) const SOURCES_PER_WORD: usize = u32::BITS as usize;
+
+/// Where a value that is written comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writer {
+    /// The guest.
+    Guest,
+    /// Userspace puts it back as it was.
+    Restore,
+}
+
+/// The state of 32 sources. All zero, they are inactive and their wires low.
+///
+/// # Invariants
+///
+/// - A source that is inactive is neither pending nor enabled, and its target is zero.
+/// - A level-sensitive source is not pending while its rectified input is low.
+#[cfg_attr(not(test), derive(pin_init::Zeroable))]
+pub(super) struct Word {
+    /// Bits 0, 1 and 2 of SM. Reserved modes do not occur, so bit 2 says that the source heeds the
+    /// wire, and then bit 1 that it is level-sensitive, and bit 0 that it is inverted.
+    sm: [u32; 3],
+    /// What each owner makes of the wires, see [`LineOwner`].
+    lines: [u32; 2],
+    /// What the wires carry, also those that nobody heeds: high if an owner says so. After a
+    /// restore, what was restored, until an owner speaks up.
+    wires: u32,
+    pending: u32,
+    /// Level-sensitive sources that were restored as pending before their inputs, which are low.
+    awaited: u32,
+    enabled: u32,
+    targets: [Target; SOURCES_PER_WORD],
+}
+
+impl Word {
+    fn active(&self) -> u32 {
+        let [low, _, high] = self.sm;
+        low | high
+    }
+
+    /// The sources that are level-sensitive.
+    fn level(&self) -> u32 {
+        let [_, middle, high] = self.sm;
+        middle & high
+    }
+
+    /// The rectified input values: 1 where the wire asserts an interrupt.
+    pub(super) fn rectified(&self) -> u32 {
+        let [low, _, high] = self.sm;
+        (self.wires ^ low) & high
+    }
+
+    /// Whether source `n` is level-sensitive and its wire asserts an interrupt.
+    pub(super) fn is_asserted_level(&self, n: Index) -> bool {
+        self.level() & self.rectified() & n.mask() != 0
+    }
+
+    /// The sources that can be pending now.
+    fn can_be_pending(&self) -> u32 {
+        self.active() & (!self.level() | self.rectified())
+    }
+
+    pub(super) fn pending(&self) -> u32 {
+        self.pending
+    }
+
+    pub(super) fn enabled(&self) -> u32 {
+        self.enabled
+    }
+
+    /// The mode of source `n`, as `sourcecfg` has it.
+    pub(super) fn sourcecfg(&self, n: Index) -> u32 {
+        let bit = |plane: u32| plane >> n.0 & 1;
+        let [low, middle, high] = self.sm;
+        bit(high) << 2 | bit(middle) << 1 | bit(low)
+    }
+
+    /// Gives source `n` a mode.
+    ///
+    /// The specification leaves open whether a source whose input is high in its new mode becomes
+    /// pending. A level-sensitive one does, so that no guest waits for a change of a wire that
+    /// already calls; an edge-sensitive one does not: there was no edge.
+    pub(super) fn set_mode(&mut self, n: Index, mode: SourceMode, writer: Writer) {
+        let mask = n.mask();
+        let changes = self.sourcecfg(n) != mode.sm();
+        for (bit, plane) in self.sm.iter_mut().enumerate() {
+            *plane = *plane & !mask | if mode.sm() >> bit & 1 != 0 { mask } else { 0 };
+        }
+        self.awaited &= !mask;
+        match mode {
+            SourceMode::Inactive => {
+                self.pending &= !mask;
+                self.enabled &= !mask;
+                self.targets[n.place()] = Target::ZERO;
+            }
+            SourceMode::Detached | SourceMode::EdgeRise | SourceMode::EdgeFall => {}
+            SourceMode::LevelHigh | SourceMode::LevelLow => {
+                if changes && writer == Writer::Guest {
+                    self.pending |= mask & self.rectified();
+                }
+                self.pending &= self.can_be_pending();
+            }
+        }
+    }
+
+    /// `owner` changes the wire of source `n`. Returns whether the source became pending by it.
+    pub(super) fn change_wire(&mut self, n: Index, owner: LineOwner, level: Level) -> bool {
+        let mask = n.mask();
+        let line = match owner {
+            LineOwner::Userspace => &mut self.lines[0],
+            LineOwner::Resample => &mut self.lines[1],
+        };
+        match level {
+            Level::High => *line |= mask,
+            Level::Low => *line &= !mask,
+        }
+        let [userspace, resample] = self.lines;
+        let before = self.rectified();
+        self.wires = self.wires & !mask | (userspace | resample) & mask;
+        self.awaited &= !mask;
+        let rises = self.rectified() & !before;
+        let news = rises & !self.pending;
+        self.pending = (self.pending | rises) & self.can_be_pending();
+        news != 0
+    }
+
+    /// Software makes the sources in `mask` pending, as far as they can be.
+    pub(super) fn set_pending(&mut self, mask: u32) {
+        self.pending |= mask & self.can_be_pending();
+    }
+
+    /// Software withdraws the sources in `mask`: in MSI delivery mode, that is always possible.
+    pub(super) fn clear_pending(&mut self, mask: u32) {
+        self.pending &= !mask;
+        self.awaited &= !mask;
+    }
+
+    /// The sources in `pending` were pending when the state was saved, all others not. If the input
+    /// that one depends on is restored later, it becomes pending then.
+    pub(super) fn restore_pending(&mut self, pending: u32) {
+        self.pending = pending & self.can_be_pending();
+        self.awaited = pending & self.level() & !self.pending;
+    }
+
+    /// The rectified inputs were `rectified` when the state was saved. No edge is seen.
+    pub(super) fn restore_inputs(&mut self, rectified: u32) {
+        let [low, _, high] = self.sm;
+        self.wires = self.wires & !high | (rectified ^ low) & high;
+        self.pending = (self.pending | self.awaited) & self.can_be_pending();
+        self.awaited &= !self.pending;
+    }
+
+    /// Enables those sources in `mask` that are active.
+    pub(super) fn enable(&mut self, mask: u32) {
+        self.enabled |= mask & self.active();
+    }
+
+    /// Disables the sources in `mask`.
+    pub(super) fn disable(&mut self, mask: u32) {
+        self.enabled &= !mask;
+    }
+
+    /// The sources in `enabled` were enabled when the state was saved, all others not.
+    pub(super) fn restore_enabled(&mut self, enabled: u32) {
+        self.enabled = enabled & self.active();
+    }
+
+    /// Where interrupts of source `n` go.
+    pub(super) fn target(&self, n: Index) -> Target {
+        self.targets[n.place()]
+    }
+
+    /// Redirects interrupts of source `n`, if it is active.
+    pub(super) fn set_target(&mut self, n: Index, target: Target) {
+        if self.active() & n.mask() != 0 {
+            self.targets[n.place()] = target;
+        }
+    }
+
+    /// Hands what is pending and enabled, of the sources in `mask`, to `send`, lowest number
+    /// first. What cannot be sent now stays pending.
+    pub(super) fn forward(&mut self, mask: u32, mut send: impl FnMut(Target) -> Delivery) {
+        let mut ready = self.pending & self.enabled & mask;
+        while ready != 0 {
+            let n = Index::of(ready.trailing_zeros());
+            ready &= !n.mask();
+            match send(self.target(n)) {
+                Delivery::Delivered | Delivery::Blocked => self.pending &= !n.mask(),
+                Delivery::Defer => {}
+            }
+        }
+    }
+}
+
+/// A source among the 32 of its word.
+///
+/// # Invariants
+///
+/// Below 32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Index(u32);
+
+impl Index {
+    /// Which one of its word source `number` is.
+    pub(super) const fn of(number: u32) -> Index {
+        // INVARIANT: so many there are.
+        Index(number % u32::BITS)
+    }
+
+    /// The bit of the source in a register of bits.
+    pub(super) const fn mask(self) -> u32 {
+        1 << self.0
+    }
+
+    const fn place(self) -> usize {
+        // Changes nothing, and spares the check that it is in the array.
+        self.0 as usize % SOURCES_PER_WORD
+    }
+}
