@@ -211,7 +211,7 @@ impl Domain {
     fn set(&mut self, register: Register, value: u32, sink: &mut impl MsiSink) {
         match register {
             Register::DomainCfg => {
-                self.enabled = DomainCfg::from(value).ie().into();
+                self.enabled = DomainCfg::from(value).ie();
                 for k in 0..WORDS {
                     self.forward(k, u32::MAX, sink);
                 }
