@@ -20,6 +20,7 @@ mod sync;
 mod tree {
     pub(crate) mod aia {
         pub(crate) mod aplic;
+        pub(crate) mod config;
         pub(crate) mod imsic {
             pub(crate) mod file;
             pub(crate) mod iprio;
@@ -71,6 +72,8 @@ mod tests {
     mod aia {
         #[cfg(not(loom))]
         mod aplic;
+        #[cfg(not(loom))]
+        mod config;
         #[cfg(not(loom))]
         mod csr;
         mod imsic;
