@@ -47,7 +47,6 @@ use crate::bindings;
 use table::{
     Disable,
     Enable,
-    Offer,
     ROWS, //
 };
 
@@ -110,7 +109,7 @@ impl HostIsa {
     pub(crate) fn probe(mut has: impl FnMut(u32) -> bool) -> Self {
         let mut offered = IsaSet::EMPTY;
         for row in &ROWS {
-            if matches!(row.offer, Offer::Yes) && has(row.host) {
+            if has(row.host) {
                 offered = offered.with(row.ext);
             }
         }

@@ -42,15 +42,6 @@ pub(crate) enum Disable {
     NeedsHwAdUpdates,
 }
 
-/// Whether the module offers an extension that the host has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Offer {
-    /// It does.
-    Yes,
-    /// Not yet: what it needs of us is not implemented, so to userspace the host lacks it.
-    NotYet,
-}
-
 /// One extension.
 pub(crate) struct Row {
     /// Its number in the user API.
@@ -59,8 +50,6 @@ pub(crate) struct Row {
     pub(crate) base: u32,
     /// The bit that a host must have for guests to get it; almost always `base`.
     pub(crate) host: u32,
-    /// Whether we offer it.
-    pub(crate) offer: Offer,
     /// When it may be switched on.
     pub(crate) enable: Enable,
     /// When it may be switched off.
@@ -76,7 +65,6 @@ impl Row {
             ext,
             base,
             host: base,
-            offer: Offer::Yes,
             enable: Enable::Always,
             disable,
             requires: &[],
@@ -174,11 +162,8 @@ extensions! {
     Zbb(KVM_RISCV_ISA_EXT_ID_KVM_RISCV_ISA_EXT_ZBB, RISCV_ISA_EXT_ZBB) {
         disable: Disable::Never,
     }
-    // Needs the interrupt controller, which the module does not have yet. To offer it, delete
-    // the line; Sscofpmf looks here.
     Ssaia(KVM_RISCV_ISA_EXT_ID_KVM_RISCV_ISA_EXT_SSAIA, RISCV_ISA_EXT_SSAIA) {
         disable: Disable::NeedsSmstateen,
-        offer: Offer::NotYet,
     }
     // sstatus.VS is the only control over vectors, and V is the name that the user API has for
     // it: all vector extensions follow V, also those that need less than V of the hardware.

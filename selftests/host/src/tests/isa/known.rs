@@ -176,15 +176,13 @@ impl Bitmap {
     }
 
     pub(super) fn offers(&self, ext: &Known) -> bool {
-        // The interrupt controller is not there yet.
-        ext.0 != "SSAIA" && self.has(ext.2)
+        self.has(ext.2)
     }
 
     pub(super) fn may_enable(&self, ext: &Known, vector: VectorUse) -> bool {
         match ext.0 {
             "H" => false,
-            // Not on any host while Ssaia is not offered.
-            "SSCOFPMF" => false,
+            "SSCOFPMF" => self.has(RISCV_ISA_EXT_SSAIA),
             "SVADU" => self.has(RISCV_ISA_EXT_SVADU),
             "V" => vector == VectorUse::Permitted,
             _ => true,
