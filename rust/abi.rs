@@ -20,12 +20,16 @@ macro_rules! door {
     };
 }
 
+pub(crate) mod aia;
 pub(crate) mod clock;
 pub(crate) mod core;
 #[cfg(CONFIG_DEBUG_FS)]
 mod debugfs;
 mod device;
 pub(crate) mod hostmm;
+pub(crate) mod imsic;
+pub(crate) mod iodev;
+pub(crate) mod irqchip;
 pub(crate) mod memslot;
 mod mmu;
 pub(crate) mod module;

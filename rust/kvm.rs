@@ -8,6 +8,7 @@
 use kernel::prelude::*;
 
 mod abi;
+mod aia;
 mod arch;
 mod bindings;
 mod hardware;
@@ -21,6 +22,7 @@ mod vcpu;
 mod vm;
 
 use abi::module;
+use aia::hgei;
 
 module! {
     type: Kvm,
@@ -36,6 +38,30 @@ struct Kvm {
     _idle: module::IdleNotifier,
     _perf: module::PerfCallbacks,
     _vector: module::VectorCallback,
+    _aia: Option<AiaSupport>,
+}
+
+/// The AIA of the host, in use: guest interrupts reach us, and userspace can have controllers.
+struct AiaSupport {
+    _device: abi::aia::DeviceType,
+    _interrupts: hgei::Interrupts,
+}
+
+impl AiaSupport {
+    /// `None` on a host without AIA.
+    ///
+    /// # Errors
+    ///
+    /// Those of the host's interrupt controller.
+    fn start() -> Result<Option<Self>> {
+        let Some(interrupts) = hgei::Interrupts::register()? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            _device: abi::aia::DeviceType::register()?,
+            _interrupts: interrupts,
+        }))
+    }
 }
 
 impl kernel::Module for Kvm {
@@ -51,6 +77,7 @@ impl kernel::Module for Kvm {
         let vector = module::VectorCallback::register();
         let perf = module::PerfCallbacks::register();
         let idle = module::IdleNotifier::register()?;
+        let aia = AiaSupport::start()?;
         // Last: from here on userspace can create VMs.
         let core = module::CoreKvm::start(module)?;
         Ok(Self {
@@ -58,6 +85,7 @@ impl kernel::Module for Kvm {
             _idle: idle,
             _perf: perf,
             _vector: vector,
+            _aia: aia,
         })
     }
 }

@@ -40,7 +40,10 @@ use crate::{
         tlb::HfenceQueue, //
     },
     sbi,
-    sync::atomic::Ordering, //
+    sync::atomic::{
+        AtomicU64,
+        Ordering, //
+    }, //
 };
 
 pub(crate) use crate::{
@@ -93,6 +96,7 @@ impl VcpuState {
                 timer <- Timer::new(),
                 power <- Power::new(),
                 hfences <- HfenceQueue::new(),
+                imsic_addr: AtomicU64::new(u64::MAX),
             }),
             owned: UnsafeCell::new(Owned::new()?),
             resident: UnsafeCell::new(Resident::new()?),
@@ -114,6 +118,9 @@ pub(crate) struct Shared {
     /// Fences that other harts asked for.
     #[pin]
     pub(crate) hfences: HfenceQueue,
+    /// Where userspace wants the vCPU's interrupt file; all ones before it said so. `kvm->lock`
+    /// is held around changes.
+    pub(crate) imsic_addr: AtomicU64,
 }
 
 /// What only the holder of `vcpu->mutex` may touch.
@@ -200,7 +207,15 @@ impl Vcpu {
     /// Whether it could go on if it blocked: an interrupt that it has enabled is pending, and it
     /// is not stopped.
     pub(crate) fn is_runnable(&self) -> bool {
-        self.shared().irqs.deliverable() && !self.shared().power.is_stopped()
+        (self.shared().irqs.deliverable() || self.is_signalled())
+            && !self.shared().power.is_stopped()
+    }
+
+    /// Whether its interrupt file is in hardware and signals an interrupt that it has enabled.
+    fn is_signalled(&self) -> bool {
+        self.imsic().is_some_and(|imsic| {
+            self.shared().irqs.is_enabled(irq::Interrupt::External) && imsic.signals()
+        })
     }
 }
 
@@ -237,6 +252,15 @@ impl OwnedVcpu<'_> {
 
     /// Resets the hart; with `start`, to begin where HSM or SUSP said.
     pub(crate) fn reset(&mut self, start: Option<power::Start>) {
+        if let Some(imsic) = self.vcpu.imsic() {
+            imsic.reset(self.vcpu);
+        }
+        self.initialise(start);
+    }
+
+    /// Gives the hart itself the state of a reset. A new one has no place among the vCPUs yet,
+    /// hence no interrupt file.
+    pub(crate) fn initialise(&mut self, start: Option<power::Start>) {
         self.owned.ctx = SwitchContext::reset();
         // What userspace answers to an exit of before is nobody's business any more.
         self.owned.pending = None;

@@ -9,6 +9,7 @@ use kernel::prelude::*;
 
 use crate::{
     abi::stats::Gauges,
+    aia::Aia,
     mem::{
         addr::VcpuIdx,
         Memory, //
@@ -32,6 +33,9 @@ pub(crate) struct VmState {
     pub(crate) memory: Memory,
     /// What the guest's `time` is ahead of the host's, in ticks, modulo 2^64.
     pub(crate) time_delta: AtomicU64,
+    /// The in-kernel interrupt controller.
+    #[pin]
+    pub(crate) aia: Aia,
     /// `KVM_CAP_RISCV_MP_STATE_RESET` was enabled.
     pub(crate) mp_state_reset: AtomicBool,
 }
@@ -47,6 +51,7 @@ impl VmState {
         try_pin_init!(Self {
             memory <- Memory::new(gauges),
             time_delta: AtomicU64::new(crate::time::now().wrapping_neg()),
+            aia <- Aia::new(),
             mp_state_reset: AtomicBool::new(false),
         })
     }

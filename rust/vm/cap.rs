@@ -15,6 +15,7 @@ use kernel::{
 use super::Vm;
 use crate::{
     abi::core as kvm,
+    aia,
     bindings,
     mem::{
         self,
@@ -92,6 +93,7 @@ pub(crate) fn check(vm: Option<&Vm>, ext: c_long) -> c_int {
         | bindings::KVM_CAP_MEMORY_FAULT_INFO
         | bindings::KVM_CAP_PRE_FAULT_MEMORY
         | bindings::KVM_CAP_RISCV_MP_STATE_RESET => 1,
+        bindings::KVM_CAP_IRQCHIP => aia::limits().is_some().into(),
         bindings::KVM_CAP_NR_VCPUS => kvm::online_cpus().min(bindings::KVM_MAX_VCPUS) as c_int,
         bindings::KVM_CAP_MAX_VCPUS => bindings::KVM_MAX_VCPUS as c_int,
         bindings::KVM_CAP_NR_MEMSLOTS => bindings::KVM_USER_MEM_SLOTS as c_int,

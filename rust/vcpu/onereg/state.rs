@@ -144,6 +144,45 @@ pub(super) fn set_csr(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Re
 }
 
 members! {
+    /// A register of `struct kvm_riscv_aia_csr`.
+    enum Aia of kvm_riscv_aia_csr {
+        Siselect(siselect),
+        Iprio1(iprio1),
+        Iprio2(iprio2),
+        // Upper halves for harts of 32 bits: zero.
+        Sieh(sieh),
+        Siph(siph),
+        Iprio1h(iprio1h),
+        Iprio2h(iprio2h),
+    }
+}
+
+/// Reads a register of Ssaia.
+pub(super) fn get_aia(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
+    let csrs = &vcpu.resident().csrs;
+    let value = match Aia::at(number)? {
+        Aia::Siselect => csrs.siselect,
+        Aia::Iprio1 => csrs.iprio1,
+        Aia::Iprio2 => csrs.iprio2,
+        Aia::Sieh | Aia::Siph | Aia::Iprio1h | Aia::Iprio2h => 0,
+    };
+    Ok(value as u64)
+}
+
+/// Writes a register of Ssaia. What the hardware does not take of it, reads will tell.
+pub(super) fn set_aia(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
+    let csrs = &mut vcpu.resident().csrs;
+    let value = value as usize;
+    match Aia::at(number)? {
+        Aia::Siselect => csrs.siselect = value,
+        Aia::Iprio1 => csrs.iprio1 = value,
+        Aia::Iprio2 => csrs.iprio2 = value,
+        Aia::Sieh | Aia::Siph | Aia::Iprio1h | Aia::Iprio2h => {}
+    }
+    Ok(())
+}
+
+members! {
     /// A register of `struct kvm_riscv_smstateen_csr`.
     enum Smstateen of kvm_riscv_smstateen_csr {
         Sstateen0(sstateen0),

@@ -180,7 +180,7 @@ const VECTOR_REGS: u16 = words!(__riscv_v_ext_state);
 const VECTOR_CSRS: u16 = VECTOR_REGS - 1;
 
 /// All registers.
-static GROUPS: [Group; 17] = [
+static GROUPS: [Group; 18] = [
     Group {
         class: Class::new(bindings::KVM_REG_RISCV_CONFIG, 0),
         first: 0,
@@ -204,6 +204,16 @@ static GROUPS: [Group; 17] = [
         count: words!(kvm_riscv_csr),
         presence: Presence::Always,
         access: Access::u64(state::get_csr, state::set_csr),
+    },
+    Group {
+        class: Class::new(
+            bindings::KVM_REG_RISCV_CSR,
+            bindings::KVM_REG_RISCV_CSR_AIA,
+        ),
+        first: 0,
+        count: words!(kvm_riscv_aia_csr),
+        presence: Presence::Chosen(Ext::Ssaia),
+        access: Access::u64(state::get_aia, state::set_aia),
     },
     Group {
         class: Class::new(

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Core KVM's functions for an interrupt controller, for safe callers: locks of a VM, and the
+//! routing table. As in [`core`](super::core), the reason why it is sound stands in each.
+
+use kernel::{
+    error::to_result,
+    prelude::*, //
+};
+
+use crate::{
+    bindings,
+    sync::nospec,
+    vcpu::{
+        OwnedVcpu,
+        Vcpu, //
+    },
+    vm::Vm, //
+};
+
+/// `kvm->lock`, held.
+pub(crate) struct VmLock<'v>(&'v Vm);
+
+impl<'v> VmLock<'v> {
+    /// Takes it.
+    pub(crate) fn lock(vm: &'v Vm) -> Self {
+        // SAFETY: the VM is live; paired with the unlock in `unlock`.
+        unsafe { bindings::kvm_rs_lock(vm.as_ptr()) };
+        Self(vm)
+    }
+
+    /// Lets go of it.
+    pub(crate) fn unlock(self) {
+        // SAFETY: taken in `lock`; a value that was made by `assume` is never owned by callers.
+        unsafe { bindings::kvm_rs_unlock(self.0.as_ptr()) };
+    }
+
+    /// Runs `f` with the lock that the caller of a door holds.
+    ///
+    /// # Safety
+    ///
+    /// It is held until this returns.
+    pub(crate) unsafe fn assume<R>(vm: &Vm, f: impl FnOnce(&VmLock<'_>) -> R) -> R {
+        f(&VmLock(vm))
+    }
+
+    /// The VM.
+    pub(crate) fn vm(&self) -> &'v Vm {
+        self.0
+    }
+
+    /// Whether a vCPU is being created.
+    pub(crate) fn is_creating_vcpu(&self) -> bool {
+        // SAFETY: `kvm->lock` is held.
+        unsafe { bindings::kvm_is_vcpu_creation_in_progress(self.0.as_ptr()) }
+    }
+}
+
+/// Whether `f` says so of any vCPU, while none of them runs; none if one is in use, or is being
+/// created.
+pub(crate) fn any_idle_vcpu(
+    lock: &VmLock<'_>,
+    mut f: impl FnMut(&OwnedVcpu<'_>) -> bool,
+) -> Option<bool> {
+    let vm = lock.vm();
+    // Core KVM takes that for a bug of ours.
+    if lock.is_creating_vcpu() {
+        return None;
+    }
+    // SAFETY: `kvm->lock` is held.
+    if unsafe { bindings::kvm_trylock_all_vcpus(vm.as_ptr()) } != 0 {
+        return None;
+    }
+    let found = vm.vcpus().any(|vcpu| {
+        // SAFETY: its mutex is held, so it is not loaded either.
+        f(&unsafe { OwnedVcpu::from_raw(vcpu.as_ptr()) })
+    });
+    // SAFETY: taken above.
+    unsafe { bindings::kvm_unlock_all_vcpus(vm.as_ptr()) };
+    Some(found)
+}
+
+/// Runs `f` with the vCPU's mutex held. May wait for as long as the vCPU runs.
+///
+/// # Errors
+///
+/// `EINTR` if the process is killed meanwhile.
+pub(crate) fn with_vcpu<R>(vcpu: &Vcpu, f: impl FnOnce(&mut OwnedVcpu<'_>) -> R) -> Result<R> {
+    // SAFETY: the vCPU is live.
+    if unsafe { bindings::kvm_rs_lock_vcpu_killable(vcpu.as_ptr()) } != 0 {
+        return Err(EINTR);
+    }
+    // SAFETY: the mutex was just taken, so nobody else has the vCPU, and it is not loaded.
+    let result = f(&mut unsafe { OwnedVcpu::from_raw(vcpu.as_ptr()) });
+    // SAFETY: taken above.
+    unsafe { bindings::kvm_rs_unlock_vcpu(vcpu.as_ptr()) };
+    Ok(result)
+}
+
+/// `kvm->slots_lock`, held.
+pub(crate) struct SlotsLock<'v>(&'v Vm);
+
+impl<'v> SlotsLock<'v> {
+    /// Takes it.
+    pub(crate) fn lock(vm: &'v Vm) -> Self {
+        // SAFETY: the VM is live; paired with the unlock in `drop`.
+        unsafe { bindings::kvm_rs_lock_slots(vm.as_ptr()) };
+        Self(vm)
+    }
+}
+
+impl Drop for SlotsLock<'_> {
+    fn drop(&mut self) {
+        // SAFETY: taken in `lock`.
+        unsafe { bindings::kvm_rs_unlock_slots(self.0.as_ptr()) };
+    }
+}
+
+/// The only irqchip's number.
+const IRQCHIP: u32 = 0;
+
+/// Tells those who drive pin `pin` with a resampling irqfd that the guest is done with it. Calls
+/// back into us to lower the wire, so no lock of the controller is held.
+pub(crate) fn notify_acked_irq(vm: &Vm, pin: u32) {
+    if let Some(pin) = known_pin(pin) {
+        // SAFETY: the VM is live, and its table has an entry for the pin.
+        unsafe { bindings::kvm_notify_acked_irq(vm.as_ptr(), IRQCHIP, pin) };
+    }
+}
+
+/// Whether somebody drives pin `pin` with a resampling irqfd. Any context.
+pub(crate) fn irq_has_notifier(vm: &Vm, pin: u32) -> bool {
+    known_pin(pin).is_some_and(|pin| {
+        // SAFETY: the VM is live, and its table has an entry for the pin.
+        unsafe { bindings::kvm_irq_has_notifier(vm.as_ptr(), IRQCHIP, pin) }
+    })
+}
+
+/// `pin`, if core KVM's table has an entry for it, also in speculation.
+fn known_pin(pin: u32) -> Option<u32> {
+    const PINS: usize = bindings::KVM_IRQCHIP_NUM_PINS as usize;
+
+    let pin = pin as usize;
+    (pin < PINS).then(|| nospec::index(pin, PINS) as u32)
+}
+
+/// Leads each global number up to `last` to the pin of that number.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub(crate) fn set_pin_routing(vm: &Vm, last: u32) -> Result {
+    let mut entries = KVec::with_capacity(last as usize + 1, GFP_KERNEL)?;
+    for pin in 0..=last {
+        let mut entry = bindings::kvm_irq_routing_entry {
+            gsi: pin,
+            type_: bindings::KVM_IRQ_ROUTING_IRQCHIP,
+            ..Default::default()
+        };
+        // SAFETY: any bits will do.
+        let to = unsafe { entry.u.irqchip.as_mut() };
+        to.irqchip = IRQCHIP;
+        to.pin = pin;
+        entries.push(entry, GFP_KERNEL)?;
+    }
+    // SAFETY: the VM is live, `entries` has that many.
+    to_result(unsafe {
+        bindings::kvm_set_irq_routing(vm.as_ptr(), entries.as_ptr(), entries.len() as u32, 0)
+    })
+}

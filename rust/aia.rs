@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The in-kernel interrupt controller: an APLIC in MSI mode and one IMSIC for each vCPU (RISC-V
+//! Advanced Interrupt Architecture). Answers to `aia.c` and to the VM's part of `aia_device.c`.
+//!
+//! - [`config`], [`layout`]: what userspace wants it to be like, and how addresses name files.
+//! - [`aplic`]: wired interrupts, which become MSIs.
+//! - [`imsic`]: interrupt files, in software or, by [`hgei`], in hardware.
+//! - [`device`]: what userspace gets to see of it; [`route`]: what it gets to send.
+//!
+//! An [`Aia`] is in one of three states: there is none; it is being configured; or there is a
+//! [`Chip`], for good. Who wants to deliver something needs the chip, and the chip is complete.
+//!
+//! Lock order: `kvm->lock`, `vcpu->mutex`, `kvm->slots_lock`, `mmu_lock`, the APLIC's lock, the
+//! lock of an interrupt file, those of [`hgei`]. The last three are taken in any context.
+
+use kernel::{
+    new_mutex,
+    new_spinlock_irq, //
+    prelude::*,
+    sync::{
+        Mutex,
+        SetOnce,
+        SpinLockIrq, //
+    },
+};
+
+use crate::{
+    abi::iodev::BusDevice,
+    mem::addr::{
+        Gpa,
+        VcpuIdx, //
+    },
+    sync::atomic::{
+        AtomicBool,
+        Ordering, //
+    },
+    vcpu::Vcpu,
+    vm::Vm, //
+};
+
+pub(crate) mod aplic;
+pub(crate) mod config;
+pub(crate) mod device;
+pub(crate) mod hgei;
+pub(crate) mod imsic;
+pub(crate) mod layout;
+pub(crate) mod msi;
+pub(crate) mod route;
+
+use aplic::Domain;
+use config::{
+    Config,
+    Limits, //
+};
+use imsic::Imsic;
+use layout::{
+    GroupLayout,
+    HartSlot, //
+};
+use msi::{
+    Delivery,
+    GuestIndex,
+    Msi, //
+};
+
+/// The interrupt controller of a VM.
+#[pin_data]
+pub(crate) struct Aia {
+    /// Userspace created the device: the VM's interrupt controller is this one.
+    in_kernel: AtomicBool,
+    /// What the chip is to be like; `kvm->lock` is held around changes.
+    #[pin]
+    config: Mutex<Option<Config>>,
+    chip: SetOnce<Chip>,
+}
+
+impl Aia {
+    /// No interrupt controller.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            in_kernel: AtomicBool::new(false),
+            config <- new_mutex!(None),
+            chip: SetOnce::new(),
+        })
+    }
+
+    /// Whether userspace created the device.
+    pub(crate) fn in_kernel(&self) -> bool {
+        self.in_kernel.load(Ordering::Acquire)
+    }
+
+    /// The controller, once it is complete.
+    #[inline]
+    pub(crate) fn chip(&self) -> Option<&Chip> {
+        self.chip.as_ref()
+    }
+
+    /// The VM goes, nobody uses its vCPUs any more: gives the hardware's interrupt files back.
+    pub(crate) fn retire(&self, vm: &Vm) {
+        let Some(chip) = self.chip() else { return };
+        for (index, file) in chip.files.iter().enumerate() {
+            if let Some(vcpu) = vm.vcpu(VcpuIdx::new(index)) {
+                file.imsic.retire(vcpu);
+            }
+        }
+    }
+}
+
+/// What the host allows a controller to be like; none without AIA.
+pub(crate) fn limits() -> Option<Limits> {
+    hgei::host().map(|host| Limits {
+        max_ids: host.max_ids,
+        guest_files: hgei::guest_files(),
+    })
+}
+
+/// The wired half of a controller.
+#[pin_data]
+pub(crate) struct Aplic {
+    #[pin]
+    domain: SpinLockIrq<Domain>,
+}
+
+impl Aplic {
+    /// An APLIC with sources 1 to `sources`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    fn new(sources: u32) -> Result<Pin<KBox<Self>>> {
+        let this = KBox::pin_init(
+            try_pin_init!(Self {
+                // In place: it is too large for the stack.
+                domain <- new_spinlock_irq!(pin_init::init_zeroed::<Domain>()),
+            }? Error),
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        this.domain.lock().set_up(sources);
+        Ok(this)
+    }
+
+    /// The state, for who sends what comes of changing it to [`Chip::send`].
+    pub(crate) fn domain(&self) -> &SpinLockIrq<Domain> {
+        &self.domain
+    }
+}
+
+/// The interrupt file of a vCPU, and where the guest has it.
+struct File {
+    gpa: Gpa,
+    imsic: Pin<KBox<Imsic>>,
+}
+
+/// A complete interrupt controller.
+///
+/// # Invariants
+///
+/// `files` has one for each vCPU that there was when it was made, by index, and `harts` finds
+/// exactly these.
+pub(crate) struct Chip {
+    layout: GroupLayout,
+    /// What the addresses of all files have in common.
+    base: Option<u64>,
+    aplic: Option<Pin<KBox<Aplic>>>,
+    files: KVec<File>,
+    harts: KVec<HartSlot>,
+    /// The pages that the guest finds on the MMIO bus.
+    _devices: KVec<KBox<BusDevice>>,
+}
+
+impl Chip {
+    /// The APLIC, unless there are no sources.
+    pub(crate) fn aplic(&self) -> Option<&Aplic> {
+        self.aplic.as_deref()
+    }
+
+    /// The interrupt file of the vCPU at position `idx`.
+    #[inline]
+    pub(crate) fn imsic(&self, idx: VcpuIdx) -> Option<&Imsic> {
+        self.files.get(idx.get()).map(|file| &*file.imsic)
+    }
+
+    /// Sends an MSI. Any context.
+    pub(crate) fn send(&self, vm: &Vm, msi: Msi) -> Delivery {
+        // There are no files for guests of the guest.
+        if msi.guest != GuestIndex::SUPERVISOR {
+            return Delivery::Blocked;
+        }
+        match layout::find(&self.harts, msi.hart) {
+            Some(idx) => self.inject(vm, idx, msi.id),
+            None => Delivery::Blocked,
+        }
+    }
+
+    /// Makes interrupt `id` pending in the file of the vCPU at position `idx`. Any context.
+    pub(crate) fn inject(&self, vm: &Vm, idx: VcpuIdx, id: u32) -> Delivery {
+        match (self.imsic(idx), vm.vcpu(idx)) {
+            (Some(imsic), Some(vcpu)) => imsic.inject(vcpu, id),
+            _ => Delivery::Blocked,
+        }
+    }
+
+    /// Writes `data` to `gpa`, as a device does that sends an MSI. Any context.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if there is no interrupt file.
+    pub(crate) fn send_to(&self, vm: &Vm, gpa: Gpa, data: u32) -> Result<Delivery> {
+        let place = self.layout.split(gpa);
+        if self.base != Some(place.base) || place.guest != GuestIndex::SUPERVISOR {
+            return Err(ENODEV);
+        }
+        let idx = layout::find(&self.harts, place.hart).ok_or(ENODEV)?;
+        Ok(self.store(vm, idx, place.offset, data))
+    }
+
+    /// Writes `data` at `offset` in the page of an interrupt file (AIA, "Memory region for an
+    /// interrupt file").
+    fn store(&self, vm: &Vm, idx: VcpuIdx, offset: u32, data: u32) -> Delivery {
+        match offset {
+            SETEIPNUM_LE => self.inject(vm, idx, data),
+            SETEIPNUM_BE => self.inject(vm, idx, data.swap_bytes()),
+            _ => Delivery::Blocked,
+        }
+    }
+}
+
+/// Byte offset of `seteipnum_le`.
+const SETEIPNUM_LE: u32 = 0;
+/// Byte offset of `seteipnum_be`.
+const SETEIPNUM_BE: u32 = 4;
+
+impl Vm {
+    /// The VM's interrupt controller.
+    #[inline]
+    pub(crate) fn aia(&self) -> &Aia {
+        &self.state().aia
+    }
+}
+
+impl Vcpu {
+    /// The vCPU's interrupt file.
+    #[inline]
+    pub(crate) fn imsic(&self) -> Option<&Imsic> {
+        self.vm().aia().chip()?.imsic(self.idx())
+    }
+
+    /// Where the guest has the interrupt file.
+    pub(crate) fn imsic_gpa(&self) -> Option<Gpa> {
+        let chip = self.vm().aia().chip()?;
+        Some(chip.files.get(self.idx().get())?.gpa)
+    }
+}

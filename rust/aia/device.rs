@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What userspace and the guest see of the interrupt controller: the attributes of
+//! `KVM_DEV_TYPE_RISCV_AIA`, and the pages on the MMIO bus. Answers to `aia_device.c`.
+//!
+//! Errors are those of `KVM_SET_DEVICE_ATTR` in `api.rst`: what does not exist is `ENXIO`.
+//!
+//! Locks: `kvm->lock` is held around all attribute accesses; `vcpu->mutex` is taken below it for
+//! the registers of an interrupt file. User memory is accessed by the callers, without locks.
+
+use kernel::prelude::*;
+
+use super::{
+    config::{
+        Invalid,
+        Setting, //
+    },
+    imsic::Imsic,
+    layout,
+    limits,
+    msi::{
+        Delivery,
+        Msi, //
+    },
+    Aplic,
+    Chip,
+    Config,
+    File, //
+};
+use crate::{
+    abi::{
+        iodev::Registrations,
+        irqchip::{
+            self as kvm,
+            VmLock, //
+        }, //
+    },
+    bindings,
+    mem::addr::{
+        Gpa,
+        HartId,
+        VcpuIdx, //
+    },
+    sync::atomic::Ordering,
+    vcpu::{
+        OwnedVcpu,
+        Vcpu, //
+    },
+    vm::Vm, //
+};
+
+impl From<Invalid> for Error {
+    fn from(_: Invalid) -> Self {
+        EINVAL
+    }
+}
+
+/// An attribute of the device.
+#[derive(Clone, Copy)]
+pub(crate) enum Attr {
+    /// `KVM_DEV_RISCV_AIA_GRP_CONFIG`
+    Config(Setting),
+    /// `KVM_DEV_RISCV_AIA_ADDR_APLIC`
+    AplicAddr,
+    /// `KVM_DEV_RISCV_AIA_ADDR_IMSIC`: of the vCPU at this position.
+    ImsicAddr(VcpuIdx),
+    /// `KVM_DEV_RISCV_AIA_CTRL_INIT`
+    Init,
+    /// `KVM_DEV_RISCV_AIA_GRP_APLIC`: the register at this offset.
+    Aplic(u64),
+    /// `KVM_DEV_RISCV_AIA_GRP_IMSIC`: of the vCPU with this hart id, the register with this number.
+    Imsic(HartId, u32),
+}
+
+/// How many bytes userspace has for the value of an attribute.
+#[derive(Clone, Copy)]
+pub(crate) enum Width {
+    /// None: the attribute is an action.
+    Nothing,
+    /// 4
+    Word,
+    /// 8
+    Double,
+}
+
+impl Attr {
+    /// The attribute that userspace names.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO` if there is no such group, or nothing of that number in it.
+    pub(crate) fn new(group: u32, attr: u64) -> Result<Self> {
+        match group {
+            bindings::KVM_DEV_RISCV_AIA_GRP_CONFIG => {
+                Setting::from_attr(attr).map(Self::Config).ok_or(ENXIO)
+            }
+            bindings::KVM_DEV_RISCV_AIA_GRP_ADDR => match attr.checked_sub(IMSIC_ADDRS) {
+                None => Ok(Self::AplicAddr),
+                Some(idx) => Ok(Self::ImsicAddr(VcpuIdx::new(idx as usize))),
+            },
+            bindings::KVM_DEV_RISCV_AIA_GRP_CTRL if attr == CTRL_INIT => Ok(Self::Init),
+            bindings::KVM_DEV_RISCV_AIA_GRP_APLIC => Ok(Self::Aplic(attr)),
+            bindings::KVM_DEV_RISCV_AIA_GRP_IMSIC => Ok(Self::Imsic(
+                HartId::new(attr >> bindings::KVM_DEV_RISCV_AIA_IMSIC_ISEL_BITS),
+                attr as u32 & ISEL_MASK,
+            )),
+            _ => Err(ENXIO),
+        }
+    }
+
+    /// The size of its value.
+    pub(crate) fn width(self) -> Width {
+        match self {
+            Self::Init => Width::Nothing,
+            Self::Config(_) | Self::Aplic(_) => Width::Word,
+            Self::AplicAddr | Self::ImsicAddr(_) | Self::Imsic(..) => Width::Double,
+        }
+    }
+}
+
+/// `KVM_DEV_RISCV_AIA_ADDR_IMSIC(0)`; the APLIC's comes before it.
+const IMSIC_ADDRS: u64 = bindings::KVM_DEV_RISCV_AIA_ADDR_APLIC as u64 + 1;
+const CTRL_INIT: u64 = bindings::KVM_DEV_RISCV_AIA_CTRL_INIT as u64;
+const ISEL_MASK: u32 = (1 << bindings::KVM_DEV_RISCV_AIA_IMSIC_ISEL_BITS) - 1;
+
+/// An address that was not set yet.
+const NOWHERE: u64 = u64::MAX;
+
+/// The controller of a VM, as userspace configures and inspects it: `kvm->lock` is held.
+pub(crate) struct Device<'l, 'v> {
+    lock: &'l VmLock<'v>,
+}
+
+impl<'l, 'v> Device<'l, 'v> {
+    /// The controller of the VM that `lock` locks.
+    pub(crate) fn new(lock: &'l VmLock<'v>) -> Self {
+        Self { lock }
+    }
+
+    fn vm(&self) -> &'v Vm {
+        self.lock.vm()
+    }
+
+    /// `KVM_CREATE_DEVICE`: userspace wants this controller.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if it has it; `ENODEV` without AIA; `EBUSY` if a vCPU ran, or is being created or
+    /// used.
+    pub(crate) fn create(&self) -> Result {
+        let aia = self.vm().aia();
+        if aia.in_kernel() {
+            return Err(EEXIST);
+        }
+        let limits = limits().ok_or(ENODEV)?;
+        let ran = kvm::any_idle_vcpu(self.lock, |vcpu| vcpu.owned.frozen).ok_or(EBUSY)?;
+        if ran {
+            return Err(EBUSY);
+        }
+        *aia.config.lock() = Some(Config::new(limits));
+        aia.in_kernel.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// The device's file is closed, or could not be opened (c-review S15): a controller that is not
+    /// complete by now will never be, so there is none.
+    pub(crate) fn close(&self) {
+        let aia = self.vm().aia();
+        if aia.chip().is_none() {
+            *aia.config.lock() = None;
+            aia.in_kernel.store(false, Ordering::Release);
+        }
+    }
+
+    /// `KVM_HAS_DEVICE_ATTR`.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO` if the controller does not have it; `ENODEV` if it is a register, and there are none
+    /// yet.
+    pub(crate) fn has(&self, attr: Attr) -> Result {
+        match attr {
+            Attr::Config(_) | Attr::AplicAddr | Attr::Init => Ok(()),
+            Attr::ImsicAddr(idx) => self.vm().vcpu(idx).map(|_| ()).ok_or(ENXIO),
+            Attr::Aplic(offset) => {
+                let aplic = self.aplic()?;
+                let word = aplic.domain().lock().save(offset);
+                word.map(|_| ()).ok_or(ENXIO)
+            }
+            Attr::Imsic(hart, select) => {
+                let (_, imsic) = self.imsic(hart)?;
+                imsic.has(select).then_some(()).ok_or(ENXIO)
+            }
+        }
+    }
+
+    /// `KVM_GET_DEVICE_ATTR`.
+    ///
+    /// # Errors
+    ///
+    /// As [`has`](Self::has); `ENXIO` for an action; `EINTR`.
+    pub(crate) fn get(&self, attr: Attr) -> Result<u64> {
+        match attr {
+            Attr::Config(setting) => Ok(self.config(|config| config.get(setting))?.into()),
+            Attr::AplicAddr => {
+                let addr = self.config(|config| config.aplic())?;
+                Ok(addr.map_or(NOWHERE, Gpa::get))
+            }
+            Attr::ImsicAddr(idx) => {
+                let vcpu = self.vm().vcpu(idx).ok_or(ENXIO)?;
+                Ok(vcpu.shared().imsic_addr.load(Ordering::Relaxed))
+            }
+            Attr::Init => Err(ENXIO),
+            Attr::Aplic(offset) => {
+                let aplic = self.aplic()?;
+                let word = aplic.domain().lock().save(offset);
+                word.map(u64::from).ok_or(ENXIO)
+            }
+            Attr::Imsic(hart, select) => {
+                self.with_imsic(hart, |imsic, vcpu| imsic.save(vcpu, select))
+            }
+        }
+    }
+
+    /// `KVM_SET_DEVICE_ATTR`.
+    ///
+    /// # Errors
+    ///
+    /// As [`has`](Self::has); `EINVAL` for a value that cannot be; `EBUSY` for what is final since
+    /// the controller is complete; those of [`init`](Self::init); `EINTR`.
+    pub(crate) fn set(&self, attr: Attr, value: u64) -> Result {
+        match attr {
+            Attr::Config(setting) => {
+                let limits = limits().ok_or(ENODEV)?;
+                self.configure(|config| config.set(setting, value as u32, limits))
+            }
+            Attr::AplicAddr => self.configure(|config| config.set_aplic(Gpa::new(value))),
+            Attr::ImsicAddr(idx) => {
+                let vcpu = self.vm().vcpu(idx).ok_or(ENXIO)?;
+                self.still_open()?;
+                if value & (u64::from(bindings::KVM_DEV_RISCV_IMSIC_ALIGN) - 1) != 0 {
+                    return Err(EINVAL);
+                }
+                vcpu.shared().imsic_addr.store(value, Ordering::Relaxed);
+                Ok(())
+            }
+            Attr::Init => self.init(),
+            Attr::Aplic(offset) => {
+                let chip = self.chip()?;
+                let vm = self.vm();
+                let aplic = chip.aplic().ok_or(ENODEV)?;
+                let mut sink = |msi: Msi| chip.send(vm, msi);
+                let restored = aplic
+                    .domain()
+                    .lock()
+                    .restore(offset, value as u32, &mut sink);
+                restored.map_err(|_| ENXIO)
+            }
+            Attr::Imsic(hart, select) => {
+                self.with_imsic(hart, |imsic, vcpu| imsic.restore(vcpu, select, value))
+            }
+        }
+    }
+
+    fn chip(&self) -> Result<&'v Chip> {
+        self.vm().aia().chip().ok_or(ENODEV)
+    }
+
+    fn aplic(&self) -> Result<&'v Aplic> {
+        self.chip()?.aplic().ok_or(ENODEV)
+    }
+
+    fn imsic(&self, hart: HartId) -> Result<(&'v Vcpu, &'v Imsic)> {
+        let chip = self.chip()?;
+        let vcpu = self.vm().hart(hart).ok_or(ENXIO)?;
+        Ok((vcpu, chip.imsic(vcpu.idx()).ok_or(ENXIO)?))
+    }
+
+    /// Runs `f` while the vCPU is kept from running.
+    fn with_imsic<R>(
+        &self,
+        hart: HartId,
+        f: impl FnOnce(&Imsic, &mut OwnedVcpu<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let (vcpu, imsic) = self.imsic(hart)?;
+        kvm::with_vcpu(vcpu, |vcpu| {
+            // What follows is to see the outcome of a reset that was asked for before.
+            vcpu.drain_reset();
+            f(imsic, vcpu)
+        })?
+    }
+
+    fn config<R>(&self, f: impl FnOnce(&Config) -> R) -> Result<R> {
+        self.vm().aia().config.lock().as_ref().map(f).ok_or(ENODEV)
+    }
+
+    /// Whether it can still be configured.
+    fn still_open(&self) -> Result {
+        match self.vm().aia().chip() {
+            Some(_) => Err(EBUSY),
+            None => Ok(()),
+        }
+    }
+
+    fn configure(&self, f: impl FnOnce(&mut Config) -> Result<(), Invalid>) -> Result {
+        self.still_open()?;
+        let mut config = self.vm().aia().config.lock();
+        let config = (*config).as_mut().ok_or(ENODEV)?;
+        Ok(f(config)?)
+    }
+
+    /// `KVM_DEV_RISCV_AIA_CTRL_INIT`: builds the controller from its configuration. If that fails,
+    /// nothing has happened.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if it is built, or a vCPU is being created; `EINVAL` for a configuration that cannot
+    /// be, among them two files at one address (c-review S15); `ENOMEM`; `ENOSPC`.
+    fn init(&self) -> Result {
+        self.still_open()?;
+        let vm = self.vm();
+        if self.lock.is_creating_vcpu() {
+            return Err(EBUSY);
+        }
+        let end = 1 << vm.memory().mode().gpa_bits();
+        let mut plan = self.config(|config| config.plan(end))??;
+
+        let vcpus = vm.online_vcpus();
+        let mut files = KVec::with_capacity(vcpus, GFP_KERNEL_ACCOUNT)?;
+        let slots = layout::slots_for(vcpus);
+        let mut harts = KVec::with_capacity(slots, GFP_KERNEL_ACCOUNT)?;
+        harts.resize(slots, layout::HartSlot::default(), GFP_KERNEL_ACCOUNT)?;
+        let mut devices = Registrations::new(vm);
+
+        let aplic = match plan.aplic {
+            Some((gpa, sources)) => {
+                devices.add(gpa, bindings::KVM_DEV_RISCV_APLIC_SIZE, Port::Aplic)?;
+                Some(Aplic::new(sources)?)
+            }
+            None => None,
+        };
+        for vcpu in vm.vcpus() {
+            let gpa = Gpa::new(vcpu.shared().imsic_addr.load(Ordering::Relaxed));
+            let hart = plan.place(gpa)?;
+            layout::insert(&mut harts, hart, vcpu.idx()).map_err(|_| EINVAL)?;
+            let imsic = KBox::pin_init(Imsic::new(plan.ids, plan.mode), GFP_KERNEL_ACCOUNT)?;
+            files.push(File { gpa, imsic }, GFP_KERNEL_ACCOUNT)?;
+            devices.add(
+                gpa,
+                bindings::KVM_DEV_RISCV_IMSIC_SIZE,
+                Port::Imsic(vcpu.idx()),
+            )?;
+        }
+        if let Some((_, sources)) = plan.aplic {
+            kvm::set_pin_routing(vm, sources)?;
+        }
+
+        let chip = Chip {
+            layout: plan.layout,
+            base: plan.base(),
+            aplic,
+            files,
+            harts,
+            _devices: devices.keep(),
+        };
+        // INVARIANT: one file for each vCPU, and `kvm->lock` keeps others from coming in between.
+        vm.aia().chip.populate(chip);
+        Ok(())
+    }
+}
+
+/// What is behind a page on the MMIO bus.
+#[derive(Clone, Copy)]
+pub(crate) enum Port {
+    /// The APLIC.
+    Aplic,
+    /// The interrupt file of the vCPU at this position.
+    Imsic(VcpuIdx),
+}
+
+impl Port {
+    /// A guest reads the word at `offset`; `None` if there is no controller yet.
+    pub(crate) fn read(self, vm: &Vm, offset: u32) -> Option<u32> {
+        let chip = vm.aia().chip()?;
+        match self {
+            Self::Aplic => Some(chip.aplic()?.domain().lock().read(offset)),
+            // Nothing there can be read.
+            Self::Imsic(_) => Some(0),
+        }
+    }
+
+    /// A guest writes a word; `None` as above.
+    pub(crate) fn write(self, vm: &Vm, offset: u32, value: u32) -> Option<()> {
+        let chip = vm.aia().chip()?;
+        match self {
+            Self::Aplic => {
+                let aplic = chip.aplic()?;
+                let ended = aplic.domain().lock().acknowledges(offset, value);
+                if let Some(source) = ended {
+                    // Whoever drives the wire of a level-sensitive source with a resampling irqfd
+                    // lowers it now, and raises it again if the device still wants that. Before
+                    // the write: it asks for another interrupt if the wire is high by then.
+                    kvm::notify_acked_irq(vm, source);
+                }
+                let mut sink = |msi: Msi| chip.send(vm, msi);
+                aplic.domain().lock().write(offset, value, &mut sink);
+            }
+            Self::Imsic(idx) => {
+                // The writer is not told what became of it, as on hardware.
+                let _: Delivery = chip.store(vm, idx, offset, value);
+            }
+        }
+        Some(())
+    }
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Message-signalled interrupts as the AIA knows them: where they go, what becomes of them. Pure.
+//!
+//! An interrupt file is named by the index of its hart
+//! and, for guest files, by a guest index; an interrupt within it by its identity.
+
+/// The number of a hart among the targets of MSIs: group index and hart index in one, as the
+/// `target` registers of an APLIC have it. Not the hart id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HartIndex(u32);
+
+impl HartIndex {
+    /// Hart index `index`.
+    pub(crate) const fn new(index: u32) -> Self {
+        Self(index)
+    }
+
+    /// The number.
+    pub(crate) const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+/// Which interrupt file of a hart: 0 is the supervisor's own, others are its guests'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GuestIndex(u32);
+
+impl GuestIndex {
+    /// The supervisor's own file.
+    pub(crate) const SUPERVISOR: Self = Self(0);
+
+    /// Guest index `index`.
+    pub(crate) const fn new(index: u32) -> Self {
+        Self(index)
+    }
+}
+
+/// An MSI on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Msi {
+    /// To this hart,
+    pub(crate) hart: HartIndex,
+    /// to this file of it,
+    pub(crate) guest: GuestIndex,
+    /// with this identity, as the sender wrote it: 0 is none, and the file may lack it.
+    pub(crate) id: u32,
+}
+
+/// What became of an interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Delivery {
+    /// It is pending where it was sent.
+    Delivered,
+    /// The guest has it so that nothing comes of it.
+    Blocked,
+    /// Not from this context: somebody must do it who can.
+    Defer,
+}
+
+/// The level of a wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// 0
+    Low,
+    /// 1
+    High,
+}
+
+/// Where MSIs go.
+pub(crate) trait MsiSink {
+    /// Sends one.
+    fn send(&mut self, msi: Msi) -> Delivery;
+}
+
+impl<F: FnMut(Msi) -> Delivery> MsiSink for F {
+    fn send(&mut self, msi: Msi) -> Delivery {
+        self(msi)
+    }
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Interrupts from outside of the guest: wires by number, MSIs by address, and the routing table of
+//! core KVM that leads from its global numbers to either. Answers to the interrupt half of `vm.c`
+//! and to the injecting functions of `aia_device.c`.
+//!
+//! What becomes of an interrupt is a [`Delivery`]; the doors make numbers of it.
+//!
+//! Locks: the APLIC's, then a file's; all of it in any context.
+
+use kernel::prelude::*;
+
+use super::{
+    aplic::LineOwner,
+    msi::{
+        Delivery,
+        Level,
+        Msi, //
+    },
+    Chip, //
+};
+use crate::{
+    abi::irqchip as kvm,
+    mem::addr::Gpa,
+    vm::Vm, //
+};
+
+/// The wire of APLIC source `source` changes, as far as `owner` drives it.
+///
+/// # Errors
+///
+/// `EBUSY` before the controller is complete; `ENODEV` if there is no such source.
+pub(crate) fn set_wire(vm: &Vm, source: u32, owner: LineOwner, level: Level) -> Result<Delivery> {
+    let chip = chip(vm)?;
+    let aplic = chip.aplic().ok_or(ENODEV)?;
+    let mut sink = |msi: Msi| chip.send(vm, msi);
+    let mut domain = aplic.domain().lock();
+    domain
+        .set_line(source, owner, level, &mut sink)
+        .map_err(|_| ENODEV)
+}
+
+/// The wire of APLIC source `source` goes high and low again (c-review S1).
+///
+/// # Errors
+///
+/// As [`set_wire`].
+pub(crate) fn pulse_wire(vm: &Vm, source: u32) -> Result<Delivery> {
+    let chip = chip(vm)?;
+    let aplic = chip.aplic().ok_or(ENODEV)?;
+    let mut sink = |msi: Msi| chip.send(vm, msi);
+    let mut domain = aplic.domain().lock();
+    domain.pulse(source, &mut sink).map_err(|_| ENODEV)
+}
+
+/// A device writes `data` to `gpa`.
+///
+/// # Errors
+///
+/// `EBUSY` before the controller is complete; `ENODEV` if there is no interrupt file.
+pub(crate) fn send(vm: &Vm, gpa: Gpa, data: u32) -> Result<Delivery> {
+    chip(vm)?.send_to(vm, gpa, data)
+}
+
+/// An irqfd is signalled, in a context that cannot sleep.
+pub(crate) fn signal(vm: &Vm, route: Route) -> Result<Delivery> {
+    match route {
+        Route::Msi { gpa, data } => send(vm, gpa, data),
+        // Who resamples keeps the wire high until the guest is done; only core KVM's own work
+        // knows.
+        Route::Wire(source) if kvm::irq_has_notifier(vm, source) => Ok(Delivery::Defer),
+        Route::Wire(source) => pulse_wire(vm, source),
+        Route::Other => Ok(Delivery::Defer),
+    }
+}
+
+/// Where an entry of the routing table leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// To a source of the APLIC.
+    Wire(u32),
+    /// To whatever is at an address.
+    Msi {
+        /// The address.
+        gpa: Gpa,
+        /// What to write there.
+        data: u32,
+    },
+    /// To several, or to none.
+    Other,
+}
+
+fn chip(vm: &Vm) -> Result<&Chip> {
+    vm.aia().chip().ok_or(EBUSY)
+}
