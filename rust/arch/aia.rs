@@ -56,6 +56,7 @@ impl GuestFile {
     pub(crate) fn watch(self) {
         // SAFETY: the interrupt that this may raise has a handler, which ends the watch.
         unsafe { csr::HGEIE.set(self.bit()) };
+        renew();
     }
 
     /// The host need not notice any more.
@@ -63,6 +64,19 @@ impl GuestFile {
     pub(crate) fn ignore(self) {
         // SAFETY: one reason less for an interrupt.
         unsafe { csr::HGEIE.clear(self.bit()) };
+        renew();
+    }
+}
+
+/// Writes the watch once more if a watched file signals.
+///
+/// QEMU works out whether there is an interrupt before it excludes the CPU that makes a file
+/// signal, and may do away with an interrupt that this CPU raised in between.
+fn renew() {
+    let due = csr::HGEIP.read() & csr::HGEIE.read();
+    if due != 0 {
+        // SAFETY: they are watched already.
+        unsafe { csr::HGEIE.set(due) };
     }
 }
 
@@ -71,6 +85,7 @@ pub(crate) fn take_signals() -> usize {
     let due = csr::HGEIP.read() & csr::HGEIE.read();
     // SAFETY: less reason for interrupts.
     unsafe { csr::HGEIE.clear(due) };
+    renew();
     due
 }
 
