@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* on-c: fail: S1 */
+/*
+ * Interrupts by eventfd into the in-kernel interrupt controller: as MSIs, and
+ * over the wires of the APLIC, edge and level, with and without resampling.
+ */
+#include <poll.h>
+#include <sys/eventfd.h>
+
+#include "kvm_rs_aia.h"
+
+#define EDGE	5
+#define LEVEL	6
+#define SOURCES	31
+/* The identity that a source has. */
+#define ID(source)	((source) + 32)
+
+FIXTURE(irqfd)
+{
+	struct kvm_vm *vm;
+	struct kvm_vcpu *vcpu;
+	int fd;
+};
+
+FIXTURE_VARIANT(irqfd)
+{
+	u32 mode;
+	bool sleeps;
+};
+
+#define VARIANT(name, how, wfi) \
+	FIXTURE_VARIANT_ADD(irqfd, name) { .mode = KVM_DEV_RISCV_AIA_MODE_##how, .sleeps = wfi }
+
+VARIANT(software, EMUL, true);
+VARIANT(software_spinning, EMUL, false);
+VARIANT(hardware, HWACCEL, true);
+VARIANT(hardware_spinning, HWACCEL, false);
+
+static void set_source(int fd, u32 source, u32 mode)
+{
+	aia_set(fd, APLIC, APLIC_SOURCECFG(source), mode);
+	aia_set(fd, APLIC, APLIC_TARGET(source), APLIC_TO(0, ID(source)));
+}
+
+FIXTURE_SETUP(irqfd)
+{
+	if (!aia_is_there())
+		SKIP(return, "no in-kernel irqchip");
+	self->vm = vm_create_with_one_vcpu(&self->vcpu,
+					   variant->sleeps ? aia_guest_sleeper : aia_guest_spinner);
+	self->fd = kvm_create_device(self->vm, KVM_DEV_TYPE_RISCV_AIA);
+	if (variant->mode != KVM_DEV_RISCV_AIA_MODE_EMUL &&
+	    aia_get(self->fd, CONFIG, KVM_DEV_RISCV_AIA_CONFIG_MODE) == KVM_DEV_RISCV_AIA_MODE_EMUL)
+		SKIP(return, "no interrupt files for guests on this host");
+	aia_configure(self->vm, self->fd, variant->mode, SOURCES);
+	TEST_ASSERT_OK(__aia_init(self->fd));
+	aia_map(self->vm);
+	vm_init_vector_tables(self->vm);
+	vcpu_init_vector_tables(self->vcpu);
+	vm_install_interrupt_handler(self->vm, aia_irq_handler);
+
+	set_source(self->fd, EDGE, APLIC_EDGE1);
+	set_source(self->fd, LEVEL, APLIC_LEVEL1);
+	aia_set(self->fd, APLIC, APLIC_SETIE(0), 1 << EDGE | 1 << LEVEL);
+	aia_set(self->fd, APLIC, APLIC_DOMAINCFG, APLIC_IE);
+}
+
+FIXTURE_TEARDOWN(irqfd)
+{
+	close(self->fd);
+	kvm_vm_free(self->vm);
+}
+
+static bool is_pending(int fd, u32 id)
+{
+	return aia_file_get(fd, 0, IMSIC_EIP(0)) >> id & 1;
+}
+
+static void unpend(int fd)
+{
+	aia_file_set(fd, 0, IMSIC_EIP(0), 0);
+}
+
+static bool is_high(int fd, u32 source)
+{
+	return aia_get(fd, APLIC, APLIC_IN_CLRIP(0)) >> source & 1;
+}
+
+static void signal_fd(int eventfd)
+{
+	TEST_ASSERT_OK(eventfd_write(eventfd, 1));
+}
+
+static int irqfd_of(struct kvm_vm *vm, u32 gsi)
+{
+	int eventfd = kvm_new_eventfd();
+
+	kvm_assign_irqfd(vm, gsi, eventfd);
+	return eventfd;
+}
+
+static void route_msi(struct kvm_vm *vm, u32 gsi, u64 gpa, u32 data)
+{
+	struct {
+		struct kvm_irq_routing head;
+		struct kvm_irq_routing_entry entry;
+	} table = {
+		.head.nr = 1,
+		.entry = {
+			.gsi = gsi,
+			.type = KVM_IRQ_ROUTING_MSI,
+			.u.msi = { .address_lo = gpa, .address_hi = gpa >> 32, .data = data },
+		},
+	};
+
+	TEST_ASSERT_OK(__vm_ioctl(vm, KVM_SET_GSI_ROUTING, &table.head));
+}
+
+TEST_F(irqfd, msi)
+{
+	int i, eventfd;
+
+	route_msi(self->vm, 20, AIA_IMSIC(0), 9);
+	eventfd = irqfd_of(self->vm, 20);
+	for (i = 0; i < 3; i++) {
+		signal_fd(eventfd);
+		TEST_ASSERT(is_pending(self->fd, 9), "signal %d", i);
+		unpend(self->fd);
+	}
+	/* Nowhere: nobody is hurt. */
+	route_msi(self->vm, 20, AIA_IMSIC(1), 9);
+	signal_fd(eventfd);
+	route_msi(self->vm, 20, AIA_IMSIC(0), 0);
+	signal_fd(eventfd);
+	TEST_ASSERT_EQ(aia_file_get(self->fd, 0, IMSIC_EIP(0)), 0);
+	close(eventfd);
+}
+
+TEST_F(irqfd, routes_that_cannot_be)
+{
+	struct {
+		struct kvm_irq_routing head;
+		struct kvm_irq_routing_entry entry;
+	} table = {
+		.head.nr = 1,
+		.entry = { .gsi = 1, .type = KVM_IRQ_ROUTING_IRQCHIP, .u.irqchip.pin = 1024 },
+	};
+
+	TEST_ASSERT_ERRNO(__vm_ioctl(self->vm, KVM_SET_GSI_ROUTING, &table.head), EINVAL);
+	table.entry.u.irqchip.pin = 1023;
+	TEST_ASSERT_OK(__vm_ioctl(self->vm, KVM_SET_GSI_ROUTING, &table.head));
+	table.entry.u.irqchip.irqchip = 1;
+	TEST_ASSERT_ERRNO(__vm_ioctl(self->vm, KVM_SET_GSI_ROUTING, &table.head), EINVAL);
+	table.entry.type = KVM_IRQ_ROUTING_HV_SINT;
+	TEST_ASSERT_ERRNO(__vm_ioctl(self->vm, KVM_SET_GSI_ROUTING, &table.head), EINVAL);
+}
+
+/* Each signal is an edge of its own. */
+TEST_F(irqfd, s1_edge)
+{
+	int i, eventfd = irqfd_of(self->vm, EDGE);
+
+	for (i = 0; i < 3; i++) {
+		signal_fd(eventfd);
+		TEST_ASSERT(aia_eventually(is_pending(self->fd, ID(EDGE))), "signal %d", i);
+		TEST_ASSERT(!is_high(self->fd, EDGE), "the wire stays high");
+		unpend(self->fd);
+	}
+	close(eventfd);
+}
+
+/* Without resampling, a level-sensitive source sees a pulse. */
+TEST_F(irqfd, s1_level_pulse)
+{
+	int i, eventfd = irqfd_of(self->vm, LEVEL);
+
+	for (i = 0; i < 3; i++) {
+		signal_fd(eventfd);
+		TEST_ASSERT(aia_eventually(is_pending(self->fd, ID(LEVEL))), "signal %d", i);
+		TEST_ASSERT(!is_high(self->fd, LEVEL), "the wire stays high");
+		unpend(self->fd);
+	}
+	/* While it is disabled, nothing is left of it. */
+	aia_set(self->fd, APLIC, APLIC_CLRIE(0), 1 << LEVEL);
+	signal_fd(eventfd);
+	usleep(10000);
+	aia_set(self->fd, APLIC, APLIC_SETIE(0), 1 << LEVEL);
+	TEST_ASSERT(!is_pending(self->fd, ID(LEVEL)), "it came late");
+	close(eventfd);
+}
+
+static bool was_resampled(int eventfd)
+{
+	struct pollfd poll_fd = { .fd = eventfd, .events = POLLIN };
+	eventfd_t count;
+
+	if (poll(&poll_fd, 1, 0) != 1)
+		return false;
+	TEST_ASSERT_OK(eventfd_read(eventfd, &count));
+	TEST_ASSERT_EQ(count, 1);
+	return true;
+}
+
+static u64 guest_eoi(u64 source)
+{
+	aplic_write(APLIC_SETIPNUM_LE, source);
+	return 0;
+}
+
+/*
+ * With it, the wire stays high until the guest is done, which it says by asking
+ * for the interrupt again, if there is one.
+ */
+TEST_F(irqfd, s1_level_resample)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_irqfd irqfd = {
+		.gsi = LEVEL,
+		.flags = KVM_IRQFD_FLAG_RESAMPLE,
+		.fd = kvm_new_eventfd(),
+		.resamplefd = kvm_new_eventfd(),
+	};
+	int i, fd;
+	struct kvm_vm *vm = vm_create_with_one_vcpu(&vcpu, guest_server);
+
+	vm_catch_guest_traps(vm);
+	fd = aia_create(vm, variant->mode, SOURCES);
+	aia_map(vm);
+	set_source(fd, LEVEL, APLIC_LEVEL1);
+	aia_set(fd, APLIC, APLIC_SETIE(0), 1 << LEVEL);
+	aia_set(fd, APLIC, APLIC_DOMAINCFG, APLIC_IE);
+	TEST_ASSERT_OK(__vm_ioctl(vm, KVM_IRQFD, &irqfd));
+	for (i = 0; i < 3; i++) {
+		signal_fd(irqfd.fd);
+		TEST_ASSERT(aia_eventually(is_pending(fd, ID(LEVEL))), "signal %d", i);
+		TEST_ASSERT(is_high(fd, LEVEL), "the wire is low");
+		TEST_ASSERT(!was_resampled(irqfd.resamplefd), "the guest was not done");
+		unpend(fd);
+		guest_ask(vcpu, GUEST_OP_EXEC, (u64)guest_eoi, LEVEL);
+		TEST_ASSERT_EQ(guest_answer(vcpu, NULL), NO_TRAP);
+		TEST_ASSERT(was_resampled(irqfd.resamplefd), "nobody was told");
+		TEST_ASSERT(!is_high(fd, LEVEL), "the wire stays high");
+		TEST_ASSERT(!is_pending(fd, ID(LEVEL)), "an interrupt of nobody");
+	}
+	/* The other owner of the wire holds it, whatever the irqfd does. */
+	TEST_ASSERT_OK(aia_line(vm, LEVEL, 1));
+	TEST_ASSERT(is_pending(fd, ID(LEVEL)), "no interrupt");
+	unpend(fd);
+	guest_ask(vcpu, GUEST_OP_EXEC, (u64)guest_eoi, LEVEL);
+	TEST_ASSERT_EQ(guest_answer(vcpu, NULL), NO_TRAP);
+	TEST_ASSERT(is_high(fd, LEVEL), "the wire went low");
+	TEST_ASSERT(is_pending(fd, ID(LEVEL)), "the device still wants it");
+	TEST_ASSERT_OK(aia_line(vm, LEVEL, 0));
+	TEST_ASSERT(!is_high(fd, LEVEL), "the wire stays high");
+	close(fd);
+	kvm_vm_free(vm);
+}
+
+/* Signals until the guest took each of @count interrupts before the next one. */
+static void ping(struct kvm_vm *vm, int eventfd, u32 id, u64 count)
+{
+	volatile u64 *taken = aia_taken_of(vm);
+	u64 i, before = taken[id];
+
+	for (i = 1; i <= count; i++) {
+		signal_fd(eventfd);
+		TEST_ASSERT(aia_eventually(taken[id] == before + i), "interrupt %lu of %lu lost",
+			    (unsigned long)i, (unsigned long)count);
+	}
+}
+
+static void open_wide(struct kvm_vm *vm, struct aia_runner *runner, struct kvm_vcpu *vcpu, int fd)
+{
+	/* The guest begins. */
+	TEST_ASSERT_OK(aia_signal_msi(vm, AIA_IMSIC(0), 1) < 0);
+	aia_start(runner, vcpu);
+	TEST_ASSERT(aia_eventually(aia_taken_of(vm)[1]), "the guest takes no interrupt");
+}
+
+TEST_F(irqfd, guest_takes_each_msi)
+{
+	struct aia_runner runner;
+	int eventfd;
+
+	route_msi(self->vm, 20, AIA_IMSIC(0), 9);
+	eventfd = irqfd_of(self->vm, 20);
+	open_wide(self->vm, &runner, self->vcpu, self->fd);
+	ping(self->vm, eventfd, 9, 1000);
+	aia_stop(&runner);
+	close(eventfd);
+}
+
+TEST_F(irqfd, s1_guest_takes_each_edge)
+{
+	struct aia_runner runner;
+	int eventfd = irqfd_of(self->vm, EDGE);
+
+	open_wide(self->vm, &runner, self->vcpu, self->fd);
+	ping(self->vm, eventfd, ID(EDGE), 1000);
+	aia_stop(&runner);
+	close(eventfd);
+}
+
+TEST_HARNESS_MAIN
