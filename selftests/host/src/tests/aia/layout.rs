@@ -9,7 +9,10 @@ use proptest::prelude::*;
 use crate::{
     aia::{
         layout::*,
-        msi::HartIndex, //
+        msi::{
+            GuestIndex,
+            HartIndex, //
+        },
     },
     mem::addr::{
         Gpa,
@@ -70,7 +73,7 @@ proptest! {
         let place = layout(bits).split(Gpa::new(gpa));
         prop_assert_eq!(place.base, base);
         prop_assert_eq!(u64::from(place.hart.get()), group << bits.hart | hart);
-        prop_assert_eq!(u64::from(place.guest.get()), guest);
+        prop_assert_eq!(place.guest, GuestIndex::new(guest as u32));
         prop_assert_eq!(u64::from(place.offset), offset);
     }
 
@@ -78,12 +81,13 @@ proptest! {
     fn every_address_is_made_of_its_parts(bits in bits(), gpa: u64) {
         let place = layout(bits).split(Gpa::new(gpa));
         let hart = u64::from(place.hart.get());
+        let guest = (0..1 << bits.guest).find(|&guest| place.guest == GuestIndex::new(guest));
         let made = address(
             bits,
             place.base,
             hart >> bits.hart,
             hart & ((1 << bits.hart) - 1),
-            place.guest.get().into(),
+            guest.expect("it has no more bits").into(),
         );
         prop_assert_eq!(made + u64::from(place.offset), gpa);
     }
@@ -142,7 +146,7 @@ fn an_example_with_all_parts() {
     let place = layout(bits).split(Gpa::new(0x2_8000_0000 | 2 << 24 | 5 << 14 | 3 << 12 | 4));
     assert_eq!(place.base, 0x2_8000_0000);
     assert_eq!(place.hart, HartIndex::new(2 << 3 | 5));
-    assert_eq!(place.guest.get(), 3);
+    assert_eq!(place.guest, GuestIndex::new(3));
     assert_eq!(place.offset, 4);
 }
 
