@@ -21,14 +21,6 @@ def test_guest_boots(lab, cpus):
     assert "_sstc" in guest.isa
 
 
-def test_guest_boots_with_irqchip_in_kernel(lab):
-    code, output = lab.machine().run("/selftests/upstream/irqfd_test", 60)
-    if code == 4 and "kvm_arch_has_default_irqchip" in output:
-        pytest.skip("not in this module yet: in-kernel irqchip (AIA)")
-    guest = boots(lab.machine(), 2, "-M virt,aia=aplic-imsic", "cat /proc/interrupts")
-    assert "APLIC-MSI" in guest.output
-
-
 def test_guest_uses_vector_and_float(lab):
     guest = boots(lab.machine(), 1, command="awk 'BEGIN { print 1.5 * 1.5 }'")
     assert "guest: 2.25" in guest.output

@@ -63,7 +63,7 @@ PROGRAMS = [
     Program("ebreak_test"),
     Program("get-reg-list"),
     Program("guest_print_test"),
-    Program("irqfd_test", absent=("in-kernel irqchip (AIA)", "SKIP .*kvm_arch_has_default_irqchip")),
+    Program("irqfd_test"),
     Program("kvm_binary_stats_test"),
     Program("kvm_create_max_vcpus"),
     Program("kvm_page_table_test", "-b 16M"),

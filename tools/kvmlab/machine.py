@@ -59,6 +59,8 @@ class Config:
     append: str = ""
     # More of QEMU's options.
     extra: tuple[str, ...] = ()
+    # Interrupt files for guests that each hart has.
+    aia_guests: int = 3
 
     def qemu(self, image: Image, mode: str) -> list[str]:
         """The QEMU command line, without console and command channel."""
@@ -66,6 +68,8 @@ class Config:
         icount = ["-icount", "shift=0,sleep=off"] if self.icount else []
         return ["qemu-system-riscv64", "-M", "virt,aia=aplic-imsic,aia-guests=3",
                 "-cpu", CPUS.get(self.cpu, self.cpu), "-smp", str(smp), "-m", self.memory, *icount, *self.extra,
+        return ["qemu-system-riscv64", "-M", f"virt,aia=aplic-imsic,aia-guests={self.aia_guests}",
+                "-cpu", CPUS.get(self.cpu, self.cpu), "-smp", str(smp), "-m", self.memory, *icount,
                 "-nic", "none", "-no-reboot", "-display", "none", "-monitor", "none",
                 "-kernel", str(image.kernel), "-initrd", str(image.initrd),
                 "-append", f"console=ttyS0 panic=-1 hugepagesz=1G hugepages=1 lab={mode} {self.append}".strip()]
