@@ -200,7 +200,12 @@ impl Imsic {
     pub(crate) fn load(&self, vcpu: &Vcpu, cpu: usize) {
         let home = self.home.load(Ordering::Relaxed);
         let wanted = match Home::unpack(home) {
-            Home::Hardware(at) => at.cpu != cpu,
+            Home::Hardware(at) if at.cpu == cpu => {
+                // The guest takes it by itself now.
+                at.file.ignore();
+                false
+            }
+            Home::Hardware(_) => true,
             Home::Software => match self.mode {
                 Mode::Emulation => false,
                 Mode::HwAccel => true,

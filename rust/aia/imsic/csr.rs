@@ -77,8 +77,9 @@ impl Imsic {
     /// Has `access` read, and maybe change, a file in software.
     fn access(&self, vcpu: &Vcpu, op: &CsrOp, access: impl FnOnce(&Self) -> usize) -> Outcome {
         match self.home() {
-            // The hardware would have served it if it could be.
-            Home::Hardware(_) => Outcome::Illegal,
+            // What the hardware does not serve, its file does not have: zeros that cannot be
+            // written, though some raise exceptions instead.
+            Home::Hardware(_) => Outcome::Done(0),
             Home::Software => {
                 let old = access(self);
                 if op.writes() {
