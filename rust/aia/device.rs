@@ -395,15 +395,17 @@ impl Port {
         match self {
             Self::Aplic => {
                 let aplic = chip.aplic()?;
-                let ended = aplic.domain().lock().acknowledges(offset, value);
-                if let Some(source) = ended {
+                let mut sink = |msi: Msi| chip.send(vm, msi);
+                let mut domain = aplic.domain().lock();
+                if let Some(source) = domain.acknowledges(offset, value) {
                     // Whoever drives the wire of a level-sensitive source with a resampling irqfd
                     // lowers it now, and raises it again if the device still wants that. Before
                     // the write: it asks for another interrupt if the wire is high by then.
+                    drop(domain);
                     kvm::notify_acked_irq(vm, source);
+                    domain = aplic.domain().lock();
                 }
-                let mut sink = |msi: Msi| chip.send(vm, msi);
-                aplic.domain().lock().write(offset, value, &mut sink);
+                domain.write(offset, value, &mut sink);
             }
             Self::Imsic(idx) => {
                 // The writer is not told what became of it, as on hardware.
