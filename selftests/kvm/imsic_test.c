@@ -196,7 +196,7 @@ static void guest_elsewhere(void)
 	GUEST_DONE();
 }
 
-TEST_F(imsic, n2_numbers_without_registers)
+TEST_F(imsic, numbers_without_registers)
 {
 	CREATE(1, guest_elsewhere);
 	run_to_done(self->vcpus[0]);
@@ -515,7 +515,7 @@ static void ping_pong(FIXTURE_DATA(imsic) *self, u64 rounds)
 TEST_F(imsic, harts_that_move_reach_each_other)
 {
 	CREATE(2, guest_ping);
-	ping_pong(self, 2000);
+	ping_pong(self, 300);
 }
 
 /* More vCPUs than a CPU has files: those without go on in software. */
