@@ -10,6 +10,7 @@ use crate::{
     vcpu::Vcpu, //
 };
 
+pub(crate) mod raw;
 pub(crate) mod token;
 
 /// Atomics of pure modules. The kernel's are `core`'s; the host tests put loom's here.

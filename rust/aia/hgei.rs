@@ -13,12 +13,11 @@
 use core::ptr::NonNull;
 
 use kernel::{
-    new_mutex, new_spinlock_irq,
+    new_mutex,
     prelude::*,
     sync::{
         Mutex,
-        SetOnce,
-        SpinLockIrq, //
+        SetOnce, //
     },
 };
 
@@ -44,6 +43,10 @@ use crate::{
             AtomicU64,
             Ordering, //
         },
+        raw::{
+            new_raw_spinlock,
+            RawSpinLock, //
+        },
         PreemptOff, //
     },
     vcpu::Vcpu, //
@@ -67,7 +70,7 @@ pub(crate) struct Host {
 #[pin_data]
 struct Cpu {
     #[pin]
-    table: SpinLockIrq<Table>,
+    table: RawSpinLock<Table>,
     /// The free ones, as of the last change.
     free: AtomicU64,
     /// `hgeie` of a CPU that is idle without its registers.
@@ -165,11 +168,14 @@ impl Drop for Interrupts {
 impl Cpu {
     fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            table <- new_spinlock_irq!(Table {
-                counted: false,
-                free: 0,
-                owners: [None; u64::BITS as usize],
-            }),
+            table <- new_raw_spinlock!(
+                Table {
+                    counted: false,
+                    free: 0,
+                    owners: [None; u64::BITS as usize],
+                },
+                "kvm_riscv::guest_files"
+            ),
             free: AtomicU64::new(0),
             watched: AtomicU64::new(0),
         })

@@ -60,6 +60,37 @@ __rust_helper bool rust_helper_kvm_rs_need_resched(void) { return need_resched()
 __rust_helper bool rust_helper_kvm_rs_signal_pending(void) { return signal_pending(current); }
 __rust_helper struct mm_struct *rust_helper_kvm_rs_current_mm(void) { return current->mm; }
 
+__rust_helper void rust_helper_kvm_rs_raw_spin_lock_init(raw_spinlock_t *lock, const char *name,
+							 struct lock_class_key *key)
+{
+#ifdef CONFIG_DEBUG_SPINLOCK
+	__raw_spin_lock_init(lock, name, key, LD_WAIT_SPIN);
+#else
+	raw_spin_lock_init(lock);
+#endif
+}
+__rust_helper unsigned long rust_helper_kvm_rs_raw_spin_lock_irqsave(raw_spinlock_t *lock)
+{
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(lock, flags);
+	return flags;
+}
+__rust_helper bool rust_helper_kvm_rs_raw_spin_trylock_irqsave(raw_spinlock_t *lock,
+							       unsigned long *flags)
+{
+	return raw_spin_trylock_irqsave(lock, *flags);
+}
+__rust_helper void rust_helper_kvm_rs_raw_spin_unlock_irqrestore(raw_spinlock_t *lock,
+								 unsigned long flags)
+{
+	raw_spin_unlock_irqrestore(lock, flags);
+}
+__rust_helper void rust_helper_kvm_rs_raw_spin_assert_is_held(raw_spinlock_t *lock)
+{
+	lockdep_assert_held(lock);
+}
+
 /* vCPU entry and exit. */
 
 __rust_helper void rust_helper_kvm_vcpu_srcu_read_lock(struct kvm_vcpu *vcpu)
