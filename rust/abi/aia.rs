@@ -44,7 +44,7 @@ unsafe impl Sync for Ops {}
 
 /// There is no `destroy`, which would come when the VM's state is gone.
 static OPS: Ops = Ops(bindings::kvm_device_ops {
-    name: c"kvm-riscv-aia".as_ptr().cast(),
+    name: c"kvm-riscv-aia".to_bytes_with_nul().as_ptr(),
     create: Some(create),
     init: None,
     destroy: None,
