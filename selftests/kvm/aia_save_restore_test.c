@@ -250,7 +250,7 @@ TEST_F(aia, s13_genmsi)
  * In the midst of traffic. An identity is sent again once the guest took it, so
  * that the guest must count as many as were sent.
  */
-TEST_F(aia, no_interrupt_is_lost)
+TEST_F_TIMEOUT(aia, no_interrupt_is_lost, 200)
 {
 	u64 sent[VCPUS * 16] = {};
 	int round, i, v;

@@ -277,7 +277,7 @@ static void open_wide(struct kvm_vm *vm, struct aia_runner *runner, struct kvm_v
 	TEST_ASSERT(aia_eventually(aia_taken_of(vm)[1]), "the guest takes no interrupt");
 }
 
-TEST_F(irqfd, guest_takes_each_msi)
+TEST_F_TIMEOUT(irqfd, guest_takes_each_msi, 200)
 {
 	struct aia_runner runner;
 	int eventfd;
@@ -285,18 +285,18 @@ TEST_F(irqfd, guest_takes_each_msi)
 	route_msi(self->vm, 20, AIA_IMSIC(0), 9);
 	eventfd = irqfd_of(self->vm, 20);
 	open_wide(self->vm, &runner, self->vcpu, self->fd);
-	ping(self->vm, eventfd, 9, 1000);
+	ping(self->vm, eventfd, 9, 300);
 	aia_stop(&runner);
 	close(eventfd);
 }
 
-TEST_F(irqfd, s1_guest_takes_each_edge)
+TEST_F_TIMEOUT(irqfd, s1_guest_takes_each_edge, 200)
 {
 	struct aia_runner runner;
 	int eventfd = irqfd_of(self->vm, EDGE);
 
 	open_wide(self->vm, &runner, self->vcpu, self->fd);
-	ping(self->vm, eventfd, ID(EDGE), 1000);
+	ping(self->vm, eventfd, ID(EDGE), 300);
 	aia_stop(&runner);
 	close(eventfd);
 }
