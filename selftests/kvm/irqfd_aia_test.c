@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* on-c: fail: S1 */
+/* on-c: fail: S1, N4 */
 /*
  * Interrupts by eventfd into the in-kernel interrupt controller: as MSIs, and
  * over the wires of the APLIC, edge and level, with and without resampling.
