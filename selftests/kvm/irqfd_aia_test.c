@@ -12,9 +12,37 @@
 #define EDGE	5
 #define LEVEL	6
 #define SOURCES	31
+#define PINGS	300
 /* The identity that a source has. */
 #define ID(source)	((source) + 32)
 
+static void set_source(int fd, u32 source, u32 mode)
+{
+	aia_set(fd, APLIC, APLIC_SOURCECFG(source), mode);
+	aia_set(fd, APLIC, APLIC_TARGET(source), APLIC_TO(0, ID(source)));
+}
+
+/* A VM with a controller and both sources; -1 if the host has no such mode. */
+static int create(struct kvm_vm **vm, struct kvm_vcpu **vcpu, void *guest, u32 mode)
+{
+	int fd;
+
+	*vm = vm_create_with_one_vcpu(vcpu, guest);
+	fd = kvm_create_device(*vm, KVM_DEV_TYPE_RISCV_AIA);
+	if (mode != KVM_DEV_RISCV_AIA_MODE_EMUL &&
+	    aia_get(fd, CONFIG, KVM_DEV_RISCV_AIA_CONFIG_MODE) == KVM_DEV_RISCV_AIA_MODE_EMUL)
+		return -1;
+	aia_configure(*vm, fd, mode, SOURCES);
+	TEST_ASSERT_OK(__aia_init(fd));
+	aia_map(*vm);
+	set_source(fd, EDGE, APLIC_EDGE1);
+	set_source(fd, LEVEL, APLIC_LEVEL1);
+	aia_set(fd, APLIC, APLIC_SETIE(0), 1 << EDGE | 1 << LEVEL);
+	aia_set(fd, APLIC, APLIC_DOMAINCFG, APLIC_IE);
+	return fd;
+}
+
+/* A guest that does what it is told. */
 FIXTURE(irqfd)
 {
 	struct kvm_vm *vm;
@@ -25,48 +53,72 @@ FIXTURE(irqfd)
 FIXTURE_VARIANT(irqfd)
 {
 	u32 mode;
-	bool sleeps;
 };
 
-#define VARIANT(name, how, wfi) \
-	FIXTURE_VARIANT_ADD(irqfd, name) { .mode = KVM_DEV_RISCV_AIA_MODE_##how, .sleeps = wfi }
-
-VARIANT(software, EMUL, true);
-VARIANT(software_spinning, EMUL, false);
-VARIANT(hardware, HWACCEL, true);
-VARIANT(hardware_spinning, HWACCEL, false);
-
-static void set_source(int fd, u32 source, u32 mode)
-{
-	aia_set(fd, APLIC, APLIC_SOURCECFG(source), mode);
-	aia_set(fd, APLIC, APLIC_TARGET(source), APLIC_TO(0, ID(source)));
-}
+FIXTURE_VARIANT_ADD(irqfd, software) { .mode = KVM_DEV_RISCV_AIA_MODE_EMUL };
+FIXTURE_VARIANT_ADD(irqfd, hardware) { .mode = KVM_DEV_RISCV_AIA_MODE_HWACCEL };
 
 FIXTURE_SETUP(irqfd)
 {
 	if (!aia_is_there())
 		SKIP(return, "no in-kernel irqchip");
-	self->vm = vm_create_with_one_vcpu(&self->vcpu,
-					   variant->sleeps ? aia_guest_sleeper : aia_guest_spinner);
-	self->fd = kvm_create_device(self->vm, KVM_DEV_TYPE_RISCV_AIA);
-	if (variant->mode != KVM_DEV_RISCV_AIA_MODE_EMUL &&
-	    aia_get(self->fd, CONFIG, KVM_DEV_RISCV_AIA_CONFIG_MODE) == KVM_DEV_RISCV_AIA_MODE_EMUL)
+	self->fd = create(&self->vm, &self->vcpu, guest_server, variant->mode);
+	if (self->fd < 0)
 		SKIP(return, "no interrupt files for guests on this host");
-	aia_configure(self->vm, self->fd, variant->mode, SOURCES);
-	TEST_ASSERT_OK(__aia_init(self->fd));
-	aia_map(self->vm);
-	vm_init_vector_tables(self->vm);
-	vcpu_init_vector_tables(self->vcpu);
-	vm_install_interrupt_handler(self->vm, aia_irq_handler);
-
-	set_source(self->fd, EDGE, APLIC_EDGE1);
-	set_source(self->fd, LEVEL, APLIC_LEVEL1);
-	aia_set(self->fd, APLIC, APLIC_SETIE(0), 1 << EDGE | 1 << LEVEL);
-	aia_set(self->fd, APLIC, APLIC_DOMAINCFG, APLIC_IE);
+	vm_catch_guest_traps(self->vm);
 }
 
 FIXTURE_TEARDOWN(irqfd)
 {
+	close(self->fd);
+	kvm_vm_free(self->vm);
+}
+
+/* A guest that takes interrupts all the time. */
+FIXTURE(guest)
+{
+	struct kvm_vm *vm;
+	struct kvm_vcpu *vcpu;
+	struct aia_runner runner;
+	int fd;
+};
+
+FIXTURE_VARIANT(guest)
+{
+	u32 mode;
+	void (*code)(void);
+};
+
+#define VARIANT(name, how, what)						\
+	FIXTURE_VARIANT_ADD(guest, name) {					\
+		.mode = KVM_DEV_RISCV_AIA_MODE_##how,				\
+		.code = what,							\
+	}
+
+VARIANT(software_sleeping, EMUL, aia_guest_sleeper);
+VARIANT(software_spinning, EMUL, aia_guest_spinner);
+VARIANT(hardware_sleeping, HWACCEL, aia_guest_sleeper);
+VARIANT(hardware_spinning, HWACCEL, aia_guest_spinner);
+
+FIXTURE_SETUP(guest)
+{
+	if (!aia_is_there())
+		SKIP(return, "no in-kernel irqchip");
+	self->fd = create(&self->vm, &self->vcpu, variant->code, variant->mode);
+	if (self->fd < 0)
+		SKIP(return, "no interrupt files for guests on this host");
+	vm_init_vector_tables(self->vm);
+	vcpu_init_vector_tables(self->vcpu);
+	vm_install_interrupt_handler(self->vm, aia_irq_handler);
+	/* It has begun. */
+	TEST_ASSERT(aia_signal_msi(self->vm, AIA_IMSIC(0), 1) >= 0, "KVM_SIGNAL_MSI");
+	aia_start(&self->runner, self->vcpu);
+	TEST_ASSERT(aia_eventually(aia_taken_of(self->vm)[1]), "the guest takes no interrupt");
+}
+
+FIXTURE_TEARDOWN(guest)
+{
+	aia_stop(&self->runner);
 	close(self->fd);
 	kvm_vm_free(self->vm);
 }
@@ -213,47 +265,39 @@ static u64 guest_eoi(u64 source)
  */
 TEST_F(irqfd, s1_level_resample)
 {
-	struct kvm_vcpu *vcpu;
 	struct kvm_irqfd irqfd = {
 		.gsi = LEVEL,
 		.flags = KVM_IRQFD_FLAG_RESAMPLE,
 		.fd = kvm_new_eventfd(),
 		.resamplefd = kvm_new_eventfd(),
 	};
-	int i, fd;
-	struct kvm_vm *vm = vm_create_with_one_vcpu(&vcpu, guest_server);
+	int i;
 
-	vm_catch_guest_traps(vm);
-	fd = aia_create(vm, variant->mode, SOURCES);
-	aia_map(vm);
-	set_source(fd, LEVEL, APLIC_LEVEL1);
-	aia_set(fd, APLIC, APLIC_SETIE(0), 1 << LEVEL);
-	aia_set(fd, APLIC, APLIC_DOMAINCFG, APLIC_IE);
-	TEST_ASSERT_OK(__vm_ioctl(vm, KVM_IRQFD, &irqfd));
+	TEST_ASSERT_OK(__vm_ioctl(self->vm, KVM_IRQFD, &irqfd));
 	for (i = 0; i < 3; i++) {
 		signal_fd(irqfd.fd);
-		TEST_ASSERT(aia_eventually(is_pending(fd, ID(LEVEL))), "signal %d", i);
-		TEST_ASSERT(is_high(fd, LEVEL), "the wire is low");
+		TEST_ASSERT(aia_eventually(is_pending(self->fd, ID(LEVEL))), "signal %d", i);
+		TEST_ASSERT(is_high(self->fd, LEVEL), "the wire is low");
 		TEST_ASSERT(!was_resampled(irqfd.resamplefd), "the guest was not done");
-		unpend(fd);
-		guest_ask(vcpu, GUEST_OP_EXEC, (u64)guest_eoi, LEVEL);
-		TEST_ASSERT_EQ(guest_answer(vcpu, NULL), NO_TRAP);
+		unpend(self->fd);
+		guest_ask(self->vcpu, GUEST_OP_EXEC, (u64)guest_eoi, LEVEL);
+		TEST_ASSERT_EQ(guest_answer(self->vcpu, NULL), NO_TRAP);
 		TEST_ASSERT(was_resampled(irqfd.resamplefd), "nobody was told");
-		TEST_ASSERT(!is_high(fd, LEVEL), "the wire stays high");
-		TEST_ASSERT(!is_pending(fd, ID(LEVEL)), "an interrupt of nobody");
+		TEST_ASSERT(!is_high(self->fd, LEVEL), "the wire stays high");
+		TEST_ASSERT(!is_pending(self->fd, ID(LEVEL)), "an interrupt of nobody");
 	}
 	/* The other owner of the wire holds it, whatever the irqfd does. */
-	TEST_ASSERT_OK(aia_line(vm, LEVEL, 1));
-	TEST_ASSERT(is_pending(fd, ID(LEVEL)), "no interrupt");
-	unpend(fd);
-	guest_ask(vcpu, GUEST_OP_EXEC, (u64)guest_eoi, LEVEL);
-	TEST_ASSERT_EQ(guest_answer(vcpu, NULL), NO_TRAP);
-	TEST_ASSERT(is_high(fd, LEVEL), "the wire went low");
-	TEST_ASSERT(is_pending(fd, ID(LEVEL)), "the device still wants it");
-	TEST_ASSERT_OK(aia_line(vm, LEVEL, 0));
-	TEST_ASSERT(!is_high(fd, LEVEL), "the wire stays high");
-	close(fd);
-	kvm_vm_free(vm);
+	TEST_ASSERT_OK(aia_line(self->vm, LEVEL, 1));
+	TEST_ASSERT(is_pending(self->fd, ID(LEVEL)), "no interrupt");
+	unpend(self->fd);
+	guest_ask(self->vcpu, GUEST_OP_EXEC, (u64)guest_eoi, LEVEL);
+	TEST_ASSERT_EQ(guest_answer(self->vcpu, NULL), NO_TRAP);
+	TEST_ASSERT(is_high(self->fd, LEVEL), "the wire went low");
+	TEST_ASSERT(is_pending(self->fd, ID(LEVEL)), "the device still wants it");
+	TEST_ASSERT_OK(aia_line(self->vm, LEVEL, 0));
+	TEST_ASSERT(!is_high(self->fd, LEVEL), "the wire stays high");
+	close(irqfd.fd);
+	close(irqfd.resamplefd);
 }
 
 /* Signals until the guest took each of @count interrupts before the next one. */
@@ -269,35 +313,21 @@ static void ping(struct kvm_vm *vm, int eventfd, u32 id, u64 count)
 	}
 }
 
-static void open_wide(struct kvm_vm *vm, struct aia_runner *runner, struct kvm_vcpu *vcpu, int fd)
+TEST_F_TIMEOUT(guest, takes_each_msi, 100)
 {
-	/* The guest begins. */
-	TEST_ASSERT_OK(aia_signal_msi(vm, AIA_IMSIC(0), 1) < 0);
-	aia_start(runner, vcpu);
-	TEST_ASSERT(aia_eventually(aia_taken_of(vm)[1]), "the guest takes no interrupt");
-}
-
-TEST_F_TIMEOUT(irqfd, guest_takes_each_msi, 200)
-{
-	struct aia_runner runner;
 	int eventfd;
 
 	route_msi(self->vm, 20, AIA_IMSIC(0), 9);
 	eventfd = irqfd_of(self->vm, 20);
-	open_wide(self->vm, &runner, self->vcpu, self->fd);
-	ping(self->vm, eventfd, 9, 300);
-	aia_stop(&runner);
+	ping(self->vm, eventfd, 9, PINGS);
 	close(eventfd);
 }
 
-TEST_F_TIMEOUT(irqfd, s1_guest_takes_each_edge, 200)
+TEST_F_TIMEOUT(guest, s1_takes_each_edge, 100)
 {
-	struct aia_runner runner;
 	int eventfd = irqfd_of(self->vm, EDGE);
 
-	open_wide(self->vm, &runner, self->vcpu, self->fd);
-	ping(self->vm, eventfd, ID(EDGE), 300);
-	aia_stop(&runner);
+	ping(self->vm, eventfd, ID(EDGE), PINGS);
 	close(eventfd);
 }
 

@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <time.h>
 
 #include "kvm_rs_util.h"
 
@@ -237,10 +238,13 @@ static __maybe_unused volatile u64 *aia_taken_of(struct kvm_vm *vm)
 /* Waits until @cond, for at most some seconds; whether it came. */
 #define aia_eventually(cond)						\
 ({									\
-	int __i;							\
+	struct timespec __start, __now;					\
 									\
-	for (__i = 0; __i < 100000 && !(cond); __i++)			\
+	clock_gettime(CLOCK_MONOTONIC, &__start);			\
+	do {								\
 		usleep(100);						\
+		clock_gettime(CLOCK_MONOTONIC, &__now);			\
+	} while (!(cond) && __now.tv_sec - __start.tv_sec < 8);		\
 	(cond);								\
 })
 
