@@ -306,6 +306,7 @@ fn a_wire_is_high_while_one_of_its_owners_says_so() {
     let mut world = World::new(1);
     world.mode(1, Mode::Level1);
     let _ = world.line(1, LineOwner::Resample, Level::High);
+    assert!(world.input(1) && world.is_pending(1));
     let _ = world.wire(1, Level::High);
     let _ = world.line(1, LineOwner::Resample, Level::Low);
     assert!(world.input(1) && world.is_pending(1));
