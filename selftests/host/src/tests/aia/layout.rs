@@ -2,7 +2,10 @@
 
 //! Which interrupt file an address names: against the specification's formula, read literally.
 
-use std::collections::HashMap;
+use std::collections::{
+    hash_map::Entry,
+    HashMap, //
+};
 
 use proptest::prelude::*;
 
@@ -120,12 +123,14 @@ proptest! {
         let mut model = HashMap::new();
         for (vcpu, hart) in harts.iter().map(|hart| hart << shift).enumerate() {
             let entered = insert(&mut slots, HartIndex::new(hart), VcpuIdx::new(vcpu));
-            if model.contains_key(&hart) {
-                prop_assert_eq!(entered, Err(Rejected::Duplicate));
-            } else {
-                prop_assert_eq!(entered, Ok(()));
-                model.insert(hart, vcpu);
-            }
+            let expect = match model.entry(hart) {
+                Entry::Occupied(_) => Err(Rejected::Duplicate),
+                Entry::Vacant(entry) => {
+                    entry.insert(vcpu);
+                    Ok(())
+                }
+            };
+            prop_assert_eq!(entered, expect);
         }
         let near = model.keys().map(|hart| hart.wrapping_add(1));
         for hart in model.keys().copied().chain(near).chain(others) {

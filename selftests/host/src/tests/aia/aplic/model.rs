@@ -140,7 +140,7 @@ impl Model {
         }
         let source = &mut self.sources[number as usize];
         let before = source.rectified();
-        source.lines[(owner == LineOwner::Resample) as usize] = level == Level::High;
+        source.lines[usize::from(owner == LineOwner::Resample)] = level == Level::High;
         // Edge and, in MSI delivery mode, level: "set to one by a low-to-high transition in the
         // rectified input value".
         if !before && source.rectified() {
