@@ -80,6 +80,7 @@ void guest_store_blocks(u64 n);
 
 void bench_exits(struct kvm_vcpu *vcpu);
 void bench_pages(struct kvm_vcpu *vcpu);
+void bench_aia(void);
 void bench_scaling(int nr_vcpus, bool absent, bool traced);
 
 #endif

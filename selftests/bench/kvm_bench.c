@@ -261,6 +261,7 @@ int main(int argc, char *argv[])
 	vcpu = bench_vm(0);
 	bench_exits(vcpu);
 	bench_pages(vcpu);
+	bench_aia();
 	kvm_vm_free(vcpu->vm);
 	return 0;
 }

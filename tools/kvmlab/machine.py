@@ -66,10 +66,8 @@ class Config:
         """The QEMU command line, without console and command channel."""
         smp = int(self.icount) or self.smp
         icount = ["-icount", "shift=0,sleep=off"] if self.icount else []
-        return ["qemu-system-riscv64", "-M", "virt,aia=aplic-imsic,aia-guests=3",
-                "-cpu", CPUS.get(self.cpu, self.cpu), "-smp", str(smp), "-m", self.memory, *icount, *self.extra,
         return ["qemu-system-riscv64", "-M", f"virt,aia=aplic-imsic,aia-guests={self.aia_guests}",
-                "-cpu", CPUS.get(self.cpu, self.cpu), "-smp", str(smp), "-m", self.memory, *icount,
+                "-cpu", CPUS.get(self.cpu, self.cpu), "-smp", str(smp), "-m", self.memory, *icount, *self.extra,
                 "-nic", "none", "-no-reboot", "-display", "none", "-monitor", "none",
                 "-kernel", str(image.kernel), "-initrd", str(image.initrd),
                 "-append", f"console=ttyS0 panic=-1 hugepagesz=1G hugepages=1 lab={mode} {self.append}".strip()]
