@@ -5,7 +5,7 @@
  * are emulated for those whom the architecture allows them, and illegal for
  * all others.
  */
-#include "kvm_rs_util.h"
+#include "kvm_rs_aia.h"
 
 #define USER_GVA	TEST_GVA		/* for the guest's user */
 #define ALIAS_GVA	(TEST_GVA + SIZE_2M)	/* the same page, for its supervisor */
@@ -130,6 +130,24 @@ static u64 start_cycles(u64 unused)
 	ret = sbi_ecall(SBI_EXT_PMU, SBI_EXT_PMU_COUNTER_GET_INFO, ret.value, 0, 0, 0, 0, 0);
 	info.value = ret.value;
 	return ret.error || info.type ? 0 : info.csr;
+}
+
+/* A user has no interrupts to claim, and no file to look into. */
+TEST(m13_interrupt_file_of_user)
+{
+	struct kvm_vcpu *vcpu;
+	int fd;
+
+	if (!aia_is_there())
+		SKIP(return, "no in-kernel irqchip");
+	vcpu = create();
+	fd = aia_create(vcpu->vm, KVM_DEV_RISCV_AIA_MODE_EMUL, 0);
+	TEST_ASSERT_EQ(run_insn(vcpu, super_insn, CSRR(CSR_STOPEI_NR), NULL), NO_TRAP);
+	assert_illegal(vcpu, user_insn, CSRR(CSR_STOPEI_NR), "stopei");
+	assert_illegal(vcpu, user_insn, CSRRW(CSR_STOPEI_NR), "a claim");
+	assert_illegal(vcpu, user_insn, CSRR(CSR_SIREG_NR), "sireg");
+	assert_illegal(vcpu, user_insn, CSRRW(CSR_SIREG_NR), "sireg, written");
+	close(fd);
 }
 
 /* With the counter's bit of scounteren off a user has no counter. */
