@@ -40,11 +40,7 @@ unsafe impl Backend for RawSpinLockBackend {
     /// Whether interrupts were on.
     type GuardState = c_ulong;
 
-    unsafe fn init(
-        ptr: *mut Self::State,
-        name: *const c_char,
-        key: *mut bindings::lock_class_key,
-    ) {
+    unsafe fn init(ptr: *mut Self::State, name: *const c_char, key: *mut bindings::lock_class_key) {
         // SAFETY: as the caller promises.
         unsafe { bindings::kvm_rs_raw_spin_lock_init(ptr, name, key) }
     }

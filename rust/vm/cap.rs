@@ -21,7 +21,7 @@ use crate::{
         self,
         gstage::Mode, //
     },
-    sync::atomic::Ordering,
+    sync::atomic::Ordering, //
 };
 
 /// What `KVM_ENABLE_CAP` on a VM asks for, decoded and range-checked.

@@ -206,10 +206,7 @@ static GROUPS: [Group; 18] = [
         access: Access::u64(state::get_csr, state::set_csr),
     },
     Group {
-        class: Class::new(
-            bindings::KVM_REG_RISCV_CSR,
-            bindings::KVM_REG_RISCV_CSR_AIA,
-        ),
+        class: Class::new(bindings::KVM_REG_RISCV_CSR, bindings::KVM_REG_RISCV_CSR_AIA),
         first: 0,
         count: words!(kvm_riscv_aia_csr),
         presence: Presence::Chosen(Ext::Ssaia),
