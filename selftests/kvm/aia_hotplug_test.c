@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* on-c: fail: S10 */
+/* on-c: varies: S10 */
 /*
  * CPUs go offline and come back under the traffic of interrupts: what a file
  * in hardware knew goes on elsewhere, and no message is lost.

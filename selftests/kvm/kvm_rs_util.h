@@ -6,10 +6,11 @@
  *
  * Conventions:
  *
- *  - "on-c: pass", "on-c: fail: IDS" or "on-c: skip: WHAT" near the top of a
- *    program states what it does on the C module of Linux 7.3.4, where IDS are
- *    the numbers of the defects that Documentation/differences-from-c.rst
- *    lists (M*, S*, and N* for those that these tests found first).
+ *  - "on-c: pass", "on-c: fail: IDS", "on-c: varies: IDS" (a race) or
+ *    "on-c: skip: WHAT" near the top of a program states what it does on the C
+ *    module of Linux 7.3.4, where IDS are the numbers of the defects that
+ *    Documentation/differences-from-c.rst lists (M*, S*, and N* for those that
+ *    these tests found first).
  *
  *  - A subtest that fails on the C module is named after its defect: m1_*,
  *    s17_*.  All others pass there (or skip for want of hardware).  A few

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* on-c: pass */
+/* on-c: varies: M1 */
 /*
  * Guest memory that the host swaps out and in again, at its own wish or because
  * there is not enough: the guest notices nothing.
