@@ -130,6 +130,7 @@ fn serve_at_once(vcpu: &mut Pinned<'_>, message: Message) -> Option<Result<usize
 /// # Errors
 ///
 /// Those of resolving a fault on a hart mask in guest memory.
+#[inline(never)]
 pub(crate) fn handle(vcpu: &mut Loaded<'_>) -> Result<Next> {
     let call = Call::of(&vcpu.owned.ctx.gprs);
     let extension = vcpu.owned.sbi.find(call.extension);

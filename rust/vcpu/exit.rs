@@ -163,6 +163,8 @@ fn guest_page_fault(vcpu: &mut Loaded<'_>, trap: &Trap, access: Access) -> Resul
 }
 
 /// An instruction that raised a virtual-instruction exception.
+// Not in the way of exits that need fewer registers.
+#[inline(never)]
 fn virtual_instruction(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
     let insn = match Insn::from_stval(trap.stval) {
         Some(insn) => insn,

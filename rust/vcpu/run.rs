@@ -97,6 +97,7 @@ fn round(vcpu: &mut Loaded<'_>) -> Result<Next> {
 
 /// Does what others asked the vCPU to do. Each request is named, so that a new one does not
 /// compile until it is served (c-review M24).
+#[inline(never)]
 fn serve_requests(vcpu: &mut Loaded<'_>) -> Result<Next> {
     for request in Request::ALL {
         if !vcpu.vcpu.take_request(request) {
