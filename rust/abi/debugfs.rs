@@ -162,13 +162,19 @@ static SEQ_OPS: bindings::seq_operations = bindings::seq_operations {
 /// The VFS's call for the file in a VM's directory.
 unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
     from_result(|| {
-        // SAFETY: our file.
-        let vm = unsafe { VmRef::get(inode) }.ok_or(ENOENT)?;
-        let line = dump::head(vm.vm());
         let size = size_of::<Cursor>() as c_int;
         // SAFETY: the file is being opened.
         let cursor = unsafe { bindings::__seq_open_private(file, &SEQ_OPS, size) };
         let cursor = NonNull::new(cursor.cast::<Cursor>()).ok_or(ENOMEM)?;
+        // Last, because a reference must not be dropped here: if it were the VM's last, the end of
+        // the VM would wait for this function to be through with the file.
+        // SAFETY: our file.
+        let Some(vm) = (unsafe { VmRef::get(inode) }) else {
+            // SAFETY: opened above; the cursor has nothing to drop yet.
+            unsafe { bindings::seq_release_private(inode, file) };
+            return Err(ENOENT);
+        };
+        let line = dump::head(vm.vm());
         // SAFETY: room for it was just allocated, of the alignment that all of `kmalloc` has.
         unsafe { cursor.write(Cursor { vm, line }) };
         Ok(0)
