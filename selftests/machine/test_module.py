@@ -3,8 +3,6 @@
 
 import re
 
-import pytest
-
 LOADS = 50
 
 
@@ -37,21 +35,6 @@ def test_load_and_unload_keeps_memory(lab):
         after = memory(machine)
         rounds.append({name: after[name] - before[name] for name in ALLOWED})
     machine.check("echo always >/sys/kernel/mm/transparent_hugepage/enabled")
-
-
-@pytest.mark.debug_kernel
-def test_kmemleak_finds_nothing(lab):
-    machine = lab.machine()
-    leaks = "/sys/kernel/debug/kmemleak"
-    machine.check(f"echo clear >{leaks}")
-    for program in ["gstage_fault_test", "vm_teardown_test", "vcpu_state_test", "pgtable_dump_test",
-                    "memory_return_test", "huge_recovery_test -t eager"]:
-        machine.check(f"/selftests/ours/{program}", 120)
-    machine.insmod("none")
-    # An object counts as lost once it is 5 s old and two scans did not find it.
-    found = machine.check(f"sleep 6 && echo scan >{leaks} && sleep 6 && echo scan >{leaks} && cat {leaks}", 300)
-    machine.insmod("ours")
-    assert found == ""
 
 
 def test_unload_is_refused_while_a_vm_lives(lab):

@@ -27,7 +27,7 @@ def told(source: Path, key: str) -> str | None:
 
 # The CPU of each machine, beside the usual one, that a program wants to see.
 ELSEWHERE = [(source, cpu) for source in SOURCES
-             for cpu in re.findall(r"/\* also-on: (\w+): ", source.read_text())]
+             for cpu in re.findall(r"/\* also-on: ([\w-]+): ", source.read_text())]
 
 
 def run(lab, module: str, source: Path, **config) -> tuple[int, str]:

@@ -3,6 +3,7 @@
 
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from .image import Image
 from .machine import Config, Machine
@@ -10,7 +11,10 @@ from .selftests import build_selftests
 
 
 class Lab:
-    """Hands out machines. Only one QEMU runs; asking for another kind ends it."""
+    """Hands out machines. Only one QEMU runs, also if there are two labs: asking for
+    another kind ends it."""
+
+    _running: ClassVar["Lab | None"] = None
 
     def __init__(self, module_error: str = "", debug: bool = False, ours: Path | None = None):
         """`module_error` says why there is no kvm.ko of ours, if so; `ours` is
@@ -32,16 +36,23 @@ class Lab:
             assert not self._module_error, self._module_error
             assert self.image.ours.exists(), f"there is no {self.image.ours}"
         wanted = Config(**config)
+        if Lab._running not in (None, self):
+            Lab._running.discard()
+        Lab._running = self
         if self._machine and (self._machine.config != wanted or not self._machine.alive()):
             self.discard()
         if not self._machine:
             self._count += 1
-            self._machine = Machine(self.image, wanted, f"machine-{self._count}-{wanted.cpu}-smp{wanted.smp}")
+            self._machine = Machine(self.image, wanted, self._log_name(wanted))
             self._module = "none"
         if self._module != module:
             self._machine.insmod(module)
             self._module = module
         return self._machine
+
+    def _log_name(self, config: Config) -> str:
+        kind = "debug-machine" if self._debug else "machine"
+        return f"{kind}-{self._count}-{config.cpu}-smp{config.smp}"
 
     @property
     def current(self) -> Machine | None:

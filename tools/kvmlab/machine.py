@@ -32,6 +32,10 @@ CPUS = {
     "no-h": "rv64,h=false",
     # Page-table entries without A or D make it trap, instead of setting them.
     "svade": FULL_CPU.replace("svadu=true", "svadu=false,svade=true"),
+    # The guest's timer is an hrtimer of the host's.
+    "no-sstc": f"{FULL_CPU},sstc=false",
+    # The profile that Linux distributions are built for.
+    "rva23": "rva23s64",
 }
 
 # Console lines of a kernel that is not well.

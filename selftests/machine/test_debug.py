@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Our programs and a guest on the debug kernel: KASAN, lockdep, sleeping while
+atomic, kmemleak, UBSAN, Rust's debug assertions and overflow checks. The
+programs run on our module alone; a complaint of the kernel fails a test, as
+everywhere."""
+
+import pytest
+
+from test_guest import boots
+from test_ours import SOURCES, passes
+
+LEAKS = "/sys/kernel/debug/kmemleak"
+
+# Under KASAN these take more than a quarter of a minute each: in the full run only.
+LONG = {"ageing_test", "aia_device_test", "aia_hotplug_test", "fault_around_test", "gstage_stress_test",
+        "huge_recovery_test", "hugetlb_test", "imsic_test", "irqfd_aia_test", "memory_return_test",
+        "pre_fault_memory_test", "userfaultfd_test"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def leaks_of_before(debug_lab):
+    """Are not ours."""
+    debug_lab.machine().check(f"echo clear >{LEAKS}")
+
+
+def pytest_generate_tests(metafunc):
+    if "source" in metafunc.fixturenames:
+        full = metafunc.config.getoption("--full")
+        chosen = [source for source in SOURCES if full or source.stem not in LONG]
+        metafunc.parametrize("source", chosen, ids=lambda s: s.stem)
+
+
+def test_program_on_debug_kernel(debug_lab, source):
+    passes(debug_lab, source)
+
+
+@pytest.mark.parametrize("options", ["", "-M virt,aia=aplic-imsic"], ids=["plain", "aia"])
+def test_guest_boots_on_debug_kernel(debug_lab, options):
+    boots(debug_lab.machine(), 2, options)
+
+
+def test_kmemleak_finds_nothing(debug_lab):
+    """Of all that ran above."""
+    machine = debug_lab.machine()
+    machine.insmod("none")
+    # An object counts as lost once it is 5 s old and two scans did not find it.
+    found = machine.check(f"sleep 6 && echo scan >{LEAKS} && sleep 6 && echo scan >{LEAKS} && cat {LEAKS}", 300)
+    machine.insmod("ours")
+    assert found == ""
