@@ -26,6 +26,7 @@ pub(crate) mod core;
 #[cfg(CONFIG_DEBUG_FS)]
 mod debugfs;
 mod device;
+pub(crate) mod guestmem;
 pub(crate) mod hostmm;
 pub(crate) mod imsic;
 pub(crate) mod iodev;
@@ -35,6 +36,11 @@ mod mmu;
 pub(crate) mod module;
 pub(crate) mod object;
 pub(crate) mod param;
+#[cfg(CONFIG_RISCV_PMU_SBI)]
+pub(crate) mod perf;
+#[cfg(not(CONFIG_RISCV_PMU_SBI))]
+#[path = "abi/perf_absent.rs"]
+pub(crate) mod perf;
 pub(crate) mod runpage;
 pub(crate) mod stats;
 pub(crate) mod tables;

@@ -10,6 +10,8 @@ pub(crate) mod fp;
 pub(crate) mod hgatp;
 pub(crate) mod hlv;
 pub(crate) mod inval;
+pub(crate) mod nacl;
+pub(crate) mod registers;
 pub(crate) mod resident;
 pub(crate) mod switch;
 pub(crate) mod vector;

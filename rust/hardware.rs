@@ -3,9 +3,18 @@
 //! The hypervisor extension of each CPU: switched on, switched off, and found again after a CPU
 //! lost its state in idle. Answers to the hardware half of `main.c`.
 
+use kernel::prelude::*;
+
 use crate::{
     aia::hgei,
-    arch::csr,
+    arch::{
+        csr::{
+            self,
+            Direct,
+            Registers, //
+        },
+        nacl, //
+    },
     host::{
         self,
         InUse, //
@@ -17,18 +26,24 @@ use crate::{
 const HCOUNTEREN: usize = 1 << 1;
 
 /// Makes this CPU ready to be entered with a guest. Interrupts are off, or the CPU is coming up.
-pub(crate) fn enable_cpu() {
+///
+/// # Errors
+///
+/// The firmware's, if it has nested acceleration: the CPU is not ready.
+pub(crate) fn enable_cpu() -> Result {
     let cpu = cpu();
+    nacl::enable_cpu()?;
     write_defaults();
     hgei::enable_cpu(cpu);
     host::set_in_use(cpu, InUse::Yes);
+    Ok(())
 }
 
 fn write_defaults() {
-    csr::HEDELEG.write(0);
-    csr::HIDELEG.write(0);
-    csr::HCOUNTEREN.write(HCOUNTEREN);
-    csr::HVIP.write(0);
+    Direct.write(csr::HEDELEG, 0);
+    Direct.write(csr::HIDELEG, 0);
+    Direct.write(csr::HCOUNTEREN, HCOUNTEREN);
+    Direct.write(csr::HVIP, 0);
 }
 
 /// Leaves nothing of any guest in this CPU.
@@ -36,6 +51,7 @@ pub(crate) fn disable_cpu() {
     let cpu = cpu();
     clear();
     hgei::disable_cpu(cpu);
+    nacl::disable_cpu();
     host::set_in_use(cpu, InUse::No);
 }
 
@@ -59,10 +75,10 @@ pub(crate) fn idle_exit() {
 
 fn clear() {
     // Before hideleg: with it clear, what is pending and enabled would interrupt the host.
-    csr::VSIE.write(0);
-    csr::HVIP.write(0);
-    csr::HEDELEG.write(0);
-    csr::HIDELEG.write(0);
+    Direct.write(csr::VSIE, 0);
+    Direct.write(csr::HVIP, 0);
+    Direct.write(csr::HEDELEG, 0);
+    Direct.write(csr::HIDELEG, 0);
     host::evict(cpu());
 }
 

@@ -11,27 +11,39 @@ use kernel::{
 };
 
 use crate::{
-    abi::core as kvm,
+    abi::{
+        core as kvm,
+        perf, //
+    },
+    arch::csr::{
+        self,
+        Direct,
+        Registers, //
+    },
     bindings,
     isa::{
-        FpUnit,
         HostIsa,
         VectorUse, //
     },
-    sync::atomic::{
-        AtomicBool,
-        AtomicU64,
-        Ordering, //
+    sbi::fwft,
+    sync::{
+        atomic::{
+            AtomicBool,
+            AtomicU64,
+            Ordering, //
+        },
+        PreemptOff, //
     },
-    vcpu::MachineIds,
+    vcpu::{
+        pmu::layout::Layout,
+        MachineIds, //
+    }, //
 };
 
 /// The facts.
 pub(crate) struct Host {
     /// Extensions that can be offered to guests, and under which policy.
     pub(crate) isa: HostIsa,
-    /// The floating-point unit.
-    pub(crate) fp: FpUnit,
     /// Bytes of all 32 vector registers; 0 without the V extension.
     pub(crate) vector_size: usize,
     /// The host has hstateen0 and sstateen0.
@@ -45,9 +57,13 @@ pub(crate) struct Host {
     /// Combined translations are not tagged with the guest physical address and VMID, so that a
     /// G-stage fence does not reach them (Andes AX66).
     pub(crate) split_tlb: bool,
+    /// The performance counters that guests can have.
+    pub(crate) counters: Option<Layout>,
+    /// What firmware features can make of the host.
+    pub(crate) features: fwft::state::Host,
     /// Identity of the harts.
     pub(crate) machine: MachineIds,
-    /// Whose registers are in each CPU; see [`claim`].
+    /// Whose registers are in each CPU; see [`Host::claim`].
     residents: KVec<Residence>,
 }
 
@@ -81,23 +97,37 @@ pub(crate) fn probe() -> Result {
     }
     let host = Host {
         isa: HostIsa::probe(kvm::host_has),
-        fp: if kvm::host_has(bindings::RISCV_ISA_EXT_D as u32) {
-            FpUnit::Double
-        } else if kvm::host_has(bindings::RISCV_ISA_EXT_F as u32) {
-            FpUnit::Single
-        } else {
-            FpUnit::Off
-        },
         vector_size: crate::arch::vector::size(),
         smstateen: kvm::host_has(bindings::RISCV_ISA_EXT_SMSTATEEN),
         zicfiss: kvm::host_has(bindings::RISCV_ISA_EXT_ZICFISS),
         sstc: kvm::host_has(bindings::RISCV_ISA_EXT_SSTC),
         svinval: kvm::host_has(bindings::RISCV_ISA_EXT_SVINVAL),
         split_tlb: machine.vendor == ANDES && machine.arch & 0xffff == ANDES_AX66,
+        counters: perf::layout(),
+        features: fwft::state::Host {
+            misaligned_traps: kvm::misaligned_traps_reach_us(),
+            pmlen_7: masks_pointers(bindings::ENVCFG_PMM_PMLEN_7),
+            pmlen_16: masks_pointers(bindings::ENVCFG_PMM_PMLEN_16),
+        },
         machine,
         residents,
     };
     HOST.populate(host).then_some(()).ok_or(EEXIST)
+}
+
+/// Whether VS-mode of this CPU, hence of all, can ignore as many bits of an address as `pmm` says,
+/// a value of henvcfg.PMM.
+fn masks_pointers(pmm: usize) -> bool {
+    if !kvm::host_has(bindings::RISCV_ISA_EXT_SSNPM) {
+        return false;
+    }
+    let _preempt = PreemptOff::new();
+    // No vCPU is loaded, but the host may have left something here.
+    let before = Direct.read(csr::HENVCFG);
+    Direct.write(csr::HENVCFG, before & !bindings::ENVCFG_PMM | pmm);
+    let accepted = Direct.read(csr::HENVCFG) & bindings::ENVCFG_PMM == pmm;
+    Direct.write(csr::HENVCFG, before);
+    accepted
 }
 
 /// The facts, once [`probe`] has asked.
@@ -128,26 +158,30 @@ impl Stamp {
 
 static NEXT_STAMP: AtomicU64 = AtomicU64::new(1);
 
-/// Whether `cpu` still holds the registers of the vCPU with `stamp`. If not, the CPU is claimed
-/// for that vCPU, which must load everything, and `stamp` becomes the new one.
-///
-/// Called on `cpu`, with preemption off.
-pub(crate) fn claim(cpu: usize, stamp: &mut Stamp) -> Claim {
-    let cell = get().and_then(|host| host.residents.get(cpu));
-    match cell {
-        Some(cell) if *stamp != Stamp::NONE && cell.stamp.load(Ordering::Relaxed) == stamp.0 => {
-            Claim::Resident
+impl Host {
+    /// Whether `cpu` still holds the registers of the vCPU with `stamp`. If not, the CPU is claimed
+    /// for that vCPU, which must load everything, and `stamp` becomes the new one.
+    ///
+    /// Called on `cpu`, with preemption off.
+    #[inline]
+    pub(crate) fn claim(&self, cpu: usize, stamp: &mut Stamp) -> Claim {
+        match self.residents.get(cpu) {
+            Some(cell)
+                if *stamp != Stamp::NONE && cell.stamp.load(Ordering::Relaxed) == stamp.0 =>
+            {
+                Claim::Resident
+            }
+            Some(cell) => {
+                *stamp = Stamp(NEXT_STAMP.fetch_add(1, Ordering::Relaxed));
+                cell.stamp.store(stamp.0, Ordering::Relaxed);
+                Claim::Fresh
+            }
+            None => Claim::Fresh,
         }
-        Some(cell) => {
-            *stamp = Stamp(NEXT_STAMP.fetch_add(1, Ordering::Relaxed));
-            cell.stamp.store(stamp.0, Ordering::Relaxed);
-            Claim::Fresh
-        }
-        None => Claim::Fresh,
     }
 }
 
-/// What [`claim`] found.
+/// What [`Host::claim`] found.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Claim {

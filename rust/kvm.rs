@@ -23,6 +23,7 @@ mod vm;
 
 use abi::module;
 use aia::hgei;
+use arch::nacl;
 
 module! {
     type: Kvm,
@@ -39,6 +40,7 @@ struct Kvm {
     _perf: module::PerfCallbacks,
     _vector: module::VectorCallback,
     _aia: Option<AiaSupport>,
+    _nacl: Option<nacl::Acceleration>,
 }
 
 /// The AIA of the host, in use: guest interrupts reach us, and userspace can have controllers.
@@ -68,9 +70,13 @@ impl kernel::Module for Kvm {
     fn init(module: &'static ThisModule) -> Result<Self> {
         module::require_hypervisor()?;
         host::probe()?;
+        let nacl = nacl::Acceleration::start()?;
         let gstage = mem::probe()?;
 
         pr_info!("hypervisor extension available\n");
+        if let Some(nacl) = &nacl {
+            nacl.announce();
+        }
         pr_info!("highest G-stage page table mode is {:?}\n", gstage.max_mode);
         pr_info!("VMID {} bits available\n", gstage.vmid_bits);
 
@@ -86,6 +92,7 @@ impl kernel::Module for Kvm {
             _perf: perf,
             _vector: vector,
             _aia: aia,
+            _nacl: nacl,
         })
     }
 }

@@ -14,12 +14,15 @@
 use kernel::prelude::*;
 
 use crate::{
+    abi::core as kvm,
     arch::switch::Trap,
     sync::IrqOff,
     vcpu::{
         gprs::Reg,
         insn::InsnLen,
         mmio::Pending,
+        pmu::FirmwareEvent,
+        power::Start,
         stat::Counter,
         Loaded,
         Next,
@@ -30,15 +33,20 @@ use crate::{
 };
 
 mod base;
+pub(crate) mod fwft;
 mod harts;
 mod hsm;
-mod message;
+pub(crate) mod message;
+mod pmu;
 mod replace;
 mod srst;
+pub(crate) mod sta;
+mod susp;
 mod table;
 mod v01;
 
 pub(crate) use table::{
+    Extension,
     Multi,
     RegError,
     State, //
@@ -51,7 +59,16 @@ use message::{
     Message,
     SbiError, //
 };
-use table::Extension;
+
+/// Whether the host has what it takes for `extension`. Asked when a vCPU is made; what is missing
+/// then does not exist for it.
+pub(crate) fn is_provided(extension: Extension) -> bool {
+    match extension {
+        Extension::Sta => kvm::counts_waiting(),
+        Extension::Pmu => pmu::layout().is_some(),
+        _ => true,
+    }
+}
 
 impl From<RegError> for Error {
     fn from(error: RegError) -> Self {
@@ -68,6 +85,8 @@ enum Outcome {
     Done(Result<usize, SbiError>),
     /// Userspace does it and returns the result; see [`finish`].
     Forward,
+    /// Userspace suspends the system; the hart begins anew if it did, see [`resume`].
+    Suspend(Start),
     /// The access that the call wanted of us is the guest's fault: it takes the trap instead.
     Redirect(Trap),
     /// Guest memory that was missing is there now: the guest makes the call again.
@@ -116,12 +135,22 @@ fn serve_at_once(vcpu: &mut Pinned<'_>, message: Message) -> Option<Result<usize
             Outcome::Done(result) => Some(result),
             _ => None,
         },
-        Message::SetTimer(deadline) => vcpu.set_timer_in_hardware(deadline).map(|()| Ok(0)),
+        Message::SetTimer(deadline) => vcpu.set_timer_in_hardware(deadline).map(|()| {
+            vcpu.vcpu.note(FirmwareEvent::SetTimer);
+            Ok(0)
+        }),
         // There may be a thousand.
         Message::SendIpi(Harts::All) => None,
         Message::SendIpi(harts @ Harts::Mask(_)) => Some(replace::send_ipi(vcpu.vcpu, harts)),
         Message::Fence(harts, fence) => replace::fence_here(vcpu, harts, fence).map(|()| Ok(0)),
-        Message::Hsm(_) | Message::Reset(_) | Message::Legacy(_) | Message::Forward => None,
+        Message::Hsm(_)
+        | Message::Reset(_)
+        | Message::Pmu(_)
+        | Message::Fwft(_)
+        | Message::StealTime(_)
+        | Message::Suspend(_)
+        | Message::Legacy(_)
+        | Message::Forward => None,
     }
 }
 
@@ -159,6 +188,7 @@ fn serve(vcpu: &mut Loaded<'_>, message: Message) -> Result<Outcome> {
     Ok(match message {
         Message::Base(question) => base::handle(vcpu.owned, question),
         Message::SetTimer(deadline) => {
+            vcpu.vcpu.note(FirmwareEvent::SetTimer);
             vcpu.set_timer(deadline);
             Outcome::Done(Ok(0))
         }
@@ -166,6 +196,10 @@ fn serve(vcpu: &mut Loaded<'_>, message: Message) -> Result<Outcome> {
         Message::Fence(harts, fence) => Outcome::Done(replace::fence(vcpu, harts, fence)),
         Message::Hsm(request) => Outcome::Done(hsm::handle(vcpu, request)),
         Message::Reset(reset) => srst::handle(vcpu, reset),
+        Message::Pmu(call) => Outcome::Done(pmu::handle(vcpu, call)),
+        Message::Fwft(request) => Outcome::Done(fwft::handle(vcpu, request)),
+        Message::StealTime(request) => Outcome::Done(sta::handle(vcpu, request)),
+        Message::Suspend(suspend) => susp::handle(vcpu, suspend),
         Message::Legacy(call) => return v01::handle(vcpu, call),
         Message::Forward => Outcome::Forward,
     })
@@ -180,14 +214,11 @@ fn conclude(vcpu: &mut Loaded<'_>, call: &Call, convention: Convention, outcome:
             Next::Resume
         }
         Outcome::Forward => {
-            vcpu.vcpu.count(Counter::EcallExits);
-            vcpu.run_page().exit_sbi(
-                call.extension,
-                call.function,
-                call.args,
-                SbiError::NotSupported.code(),
-            );
-            vcpu.owned.pending = Some(Pending::Sbi);
+            forward(vcpu, call, Pending::Sbi);
+            Next::Userspace
+        }
+        Outcome::Suspend(start) => {
+            forward(vcpu, call, Pending::Suspend(start));
             Next::Userspace
         }
         Outcome::Redirect(trap) => {
@@ -197,6 +228,20 @@ fn conclude(vcpu: &mut Loaded<'_>, call: &Call, convention: Convention, outcome:
         Outcome::Retry => Next::Resume,
         Outcome::Exit => Next::Userspace,
     }
+}
+
+/// Tells userspace of a call, which the next `KVM_RUN` finishes as `pending` says. Userspace that
+/// does not know it and leaves the page alone does not support it.
+#[inline]
+fn forward(vcpu: &mut Loaded<'_>, call: &Call, pending: Pending) {
+    vcpu.vcpu.count(Counter::EcallExits);
+    vcpu.run_page().exit_sbi(
+        call.extension,
+        call.function,
+        call.args,
+        SbiError::NotSupported.code(),
+    );
+    vcpu.owned.pending = Some(pending);
 }
 
 /// Gives the guest the result of its call.
@@ -227,6 +272,20 @@ pub(crate) fn finish(vcpu: &mut OwnedVcpu<'_>) {
         Convention::Standard => gprs.set(Reg::A1, value),
         Convention::Legacy => {}
     }
+    skip_ecall(vcpu.owned);
+}
+
+/// Completes a call to suspend the system: the hart begins anew as `start` says or, if userspace has
+/// refused, goes on after a call that failed. Until then nothing has happened to it (c-review S5).
+pub(crate) fn resume(vcpu: &mut OwnedVcpu<'_>, start: Start) {
+    let [error, _] = vcpu.run_page().sbi_return();
+    if error == 0 {
+        vcpu.reset(Some(start));
+        return;
+    }
+    let gprs = &mut vcpu.owned.ctx.gprs;
+    gprs.set(Reg::A0, error);
+    gprs.set(Reg::A1, 0);
     skip_ecall(vcpu.owned);
 }
 

@@ -22,6 +22,7 @@ pub(crate) mod atomic {
     pub(crate) use core::sync::atomic::{
         fence,
         AtomicBool,
+        AtomicPtr,
         AtomicU32,
         AtomicU64,
         Ordering, //

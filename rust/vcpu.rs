@@ -26,10 +26,7 @@ use crate::{
         runpage::RunPage, //
     },
     arch::{
-        resident::{
-            GuestDebug,
-            Resident, //
-        },
+        resident::Resident,
         switch::SwitchContext, //
     },
     bindings,
@@ -55,21 +52,31 @@ pub(crate) use crate::{
     }, //
 };
 
+pub(crate) mod config;
 pub(crate) mod exit;
 pub(crate) mod gprs;
 pub(crate) mod insn;
 pub(crate) mod irq;
 pub(crate) mod mmio;
 pub(crate) mod onereg;
+pub(crate) mod pmu;
 pub(crate) mod power;
 pub(crate) mod request;
 pub(crate) mod run;
 pub(crate) mod stat;
 pub(crate) mod timer;
 
+use config::{
+    GuestDebug,
+    Permissions, //
+};
 use gprs::Reg;
 use irq::Irqs;
 use mmio::Pending;
+use pmu::{
+    firmware::FirmwareCounts,
+    Pmu, //
+};
 use power::Power;
 use request::Request;
 use timer::Timer;
@@ -96,6 +103,8 @@ impl VcpuState {
                 timer <- Timer::new(),
                 power <- Power::new(),
                 hfences <- HfenceQueue::new(),
+                firmware: FirmwareCounts::new(),
+                steal: sbi::sta::Watch::new(),
                 imsic_addr: AtomicU64::new(u64::MAX),
             }),
             owned: UnsafeCell::new(Owned::new()?),
@@ -118,6 +127,10 @@ pub(crate) struct Shared {
     /// Fences that other harts asked for.
     #[pin]
     pub(crate) hfences: HfenceQueue,
+    /// Events that performance counters count.
+    pub(crate) firmware: FirmwareCounts,
+    /// What is reported of the thread's waiting.
+    pub(crate) steal: sbi::sta::Watch,
     /// Where userspace wants the vCPU's interrupt file; all ones before it said so. `kvm->lock`
     /// is held around changes.
     pub(crate) imsic_addr: AtomicU64,
@@ -137,8 +150,14 @@ pub(crate) struct Owned {
     pub(crate) pending: Option<Pending>,
     /// SBI extensions and their state.
     pub(crate) sbi: sbi::State,
+    /// Who gets the guest's breakpoints.
+    pub(crate) debug: GuestDebug,
+    /// What the host's part of firmware features is.
+    pub(crate) features: sbi::fwft::state::Host,
     /// Table pages for the fault path.
     pub(crate) tables: TableCache,
+    /// Performance counters.
+    pub(crate) pmu: Pmu,
 }
 
 impl Owned {
@@ -150,9 +169,25 @@ impl Owned {
             frozen: false,
             machine: host.machine,
             pending: None,
-            sbi: sbi::State::new(),
+            sbi: sbi::State::new(sbi::is_provided),
+            debug: GuestDebug::Off,
+            features: host.features,
             tables: TableCache::new(),
+            pmu: Pmu::new(),
         })
+    }
+
+    /// What support for firmware features depends on.
+    pub(crate) fn platform(&self) -> sbi::fwft::state::Platform {
+        sbi::fwft::state::Platform {
+            isa: self.isa.effective(),
+            host: self.features,
+        }
+    }
+
+    /// What the guest may do, as things stand.
+    pub(crate) fn permissions(&self) -> Permissions {
+        Permissions::of(&self.platform(), &self.sbi.fwft, self.debug)
     }
 }
 
@@ -237,8 +272,15 @@ impl OwnedVcpu<'_> {
             _ => return Err(EINVAL),
         };
         kvm::set_guest_debug(self, control);
-        self.resident().intercept_breakpoints(debug);
+        self.owned.debug = debug;
+        self.configure();
         Ok(())
+    }
+
+    /// Has the registers follow what the guest has, asked for, and who debugs it.
+    pub(crate) fn configure(&mut self) {
+        let (owned, resident) = self.split();
+        resident.configure(owned.isa.effective(), owned.permissions());
     }
 
     /// Applies a reset that another hart asked for, so that what follows sees its outcome
@@ -270,12 +312,14 @@ impl OwnedVcpu<'_> {
             self.owned.ctx.gprs.set(Reg::A0, hart);
             self.owned.ctx.gprs.set(Reg::A1, start.opaque);
         }
+        self.owned.sbi.reset();
         let (owned, resident) = self.split();
-        resident.reset(owned.isa.effective());
+        resident.reset(owned.isa.effective(), owned.permissions());
         let shared = self.vcpu.shared();
         shared.timer.reset();
         shared.irqs.reset();
         shared.hfences.clear();
+        self.owned.pmu.reset(&shared.firmware);
     }
 }
 

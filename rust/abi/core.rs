@@ -6,13 +6,18 @@
 use kernel::{
     error::to_result,
     prelude::*,
+    task::Task,
     uaccess::UserPtr, //
 };
 
 use crate::{
-    arch::switch::Trap,
+    arch::switch::{
+        SwitchContext,
+        Trap, //
+    },
     bindings,
     mem::addr::Gpa,
+    sbi::sta::area::Waited,
     sync::SlotsRead,
     vcpu::{
         insn::Direction,
@@ -65,7 +70,13 @@ pub(crate) fn leaving_guest(vcpu: &Vcpu) -> bool {
 /// # Errors
 ///
 /// `EINTR` for a signal; `kvm_run` says so, too.
+#[inline]
 pub(crate) fn handle_guest_mode_work(vcpu: &Vcpu) -> Result {
+    // What comes later is seen with interrupts off.
+    // SAFETY: looks at `current`.
+    if !unsafe { bindings::__xfer_to_guest_mode_work_pending() } {
+        return Ok(());
+    }
     // SAFETY: the vCPU's thread, preemptible, with interrupts on.
     to_result(unsafe { bindings::kvm_xfer_to_guest_mode_handle_work(vcpu.as_ptr()) })
 }
@@ -94,6 +105,20 @@ pub(crate) fn guest_timing_exit() {
     unsafe { bindings::guest_timing_exit_irqoff() };
 }
 
+/// Tells RCU that this CPU was in the guest, hence used nothing that RCU protects: a quiescent
+/// state. Interrupts are off.
+///
+/// Once after any number of entries, if no interrupt was let in between them. RCU can do nothing
+/// with the note before this CPU takes an interrupt: it is a flag of the CPU, which the CPU's own
+/// tick looks at, and other CPUs that cannot wait send an IPI. Either ends the guest and comes
+/// after the note. So one at each entry and one at each exit, as `guest_state_enter_irqoff()` and
+/// its counterpart have it, say no more. Where there may be no tick (`nohz_full`) RCU tracks the
+/// context instead, and is told by the bracket of each entry.
+pub(crate) fn note_guest() {
+    // SAFETY: interrupts are off, as the caller says.
+    unsafe { bindings::kvm_rs_note_guest() };
+}
+
 /// Whether the dirty ring is so full that userspace must collect it; `kvm_run` says so.
 pub(crate) fn dirty_ring_is_full(vcpu: &Vcpu) -> bool {
     // SAFETY: the vCPU's thread.
@@ -104,6 +129,22 @@ pub(crate) fn dirty_ring_is_full(vcpu: &Vcpu) -> bool {
 pub(crate) fn halt(vcpu: &Vcpu) {
     // SAFETY: the vCPU's thread, which holds no spinlock and no SRCU.
     unsafe { bindings::kvm_vcpu_halt(vcpu.as_ptr()) };
+}
+
+/// Whether the kernel counts how long threads wait for a CPU.
+pub(crate) fn counts_waiting() -> bool {
+    // SAFETY: a constant of the kernel's configuration.
+    unsafe { bindings::sched_info_on() != 0 }
+}
+
+/// What this thread has waited for a CPU; 0 where the kernel does not count.
+#[inline(always)]
+pub(crate) fn waited() -> Waited {
+    Waited {
+        thread: Task::current_raw() as usize,
+        // SAFETY: looks at `current`.
+        nanos: unsafe { bindings::kvm_rs_run_delay() },
+    }
 }
 
 /// Lets another vCPU run that may hold what this one spins for.
@@ -137,12 +178,22 @@ pub(crate) fn trace_entry(pc: usize) {
     unsafe { bindings::trace_kvm_entry(pc) };
 }
 
-/// Tracepoint `kvm_exit`.
-pub(crate) fn trace_exit(trap: &Trap) {
-    // SAFETY: a tracepoint takes any numbers.
-    unsafe {
-        bindings::trace_kvm_exit(trap.sepc, trap.scause, trap.stval, trap.htval, trap.htinst)
-    };
+/// Tracepoint `kvm_exit`. While it is off, not even its arguments are looked at.
+#[inline(always)]
+pub(crate) fn trace_exit(ctx: &SwitchContext) {
+    #[cold]
+    #[inline(never)]
+    fn trace(trap: &Trap) {
+        // SAFETY: a tracepoint takes any numbers.
+        unsafe {
+            bindings::trace_kvm_exit(trap.sepc, trap.scause, trap.stval, trap.htval, trap.htinst)
+        };
+    }
+
+    // SAFETY: reads a static key.
+    if unsafe { bindings::trace_kvm_exit_enabled() } {
+        trace(&ctx.trap());
+    }
 }
 
 /// Tracepoint `kvm_vcpu_exit`.
@@ -164,6 +215,12 @@ pub(crate) fn trace_vcpu_exit(vcpu: &Vcpu, trap: &Trap) {
 pub(crate) fn host_has(ext: u32) -> bool {
     // SAFETY: reads the host's ISA bitmap, complete since boot.
     unsafe { bindings::kvm_rs_host_isa_has(ext) }
+}
+
+/// Whether the exceptions of misaligned loads and stores reach the host on all of its harts.
+pub(crate) fn misaligned_traps_reach_us() -> bool {
+    // SAFETY: reads what the kernel found out at boot.
+    unsafe { bindings::kvm_rs_misaligned_traps_can_delegate() }
 }
 
 /// Whether the calling process may use vectors.
@@ -237,11 +294,15 @@ pub(crate) fn trace_mmio(
 }
 
 /// Reads `width` bytes from a device that core KVM emulates, if there is one at `gpa`.
-pub(crate) fn bus_read(vcpu: &Vcpu, gpa: Gpa, width: u8) -> Option<[u8; 8]> {
+pub(crate) fn bus_read(
+    vcpu: &Vcpu,
+    _slots: &SlotsRead<'_>,
+    gpa: Gpa,
+    width: u8,
+) -> Option<[u8; 8]> {
     let mut data = [0u8; 8];
     let width = width.min(8);
-    let _slots = SlotsRead::new(vcpu);
-    // SAFETY: `data` has room for the 8 bytes that an access can have.
+    // SAFETY: the buses do not change before the section ends, and `data` has room for the 8 bytes that an access can have.
     let result = unsafe {
         bindings::kvm_io_bus_read(
             vcpu.as_ptr(),
@@ -256,10 +317,15 @@ pub(crate) fn bus_read(vcpu: &Vcpu, gpa: Gpa, width: u8) -> Option<[u8; 8]> {
 
 /// Writes `width` bytes to a device that core KVM emulates, such as an ioeventfd; whether there is
 /// one at `gpa`.
-pub(crate) fn bus_write(vcpu: &Vcpu, gpa: Gpa, width: u8, data: &[u8; 8]) -> bool {
+pub(crate) fn bus_write(
+    vcpu: &Vcpu,
+    _slots: &SlotsRead<'_>,
+    gpa: Gpa,
+    width: u8,
+    data: &[u8; 8],
+) -> bool {
     let width = width.min(8);
-    let _slots = SlotsRead::new(vcpu);
-    // SAFETY: `data` holds the 8 bytes that an access can have.
+    // SAFETY: the buses do not change before the section ends, and `data` holds the 8 bytes that an access can have.
     let result = unsafe {
         bindings::kvm_io_bus_write(
             vcpu.as_ptr(),
@@ -389,6 +455,19 @@ pub(crate) fn get_user_u64(from: UserPtr) -> Result<u64> {
 /// `EFAULT`.
 #[inline]
 pub(crate) fn get_user_pair(from: UserPtr) -> Result<[u64; 2]> {
+    #[cold]
+    #[inline(never)]
+    fn misaligned(from: UserPtr) -> Result<[u64; 2]> {
+        Ok([
+            get_user_u64(from)?,
+            get_user_u64(from.wrapping_byte_add(size_of::<u64>()))?,
+        ])
+    }
+
+    // Here, so that nobody needs to look again for each of them.
+    if !from.as_const_ptr().cast::<u64>().is_aligned() {
+        return misaligned(from);
+    }
     let mut values = [0; 2];
     // SAFETY: `values` has room for both; any user address will do.
     let error = unsafe { bindings::kvm_rs_get_user_pair(values.as_mut_ptr(), from.as_const_ptr()) };

@@ -191,6 +191,16 @@ impl<'s> Slot<'s> {
         };
     }
 
+    /// Notes that the guest's memory at `gfn` was written to by us, through the host's mapping, which
+    /// the caller has done. `vcpu` is its own, and loaded.
+    pub(crate) fn mark_written(&self, vcpu: &Vcpu, gfn: Gfn) {
+        // SAFETY: the slot belongs to the vCPU's VM, by whose frame it was found, and this thread
+        // runs the vCPU.
+        unsafe {
+            bindings::mark_page_dirty_in_slot(vcpu.vm().as_ptr(), self.raw.as_ptr(), gfn.get())
+        };
+    }
+
     /// Has the host bring in the page behind `gfn`. May sleep.
     pub(crate) fn fault_in(&self, gfn: Gfn, want: HostAccess) -> FaultIn {
         let mut writable = false;

@@ -166,6 +166,10 @@ impl Vcpu {
     /// `vcpu` went through [`Vcpu::create`] and nobody uses it any more.
     pub(crate) unsafe fn destroy(vcpu: *mut bindings::kvm_vcpu) {
         // SAFETY: the caller is the last user.
+        let last = unsafe { OwnedVcpu::from_raw(vcpu) };
+        // An overflow could still come, and needs the state.
+        last.owned.pmu.reset(&last.vcpu.shared().firmware);
+        // SAFETY: the caller is the last user.
         let state = unsafe { ptr::replace(ptr::addr_of_mut!((*vcpu).arch.rust), ptr::null_mut()) };
         // SAFETY: `create` put it there, and a vCPU is destroyed once.
         drop(unsafe { Pin::<KBox<VcpuState>>::from_foreign(state) });
@@ -279,6 +283,7 @@ impl Vcpu {
         // SAFETY: preemption is off and this is the vCPU's thread, so no `Pinned` exists.
         let resident = unsafe { self.resident_mut() };
         resident.load(self, cpu);
+        self.shared().steal.load(self);
         // SAFETY: `cpu` is written by load and put only.
         unsafe { (*self.as_ptr()).cpu = cpu as i32 };
     }

@@ -98,7 +98,7 @@ impl<'a> RunPage<'a> {
 
     /// `KVM_EXIT_MMIO`: a store of the first `len` bytes of `data` at `gpa`.
     pub(crate) fn exit_mmio_store(&self, gpa: Gpa, len: u8, data: [u8; 8]) {
-        field!(self, in mmio.data).set(data);
+        self.mmio_word().set(u64::from_ne_bytes(data));
         self.exit_mmio(gpa, len, 1);
     }
 
@@ -111,7 +111,13 @@ impl<'a> RunPage<'a> {
 
     /// What userspace loaded.
     pub(crate) fn mmio_data(&self) -> [u8; 8] {
-        field!(self, in mmio.data).get()
+        self.mmio_word().get().to_ne_bytes()
+    }
+
+    /// The bytes of an MMIO access, all at once: they follow a `u64`, hence are aligned as one.
+    fn mmio_word(&self) -> Field<u64> {
+        let bytes: Field<[u8; 8]> = field!(self, in mmio.data);
+        Field(bytes.0.cast())
     }
 
     /// `KVM_EXIT_RISCV_SBI`: a call that userspace serves. Until it does, the results are

@@ -119,8 +119,7 @@ door! {
     ///
     /// Core KVM calls on the CPU, with interrupts off or the CPU coming online.
     fn kvm_arch_enable_virtualization_cpu() -> c_int {
-        hardware::enable_cpu();
-        0
+        from_result(|| hardware::enable_cpu().map(|()| 0))
     }
 }
 

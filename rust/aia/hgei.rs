@@ -30,11 +30,14 @@ use crate::{
             Page, //
         }, //
     },
-    arch::aia::{
-        self as registers,
-        External,
-        GuestFile,
-        Signals, //
+    arch::{
+        aia::{
+            self as registers,
+            External,
+            GuestFile,
+            Signals, //
+        },
+        csr::Direct, //
     },
     bindings,
     sync::{
@@ -308,7 +311,7 @@ pub(crate) fn enable_cpu(cpu: usize) {
 }
 
 fn write_defaults(host: &Host) {
-    External::NONE.load();
+    External::NONE.load(&Direct);
     registers::clear_priorities();
     if host.overflows {
         registers::filter_overflows(Signals::On);
@@ -332,7 +335,7 @@ fn clear(host: &Host) {
     if host.overflows {
         registers::filter_overflows(Signals::Off);
     }
-    External::NONE.load();
+    External::NONE.load(&Direct);
 }
 
 /// Has the vCPUs with files of `cpu`, which is this one, go on in software. None of them runs

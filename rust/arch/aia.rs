@@ -6,7 +6,11 @@
 //!
 //! RISC-V AIA, "Interrupts for Virtual Machines (VS Level)". Used on hosts with AIA only.
 
-use super::csr;
+use super::csr::{
+    self,
+    Direct,
+    Registers, //
+};
 use crate::{
     bindings,
     sync::PreemptOff, //
@@ -48,7 +52,7 @@ impl GuestFile {
     /// Whether the file signals an interrupt, as seen on its CPU.
     #[inline]
     pub(crate) fn signals(self) -> bool {
-        csr::HGEIP.read() & self.bit() != 0
+        Direct.read(csr::HGEIP) & self.bit() != 0
     }
 
     /// Has the host notice when this file of this CPU signals, at once if it does already.
@@ -73,7 +77,7 @@ impl GuestFile {
 /// QEMU works out whether there is an interrupt before it excludes the CPU that makes a file
 /// signal, and may do away with an interrupt that this CPU raised in between.
 fn renew() {
-    let due = csr::HGEIP.read() & csr::HGEIE.read();
+    let due = Direct.read(csr::HGEIP) & csr::HGEIE.read();
     if due != 0 {
         // SAFETY: they are watched already.
         unsafe { csr::HGEIE.set(due) };
@@ -82,7 +86,7 @@ fn renew() {
 
 /// Ends the watch on all files of this CPU that signal; returns their bits.
 pub(crate) fn take_signals() -> usize {
-    let due = csr::HGEIP.read() & csr::HGEIE.read();
+    let due = Direct.read(csr::HGEIP) & csr::HGEIE.read();
     // SAFETY: less reason for interrupts.
     unsafe { csr::HGEIE.clear(due) };
     renew();
@@ -135,15 +139,15 @@ pub(crate) fn filter_overflows(signals: Signals) {
     const OVERFLOW: usize = 1 << bindings::IRQ_PMU_OVF;
 
     match signals {
-        Signals::On => csr::HVIEN.set(OVERFLOW),
-        Signals::Off => csr::HVIEN.clear(OVERFLOW),
+        Signals::On => Direct.set(csr::HVIEN, OVERFLOW),
+        Signals::Off => Direct.clear(csr::HVIEN, OVERFLOW),
     }
 }
 
 /// All interrupts of guests have their default priority.
 pub(crate) fn clear_priorities() {
-    csr::HVIPRIO1.write(0);
-    csr::HVIPRIO2.write(0);
+    Direct.write(csr::HVIPRIO1, 0);
+    Direct.write(csr::HVIPRIO2, 0);
 }
 
 /// `hvictl`: the priority of an external interrupt that `hvip` makes pending.
@@ -173,10 +177,10 @@ impl External {
         Self(Self::IID | Self::SHOWN | priority)
     }
 
-    /// Tells this CPU.
+    /// Tells the CPU that `regs` are of.
     #[inline]
-    pub(crate) fn load(self) {
-        csr::HVICTL.write(self.0);
+    pub(crate) fn load(self, regs: &impl Registers) {
+        regs.write(csr::HVICTL, self.0);
     }
 }
 
@@ -193,7 +197,7 @@ impl<'a> FileRegisters<'a> {
     /// Selects `file`.
     pub(crate) fn of(file: GuestFile, here: &'a PreemptOff) -> Self {
         let hstatus = csr::HSTATUS.read();
-        let vsiselect = csr::VSISELECT.read();
+        let vsiselect = Direct.read(csr::VSISELECT);
         // SAFETY: the field says which file is accessed, no more; it comes back with `drop`.
         unsafe { csr::HSTATUS.write(GuestFile::in_hstatus(Some(file), hstatus)) };
         Self {
@@ -205,32 +209,32 @@ impl<'a> FileRegisters<'a> {
 
     /// Reads the register that `select` selects.
     pub(crate) fn read(&self, select: usize) -> u64 {
-        csr::VSISELECT.write(select);
-        csr::VSIREG.read() as u64
+        Direct.write(csr::VSISELECT, select);
+        Direct.read(csr::VSIREG) as u64
     }
 
     /// Writes it.
     pub(crate) fn write(&self, select: usize, value: u64) {
-        csr::VSISELECT.write(select);
-        csr::VSIREG.write(value as usize);
+        Direct.write(csr::VSISELECT, select);
+        Direct.write(csr::VSIREG, value as usize);
     }
 
     /// Writes it and returns what it held, in one step.
     pub(crate) fn swap(&self, select: usize, value: u64) -> u64 {
-        csr::VSISELECT.write(select);
-        csr::VSIREG.swap(value as usize) as u64
+        Direct.write(csr::VSISELECT, select);
+        Direct.swap(csr::VSIREG, value as usize) as u64
     }
 
     /// Sets those of its bits that are ones in `bits`.
     pub(crate) fn set(&self, select: usize, bits: u64) {
-        csr::VSISELECT.write(select);
-        csr::VSIREG.set(bits as usize);
+        Direct.write(csr::VSISELECT, select);
+        Direct.set(csr::VSIREG, bits as usize);
     }
 }
 
 impl Drop for FileRegisters<'_> {
     fn drop(&mut self) {
-        csr::VSISELECT.write(self.vsiselect);
+        Direct.write(csr::VSISELECT, self.vsiselect);
         // SAFETY: what it was.
         unsafe { csr::HSTATUS.write(self.hstatus) };
     }

@@ -6,6 +6,8 @@
 //! runs, so writing one is safe from anywhere. A [`HostCsr`] takes part in the host's own
 //! translation, trap handling or privilege, so writing one is `unsafe`.
 //!
+//! There are two ways to the former, see [`Registers`]; the one that needs no help is [`Direct`].
+//!
 //! Which vCPU the registers belong to is not this module's business: see
 //! [`Resident`](crate::arch::resident::Resident).
 
@@ -13,95 +15,133 @@ use core::arch::asm;
 
 use crate::bindings as b;
 
-macro_rules! accessors {
-    ($kind:ident, $($unsafety:ident)?, $safety:literal) => {
-        impl<const N: u32> $kind<N> {
-            /// Reads the register.
-            #[inline(always)]
-            pub(crate) fn read(self) -> usize {
-                let value;
-                // SAFETY: reading this register has no side effect.
-                unsafe { asm!("csrr {}, {}", out(reg) value, const N, options(nomem, nostack)) };
-                value
-            }
+pub(crate) use super::registers::*;
 
-            /// Writes the register.
-            #[doc = $safety]
-            #[inline(always)]
-            pub(crate) $($unsafety)? fn write(self, value: usize) {
-                // SAFETY: see the type for who vouches for the value.
-                unsafe { asm!("csrw {}, {}", const N, in(reg) value, options(nostack)) };
-            }
-
-            /// Writes the register and returns what it held.
-            #[doc = $safety]
-            #[inline(always)]
-            pub(crate) $($unsafety)? fn swap(self, value: usize) -> usize {
-                let old;
-                // SAFETY: see the type for who vouches for the value.
-                unsafe {
-                    asm!("csrrw {}, {}, {}", out(reg) old, const N, in(reg) value, options(nostack))
-                };
-                old
-            }
-
-            /// Sets the bits that are ones in `bits`.
-            #[doc = $safety]
-            #[inline(always)]
-            pub(crate) $($unsafety)? fn set(self, bits: usize) {
-                // SAFETY: see the type for who vouches for the value.
-                unsafe { asm!("csrs {}, {}", const N, in(reg) bits, options(nostack)) };
-            }
-
-            /// Clears the bits that are ones in `bits`.
-            #[doc = $safety]
-            #[inline(always)]
-            pub(crate) $($unsafety)? fn clear(self, bits: usize) {
-                // SAFETY: see the type for who vouches for the value.
-                unsafe { asm!("csrc {}, {}", const N, in(reg) bits, options(nostack)) };
-            }
-        }
-    };
-}
-
-/// A register that only the guest can see the effect of.
-#[derive(Clone, Copy)]
-pub(crate) struct GuestCsr<const N: u32>;
+/// The registers of this CPU itself.
+///
+/// Named where they are meant even if the hypervisor below us has a faster way to them: with
+/// guests out of the way, or for what the guest is not to see. All else goes by
+/// [`with_registers!`](crate::arch::nacl::with_registers).
+pub(crate) struct Direct;
 
 /// A register that the host's own execution depends on.
 #[derive(Clone, Copy)]
 pub(crate) struct HostCsr<const N: u32>;
 
-accessors!(GuestCsr, , "");
-accessors!(
-    HostCsr,
-    unsafe,
-    "\n\n# Safety\n\nThe host must be able to go on with the new value."
-);
+impl Direct {
+    /// Sets the bits of the register that are ones in `bits`.
+    #[inline(always)]
+    pub(crate) fn set<const N: u32>(&self, _csr: GuestCsr<N>, bits: usize) {
+        // SAFETY: only a guest sees the effect.
+        unsafe { asm!("csrs {}, {}", const N, in(reg) bits, options(nostack)) };
+    }
 
-pub(crate) const VSSTATUS: GuestCsr<{ b::CSR_VSSTATUS }> = GuestCsr;
-pub(crate) const VSIE: GuestCsr<{ b::CSR_VSIE }> = GuestCsr;
-pub(crate) const VSTVEC: GuestCsr<{ b::CSR_VSTVEC }> = GuestCsr;
-pub(crate) const VSSCRATCH: GuestCsr<{ b::CSR_VSSCRATCH }> = GuestCsr;
-pub(crate) const VSEPC: GuestCsr<{ b::CSR_VSEPC }> = GuestCsr;
-pub(crate) const VSCAUSE: GuestCsr<{ b::CSR_VSCAUSE }> = GuestCsr;
-pub(crate) const VSTVAL: GuestCsr<{ b::CSR_VSTVAL }> = GuestCsr;
-pub(crate) const VSATP: GuestCsr<{ b::CSR_VSATP }> = GuestCsr;
-pub(crate) const VSTIMECMP: GuestCsr<{ b::CSR_VSTIMECMP }> = GuestCsr;
-pub(crate) const HVIP: GuestCsr<{ b::CSR_HVIP }> = GuestCsr;
-pub(crate) const HTIMEDELTA: GuestCsr<{ b::CSR_HTIMEDELTA }> = GuestCsr;
-pub(crate) const HEDELEG: GuestCsr<{ b::CSR_HEDELEG }> = GuestCsr;
-pub(crate) const HIDELEG: GuestCsr<{ b::CSR_HIDELEG }> = GuestCsr;
-pub(crate) const HENVCFG: GuestCsr<{ b::CSR_HENVCFG }> = GuestCsr;
-pub(crate) const HSTATEEN0: GuestCsr<{ b::CSR_HSTATEEN0 }> = GuestCsr;
-pub(crate) const HCOUNTEREN: GuestCsr<{ b::CSR_HCOUNTEREN }> = GuestCsr;
-pub(crate) const HVICTL: GuestCsr<{ b::CSR_HVICTL }> = GuestCsr;
-pub(crate) const HVIEN: GuestCsr<{ b::CSR_HVIEN }> = GuestCsr;
-pub(crate) const HVIPRIO1: GuestCsr<{ b::CSR_HVIPRIO1 }> = GuestCsr;
-pub(crate) const HVIPRIO2: GuestCsr<{ b::CSR_HVIPRIO2 }> = GuestCsr;
-pub(crate) const VSISELECT: GuestCsr<{ b::CSR_VSISELECT }> = GuestCsr;
-pub(crate) const VSIREG: GuestCsr<{ b::CSR_VSIREG }> = GuestCsr;
-pub(crate) const HGEIP: GuestCsr<{ b::CSR_HGEIP }> = GuestCsr;
+    /// Clears the bits of the register that are ones in `bits`.
+    #[inline(always)]
+    pub(crate) fn clear<const N: u32>(&self, _csr: GuestCsr<N>, bits: usize) {
+        // SAFETY: only a guest sees the effect.
+        unsafe { asm!("csrc {}, {}", const N, in(reg) bits, options(nostack)) };
+    }
+}
+
+impl Registers for Direct {
+    #[inline(always)]
+    fn read<const N: u32>(&self, _csr: GuestCsr<N>) -> usize {
+        let value;
+        // SAFETY: reading this register has no side effect.
+        unsafe { asm!("csrr {}, {}", out(reg) value, const N, options(nomem, nostack)) };
+        value
+    }
+
+    #[inline(always)]
+    fn write<const N: u32>(&self, _csr: GuestCsr<N>, value: usize) {
+        // SAFETY: only a guest sees the effect.
+        unsafe { asm!("csrw {}, {}", const N, in(reg) value, options(nostack)) };
+    }
+
+    #[inline(always)]
+    fn swap<const N: u32>(&self, _csr: GuestCsr<N>, value: usize) -> usize {
+        let old;
+        // SAFETY: only a guest sees the effect.
+        unsafe { asm!("csrrw {}, {}, {}", out(reg) old, const N, in(reg) value, options(nostack)) };
+        old
+    }
+
+    #[inline(always)]
+    fn learn<const N: u32>(&self, csr: GuestCsr<N>, value: usize) -> usize {
+        self.write(csr, value);
+        self.read(csr)
+    }
+
+    #[inline(always)]
+    fn hgatp(&self) -> usize {
+        HGATP.read()
+    }
+
+    #[inline(always)]
+    unsafe fn set_hgatp(&self, value: usize) {
+        // SAFETY: guests alone, and the host's reads on their behalf, are translated by it; the
+        // caller vouches for the tree.
+        unsafe { HGATP.write(value) };
+    }
+}
+
+impl<const N: u32> HostCsr<N> {
+    /// Reads the register.
+    #[inline(always)]
+    pub(crate) fn read(self) -> usize {
+        let value;
+        // SAFETY: reading this register has no side effect.
+        unsafe { asm!("csrr {}, {}", out(reg) value, const N, options(nomem, nostack)) };
+        value
+    }
+
+    /// Writes the register.
+    ///
+    /// # Safety
+    ///
+    /// The host must be able to go on with the new value.
+    #[inline(always)]
+    pub(crate) unsafe fn write(self, value: usize) {
+        // SAFETY: as the caller promises.
+        unsafe { asm!("csrw {}, {}", const N, in(reg) value, options(nostack)) };
+    }
+
+    /// Writes the register and returns what it held.
+    ///
+    /// # Safety
+    ///
+    /// As for [`write`](Self::write).
+    #[inline(always)]
+    pub(crate) unsafe fn swap(self, value: usize) -> usize {
+        let old;
+        // SAFETY: as the caller promises.
+        unsafe { asm!("csrrw {}, {}, {}", out(reg) old, const N, in(reg) value, options(nostack)) };
+        old
+    }
+
+    /// Sets the bits that are ones in `bits`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`write`](Self::write).
+    #[inline(always)]
+    pub(crate) unsafe fn set(self, bits: usize) {
+        // SAFETY: as the caller promises.
+        unsafe { asm!("csrs {}, {}", const N, in(reg) bits, options(nostack)) };
+    }
+
+    /// Clears the bits that are ones in `bits`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`write`](Self::write).
+    #[inline(always)]
+    pub(crate) unsafe fn clear(self, bits: usize) {
+        // SAFETY: as the caller promises.
+        unsafe { asm!("csrc {}, {}", const N, in(reg) bits, options(nostack)) };
+    }
+}
 
 pub(crate) const HIE: HostCsr<{ b::CSR_HIE }> = HostCsr;
 pub(crate) const HGEIE: HostCsr<{ b::CSR_HGEIE }> = HostCsr;

@@ -6,19 +6,33 @@
 //! A fence can only forget translations, so every function here is safe. The assembler of the
 //! kernel's build need not know the H and Svinval extensions: they are switched on per statement.
 //!
+//! Where the hypervisor below us offers it, a fence waits until the guest is entered: see
+//! [`nacl`](crate::arch::nacl).
+//!
 //! The VS-stage fences act on the VMID in `hgatp` (Privileged Architecture, "Hypervisor
 //! Memory-Management Fence Instructions"); callers hold a [`Pinned`](crate::vcpu::Pinned) vCPU,
 //! whose VMID is loaded.
 
 use core::arch::asm;
 
+use super::{
+    csr::Direct,
+    nacl::{
+        self,
+        with_registers,
+        Fenced,
+        Hfence,
+        Span, //
+    }, //
+};
 use crate::mem::addr::{
     Asid,
+    GfnRange,
     Gpa,
     Vmid, //
 };
 
-/// Orders all guest-physical translations, of every VM.
+/// Orders all guest-physical translations, of every VM, at once: no guest is loaded.
 pub(crate) fn gvma_all() {
     // SAFETY: a fence only forgets cached translations.
     unsafe {
@@ -31,50 +45,97 @@ pub(crate) fn gvma_all() {
     };
 }
 
+/// The fences of one CPU that a batch of accesses to its registers needs, too.
+pub(crate) trait Fences {
+    /// Orders all guest-physical translations of one VM.
+    fn gvma_vmid(&self, vmid: Vmid);
+
+    /// Orders all guest-virtual translations of the VM in `hgatp`.
+    fn vvma_all(&self);
+}
+
+impl Fences for Direct {
+    #[inline(always)]
+    fn gvma_vmid(&self, vmid: Vmid) {
+        // SAFETY: a fence only forgets cached translations.
+        unsafe {
+            asm!(
+                ".option push", ".option arch, +h", "hfence.gvma zero, {}", ".option pop",
+                in(reg) vmid.get() as usize
+            )
+        };
+    }
+
+    #[inline(always)]
+    fn vvma_all(&self) {
+        // SAFETY: a fence only forgets cached translations.
+        unsafe {
+            asm!(
+                ".option push",
+                ".option arch, +h",
+                "hfence.vvma",
+                ".option pop"
+            )
+        };
+    }
+}
+
+impl Fences for nacl::OfThisCpu {
+    fn gvma_vmid(&self, vmid: Vmid) {
+        if nacl::wait(self, |_| Hfence::GvmaVmid(vmid, Span::Everything)) == Fenced::No {
+            Direct.gvma_vmid(vmid);
+        }
+    }
+
+    fn vvma_all(&self) {
+        if nacl::wait(self, |vmid| Hfence::Vvma(vmid, Span::Everything)) == Fenced::No {
+            Direct.vvma_all();
+        }
+    }
+}
+
 /// Orders all guest-physical translations of one VM.
 pub(crate) fn gvma_vmid(vmid: Vmid) {
-    // SAFETY: a fence only forgets cached translations.
-    unsafe {
-        asm!(
-            ".option push", ".option arch, +h", "hfence.gvma zero, {}", ".option pop",
-            in(reg) vmid.get() as usize
-        )
-    };
+    with_registers!(regs => regs.gvma_vmid(vmid));
 }
 
 /// Orders the translation of one guest-physical address of one VM.
 pub(crate) fn gvma_vmid_gpa(vmid: Vmid, gpa: Gpa) {
-    // SAFETY: a fence only forgets cached translations.
-    unsafe {
-        asm!(
-            ".option push", ".option arch, +h", "hfence.gvma {}, {}", ".option pop",
-            in(reg) gpa.get() >> 2, in(reg) vmid.get() as usize
-        )
-    };
+    let frame = gpa.gfn();
+    let frame = GfnRange::new(frame, frame.saturating_add(1));
+    nacl::fence(
+        |_| Hfence::GvmaVmid(vmid, Span::frames(frame)),
+        || {
+            // SAFETY: a fence only forgets cached translations.
+            unsafe {
+                asm!(
+                    ".option push", ".option arch, +h", "hfence.gvma {}, {}", ".option pop",
+                    in(reg) gpa.get() >> 2, in(reg) vmid.get() as usize
+                )
+            };
+        },
+    );
 }
 
 /// Orders all guest-virtual translations of the VM in `hgatp`.
 pub(crate) fn vvma_all() {
-    // SAFETY: a fence only forgets cached translations.
-    unsafe {
-        asm!(
-            ".option push",
-            ".option arch, +h",
-            "hfence.vvma",
-            ".option pop"
-        )
-    };
+    with_registers!(regs => regs.vvma_all());
 }
 
 /// Orders the translations of one guest address space.
 pub(crate) fn vvma_asid(asid: Asid) {
-    // SAFETY: a fence only forgets cached translations.
-    unsafe {
-        asm!(
-            ".option push", ".option arch, +h", "hfence.vvma zero, {}", ".option pop",
-            in(reg) asid.get() as usize
-        )
-    };
+    nacl::fence(
+        |vmid| Hfence::VvmaAsid(vmid, asid, Span::Everything),
+        || {
+            // SAFETY: a fence only forgets cached translations.
+            unsafe {
+                asm!(
+                    ".option push", ".option arch, +h", "hfence.vvma zero, {}", ".option pop",
+                    in(reg) asid.get() as usize
+                )
+            };
+        },
+    );
 }
 
 /// Makes instruction fetches of this CPU see earlier stores.

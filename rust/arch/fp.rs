@@ -5,9 +5,22 @@
 //!
 //! The kernel is compiled without floating point, so `sstatus.FS` is off in it and is switched on
 //! for the length of each routine.
+//!
+//! While a thread is in the kernel, the registers of its user mode stay in the unit. `FS` in the
+//! `sstatus` that its user mode had says whether they are also in `current->thread.fstate`: if it
+//! is dirty they are not, if it is clean they are. All of the kernel that reads or moves them goes
+//! by that, the scheduler first. So [`UserFp::save`] does for a guest what a switch to another
+//! thread does: it saves what is dirty, and says that it is clean. From then on the unit is free,
+//! and a thread that is scheduled away with its guest's registers in it loses nothing.
 
-use core::arch::global_asm;
-use core::mem::offset_of;
+use core::{
+    arch::global_asm,
+    mem::{
+        align_of,
+        offset_of,
+        size_of, //
+    }, //
+};
 
 use crate::{
     bindings,
@@ -126,5 +139,52 @@ impl FpMoves for FpUnit {
             // SAFETY: as above.
             Self::Double => unsafe { kvm_rs_fp_restore_d(regs) },
         }
+    }
+}
+
+// The kernel's own struct is the same, less the name of its members.
+const _: () = assert!(
+    size_of::<FpRegs>() == size_of::<bindings::__riscv_d_ext_state>()
+        && align_of::<FpRegs>() == align_of::<bindings::__riscv_d_ext_state>()
+        && offset_of!(FpRegs, f) == offset_of!(bindings::__riscv_d_ext_state, f)
+        && offset_of!(FpRegs, fcsr) == offset_of!(bindings::__riscv_d_ext_state, fcsr)
+);
+
+/// The floating-point registers of the calling thread's user mode.
+pub(crate) struct UserFp;
+
+impl UserFp {
+    /// Frees the unit: what is in it alone goes where the scheduler would save it. Preemption is
+    /// off.
+    #[inline(always)]
+    pub(crate) fn save() {
+        // SAFETY: looks at `current`.
+        if unsafe { bindings::kvm_rs_user_fs() } != bindings::SR_FS_DIRTY {
+            return;
+        }
+        // SAFETY: `current`'s own, which nobody else touches while it runs.
+        let regs = unsafe { bindings::kvm_rs_user_fp() };
+        // SAFETY: the layout is the same, see above; the kernel has user mode use the unit, which
+        // it does for FLEN 64 alone.
+        unsafe { kvm_rs_fp_save_d(regs.cast()) };
+        // SAFETY: so they are.
+        unsafe { bindings::kvm_rs_user_fs_clean() };
+    }
+
+    /// Puts them back into the unit. Preemption is off.
+    ///
+    /// # Safety
+    ///
+    /// Since [`save`](Self::save) the thread was not in user mode.
+    #[inline(always)]
+    pub(crate) unsafe fn restore() {
+        // SAFETY: looks at `current`.
+        if unsafe { bindings::kvm_rs_user_fs() } == bindings::SR_FS_OFF {
+            return;
+        }
+        // SAFETY: as in `save`.
+        let regs = unsafe { bindings::kvm_rs_user_fp() };
+        // SAFETY: as in `save`; they were saved there, or were there already.
+        unsafe { kvm_rs_fp_restore_d(regs.cast()) };
     }
 }

@@ -12,7 +12,10 @@ use kernel::{
 };
 
 use super::{
-    csr,
+    csr::{
+        Direct,
+        Registers, //
+    },
     fence, //
 };
 use crate::{
@@ -65,6 +68,11 @@ impl Hgatp {
         self.with_mode(Bounded::<u64, 4>::from_expr(mode.encoding() & 0xf))
     }
 
+    /// The VM whose tree it is.
+    pub(crate) fn vmid_of(self) -> Vmid {
+        Vmid::new(u16::from(self.vmid()))
+    }
+
     /// The format of the tree, if there is a tree.
     pub(crate) fn known_mode(self) -> Option<Mode> {
         Mode::try_from(self.mode().get()).ok()
@@ -80,17 +88,16 @@ impl Hgatp {
 /// The root that it names, and the tree below, stay what they are until [`unload`], or change as
 /// `mem::gstage` lets them.
 #[inline(always)]
-pub(crate) unsafe fn load(hgatp: Hgatp) {
-    // SAFETY: guests alone, and the host's reads on their behalf, are translated by it; the caller
-    // vouches for the tree.
-    unsafe { csr::HGATP.write(hgatp.into_raw() as usize) };
+pub(crate) unsafe fn load(regs: &impl Registers, hgatp: Hgatp) {
+    // SAFETY: the caller vouches for the tree.
+    unsafe { regs.set_hgatp(hgatp.into_raw() as usize) };
 }
 
 /// No guest: nothing is left for the CPU to walk, not even ahead of time.
 #[inline(always)]
-pub(crate) fn unload() {
+pub(crate) fn unload(regs: &impl Registers) {
     // SAFETY: names no tree.
-    unsafe { csr::HGATP.write(Hgatp::IDLE.into_raw() as usize) };
+    unsafe { regs.set_hgatp(Hgatp::IDLE.into_raw() as usize) };
 }
 
 /// The widest format of this CPU, and how many bits of VMID it has; none if it has no format that
@@ -106,11 +113,11 @@ pub(crate) fn probe() -> Option<(Mode, u32)> {
         // SAFETY: interrupts are off, no guest runs, and nobody reads on behalf of one; so the
         // CPU could walk the frame that this names, 0, ahead of time at most, and what it then
         // remembers is forgotten below.
-        unsafe { load(wanted) };
-        let got = Hgatp::from_raw(csr::HGATP.read() as u64);
+        unsafe { load(&Direct, wanted) };
+        let got = Hgatp::from_raw(Direct.hgatp() as u64);
         (got.known_mode() == Some(mode)).then(|| (mode, got.vmid().get().count_ones()))
     });
-    unload();
+    unload(&Direct);
     fence::gvma_all();
     found
 }

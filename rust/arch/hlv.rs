@@ -14,6 +14,7 @@ use core::mem::offset_of;
 
 use super::{
     csr,
+    nacl,
     switch::Trap, //
 };
 use crate::bindings;
@@ -66,6 +67,11 @@ unsafe fn redirected(
 ) -> Result<usize, Trap> {
     // A cause that no access reports stands for "none": 0 is instruction address misaligned.
     let mut trap = Trap::default();
+    if nacl::sync().is_err() {
+        // Rather none than somebody else's.
+        trap.scause = bindings::EXC_LOAD_ACCESS as usize;
+        return Err(trap);
+    }
     // SAFETY: only SPVP and the interception bits differ, which act on V=1 and HLV alone.
     let old_hstatus = unsafe { csr::HSTATUS.swap(hstatus) };
     let handler = kvm_rs_hlv_trap as usize;

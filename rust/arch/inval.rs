@@ -7,7 +7,14 @@
 
 use core::arch::asm;
 
-use super::fence;
+use super::{
+    fence,
+    nacl::{
+        self,
+        Hfence,
+        Span, //
+    }, //
+};
 use crate::{
     host,
     mem::addr::{
@@ -30,35 +37,42 @@ pub(crate) fn gvma_frames(vmid: Vmid, frames: GfnRange) {
         1 => fence::gvma_vmid_gpa(vmid, first),
         2..=MAX_PAGES => {
             let addresses = (0..frames.len()).map(|i| (first.get() + i * PAGE_SIZE) >> 2);
-            let vmid = vmid.get() as usize;
-            in_one_go(
-                addresses,
-                |address| {
-                    // SAFETY: a fence only forgets cached translations.
-                    unsafe {
-                        asm!(
-                            ".option push", ".option arch, +h, +svinval",
-                            "hinval.gvma {}, {}",
-                            ".option pop",
-                            in(reg) address, in(reg) vmid
-                        )
-                    };
-                },
-                |address| {
-                    // SAFETY: a fence only forgets cached translations.
-                    unsafe {
-                        asm!(
-                            ".option push", ".option arch, +h",
-                            "hfence.gvma {}, {}",
-                            ".option pop",
-                            in(reg) address, in(reg) vmid
-                        )
-                    };
-                },
+            nacl::fence(
+                |_| Hfence::GvmaVmid(vmid, Span::frames(frames)),
+                || gvma_pages(vmid, addresses),
             );
         }
         _ => fence::gvma_vmid(vmid),
     }
+}
+
+fn gvma_pages(vmid: Vmid, addresses: impl Iterator<Item = u64>) {
+    let vmid = vmid.get() as usize;
+    in_one_go(
+        addresses,
+        |address| {
+            // SAFETY: a fence only forgets cached translations.
+            unsafe {
+                asm!(
+                    ".option push", ".option arch, +h, +svinval",
+                    "hinval.gvma {}, {}",
+                    ".option pop",
+                    in(reg) address, in(reg) vmid
+                )
+            };
+        },
+        |address| {
+            // SAFETY: a fence only forgets cached translations.
+            unsafe {
+                asm!(
+                    ".option push", ".option arch, +h",
+                    "hfence.gvma {}, {}",
+                    ".option pop",
+                    in(reg) address, in(reg) vmid
+                )
+            };
+        },
+    );
 }
 
 /// Forgets the guest-virtual translations of the `size` bytes from `start` on, of the VM in
@@ -75,9 +89,16 @@ pub(crate) fn vvma_bytes(asid: Option<Asid>, start: usize, size: usize) {
     match (pages, asid) {
         (Some((first, pages)), _) if pages as u64 <= MAX_PAGES => {
             let addresses = (first..first + pages).map(|page| (page << PAGE_SHIFT) as u64);
+            let span = Span::Pages {
+                first: first as u64,
+                count: pages as u64,
+            };
             match asid {
-                Some(asid) => vvma_asid_pages(asid, addresses),
-                None => vvma_pages(addresses),
+                Some(asid) => nacl::fence(
+                    |vmid| Hfence::VvmaAsid(vmid, asid, span),
+                    || vvma_asid_pages(asid, addresses),
+                ),
+                None => nacl::fence(|vmid| Hfence::Vvma(vmid, span), || vvma_pages(addresses)),
             }
         }
         (_, Some(asid)) => fence::vvma_asid(asid),

@@ -13,11 +13,16 @@ use crate::{
     aia::hgei,
     arch::{
         aia::External,
-        csr,
+        csr::{
+            self,
+            Registers, //
+        },
         fp::{
             FpMoves,
-            FpRegs, //
+            FpRegs,
+            UserFp, //
         },
+        nacl::with_registers,
         vector::{
             self,
             UnitGuard,
@@ -28,6 +33,7 @@ use crate::{
     host::{
         self,
         Claim,
+        Host,
         Stamp, //
     },
     isa::{
@@ -36,23 +42,14 @@ use crate::{
     },
     mem::tlb::TranslationState,
     vcpu::{
+        config::{
+            Permissions,
+            HIDELEG, //
+        },
         irq::Interrupt,
         Vcpu, //
     }, //
 };
-
-/// Exceptions that the guest handles itself.
-const HEDELEG: usize = 1 << bindings::EXC_INST_MISALIGNED
-    | 1 << bindings::EXC_INST_ILLEGAL
-    | 1 << bindings::EXC_BREAKPOINT
-    | 1 << bindings::EXC_SYSCALL
-    | 1 << bindings::EXC_INST_PAGE_FAULT
-    | 1 << bindings::EXC_LOAD_PAGE_FAULT
-    | 1 << bindings::EXC_STORE_PAGE_FAULT;
-
-/// Interrupts that the guest handles itself.
-const HIDELEG: usize =
-    1 << bindings::IRQ_VS_SOFT | 1 << bindings::IRQ_VS_TIMER | 1 << bindings::IRQ_VS_EXT;
 
 /// The guest's supervisor registers, by the names that the guest uses.
 #[derive(Clone, Copy, Default)]
@@ -94,8 +91,7 @@ pub(crate) struct GuestCsrs {
 /// Registers that say what the guest may do; they follow from its configuration.
 #[derive(Clone, Copy)]
 struct Config {
-    hedeleg: usize,
-    henvcfg: usize,
+    permissions: Permissions,
     hstateen0: Option<usize>,
     fp: FpUnit,
     vector: bool,
@@ -115,7 +111,6 @@ struct HostSide {
     scounteren: usize,
     senvcfg: usize,
     sstateen0: usize,
-    fp: FpRegs,
 }
 
 /// The state that loading moves between memory and registers.
@@ -129,6 +124,8 @@ pub(crate) struct Resident {
     /// `sstatus.FS` and `sstatus.VS` of the guest's outer status: what is live and what is dirty.
     pub(crate) ext_status: usize,
     config: Config,
+    /// Asked once: what it is to read a constant that is set late adds up.
+    facts: &'static Host,
     stamp: Stamp,
     translation: TranslationState,
     external: External,
@@ -141,7 +138,7 @@ impl Resident {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`.
+    /// `ENOMEM`; `ENODEV` before the host was probed.
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
             csrs: GuestCsrs::default(),
@@ -149,13 +146,13 @@ impl Resident {
             vector: VectorRegs::new()?,
             ext_status: 0,
             config: Config {
-                hedeleg: HEDELEG,
-                henvcfg: 0,
+                permissions: Permissions::NONE,
                 hstateen0: None,
                 fp: FpUnit::Off,
                 vector: false,
                 aia: Aia::Absent,
             },
+            facts: host::get().ok_or(ENODEV)?,
             stamp: Stamp::NONE,
             translation: TranslationState::new(),
             external: External::NONE,
@@ -165,19 +162,20 @@ impl Resident {
     }
 
     /// Back to the state of a hart at reset.
-    pub(crate) fn reset(&mut self, isa: EffectiveIsa) {
+    pub(crate) fn reset(&mut self, isa: EffectiveIsa, permissions: Permissions) {
         self.csrs = GuestCsrs::default();
         self.external = External::NONE;
         self.fp = FpRegs::default();
         self.vector.reset();
-        self.configure(isa);
+        self.configure(isa, permissions);
         self.ext_status = initial_status(isa);
         self.changed();
     }
 
-    /// Has the registers follow `isa`: a unit that the guest lacks is off, for good.
-    pub(crate) fn configure(&mut self, isa: EffectiveIsa) {
-        self.config.henvcfg = isa.henvcfg() as usize;
+    /// Has the registers follow `isa` and what it is permitted: a unit that the guest lacks is off,
+    /// for good.
+    pub(crate) fn configure(&mut self, isa: EffectiveIsa, permissions: Permissions) {
+        self.config.permissions = permissions;
         self.config.hstateen0 =
             host::get().and_then(|host| isa.hstateen0(&host.isa).map(|v| v as usize));
         self.config.fp = isa.fp();
@@ -196,13 +194,11 @@ impl Resident {
         self.changed();
     }
 
-    /// Has breakpoints go to the host, or to the guest.
-    pub(crate) fn intercept_breakpoints(&mut self, debug: GuestDebug) {
-        match debug {
-            GuestDebug::On => self.config.hedeleg &= !(1 << bindings::EXC_BREAKPOINT),
-            GuestDebug::Off => self.config.hedeleg |= 1 << bindings::EXC_BREAKPOINT,
-        }
-        self.changed();
+    /// As [`configure`](Self::configure) for permissions alone, on the CPU that the vCPU is loaded
+    /// on. No other CPU can take what it may still hold for current.
+    pub(crate) fn permit_at_once(&mut self, permissions: Permissions) {
+        self.config.permissions = permissions;
+        with_registers!(regs => self.load_config(regs));
     }
 
     /// The state in memory was changed: what a CPU may still hold is out of date.
@@ -212,12 +208,8 @@ impl Resident {
 
     /// Memory to registers.
     pub(crate) fn load(&mut self, vcpu: &Vcpu, cpu: usize) {
-        if host::claim(cpu, &mut self.stamp) == Claim::Fresh {
-            self.load_config();
-            self.load_csrs();
-        }
+        with_registers!(regs => self.load_registers(regs, vcpu, cpu));
         self.swap_in();
-        vcpu.shared().timer.load(vcpu);
         self.load_fp();
         self.load_vector();
         if let Some(imsic) = vcpu.imsic() {
@@ -232,29 +224,33 @@ impl Resident {
         }
         self.put_vector();
         self.put_fp();
-        self.snapshot(vcpu);
-        vcpu.shared().timer.put(vcpu);
         self.swap_out();
-        self.put_csrs();
-        self.translation.unload();
+        with_registers!(regs => self.put_registers(regs, vcpu));
     }
 
     /// Tells the shared side which interrupts the guest has enabled, which it took back itself,
     /// and when its timer is due: whoever asks whether the vCPU can go on needs it.
     pub(crate) fn snapshot(&mut self, vcpu: &Vcpu) {
-        let shared = vcpu.shared();
-        self.csrs.sie = csr::VSIE.read();
-        self.csrs.hvip = csr::HVIP.read();
-        shared.irqs.sync(self.csrs.hvip);
-        shared.irqs.set_enabled(self.csrs.sie);
-        shared.timer.snapshot();
+        with_registers!(regs => {
+            self.put_interrupts(regs, vcpu);
+            vcpu.shared().timer.snapshot(regs);
+        });
+    }
+
+    #[inline(always)]
+    fn put_interrupts(&mut self, regs: &impl Registers, vcpu: &Vcpu) {
+        let irqs = &vcpu.shared().irqs;
+        self.csrs.sie = regs.read(csr::VSIE);
+        self.csrs.hvip = regs.read(csr::HVIP);
+        irqs.sync(self.csrs.hvip);
+        irqs.set_enabled(self.csrs.sie);
     }
 
     /// Brings interrupts that others made pending into the guest's view. Interrupts are off.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn flush_interrupts(&mut self, vcpu: &Vcpu) {
         if let Some(update) = vcpu.shared().irqs.take_changes() {
-            csr::HVIP.write(update.apply(csr::HVIP.read()));
+            with_registers!(regs => regs.write(csr::HVIP, update.apply(regs.read(csr::HVIP))));
             if let (Some(pending), Aia::Present) = (update.of(Interrupt::External), self.config.aia)
             {
                 self.set_external(match vcpu.imsic() {
@@ -269,12 +265,12 @@ impl Resident {
     /// What the guest is to see of an external interrupt that is not from a file in hardware.
     pub(crate) fn set_external(&mut self, external: External) {
         self.external = external;
-        external.load();
+        with_registers!(regs => external.load(regs));
     }
 
     /// What the guest's `siselect` holds.
     pub(crate) fn selected(&self) -> usize {
-        csr::VSISELECT.read()
+        with_registers!(regs => regs.read(csr::VSISELECT))
     }
 
     /// The priorities of the guest's major interrupts.
@@ -286,14 +282,12 @@ impl Resident {
     pub(crate) fn set_priorities(&mut self, priorities: [u64; 2]) {
         self.csrs.iprio1 = priorities[0] as usize;
         self.csrs.iprio2 = priorities[1] as usize;
-        self.load_priorities();
+        with_registers!(regs => self.load_priorities(regs));
     }
 
-    fn load_priorities(&mut self) {
-        csr::HVIPRIO1.write(self.csrs.iprio1);
-        csr::HVIPRIO2.write(self.csrs.iprio2);
-        self.csrs.iprio1 = csr::HVIPRIO1.read();
-        self.csrs.iprio2 = csr::HVIPRIO2.read();
+    fn load_priorities(&mut self, regs: &impl Registers) {
+        self.csrs.iprio1 = regs.learn(csr::HVIPRIO1, self.csrs.iprio1);
+        self.csrs.iprio2 = regs.learn(csr::HVIPRIO2, self.csrs.iprio2);
     }
 
     /// Where the vCPU left translations.
@@ -326,50 +320,68 @@ impl Resident {
         }
     }
 
-    fn load_config(&self) {
-        csr::HEDELEG.write(self.config.hedeleg);
-        csr::HIDELEG.write(HIDELEG);
-        csr::HENVCFG.write(self.config.henvcfg);
+    #[inline(always)]
+    fn load_registers(&mut self, regs: &impl Registers, vcpu: &Vcpu, cpu: usize) {
+        if self.facts.claim(cpu, &mut self.stamp) == Claim::Fresh {
+            // First: what others can hold depends on it.
+            self.load_config(regs);
+            self.load_csrs(regs);
+        }
+        vcpu.shared().timer.load(regs, vcpu);
+    }
+
+    #[inline(always)]
+    fn put_registers(&mut self, regs: &impl Registers, vcpu: &Vcpu) {
+        self.put_interrupts(regs, vcpu);
+        vcpu.shared().timer.put(regs, vcpu);
+        self.put_csrs(regs);
+        self.translation.unload(regs);
+    }
+
+    fn load_config(&self, regs: &impl Registers) {
+        regs.write(csr::HEDELEG, self.config.permissions.hedeleg as usize);
+        regs.write(csr::HIDELEG, HIDELEG as usize);
+        regs.write(csr::HENVCFG, self.config.permissions.henvcfg as usize);
         if let Some(hstateen0) = self.config.hstateen0 {
-            csr::HSTATEEN0.write(hstateen0);
+            regs.write(csr::HSTATEEN0, hstateen0);
         }
     }
 
-    fn load_csrs(&mut self) {
-        csr::VSSTATUS.write(self.csrs.sstatus);
-        csr::VSIE.write(self.csrs.sie);
-        csr::VSTVEC.write(self.csrs.stvec);
-        csr::VSSCRATCH.write(self.csrs.sscratch);
-        csr::VSEPC.write(self.csrs.sepc);
-        csr::VSCAUSE.write(self.csrs.scause);
-        csr::VSTVAL.write(self.csrs.stval);
-        csr::VSATP.write(self.csrs.satp);
-        csr::HVIP.write(self.csrs.hvip);
+    fn load_csrs(&mut self, regs: &impl Registers) {
+        regs.write(csr::VSSTATUS, self.csrs.sstatus);
+        regs.write(csr::VSIE, self.csrs.sie);
+        regs.write(csr::VSTVEC, self.csrs.stvec);
+        regs.write(csr::VSSCRATCH, self.csrs.sscratch);
+        regs.write(csr::VSEPC, self.csrs.sepc);
+        regs.write(csr::VSCAUSE, self.csrs.scause);
+        regs.write(csr::VSTVAL, self.csrs.stval);
+        regs.write(csr::VSATP, self.csrs.satp);
+        regs.write(csr::HVIP, self.csrs.hvip);
         if self.config.aia == Aia::Present {
-            csr::VSISELECT.write(self.csrs.siselect);
-            self.load_priorities();
-            self.external.load();
+            regs.write(csr::VSISELECT, self.csrs.siselect);
+            self.load_priorities(regs);
+            self.external.load(regs);
         }
     }
 
-    /// `sie` and `hvip` are in [`snapshot`](Self::snapshot).
-    fn put_csrs(&mut self) {
-        self.csrs.sstatus = csr::VSSTATUS.read();
-        self.csrs.stvec = csr::VSTVEC.read();
-        self.csrs.sscratch = csr::VSSCRATCH.read();
-        self.csrs.sepc = csr::VSEPC.read();
-        self.csrs.scause = csr::VSCAUSE.read();
-        self.csrs.stval = csr::VSTVAL.read();
-        self.csrs.satp = csr::VSATP.read();
+    /// `sie` and `hvip` are in [`put_interrupts`](Self::put_interrupts).
+    fn put_csrs(&mut self, regs: &impl Registers) {
+        self.csrs.sstatus = regs.read(csr::VSSTATUS);
+        self.csrs.stvec = regs.read(csr::VSTVEC);
+        self.csrs.sscratch = regs.read(csr::VSSCRATCH);
+        self.csrs.sepc = regs.read(csr::VSEPC);
+        self.csrs.scause = regs.read(csr::VSCAUSE);
+        self.csrs.stval = regs.read(csr::VSTVAL);
+        self.csrs.satp = regs.read(csr::VSATP);
         if self.config.aia == Aia::Present {
-            self.csrs.siselect = csr::VSISELECT.read();
+            self.csrs.siselect = regs.read(csr::VSISELECT);
         }
     }
 
     /// Registers that act on user mode alone, of the host as of the guest: swapped here and not
     /// around each entry, since the kernel between two entries runs in neither.
     fn swap_in(&mut self) {
-        let Some(host) = host::get() else { return };
+        let host = self.facts;
         // SAFETY: acts on user mode, which this CPU does not enter before `swap_out`.
         self.host.scounteren = unsafe { csr::SCOUNTEREN.swap(self.csrs.scounteren) };
         // SAFETY: as above.
@@ -385,7 +397,7 @@ impl Resident {
     }
 
     fn swap_out(&mut self) {
-        let Some(host) = host::get() else { return };
+        let host = self.facts;
         // SAFETY: the host's own value comes back.
         self.csrs.scounteren = unsafe { csr::SCOUNTEREN.swap(self.host.scounteren) };
         // SAFETY: as above.
@@ -401,10 +413,9 @@ impl Resident {
     }
 
     fn load_fp(&mut self) {
-        let Some(host) = host::get() else { return };
-        // SAFETY: the host has the unit that it says it has.
-        unsafe { host.fp.save(&mut self.host.fp) };
+        // Off for a guest without a unit, for good: see `configure`.
         if self.ext_status & bindings::SR_FS != bindings::SR_FS_OFF {
+            UserFp::save();
             // SAFETY: a guest's unit is one that the host has; the host's registers are saved.
             unsafe { self.config.fp.restore(&self.fp) };
             self.ext_status = self.ext_status & !bindings::SR_FS | bindings::SR_FS_CLEAN;
@@ -412,14 +423,17 @@ impl Resident {
     }
 
     fn put_fp(&mut self) {
-        let Some(host) = host::get() else { return };
-        if self.ext_status & bindings::SR_FS == bindings::SR_FS_DIRTY {
-            // SAFETY: a guest's unit is one that the host has.
-            unsafe { self.config.fp.save(&mut self.fp) };
-            self.ext_status = self.ext_status & !bindings::SR_FS | bindings::SR_FS_CLEAN;
+        match self.ext_status & bindings::SR_FS {
+            bindings::SR_FS_OFF => return,
+            bindings::SR_FS_DIRTY => {
+                // SAFETY: a guest's unit is one that the host has.
+                unsafe { self.config.fp.save(&mut self.fp) };
+                self.ext_status = self.ext_status & !bindings::SR_FS | bindings::SR_FS_CLEAN;
+            }
+            _ => {}
         }
-        // SAFETY: the guest's registers are saved.
-        unsafe { host.fp.restore(&self.host.fp) };
+        // SAFETY: the guest's registers are saved; the thread is in the kernel since `load_fp`.
+        unsafe { UserFp::restore() };
     }
 
     fn load_vector(&mut self) {
@@ -456,15 +470,6 @@ impl Resident {
             self.ext_status = self.ext_status & !bindings::SR_VS | bindings::SR_VS_CLEAN;
         }
     }
-}
-
-/// Who gets the guest's breakpoints (`KVM_SET_GUEST_DEBUG`).
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum GuestDebug {
-    /// Userspace.
-    On,
-    /// The guest.
-    Off,
 }
 
 /// FS and VS of a hart with `isa` after reset: Initial where there is a unit, Off where not

@@ -11,6 +11,10 @@ use core::{
     mem::offset_of, //
 };
 
+use super::nacl::{
+    self,
+    Entered, //
+};
 use crate::{
     bindings,
     vcpu::gprs::Gprs, //
@@ -32,7 +36,21 @@ pub(crate) struct Trap {
     pub(crate) htinst: usize,
 }
 
+impl Trap {
+    /// Whether it was an interrupt of the host, which is taken already.
+    #[inline(always)]
+    pub(crate) fn is_interrupt(&self) -> bool {
+        self.scause & bindings::CAUSE_IRQ_FLAG != 0
+    }
+}
+
+/// `scause` of an `ecall` from VS-mode.
+const ECALL: usize = bindings::EXC_SUPERVISOR_SYSCALL as usize;
+
 /// Registers of the host that the switch keeps across the guest.
+///
+/// `sscratch` is not among them: it is 0 while the kernel runs, so that a trap can tell that it
+/// came from there.
 #[repr(C)]
 #[derive(Default)]
 struct Host {
@@ -44,7 +62,6 @@ struct Host {
     sstatus: usize,
     hstatus: usize,
     stvec: usize,
-    sscratch: usize,
 }
 
 /// Everything the assembly touches: the guest's integer context, and room for the host's.
@@ -58,8 +75,11 @@ pub(crate) struct SwitchContext {
     pub(crate) sstatus: usize,
     /// `hstatus` while the guest runs.
     pub(crate) hstatus: usize,
-    /// Why it last came back.
-    pub(crate) trap: Trap,
+    scause: usize,
+    /// Not written by an `ecall`, nor are the next two.
+    stval: usize,
+    htval: usize,
+    htinst: usize,
     host: Host,
 }
 
@@ -71,18 +91,59 @@ impl SwitchContext {
             sepc: 0,
             sstatus: bindings::SR_SPP | bindings::SR_SPIE,
             hstatus: bindings::HSTATUS_VTW | bindings::HSTATUS_SPVP | bindings::HSTATUS_SPV,
-            trap: Trap::default(),
+            scause: 0,
+            stval: 0,
+            htval: 0,
+            htinst: 0,
             host: Host::default(),
         }
+    }
+
+    /// Whether the guest came back with an `ecall` from VS-mode.
+    #[inline(always)]
+    pub(crate) fn is_ecall(&self) -> bool {
+        self.scause == ECALL
+    }
+
+    /// Why the guest came back.
+    #[inline(always)]
+    pub(crate) fn trap(&self) -> Trap {
+        let plain = Trap {
+            sepc: self.sepc,
+            scause: self.scause,
+            ..Trap::default()
+        };
+        if self.is_ecall() {
+            plain
+        } else {
+            Trap {
+                stval: self.stval,
+                htval: self.htval,
+                htinst: self.htinst,
+                ..plain
+            }
+        }
+    }
+
+    /// What [`trap`](Self::trap) is to say.
+    pub(super) fn set_trap(&mut self, trap: &Trap) {
+        self.scause = trap.scause;
+        self.stval = trap.stval;
+        self.htval = trap.htval;
+        self.htinst = trap.htinst;
     }
 
     /// Runs the guest until it traps.
     ///
     /// # Safety
     ///
-    /// Interrupts are off, this vCPU's registers and `hgatp` are loaded on this CPU, and RCU, lockdep
-    /// and time accounting have been told as `guest_timing_enter_irqoff()` wants.
+    /// Interrupts are off, this vCPU's registers and `hgatp` are loaded on this CPU; time accounting
+    /// has been told as `guest_timing_enter_irqoff()` wants, and RCU is before interrupts are let in.
     pub(crate) unsafe fn enter(&mut self) {
+        // SAFETY: as the caller promises.
+        if nacl::is_used() && unsafe { nacl::enter(self) } == Entered::Yes {
+            return;
+        }
         // SAFETY: the bracket passes the pointer to the assembly below, which reads and writes
         // this struct by the offsets given there; the caller vouches for the rest.
         unsafe { bindings::kvm_rs_enter_guest(core::ptr::from_mut(self).cast()) };
@@ -99,12 +160,6 @@ macro_rules! host {
         offset_of!(SwitchContext, host) + offset_of!(Host, $field)
     };
 }
-macro_rules! trap {
-    ($field:ident) => {
-        offset_of!(SwitchContext, trap) + offset_of!(Trap, $field)
-    };
-}
-
 // a0 = the context. `.altmacro` loops would save lines, and cost the reader.
 global_asm!(
     ".pushsection .text",
@@ -137,11 +192,10 @@ global_asm!(
     "csrrw t1, hstatus, t1",
     "csrw sepc, t2",
     "csrrw t3, stvec, t3",
-    "csrrw t4, sscratch, a0",
+    "csrw sscratch, a0",
     "sd t0, {h_sstatus}(a0)",
     "sd t1, {h_hstatus}(a0)",
     "sd t3, {h_stvec}(a0)",
-    "sd t4, {h_sscratch}(a0)",
     "kvm_rs_guest ld",
     "ld a0, {a0}(a0)",
     "sret",
@@ -153,26 +207,27 @@ global_asm!(
     "ld t0, {h_sstatus}(a0)",
     "ld t1, {h_hstatus}(a0)",
     "ld t3, {h_stvec}(a0)",
-    "ld t4, {h_sscratch}(a0)",
     "csrrw t0, sstatus, t0",
     "csrrw t1, hstatus, t1",
     "csrr t2, sepc",
     "csrw stvec, t3",
-    "csrrw t4, sscratch, t4",
+    "csrrw t4, sscratch, zero",
     "sd t0, {sstatus}(a0)",
     "sd t1, {hstatus}(a0)",
     "sd t2, {sepc}(a0)",
     "sd t4, {a0}(a0)",
-    // Now, because the next host trap overwrites them.
+    // Now, because the next host trap overwrites them. Of an ecall, the cause says all.
     "csrr t0, scause",
+    "li t1, {ecall}",
+    "sd t0, {scause}(a0)",
+    "beq t0, t1, 2f",
     "csrr t1, stval",
     "csrr t3, htval",
     "csrr t4, htinst",
-    "sd t2, {t_sepc}(a0)",
-    "sd t0, {t_scause}(a0)",
-    "sd t1, {t_stval}(a0)",
-    "sd t3, {t_htval}(a0)",
-    "sd t4, {t_htinst}(a0)",
+    "sd t1, {stval}(a0)",
+    "sd t3, {htval}(a0)",
+    "sd t4, {htinst}(a0)",
+    "2:",
     "kvm_rs_host ld",
     "ret",
     ".size kvm_rs_switch_to, . - kvm_rs_switch_to",
@@ -185,11 +240,11 @@ global_asm!(
     sepc = const offset_of!(SwitchContext, sepc),
     sstatus = const offset_of!(SwitchContext, sstatus),
     hstatus = const offset_of!(SwitchContext, hstatus),
-    t_sepc = const trap!(sepc),
-    t_scause = const trap!(scause),
-    t_stval = const trap!(stval),
-    t_htval = const trap!(htval),
-    t_htinst = const trap!(htinst),
+    scause = const offset_of!(SwitchContext, scause),
+    stval = const offset_of!(SwitchContext, stval),
+    htval = const offset_of!(SwitchContext, htval),
+    htinst = const offset_of!(SwitchContext, htinst),
+    ecall = const ECALL,
     h_ra = const host!(ra),
     h_sp = const host!(sp),
     h_gp = const host!(gp),
@@ -198,5 +253,4 @@ global_asm!(
     h_sstatus = const host!(sstatus),
     h_hstatus = const host!(hstatus),
     h_stvec = const host!(stvec),
-    h_sscratch = const host!(sscratch),
 );

@@ -15,8 +15,11 @@
 #include <linux/mm.h>
 #include <linux/mmap_lock.h>
 #include <linux/pagemap.h>
+#include <linux/perf_event.h>
+#include <linux/perf/riscv_pmu.h>
 #include <linux/pgtable.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/stat.h>
 #include <linux/smp.h>
 #include <clocksource/timer-riscv.h>
 #include <asm/cacheflush.h>
@@ -109,12 +112,32 @@ __rust_helper int rust_helper_kvm_xfer_to_guest_mode_handle_work(struct kvm_vcpu
 {
 	return kvm_xfer_to_guest_mode_handle_work(vcpu);
 }
+__rust_helper bool rust_helper___xfer_to_guest_mode_work_pending(void)
+{
+	return __xfer_to_guest_mode_work_pending();
+}
 __rust_helper bool rust_helper_xfer_to_guest_mode_work_pending(void)
 {
 	return xfer_to_guest_mode_work_pending();
 }
 __rust_helper void rust_helper_guest_timing_enter_irqoff(void) { guest_timing_enter_irqoff(); }
 __rust_helper void rust_helper_guest_timing_exit_irqoff(void) { guest_timing_exit_irqoff(); }
+/* With context tracking the bracket in enter.c has told RCU. */
+__rust_helper void rust_helper_kvm_rs_note_guest(void)
+{
+	if (!context_tracking_enabled())
+		rcu_virt_note_context_switch();
+}
+/* How long the thread was ready to run and had no CPU, in ns. */
+__rust_helper int rust_helper_sched_info_on(void) { return sched_info_on(); }
+__rust_helper u64 rust_helper_kvm_rs_run_delay(void)
+{
+#ifdef CONFIG_SCHED_INFO
+	return READ_ONCE(current->sched_info.run_delay);
+#else
+	return 0;
+#endif
+}
 __rust_helper void rust_helper_kvm_vcpu_kick(struct kvm_vcpu *vcpu) { kvm_vcpu_kick(vcpu); }
 __rust_helper bool rust_helper_kvm_vcpu_wake_up(struct kvm_vcpu *vcpu)
 {
@@ -390,6 +413,10 @@ __rust_helper bool rust_helper_kvm_rs_host_isa_has(unsigned int ext)
 {
 	return __riscv_isa_extension_available(NULL, ext);
 }
+__rust_helper bool rust_helper_kvm_rs_misaligned_traps_can_delegate(void)
+{
+	return misaligned_traps_can_delegate();
+}
 __rust_helper bool rust_helper_arch_has_hw_pte_young(void) { return arch_has_hw_pte_young(); }
 __rust_helper bool rust_helper_riscv_v_vstate_ctrl_user_allowed(void)
 {
@@ -509,7 +536,6 @@ __rust_helper int rust_helper_kvm_rs_get_user_u64(u64 *value, const void __user 
 __rust_helper int rust_helper_kvm_rs_get_user_pair(u64 *values, const void __user *from)
 {
 	const u64 __user *words = from;
-
 	might_fault();
 	if (!user_access_begin(words, 2 * sizeof(*words)))
 		return -EFAULT;
@@ -549,9 +575,27 @@ __rust_helper void rust_helper_kvm_rs_log_exit_error(unsigned long vcpu_id, int 
 			   vcpu_id, err, sepc, scause, stval, htval, htinst, sstatus, hstatus);
 }
 
+/* The floating-point registers of the thread's user mode, see arch/fp.rs. */
+
+__rust_helper unsigned long rust_helper_kvm_rs_user_fs(void)
+{
+	return task_pt_regs(current)->status & SR_FS;
+}
+__rust_helper void rust_helper_kvm_rs_user_fs_clean(void)
+{
+	struct pt_regs *regs = task_pt_regs(current);
+
+	regs->status = (regs->status & ~SR_FS) | SR_FS_CLEAN;
+}
+__rust_helper struct __riscv_d_ext_state *rust_helper_kvm_rs_user_fp(void)
+{
+	return &current->thread.fstate;
+}
+
 /* Tracepoints: static keys are C's. */
 
 __rust_helper void rust_helper_trace_kvm_entry(unsigned long pc) { trace_kvm_entry(pc); }
+__rust_helper bool rust_helper_trace_kvm_exit_enabled(void) { return trace_kvm_exit_enabled(); }
 __rust_helper void rust_helper_trace_kvm_exit(unsigned long sepc, unsigned long scause,
 					      unsigned long stval, unsigned long htval,
 					      unsigned long htinst)
@@ -575,5 +619,74 @@ __rust_helper void rust_helper_trace_kvm_vcpu_irq(unsigned long vcpu_id, unsigne
 	trace_kvm_vcpu_irq(vcpu_id, irq, level);
 }
 
+/* Nested acceleration; the rest is in nacl.c. */
+
+DECLARE_STATIC_KEY_FALSE(kvm_rs_nacl_key);
+__rust_helper bool rust_helper_kvm_rs_nacl_is_used(void)
+{
+	return static_branch_unlikely(&kvm_rs_nacl_key);
+}
+__rust_helper bool rust_helper_kvm_rs_nacl_is_there(void)
+{
+	return sbi_spec_version >= sbi_mk_version(1, 0) && sbi_probe_extension(SBI_EXT_NACL) > 0;
+}
+__rust_helper int rust_helper_sbi_err_map_linux_errno(int err) { return sbi_err_map_linux_errno(err); }
+void kvm_rs_nacl_use(void);
+void kvm_rs_nacl_enter_guest(void *frame);
+
+/* What core KVM calls in place of its own, in abi/stats.rs. */
+ssize_t kvm_rs_stats_read(char *id, const struct kvm_stats_header *header,
+			  const struct kvm_stats_desc *desc, void *stats, size_t size_stats,
+			  char __user *user_buffer, size_t size, loff_t *offset);
+
 /* The bracket around guest entry, in enter.c. */
 void kvm_rs_enter_guest(void *context);
+
+/* Performance counters. */
+
+#ifdef CONFIG_RISCV_PMU_SBI
+/* rust/abi/perf.rs */
+void kvm_rs_counter_overflow(struct perf_event *event, void *context);
+
+static void kvm_rs_overflow_handler(struct perf_event *event, struct perf_sample_data *data,
+				    struct pt_regs *regs)
+{
+	kvm_rs_counter_overflow(event, event->overflow_handler_context);
+}
+
+/* Counts the current thread while it is in the guest. */
+__rust_helper struct perf_event *
+rust_helper_kvm_rs_perf_create(u32 type, u64 config, bool exclude_user, bool exclude_kernel,
+			       u64 period, void *context)
+{
+	struct perf_event_attr attr = {
+		.type = type,
+		.size = sizeof(attr),
+		.config = config,
+		.config1 = RISCV_PMU_CONFIG1_GUEST_EVENTS,
+		.sample_period = period,
+		.pinned = true,
+		.disabled = true,
+		.exclude_host = true,
+		.exclude_hv = true,
+		.exclude_user = exclude_user,
+		.exclude_kernel = exclude_kernel,
+	};
+
+	return perf_event_create_kernel_counter(&attr, -1, current, kvm_rs_overflow_handler,
+						context);
+}
+__rust_helper u64 rust_helper_kvm_rs_perf_count(struct perf_event *event)
+{
+	return local64_read(&event->count);
+}
+/* In its overflow handler: has @event overflow next after @period. */
+__rust_helper void rust_helper_kvm_rs_perf_rearm(struct perf_event *event, u64 period)
+{
+	event->pmu->stop(event, PERF_EF_UPDATE);
+	local64_set(&event->hw.period_left, 0);
+	event->attr.sample_period = period;
+	event->hw.sample_period = period;
+	event->pmu->start(event, PERF_EF_RELOAD);
+}
+#endif

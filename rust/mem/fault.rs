@@ -101,15 +101,17 @@ pub(crate) enum Outcome {
 impl Loaded<'_> {
     /// Makes `gpa` accessible to the guest.
     ///
-    /// Enters `kvm->srcu` itself, so the caller is not in it.
-    ///
     /// # Errors
     ///
     /// `EINTR` if a signal came first; `ENOMEM`.
-    pub(crate) fn fault(&mut self, gpa: Gpa, access: Access) -> Result<Outcome> {
+    pub(crate) fn fault(
+        &mut self,
+        slots: &SlotsRead<'_>,
+        gpa: Gpa,
+        access: Access,
+    ) -> Result<Outcome> {
         let me = self.vcpu;
-        let slots = SlotsRead::new(me);
-        let Some(slot) = Slot::find(me, &slots, gpa.gfn()) else {
+        let Some(slot) = Slot::find(me, slots, gpa.gfn()) else {
             return Ok(Outcome::NoMemory);
         };
         if access == Access::Store && slot.access() == SlotAccess::ReadOnly {

@@ -39,12 +39,17 @@ use crate::{
         VcpuMask, //
     },
     arch::{
-        fence,
+        csr::Registers,
+        fence::{
+            self,
+            Fences, //
+        },
         hgatp::{
             self,
             Hgatp, //
         },
-        inval, //
+        inval,
+        nacl::with_registers, //
     },
     host,
     sync::atomic::{
@@ -85,9 +90,10 @@ impl TranslationState {
     }
 
     /// The vCPU leaves its CPU: takes its tree out of `hgatp` (c-review M23).
-    pub(crate) fn unload(&mut self) {
+    #[inline(always)]
+    pub(crate) fn unload(&mut self, regs: &impl Registers) {
         if mem::take(&mut self.loaded) {
-            hgatp::unload();
+            hgatp::unload(regs);
         }
     }
 
@@ -131,18 +137,24 @@ impl Memory {
     pub(crate) fn settle(&self, vcpu: &Vcpu, cpu: usize, state: &mut TranslationState) {
         // While it stays loaded, nobody else ran here.
         if !state.loaded {
-            self.load_translation(vcpu, cpu, state);
+            with_registers!(regs => self.load_translation(regs, vcpu, cpu, state));
         }
     }
 
-    fn load_translation(&self, vcpu: &Vcpu, cpu: usize, state: &mut TranslationState) {
+    fn load_translation(
+        &self,
+        regs: &(impl Registers + Fences),
+        vcpu: &Vcpu,
+        cpu: usize,
+        state: &mut TranslationState,
+    ) {
         // From here on the vCPU is told of what others take away.
         vcpu.shared().hfences.listen();
         let tag = shared().map_or(Tag::NONE, |shared| shared.vmids.current(&self.vmid));
         let hgatp = Hgatp::from_raw(self.hgatp.load(Ordering::Relaxed)).with_vmid_of(tag.vmid());
         // SAFETY: by the invariants of `Memory` it names the root of a live tree, which lives
         // longer than the vCPU; `put` unloads it.
-        unsafe { hgatp::load(hgatp) };
+        unsafe { hgatp::load(regs, hgatp) };
 
         // All fences come after `hgatp` was written, as the specification wants where a VMID is
         // used again.
@@ -150,13 +162,13 @@ impl Memory {
         let last = self.last.get(cpu);
         if tag == Tag::NONE || tag != state.tag || state.cpu != Some(cpu) {
             // Other VMs that had the VMID, siblings, and this vCPU before it was elsewhere.
-            fence::gvma_vmid(tag.vmid());
-            fence::vvma_all();
+            regs.gvma_vmid(tag.vmid());
+            regs.vvma_all();
             fence::fence_i();
         } else if last.is_none_or(|last| last.load(Ordering::Relaxed) != me) {
             // A sibling was here, with address spaces and instructions of its own. Guest-physical
             // translations are the same for both.
-            fence::vvma_all();
+            regs.vvma_all();
             fence::fence_i();
         }
         if let Some(last) = last {

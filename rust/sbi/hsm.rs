@@ -6,10 +6,15 @@ use super::message::{
     Hsm,
     SbiError, //
 };
-use crate::vcpu::{
-    exit,
-    power,
-    Loaded, //
+use crate::{
+    abi::memslot::Slot,
+    mem::addr::Gpa,
+    sync::SlotsRead,
+    vcpu::{
+        exit,
+        power,
+        Loaded, //
+    }, //
 };
 
 /// Serves `request`. Sleeps if it is to suspend the hart.
@@ -18,6 +23,9 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, request: Hsm) -> Result<usize, SbiEr
     match request {
         Hsm::Start { hart, pc, opaque } => {
             let target = vm.hart(hart).ok_or(SbiError::InvalidParam)?;
+            if target.shared().power.is_stopped() && !can_start_at(vcpu, pc) {
+                return Err(SbiError::InvalidAddress);
+            }
             target
                 .start(power::Start { pc, opaque })
                 .map_err(|_| SbiError::AlreadyAvailable)?;
@@ -38,4 +46,13 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, request: Hsm) -> Result<usize, SbiEr
             Ok(0)
         }
     }
+}
+
+/// Whether a hart can begin at guest physical address `pc`: there is memory. It could do nothing
+/// without but fail, and its `KVM_RUN` with it.
+fn can_start_at(vcpu: &Loaded<'_>, pc: usize) -> bool {
+    let slots = SlotsRead::new(vcpu.vcpu);
+    // Memory that is about to go is there: userspace may be replacing it by the same, larger or in
+    // parts.
+    Slot::look_up(vcpu.vcpu, &slots, Gpa::new(pc as u64).gfn()).is_some()
 }

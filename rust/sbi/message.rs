@@ -18,7 +18,19 @@ use crate::{
     },
 };
 
-use super::table::Extension;
+use super::{
+    fwft::state::Feature,
+    table::Extension, //
+};
+
+pub(crate) mod pmu;
+pub(crate) mod system;
+
+use pmu::Pmu;
+use system::{
+    StealTime,
+    Suspend, //
+};
 
 /// Extension ids of SBI v0.1, where each call is an extension.
 pub(super) mod legacy {
@@ -37,12 +49,26 @@ pub(super) mod legacy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub(crate) enum SbiError {
+    /// It did not work.
+    Failed = bindings::SBI_ERR_FAILURE,
     /// No such extension or function.
     NotSupported = bindings::SBI_ERR_NOT_SUPPORTED,
     /// A value that is reserved or not implemented, or a hart that does not exist.
     InvalidParam = bindings::SBI_ERR_INVALID_PARAM,
+    /// No address, or none with what it takes there.
+    InvalidAddress = bindings::SBI_ERR_INVALID_ADDRESS,
+    /// Refused: not now, not by this hart, or not by this implementation.
+    Denied = bindings::SBI_ERR_DENIED,
     /// The hart is started, or about to be.
     AlreadyAvailable = bindings::SBI_ERR_ALREADY_AVAILABLE,
+    /// A counter is started.
+    AlreadyStarted = bindings::SBI_ERR_ALREADY_STARTED,
+    /// A counter is stopped.
+    AlreadyStopped = bindings::SBI_ERR_ALREADY_STOPPED,
+    /// There is no shared memory.
+    NoSharedMemory = bindings::SBI_ERR_NO_SHMEM,
+    /// Refused, because the guest itself wanted it so.
+    DeniedLocked = bindings::SBI_ERR_DENIED_LOCKED,
 }
 
 impl SbiError {
@@ -99,6 +125,14 @@ pub(crate) enum Message {
     Hsm(Hsm),
     /// The system is to be reset.
     Reset(Reset),
+    /// Something about performance counters.
+    Pmu(Pmu),
+    /// Something about a feature of the hart.
+    Fwft(Fwft),
+    /// Steal time is to be reported, or not.
+    StealTime(StealTime),
+    /// The system is to be suspended.
+    Suspend(Suspend),
     /// A call of SBI v0.1.
     Legacy(Legacy),
     /// Userspace serves it.
@@ -307,6 +341,22 @@ impl Reset {
     }
 }
 
+/// Requests of the firmware features extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fwft {
+    /// Set a feature.
+    Set {
+        /// Which one.
+        feature: Feature,
+        /// To what.
+        value: usize,
+        /// Looked at only where there is the feature.
+        flags: usize,
+    },
+    /// Tell what a feature is set to.
+    Get(Feature),
+}
+
 /// Calls of SBI v0.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Legacy {
@@ -358,6 +408,10 @@ impl Message {
             Extension::Rfence => Self::rfence(call),
             Extension::Hsm => Self::hsm(call),
             Extension::Srst => Self::srst(call),
+            Extension::Pmu => Pmu::decode(call).map(Self::Pmu),
+            Extension::Fwft => Self::fwft(call),
+            Extension::Sta => StealTime::decode(call).map(Self::StealTime),
+            Extension::Susp => Suspend::decode(call).map(Self::Suspend),
             Extension::Dbcn | Extension::Mpxy | Extension::Experimental | Extension::Vendor => {
                 Ok(Self::Forward)
             }
@@ -439,6 +493,22 @@ impl Message {
             }
             _ => Err(SbiError::NotSupported),
         }
+    }
+
+    fn fwft(call: &Call) -> Result<Self, SbiError> {
+        let [id, value, flags, ..] = call.args;
+        let function = function(call)?;
+        // Ids are 32 bits wide (c-review S17).
+        let feature = || Feature::of(id as u32);
+        Ok(Self::Fwft(match function {
+            bindings::SBI_EXT_FWFT_SET => Fwft::Set {
+                feature: feature()?,
+                value,
+                flags,
+            },
+            bindings::SBI_EXT_FWFT_GET => Fwft::Get(feature()?),
+            _ => return Err(SbiError::NotSupported),
+        }))
     }
 
     fn legacy(call: &Call) -> Result<Self, SbiError> {

@@ -21,6 +21,7 @@ use crate::{
     },
     vcpu::{
         irq::Interrupt,
+        pmu::FirmwareEvent,
         Loaded,
         Pinned,
         Vcpu, //
@@ -29,7 +30,9 @@ use crate::{
 
 /// Sends a software interrupt to `harts`.
 pub(super) fn send_ipi(vcpu: &Vcpu, harts: Harts) -> Result<usize, SbiError> {
-    interrupt(&Targets::find(vcpu.vm(), harts)?);
+    let targets = Targets::find(vcpu.vm(), harts)?;
+    vcpu.note(FirmwareEvent::IpiSent);
+    interrupt(&targets);
     Ok(0)
 }
 
@@ -37,8 +40,12 @@ pub(super) fn send_ipi(vcpu: &Vcpu, harts: Harts) -> Result<usize, SbiError> {
 pub(super) fn fence_here(vcpu: &mut Pinned<'_>, harts: Harts, fence: Fence) -> Option<()> {
     match harts {
         Harts::Mask(mask) if mask.is_within(vcpu.vcpu.hart()) => {
+            let counts = &vcpu.vcpu.shared().firmware;
             if mask.harts().next().is_some() {
+                counts.note_all(|| [fence.sent(), fence.received()]);
                 tlb::guest_fence_here(vcpu, fence.into());
+            } else {
+                counts.note_all(|| [fence.sent()]);
             }
             Some(())
         }
@@ -49,21 +56,49 @@ pub(super) fn fence_here(vcpu: &mut Pinned<'_>, harts: Harts, fence: Fence) -> O
 /// Has `harts` execute a fence before they execute another instruction.
 pub(super) fn fence(vcpu: &mut Loaded<'_>, harts: Harts, fence: Fence) -> Result<usize, SbiError> {
     let targets = Targets::find(vcpu.vcpu.vm(), harts)?;
+    vcpu.vcpu.note(fence.sent());
     fence_on(vcpu, &targets, fence);
     Ok(0)
 }
 
 /// Sends a software interrupt to `targets`.
 pub(super) fn interrupt(targets: &Targets<'_>) {
-    targets.for_each(|vcpu| vcpu.inject(Interrupt::Software));
+    targets.for_each(|vcpu| {
+        vcpu.note(FirmwareEvent::IpiReceived);
+        vcpu.inject(Interrupt::Software);
+    });
 }
 
 /// Has `targets`, which belong to the VM of `vcpu`, execute a fence before they execute another
 /// instruction.
 pub(super) fn fence_on(vcpu: &mut Loaded<'_>, targets: &Targets<'_>, fence: Fence) {
     let mut to = Recipients::none();
-    targets.for_each(|vcpu| to.add(vcpu));
+    targets.for_each(|vcpu| {
+        vcpu.note(fence.received());
+        to.add(vcpu);
+    });
     tlb::guest_fence(vcpu, to, fence.into());
+}
+
+/// What the guest calls SFENCE.VMA is that for its counters, too, whatever it takes us.
+impl Fence {
+    /// What a hart counts that asks for this.
+    pub(super) fn sent(self) -> FirmwareEvent {
+        match self {
+            Self::Instructions => FirmwareEvent::FenceISent,
+            Self::Translations { asid: None, .. } => FirmwareEvent::SfenceVmaSent,
+            Self::Translations { asid: Some(_), .. } => FirmwareEvent::SfenceVmaAsidSent,
+        }
+    }
+
+    /// What a hart counts that is asked for this.
+    fn received(self) -> FirmwareEvent {
+        match self {
+            Self::Instructions => FirmwareEvent::FenceIReceived,
+            Self::Translations { asid: None, .. } => FirmwareEvent::SfenceVmaReceived,
+            Self::Translations { asid: Some(_), .. } => FirmwareEvent::SfenceVmaAsidReceived,
+        }
+    }
 }
 
 impl From<Fence> for GuestFence {

@@ -9,6 +9,10 @@
 //! An extension without a row does not exist: its calls are not supported, a probe answers 0, and
 //! its register is `-ENOENT`.
 
+use super::{
+    fwft,
+    sta, //
+};
 use crate::bindings;
 
 /// What a new vCPU has of an extension.
@@ -58,13 +62,27 @@ macro_rules! extensions {
         impl Extension {
             /// The extension with this id (`a7`), whether a guest has it or not.
             #[inline]
-            pub(crate) const fn of(id: usize) -> Option<Self> {
+            pub(crate) fn of(id: usize) -> Option<Self> {
+                match INDEX.find(id) {
+                    None => Self::of_range(id),
+                    found => found,
+                }
+            }
+
+            /// The same, for those that have more ids than one.
+            #[inline(never)]
+            const fn of_range(id: usize) -> Option<Self> {
                 match id {
-                    $(id if $first as usize <= id && id <= $last as usize => Some(Self::$name),)+
+                    $(id if ($first as usize) < $last as usize
+                        && $first as usize <= id
+                        && id <= $last as usize => Some(Self::$name),)+
                     _ => None,
                 }
             }
         }
+
+        /// The extensions that have one id.
+        static INDEX: Index = Index::new(&[$(($first as usize, $last as usize, Extension::$name),)+]);
 
         const ROWS: &[Row] = &[$(
             Row {
@@ -129,6 +147,30 @@ extensions! {
         initially: Status::Disabled,
         probe: Probe::Implemented,
     }
+    /// Performance counters.
+    Pmu(bindings::sbi_ext_id_SBI_EXT_PMU, bindings::sbi_ext_id_SBI_EXT_PMU) {
+        register: Some(bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_PMU),
+        initially: Status::Enabled,
+        probe: Probe::Implemented,
+    }
+    /// Features of the hart that the guest can switch.
+    Fwft(bindings::sbi_ext_id_SBI_EXT_FWFT, bindings::sbi_ext_id_SBI_EXT_FWFT) {
+        register: Some(bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_FWFT),
+        initially: Status::Enabled,
+        probe: Probe::Implemented,
+    }
+    /// Steal time: what the hart was ready to run and did not.
+    Sta(bindings::sbi_ext_id_SBI_EXT_STA, bindings::sbi_ext_id_SBI_EXT_STA) {
+        register: Some(bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_STA),
+        initially: Status::Enabled,
+        probe: Probe::Implemented,
+    }
+    /// Suspend the system, which userspace does.
+    Susp(bindings::sbi_ext_id_SBI_EXT_SUSP, bindings::sbi_ext_id_SBI_EXT_SUSP) {
+        register: Some(bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_SUSP),
+        initially: Status::Disabled,
+        probe: Probe::Implemented,
+    }
     /// Message channels, served by userspace.
     Mpxy(bindings::sbi_ext_id_SBI_EXT_MPXY, bindings::sbi_ext_id_SBI_EXT_MPXY) {
         register: Some(bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_MPXY),
@@ -152,6 +194,64 @@ extensions! {
         register: Some(bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_VENDOR),
         initially: Status::Enabled,
         probe: Probe::Userspace,
+    }
+}
+
+/// Slots of [`Index`]: enough for a shift to be found by which no two extensions meet.
+const SLOTS: usize = 64;
+
+/// Extensions by id, each in the slot that its id says.
+struct Index {
+    shift: u32,
+    /// An id, which is not 0, and its extension.
+    slots: [(usize, Option<Extension>); SLOTS],
+}
+
+impl Index {
+    /// An index of those rows whose first id is the last. Fails to compile if there is none.
+    const fn new(rows: &[(usize, usize, Extension)]) -> Self {
+        let mut shift = 1;
+        while shift < usize::BITS {
+            if let Some(slots) = Self::slots(rows, shift) {
+                return Self { shift, slots };
+            }
+            shift += 1;
+        }
+        panic!("more slots, please");
+    }
+
+    /// The slots, unless two extensions have the same.
+    const fn slots(
+        rows: &[(usize, usize, Extension)],
+        shift: u32,
+    ) -> Option<[(usize, Option<Extension>); SLOTS]> {
+        let mut slots = [(0, None); SLOTS];
+        let mut i = 0;
+        while i < rows.len() {
+            let (id, last, ext) = rows[i];
+            if id == last {
+                let slot = &mut slots[Self::slot(id, shift)];
+                if slot.1.is_some() {
+                    return None;
+                }
+                *slot = (id, Some(ext));
+            }
+            i += 1;
+        }
+        Some(slots)
+    }
+
+    /// Below [`SLOTS`] also where a guest would like the CPU to believe otherwise.
+    #[inline(always)]
+    const fn slot(id: usize, shift: u32) -> usize {
+        (id ^ id >> shift) % SLOTS
+    }
+
+    #[inline(always)]
+    fn find(&self, id: usize) -> Option<Extension> {
+        let (there, ext) = self.slots[Self::slot(id, self.shift)];
+        // An empty slot answers for id 0, with nothing.
+        ext.filter(|_| there == id)
     }
 }
 
@@ -187,17 +287,11 @@ impl ExtSet {
         Self(self.0 & !(1 << ext as u8))
     }
 
-    /// What a new vCPU has.
-    const fn initial() -> Self {
-        let mut set = Self::EMPTY;
-        let mut i = 0;
-        while i < ROWS.len() {
-            if matches!(ROWS[i].initially, Status::Enabled) {
-                set = set.with(ROWS[i].ext);
-            }
-            i += 1;
-        }
-        set
+    /// Those whose row is as `wanted`.
+    fn of_rows(wanted: impl Fn(&Row) -> bool) -> Self {
+        ROWS.iter()
+            .filter(|row| wanted(row))
+            .fold(Self::EMPTY, |set, row| set.with(row.ext))
     }
 }
 
@@ -222,18 +316,50 @@ pub(crate) enum Multi {
 /// All extensions of the user API fit into multi register 0.
 const _: () = assert!(bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_MAX <= u64::BITS);
 
-/// The SBI of one vCPU: the extensions that it has.
+/// The SBI of one vCPU: the extensions that it has, and their state.
 #[derive(Clone, Debug)]
 pub(crate) struct State {
+    existing: ExtSet,
     enabled: ExtSet,
+    /// What the guest made of its firmware features.
+    pub(crate) fwft: fwft::state::State,
+    /// Where the guest wants to have its steal time reported.
+    pub(crate) sta: sta::area::State,
 }
 
 impl State {
-    /// What a new vCPU has. A reset of the hart leaves it as userspace made it.
-    pub(crate) const fn new() -> Self {
+    /// What a new vCPU has on a host that can provide the extensions for which `provided` is true.
+    /// A reset of the hart leaves it as userspace made it.
+    pub(crate) fn new(provided: impl Fn(Extension) -> bool) -> Self {
+        let exists = |row: &Row| row.initially != Status::Unavailable && provided(row.ext);
         Self {
-            enabled: ExtSet::initial(),
+            existing: ExtSet::of_rows(exists),
+            enabled: ExtSet::of_rows(|row| exists(row) && row.initially == Status::Enabled),
+            fwft: fwft::state::State::new(),
+            sta: sta::area::State::Off,
         }
+    }
+
+    /// The hart is reset: the extensions forget what it made of them.
+    pub(crate) fn reset(&mut self) {
+        self.fwft.reset();
+        self.sta = sta::area::State::Off;
+    }
+
+    /// The extensions are `enabled` from now on. One that goes leaves nothing behind.
+    fn switch(&mut self, enabled: ExtSet) {
+        if self.enabled.contains(Extension::Fwft) && !enabled.contains(Extension::Fwft) {
+            self.fwft.reset();
+        }
+        if !enabled.contains(Extension::Sta) {
+            self.sta = sta::area::State::Off;
+        }
+        self.enabled = enabled;
+    }
+
+    /// Whether the guest has `ext`.
+    pub(crate) fn has(&self, ext: Extension) -> bool {
+        self.enabled.contains(ext)
     }
 
     /// The extension with this id, if the guest has it.
@@ -244,7 +370,7 @@ impl State {
 
     /// Reads the register of the extension with number `id` in the user API.
     pub(crate) fn get(&self, id: u64) -> Result<bool, RegError> {
-        Ok(self.enabled.contains(extension_of_register(id)?))
+        Ok(self.enabled.contains(self.extension_of_register(id)?))
     }
 
     /// Writes the register of the extension with number `id` in the user API.
@@ -256,7 +382,7 @@ impl State {
             1 => ExtSet::with,
             _ => return Err(RegError::Invalid),
         };
-        self.enabled = switched(self.enabled, extension_of_register(id)?);
+        self.switch(switched(self.enabled, self.extension_of_register(id)?));
         Ok(())
     }
 
@@ -265,7 +391,8 @@ impl State {
         if word != 0 {
             return Err(RegError::NotFound);
         }
-        let enabled = registers()
+        let enabled = self
+            .registers()
             .filter(|&(_, ext)| self.enabled.contains(ext))
             .fold(0, |mask, (id, _)| mask | bit(id));
 
@@ -284,32 +411,36 @@ impl State {
         if word != 0 {
             return Err(RegError::NotFound);
         }
-        let known = registers().fold(0, |known, (id, _)| known | bit(id));
+        let known = self.registers().fold(0, |known, (id, _)| known | bit(id));
         let switched = match multi {
             Multi::Enable if mask & !known != 0 => return Err(RegError::NotFound),
             Multi::Enable => ExtSet::with,
             Multi::Disable => ExtSet::without,
         };
-        self.enabled = registers()
+        let enabled = self
+            .registers()
             .filter(|&(id, _)| mask & bit(id) != 0)
             .fold(self.enabled, |enabled, (_, ext)| switched(enabled, ext));
+        self.switch(enabled);
         Ok(())
     }
-}
 
-/// The extensions that have a register, with their numbers in the user API.
-fn registers() -> impl Iterator<Item = (u32, Extension)> {
-    ROWS.iter()
-        .filter(|row| row.initially != Status::Unavailable)
-        .filter_map(|row| Some((row.register?, row.ext)))
-}
+    /// The extensions that have a register, with their numbers in the user API.
+    fn registers(&self) -> impl Iterator<Item = (u32, Extension)> {
+        let existing = self.existing;
+        ROWS.iter()
+            .filter(move |row| existing.contains(row.ext))
+            .filter_map(|row| Some((row.register?, row.ext)))
+    }
 
-/// The extension whose register has number `id`. Comparison and not an index: nothing to mispredict.
-fn extension_of_register(id: u64) -> Result<Extension, RegError> {
-    registers()
-        .find(|&(there, _)| u64::from(there) == id)
-        .map(|(_, ext)| ext)
-        .ok_or(RegError::NotFound)
+    /// The extension whose register has number `id`. Comparison and not an index: nothing to
+    /// mispredict.
+    fn extension_of_register(&self, id: u64) -> Result<Extension, RegError> {
+        self.registers()
+            .find(|&(there, _)| u64::from(there) == id)
+            .map(|(_, ext)| ext)
+            .ok_or(RegError::NotFound)
+    }
 }
 
 /// The bit of a register number in a multi register.

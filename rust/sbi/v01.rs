@@ -29,6 +29,7 @@ use crate::{
             Access, //
         }, //
     },
+    sync::SlotsRead,
     vcpu::{
         exit,
         insn::{
@@ -36,6 +37,7 @@ use crate::{
             PteAccess, //
         },
         irq::Interrupt,
+        pmu::FirmwareEvent,
         Loaded, //
     },
 };
@@ -55,16 +57,16 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Legacy) -> Result<Outcome> {
     let done = Outcome::Done(Ok(0));
     Ok(match call {
         Legacy::SetTimer(deadline) => {
+            vcpu.vcpu.note(FirmwareEvent::SetTimer);
             vcpu.set_timer(deadline);
             done
         }
         Legacy::Console => Outcome::Forward,
-        Legacy::ClearIpi => {
-            vcpu.vcpu.withdraw(Interrupt::Software);
-            done
-        }
-        Legacy::SendIpi(harts) => on_harts(vcpu, harts, |_, targets| replace::interrupt(targets))?,
-        Legacy::Fence(harts, fence) => on_harts(vcpu, harts, |vcpu, targets| {
+        Legacy::ClearIpi => Outcome::Done(Ok(clear_ipi(vcpu))),
+        Legacy::SendIpi(harts) => on_harts(vcpu, harts, FirmwareEvent::IpiSent, |_, targets| {
+            replace::interrupt(targets);
+        })?,
+        Legacy::Fence(harts, fence) => on_harts(vcpu, harts, fence.sent(), |vcpu, targets| {
             replace::fence_on(vcpu, targets, fence);
         })?,
         Legacy::Shutdown => srst::handle(
@@ -77,10 +79,21 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Legacy) -> Result<Outcome> {
     })
 }
 
-/// Calls `f` with the harts, in one piece or in several; not at all if their names cannot be read.
+/// Takes back the hart's software interrupt; 1 if there was one, else 0.
+fn clear_ipi(vcpu: &mut Loaded<'_>) -> usize {
+    // The guest may have set or cleared it by itself.
+    vcpu.pinned(|vcpu| vcpu.resident.snapshot(vcpu.vcpu));
+    let pending = vcpu.vcpu.is_pending(Interrupt::Software);
+    vcpu.vcpu.withdraw(Interrupt::Software);
+    pending.into()
+}
+
+/// Calls `f` with the harts, in one piece or in several, and counts `event` once; neither if their
+/// names cannot be read.
 fn on_harts(
     vcpu: &mut Loaded<'_>,
     harts: LegacyHarts,
+    event: FirmwareEvent,
     f: impl Fn(&mut Loaded<'_>, &Targets<'_>),
 ) -> Result<Outcome> {
     let vm = vcpu.vcpu.vm();
@@ -97,6 +110,7 @@ fn on_harts(
             Read::Not(outcome) => return Ok(outcome),
         },
     }
+    vcpu.vcpu.note(event);
     Ok(Outcome::Done(Ok(0)))
 }
 
@@ -137,7 +151,8 @@ fn unreadable(vcpu: &mut Loaded<'_>, trap: Trap) -> Result<Outcome> {
         Htinst::Pseudo(PteAccess::Write) => Access::Store,
         _ => Access::Load,
     };
-    Ok(match vcpu.fault(gpa, access)? {
+    let slots = SlotsRead::new(vcpu.vcpu);
+    Ok(match vcpu.fault(&slots, gpa, access)? {
         fault::Outcome::Mapped => Outcome::Retry,
         fault::Outcome::Refused => return Err(EFAULT),
         // A machine refuses an access where nothing is that could answer.

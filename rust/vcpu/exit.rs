@@ -10,6 +10,7 @@ use kernel::prelude::*;
 
 use super::{
     insn::{
+        CounterEnable,
         GuestMode,
         Htinst,
         Illegal,
@@ -19,6 +20,7 @@ use super::{
         SystemInsn, //
     },
     mmio,
+    pmu::FirmwareEvent,
     stat::Counter,
     Loaded,
     Next, //
@@ -26,7 +28,11 @@ use super::{
 use crate::{
     abi::core as kvm,
     arch::{
-        csr,
+        csr::{
+            self,
+            Registers, //
+        },
+        nacl::with_registers,
         switch::Trap, //
     },
     bindings,
@@ -37,15 +43,14 @@ use crate::{
             Outcome, //
         }, //
     },
-    sbi, //
+    sbi,
+    sync::SlotsRead, //
 };
 
-/// `scause`, decoded (Privileged Architecture, "Supervisor Cause Register").
+/// `scause` of an exception, decoded (Privileged Architecture, "Supervisor Cause Register").
 enum Cause {
-    /// An interrupt of the host; taken already.
-    Interrupt,
     /// Exceptions that are the guest's own business but cannot be delegated, or were not.
-    Reflect(Option<Counter>),
+    Reflect(Option<(Counter, FirmwareEvent)>),
     /// `ebreak` while userspace debugs the guest.
     Breakpoint,
     /// `ecall` from VS-mode.
@@ -59,19 +64,32 @@ enum Cause {
 }
 
 impl Cause {
+    #[inline(always)]
     fn decode(scause: usize) -> Self {
-        if scause & bindings::CAUSE_IRQ_FLAG != 0 {
-            return Self::Interrupt;
-        }
         match u32::try_from(scause) {
-            Ok(bindings::EXC_INST_ILLEGAL) => Self::Reflect(Some(Counter::InstrIllegalExits)),
-            Ok(bindings::EXC_LOAD_MISALIGNED) => Self::Reflect(Some(Counter::LoadMisalignedExits)),
-            Ok(bindings::EXC_STORE_MISALIGNED) => {
-                Self::Reflect(Some(Counter::StoreMisalignedExits))
-            }
-            Ok(bindings::EXC_LOAD_ACCESS) => Self::Reflect(Some(Counter::LoadAccessExits)),
-            Ok(bindings::EXC_STORE_ACCESS) => Self::Reflect(Some(Counter::StoreAccessExits)),
+            Ok(bindings::EXC_INST_ILLEGAL) => Self::Reflect(Some((
+                Counter::InstrIllegalExits,
+                FirmwareEvent::IllegalInsn,
+            ))),
+            Ok(bindings::EXC_LOAD_MISALIGNED) => Self::Reflect(Some((
+                Counter::LoadMisalignedExits,
+                FirmwareEvent::MisalignedLoad,
+            ))),
+            Ok(bindings::EXC_STORE_MISALIGNED) => Self::Reflect(Some((
+                Counter::StoreMisalignedExits,
+                FirmwareEvent::MisalignedStore,
+            ))),
+            Ok(bindings::EXC_LOAD_ACCESS) => Self::Reflect(Some((
+                Counter::LoadAccessExits,
+                FirmwareEvent::AccessLoad,
+            ))),
+            Ok(bindings::EXC_STORE_ACCESS) => Self::Reflect(Some((
+                Counter::StoreAccessExits,
+                FirmwareEvent::AccessStore,
+            ))),
             Ok(bindings::EXC_INST_ACCESS) => Self::Reflect(None),
+            // Not delegated to a guest whose senvcfg turned it on for VU-mode alone.
+            Ok(bindings::EXC_SOFTWARE_CHECK) => Self::Reflect(None),
             Ok(bindings::EXC_BREAKPOINT) => Self::Breakpoint,
             Ok(bindings::EXC_SUPERVISOR_SYSCALL) => Self::Ecall,
             Ok(bindings::EXC_INST_GUEST_PAGE_FAULT) => Self::GuestPageFault(Access::Fetch),
@@ -83,20 +101,13 @@ impl Cause {
     }
 }
 
-/// Whether `trap` is an `ecall` from VS-mode.
-#[inline(always)]
-pub(crate) fn is_ecall(trap: &Trap) -> bool {
-    trap.scause == bindings::EXC_SUPERVISOR_SYSCALL as usize
-}
-
 /// Deals with what brought the guest back.
 ///
 /// # Errors
 ///
 /// `EFAULT` for a trap that no guest can cause; `EINTR`, `ENOMEM` while providing guest memory.
 pub(crate) fn handle(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
-    let cause = Cause::decode(trap.scause);
-    if let Cause::Interrupt = cause {
+    if trap.is_interrupt() {
         return Ok(Next::Resume);
     }
     kvm::trace_vcpu_exit(vcpu.vcpu, trap);
@@ -104,11 +115,12 @@ pub(crate) fn handle(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
         // The world switch itself trapped.
         Err(EFAULT)
     } else {
-        match cause {
-            Cause::Interrupt => Ok(Next::Resume),
-            Cause::Reflect(counter) => {
-                if let Some(counter) = counter {
+        // Here, so that the compiler makes one jump of decoding and handling.
+        match Cause::decode(trap.scause) {
+            Cause::Reflect(counted) => {
+                if let Some((counter, event)) = counted {
                     vcpu.vcpu.count(counter);
+                    vcpu.vcpu.note(event);
                 }
                 vcpu.redirect(trap);
                 Ok(Next::Resume)
@@ -148,7 +160,8 @@ fn guest_page_fault(vcpu: &mut Loaded<'_>, trap: &Trap, access: Access) -> Resul
         Htinst::Pseudo(PteAccess::Read) => Access::Load,
         _ => access,
     };
-    match vcpu.fault(gpa, wanted)? {
+    let slots = SlotsRead::new(vcpu.vcpu);
+    match vcpu.fault(&slots, gpa, wanted)? {
         Outcome::Mapped => Ok(Next::Resume),
         Outcome::Refused => Ok(Next::MemoryFault),
         Outcome::NoMemory => match access {
@@ -157,7 +170,7 @@ fn guest_page_fault(vcpu: &mut Loaded<'_>, trap: &Trap, access: Access) -> Resul
                 vcpu.access_fault(access, trap);
                 Ok(Next::Resume)
             }
-            Access::Load | Access::Store => mmio::access(vcpu, gpa, access, trap),
+            Access::Load | Access::Store => mmio::access(vcpu, &slots, gpa, access, trap),
         },
     }
 }
@@ -178,7 +191,8 @@ fn virtual_instruction(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
     };
     let mode = GuestMode::of_sstatus(vcpu.owned.ctx.sstatus);
     let isa = vcpu.owned.isa.effective();
-    let done = match SystemInsn::decode(insn, mode, isa, &vcpu.owned.ctx.gprs) {
+    let counters = CounterEnable::from_raw(csr::SCOUNTEREN.read());
+    let done = match SystemInsn::decode(insn, mode, isa, counters, &vcpu.owned.ctx.gprs) {
         Ok(SystemInsn::Wfi) => {
             vcpu.vcpu.count(Counter::WfiExits);
             wait_for_interrupt(vcpu);
@@ -222,8 +236,12 @@ impl Loaded<'_> {
 
     /// Has the guest take `trap` (Privileged Architecture, "Trap Entry", for a trap into VS-mode).
     pub(crate) fn redirect(&mut self, trap: &Trap) {
+        with_registers!(regs => self.redirect_by(regs, trap));
+    }
+
+    fn redirect_by(&mut self, regs: &impl Registers, trap: &Trap) {
         let ctx = &mut self.owned.ctx;
-        let mut status = csr::VSSTATUS.read();
+        let mut status = regs.read(csr::VSSTATUS);
 
         status &= !(bindings::SR_SPP | bindings::SR_SPIE);
         status |= ctx.sstatus & bindings::SR_SPP;
@@ -231,13 +249,17 @@ impl Loaded<'_> {
             status |= bindings::SR_SPIE;
         }
         status &= !bindings::SR_SIE;
+        // Whether a landing pad is expected where the trap came from; at the vector none is. Zero on
+        // harts without them.
+        status = status & !bindings::SR_SPELP | ctx.sstatus & bindings::SR_SPELP;
+        ctx.sstatus &= !bindings::SR_SPELP;
 
-        csr::VSSTATUS.write(status);
-        csr::VSCAUSE.write(trap.scause);
-        csr::VSTVAL.write(trap.stval);
-        csr::VSEPC.write(trap.sepc);
+        regs.write(csr::VSSTATUS, status);
+        regs.write(csr::VSCAUSE, trap.scause);
+        regs.write(csr::VSTVAL, trap.stval);
+        regs.write(csr::VSEPC, trap.sepc);
         // Exceptions go to the base, whatever the mode of the vector.
-        ctx.sepc = csr::VSTVEC.read() & !3;
+        ctx.sepc = regs.read(csr::VSTVEC) & !3;
         ctx.sstatus |= bindings::SR_SPP;
     }
 

@@ -21,6 +21,7 @@ pub(crate) mod system;
 
 pub(crate) use self::{
     csr::{
+        CounterEnable,
         CsrAccess,
         CsrHandler,
         CsrOp, //

@@ -104,6 +104,12 @@ impl Vcpu {
         self.kick();
     }
 
+    /// Whether `interrupt` is pending. What the guest did to it since the vCPU's registers were last
+    /// looked at is not known here.
+    pub(crate) fn is_pending(&self, interrupt: Interrupt) -> bool {
+        self.shared().irqs.word.pending() & interrupt.bit() != 0
+    }
+
     /// Takes `interrupt` back. The vCPU notices when it next enters the guest.
     pub(crate) fn withdraw(&self, interrupt: Interrupt) {
         self.shared().irqs.word.clear(interrupt);
@@ -127,7 +133,8 @@ impl OwnedVcpu<'_> {
 
     /// Restores the guest's `sip`: what is pending from now on, and nothing else (c-review M12).
     ///
-    /// A timer interrupt is not among it where the timer's deadline alone decides.
+    /// A timer interrupt is not among it where the timer's deadline alone decides; where not, one
+    /// whose deadline has come stays pending.
     pub(crate) fn set_sip(&mut self, sip: usize) {
         let shared = self.vcpu.shared();
         let pending = bits::from_guest(sip);
@@ -136,6 +143,7 @@ impl OwnedVcpu<'_> {
         } else {
             pending
         });
+        shared.timer.restore_pending(self.vcpu);
     }
 }
 

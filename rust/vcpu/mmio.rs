@@ -22,6 +22,8 @@ use super::{
         MmioInsn,
         MmioOp, //
     },
+    power::Start,
+    pmu,
     stat::Counter,
     Loaded,
     Next,
@@ -39,6 +41,7 @@ use crate::{
         addr::Gpa,
         fault::Access, //
     },
+    sync::SlotsRead,
 };
 
 /// What the next `KVM_RUN` finishes.
@@ -52,6 +55,8 @@ pub(crate) enum Pending {
     Csr(PendingCsr),
     /// `KVM_EXIT_RISCV_SBI`
     Sbi,
+    /// The same, to suspend the system: where the hart resumes.
+    Suspend(Start),
 }
 
 /// A load whose value userspace provides.
@@ -109,7 +114,13 @@ impl PendingCsr {
 /// # Errors
 ///
 /// None of its own: what cannot be completed is the guest's access fault.
-pub(crate) fn access(vcpu: &mut Loaded<'_>, gpa: Gpa, access: Access, trap: &Trap) -> Result<Next> {
+pub(crate) fn access(
+    vcpu: &mut Loaded<'_>,
+    slots: &SlotsRead<'_>,
+    gpa: Gpa,
+    access: Access,
+    trap: &Trap,
+) -> Result<Next> {
     let insn = match Htinst::decode(trap.htinst).instruction() {
         Ok(Some(insn)) => insn,
         Ok(None) => match vcpu.read_insn(trap.sepc) {
@@ -136,7 +147,7 @@ pub(crate) fn access(vcpu: &mut Loaded<'_>, gpa: Gpa, access: Access, trap: &Tra
     kvm::trace_mmio(vcpu.vcpu, trap.sepc, insn.stval(), gpa, direction, width);
     match mmio.op {
         MmioOp::Load(load) => {
-            if let Some(data) = kvm::bus_read(vcpu.vcpu, gpa, width) {
+            if let Some(data) = kvm::bus_read(vcpu.vcpu, slots, gpa, width) {
                 vcpu.vcpu.count(Counter::MmioExitKernel);
                 load.complete(&mut vcpu.owned.ctx.gprs, data);
                 vcpu.skip(mmio.len);
@@ -150,7 +161,7 @@ pub(crate) fn access(vcpu: &mut Loaded<'_>, gpa: Gpa, access: Access, trap: &Tra
         }
         MmioOp::Store(store) => {
             let data = store.data(&vcpu.owned.ctx.gprs);
-            if kvm::bus_write(vcpu.vcpu, gpa, width, &data) {
+            if kvm::bus_write(vcpu.vcpu, slots, gpa, width, &data) {
                 vcpu.vcpu.count(Counter::MmioExitKernel);
                 vcpu.skip(mmio.len);
                 return Ok(Next::Resume);
@@ -175,6 +186,7 @@ pub(crate) fn csr(vcpu: &mut Loaded<'_>, access: CsrAccess) -> Result<Next, Ille
         CsrHandler::Userspace => Outcome::Userspace,
         CsrHandler::Indirect => imsic::csr::indirect(vcpu, op),
         CsrHandler::TopExternal => imsic::csr::top(vcpu, op),
+        CsrHandler::Counter => pmu::csr(vcpu, op),
     };
     match outcome {
         Outcome::Done(old) => {

@@ -70,14 +70,18 @@ macro_rules! members {
 
 mod config;
 mod id;
+mod sbi;
 mod state;
 mod table;
 mod units;
 
 use id::Parts;
 use table::{
+    vector_size,
     Access,
-    View, //
+    View,
+    SIZE_U32,
+    SIZE_U64, //
 };
 
 /// How many ids are copied at once.
@@ -106,26 +110,43 @@ fn request(user: UserPtr) -> Result<(Parts, UserPtr)> {
     Ok((parts, UserPtr::from_addr(addr as usize)))
 }
 
+/// Whether an id says that the register has the size that it has.
+///
+/// # Errors
+///
+/// `EINVAL` if not.
+#[inline]
+fn check_size(parts: Parts, size: u8) -> Result {
+    if parts.size == size {
+        Ok(())
+    } else {
+        Err(EINVAL)
+    }
+}
+
 /// `KVM_GET_ONE_REG`.
 ///
 /// # Errors
 ///
 /// `EFAULT`; `ENOENT` if there is no such register; `EINVAL` if it has another size.
-#[inline(never)]
+#[inline]
 pub(crate) fn get(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
     vcpu.drain_reset();
     let (parts, addr) = request(user)?;
     let (group, number) = table::find(vcpu, parts)?;
     match group.access {
         Access::U64(access) => {
+            check_size(parts, SIZE_U64)?;
             let value = (access.get)(&mut View::new(vcpu), number)?;
             put_user_u64(addr, value)
         }
         Access::U32(access) => {
+            check_size(parts, SIZE_U32)?;
             let value = (access.get)(&mut View::new(vcpu), number)?;
             put_user_u32(addr, value)
         }
         Access::Vector(access) => {
+            check_size(parts, vector_size())?;
             let bytes = access(&mut vcpu.resident().vector, number).ok_or(ENOENT)?;
             UserSlice::new(addr, bytes.len())
                 .writer()
@@ -149,9 +170,16 @@ pub(crate) fn set(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
     // take what it still holds of it for current (c-review M2).
     vcpu.resident().changed();
     match group.access {
-        Access::U64(access) => (access.set)(vcpu, number, get_user_u64(addr)?),
-        Access::U32(access) => (access.set)(vcpu, number, get_user_u32(addr)?),
+        Access::U64(access) => {
+            check_size(parts, SIZE_U64)?;
+            (access.set)(vcpu, number, get_user_u64(addr)?)
+        }
+        Access::U32(access) => {
+            check_size(parts, SIZE_U32)?;
+            (access.set)(vcpu, number, get_user_u32(addr)?)
+        }
         Access::Vector(access) => {
+            check_size(parts, vector_size())?;
             let bytes = access(&mut vcpu.resident().vector, number).ok_or(ENOENT)?;
             UserSlice::new(addr, bytes.len()).reader().read_slice(bytes)
         }

@@ -32,6 +32,8 @@ pub(crate) enum Request {
     Hfence,
     /// The interrupt file in hardware is not this CPU's, or there is none: see to it.
     InterruptFile,
+    /// The thread had to wait for a CPU: report it to the guest.
+    StealTime,
     /// Do not block: look at the guest once more.
     Unblock,
     /// The dirty ring is so full that userspace must collect it.
@@ -40,9 +42,9 @@ pub(crate) enum Request {
 
 impl Request {
     /// All of them, in the order in which they are served: a hart that is stopped waits before it
-    /// is reset, translations are dealt with after the reset, and the interrupt file, whose move
+    /// is reset, all else is dealt with after the reset, and the interrupt file, whose move
     /// leaves translations to be forgotten, before them.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::VmDead,
         Self::Sleep,
         Self::Reset,
@@ -50,6 +52,7 @@ impl Request {
         Self::TlbFlush,
         Self::InterruptFile,
         Self::Hfence,
+        Self::StealTime,
         Self::Unblock,
         Self::DirtyRingSoftFull,
     ];
@@ -64,6 +67,7 @@ impl Request {
             Self::TlbFlush => bindings::KVM_REQ_TLB_FLUSH,
             Self::Hfence => bindings::KVM_REQ_HFENCE,
             Self::InterruptFile => bindings::KVM_REQ_INTERRUPT_FILE,
+            Self::StealTime => bindings::KVM_REQ_STEAL_UPDATE,
             Self::Unblock => bindings::KVM_REQ_UNBLOCK as usize,
             Self::DirtyRingSoftFull => bindings::KVM_REQ_DIRTY_RING_SOFT_FULL as usize,
         };

@@ -67,8 +67,8 @@ pub(crate) fn run(vcpu: &mut OwnedVcpu<'_>) -> Result {
 fn freeze(vcpu: &mut OwnedVcpu<'_>) {
     if !vcpu.owned.frozen {
         vcpu.owned.frozen = true;
-        let isa = vcpu.owned.isa.freeze();
-        vcpu.resident().configure(isa);
+        vcpu.owned.isa.freeze();
+        vcpu.configure();
     }
 }
 
@@ -80,6 +80,7 @@ fn finish_exit(vcpu: &mut OwnedVcpu<'_>) {
         Some(Pending::Store(store)) => store.finish(vcpu),
         Some(Pending::Csr(access)) => access.finish(vcpu),
         Some(Pending::Sbi) => sbi::finish(vcpu),
+        Some(Pending::Suspend(start)) => sbi::resume(vcpu, start),
     }
 }
 
@@ -119,6 +120,7 @@ fn serve_requests(vcpu: &mut Loaded<'_>) -> Result<Next> {
             }
             Request::TlbFlush => vcpu.pinned(tlb::flush_all),
             Request::Hfence => vcpu.pinned(tlb::process),
+            Request::StealTime => sbi::sta::record(vcpu),
             Request::DirtyRingSoftFull => {
                 // Core KVM looks at the request itself.
                 vcpu.vcpu.request(request);
@@ -179,23 +181,25 @@ impl<'t, 'p> EntryToken<'t, 'p> {
     /// Runs the guest until it traps, and through calls of the SBI that are handled at once; none
     /// if after such a call something else comes first.
     fn enter(mut self) -> Option<Trap> {
-        loop {
-            let trap = self.enter_once();
+        let trap = loop {
+            self.enter_once();
+            let ctx = &self.vcpu.owned.ctx;
             self.vcpu.vcpu.count(Counter::Exits);
-            kvm::trace_exit(&trap);
-            if !exit::is_ecall(&trap)
-                || sbi::handle_at_once(self.vcpu, self.irqs) == sbi::Handled::No
-            {
-                return Some(trap);
+            kvm::trace_exit(ctx);
+            if !ctx.is_ecall() || sbi::handle_at_once(self.vcpu, self.irqs) == sbi::Handled::No {
+                break Some(self.vcpu.owned.ctx.trap());
             }
             if !kvm::is_in_guest_mode(self.vcpu.vcpu) {
-                return None;
+                break None;
             }
             self.vcpu.resident.flush_interrupts(self.vcpu.vcpu);
-        }
+        };
+        kvm::note_guest();
+        trap
     }
 
-    fn enter_once(&mut self) -> Trap {
+    #[inline(always)]
+    fn enter_once(&mut self) {
         let Pinned {
             owned, resident, ..
         } = self.vcpu;
@@ -205,9 +209,8 @@ impl<'t, 'p> EntryToken<'t, 'p> {
         resident.restore_vector();
         ctx.sstatus = ctx.sstatus & !EXT_STATUS | resident.ext_status;
         // SAFETY: this token says that interrupts are off and that registers and translation are
-        // the guest's; time accounting was told above, RCU and lockdep are by the bracket.
+        // the guest's; time accounting was told above, RCU is after the last entry.
         unsafe { ctx.enter() };
         resident.ext_status = ctx.sstatus & EXT_STATUS;
-        ctx.trap
     }
 }

@@ -29,7 +29,13 @@ use super::{
 };
 use crate::{
     abi::clock::Alarm,
-    arch::csr,
+    arch::{
+        csr::{
+            self,
+            Registers, //
+        },
+        nacl::with_registers, //
+    },
     bindings,
     host,
     sync::atomic::{
@@ -71,7 +77,7 @@ pub(crate) struct Timer {
     deadline: AtomicU64,
     /// The alarm was started and has not been stopped, nor has it gone off.
     armed: AtomicBool,
-    /// What guest time was ahead of the host's when the alarm was started.
+    /// What guest time was ahead of the host's when the alarm was last to be started.
     armed_delta: AtomicU64,
     #[pin]
     alarm: Alarm,
@@ -106,21 +112,21 @@ impl Timer {
 
     /// The scheduler puts `vcpu`, whose timer this is, on this CPU. Preemption is off.
     #[inline]
-    pub(crate) fn load(&self, vcpu: &Vcpu) {
+    pub(crate) fn load(&self, regs: &impl Registers, vcpu: &Vcpu) {
         let delta = vcpu.vm().time_delta();
-        csr::HTIMEDELTA.write(delta as usize);
+        regs.write(csr::HTIMEDELTA, delta as usize);
         match self.watch {
             Watch::Hardware => {
-                csr::VSTIMECMP.write(self.deadline.load(Ordering::Relaxed) as usize);
+                let deadline = self.deadline.load(Ordering::Relaxed);
+                regs.write(csr::VSTIMECMP, deadline as usize);
                 if self.armed.load(Ordering::Relaxed) {
                     self.disarm();
                 }
             }
             Watch::Alarm => {
-                if self.armed.load(Ordering::Relaxed)
-                    && self.armed_delta.load(Ordering::Relaxed) != delta
-                {
-                    // Userspace has moved guest time since, maybe after it set the deadline.
+                // Userspace may have moved guest time since, after it set the deadline. The alarm
+                // may even have gone off, by a time that was not the guest's.
+                if self.armed_delta.load(Ordering::Relaxed) != delta {
                     self.rearm(vcpu);
                 }
             }
@@ -130,12 +136,12 @@ impl Timer {
     /// The scheduler takes `vcpu`, whose timer this is, off this CPU. Preemption is off; the
     /// guest's interrupts are already known to [`Irqs`](super::irq::Irqs).
     #[inline]
-    pub(crate) fn put(&self, vcpu: &Vcpu) {
+    pub(crate) fn put(&self, regs: &impl Registers, vcpu: &Vcpu) {
         if self.watch == Watch::Alarm {
             return;
         }
         // Never, as a deadline of a guest that is not there would end WFI of the host at once.
-        let deadline = csr::VSTIMECMP.swap(NEVER as usize) as u64;
+        let deadline = regs.swap(csr::VSTIMECMP, NEVER as usize) as u64;
         self.deadline.store(deadline, Ordering::Relaxed);
         // A hart that is stopped, or does not want the interrupt, would only be woken to block and
         // be put again, with the alarm going off at once each time.
@@ -147,10 +153,10 @@ impl Timer {
     /// Learns the deadline of a vCPU that is loaded. Preemption is off. What is learnt is true
     /// until the guest runs again: for one that blocks, polling first.
     #[inline]
-    pub(crate) fn snapshot(&self) {
+    pub(crate) fn snapshot(&self, regs: &impl Registers) {
         if self.watch == Watch::Hardware {
-            self.deadline
-                .store(csr::VSTIMECMP.read() as u64, Ordering::Relaxed);
+            let deadline = regs.read(csr::VSTIMECMP) as u64;
+            self.deadline.store(deadline, Ordering::Relaxed);
         }
     }
 
@@ -186,6 +192,14 @@ impl Timer {
         }
     }
 
+    /// What is pending for `vcpu`, whose timer this is, was replaced. The alarm may have gone off
+    /// before, and does not again for the same deadline.
+    pub(crate) fn restore_pending(&self, vcpu: &Vcpu) {
+        if self.watch == Watch::Alarm && matches!(self.due(vcpu), Due::Now) {
+            vcpu.inject(Interrupt::Timer);
+        }
+    }
+
     /// Whether the guest has the timer interrupt enabled.
     fn is_wanted(&self, vcpu: &Vcpu) -> bool {
         vcpu.shared().irqs.is_enabled(Interrupt::Timer)
@@ -204,13 +218,13 @@ impl Timer {
     /// Has the alarm watch the deadline. It is not armed.
     #[inline(never)]
     fn arm(&self, vcpu: &Vcpu) {
+        self.armed_delta
+            .store(vcpu.vm().time_delta(), Ordering::Relaxed);
         let delay = match self.due(vcpu) {
             Due::Never => return,
             Due::In(ticks) => time::duration(ticks),
             Due::Now => Delta::from_nanos(0),
         };
-        self.armed_delta
-            .store(vcpu.vm().time_delta(), Ordering::Relaxed);
         self.armed.store(true, Ordering::Relaxed);
         Alarm::start(vcpu, delay);
     }
@@ -225,11 +239,15 @@ impl Timer {
         }
     }
 
-    /// Has the alarm go off at another time.
+    /// Has the alarm go off at another time, as guest time has moved. Where the deadline is yet to
+    /// come, its interrupt is not pending.
     #[cold]
     #[inline(never)]
     fn rearm(&self, vcpu: &Vcpu) {
         self.disarm();
+        if matches!(self.due(vcpu), Due::In(_)) {
+            vcpu.withdraw(Interrupt::Timer);
+        }
         self.arm(vcpu);
     }
 
@@ -239,7 +257,11 @@ impl Timer {
         self.disarm();
         self.deadline.store(deadline, Ordering::Relaxed);
         vcpu.withdraw(Interrupt::Timer);
-        self.arm(vcpu);
+        match self.due(vcpu) {
+            // At once, not when the host gets round to it: the guest may look.
+            Due::Now => vcpu.inject(Interrupt::Timer),
+            Due::Never | Due::In(_) => self.arm(vcpu),
+        }
     }
 }
 
@@ -252,7 +274,9 @@ impl Pinned<'_> {
     pub(crate) fn set_timer(&mut self, deadline: u64) {
         let timer = &self.vcpu.shared().timer;
         match timer.watch {
-            Watch::Hardware => csr::VSTIMECMP.write(deadline as usize),
+            Watch::Hardware => {
+                with_registers!(regs => regs.write(csr::VSTIMECMP, deadline as usize))
+            }
             Watch::Alarm => timer.watch_anew(self.vcpu, deadline),
         }
     }

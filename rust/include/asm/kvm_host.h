@@ -33,6 +33,7 @@
 #define KVM_REQ_FENCE_I			KVM_RS_REQ_WAIT(2)
 #define KVM_REQ_HFENCE			KVM_RS_REQ_WAIT(3)
 #define KVM_REQ_INTERRUPT_FILE		KVM_RS_REQ(4)
+#define KVM_REQ_STEAL_UPDATE		KVM_RS_REQ(5)
 
 /* Names and order are userspace ABI: rust/abi/stats.rs describes them. */
 struct kvm_vm_stat {

@@ -7,7 +7,7 @@
 //! table is constant. It answers to `csr_insn()` and `csr_funcs` in `vcpu_insn.c`.
 //!
 //! A CSR without a row is illegal, as in C: userspace gets only those that a handler sends there.
-//! The counters of Zicntr and Zihpm have no row.
+//! `time` has no row: the hardware serves it.
 
 use kernel::bitfield;
 
@@ -50,6 +50,14 @@ impl CsrNum {
     pub(crate) const SIREG: Self = Self::from_raw(bindings::CSR_SIREG as u16);
     /// The first external interrupt (Ssaia).
     pub(crate) const STOPEI: Self = Self::from_raw(bindings::CSR_STOPEI as u16);
+    /// Cycles (Zicntr); the number of the first counter.
+    pub(crate) const CYCLE: Self = Self::from_raw(bindings::CSR_CYCLE as u16);
+    /// Instructions retired (Zicntr).
+    pub(crate) const INSTRET: Self = Self::from_raw(bindings::CSR_INSTRET as u16);
+    /// The first counter that may count anything (Zihpm).
+    pub(crate) const HPMCOUNTER3: Self = Self::from_raw(bindings::CSR_HPMCOUNTER3 as u16);
+    /// The last one.
+    pub(crate) const HPMCOUNTER31: Self = Self::from_raw(bindings::CSR_HPMCOUNTER31 as u16);
 
     /// Whether the number says that the CSR cannot be written.
     fn is_read_only(self) -> bool {
@@ -146,6 +154,8 @@ pub(crate) enum CsrHandler {
     Indirect,
     /// The interrupt file: the first interrupt.
     TopExternal,
+    /// A performance counter.
+    Counter,
 }
 
 /// In which ways a CSR can be accessed, beyond what its number says.
@@ -155,6 +165,29 @@ pub(crate) enum CsrManner {
     Any,
     /// Only by instructions that write. What is written may not matter.
     MustWrite,
+    /// By user mode only as far as `scounteren` lets it.
+    Counter,
+}
+
+/// The guest's `scounteren`: a bit for each counter that user mode may read, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CounterEnable(u32);
+
+impl CounterEnable {
+    /// What the register holds: it has 32 bits.
+    pub(crate) const fn from_raw(scounteren: usize) -> Self {
+        Self(scounteren as u32)
+    }
+
+    /// Whether `mode` may read the counter behind `csr`.
+    fn admits(self, csr: CsrNum, mode: GuestMode) -> bool {
+        let number = csr.into_raw().checked_sub(CsrNum::CYCLE.into_raw());
+        let bit = number.and_then(|number| 1u32.checked_shl(number.into()));
+        match mode {
+            GuestMode::Supervisor => true,
+            GuestMode::User => bit.is_some_and(|bit| self.0 & bit != 0),
+        }
+    }
 }
 
 /// A range of CSRs: all that is known about it.
@@ -179,12 +212,19 @@ impl CsrRange {
         (self.first.into_raw()..=self.last.into_raw()).contains(&csr.into_raw())
     }
 
-    /// Whether a guest with `isa` may do `op` in `mode`.
-    pub(crate) fn admits(&self, op: &CsrOp, mode: GuestMode, isa: EffectiveIsa) -> bool {
+    /// Whether a guest with `isa` may do `op` in `mode`, with `counters` in its `scounteren`.
+    pub(crate) fn admits(
+        &self,
+        op: &CsrOp,
+        mode: GuestMode,
+        isa: EffectiveIsa,
+        counters: CounterEnable,
+    ) -> bool {
         let writable = !op.csr.is_read_only() || !op.writes();
         let manner = match self.manner {
             CsrManner::Any => true,
             CsrManner::MustWrite => op.writes(),
+            CsrManner::Counter => counters.admits(op.csr, mode),
         };
         self.contains(op.csr) && isa.has(self.extension) && mode >= self.least && writable && manner
     }
@@ -219,6 +259,30 @@ const CSRS: &[CsrRange] = &[
         manner: CsrManner::Any,
         handler: CsrHandler::TopExternal,
     },
+    CsrRange {
+        first: CsrNum::CYCLE,
+        last: CsrNum::CYCLE,
+        extension: Ext::Zicntr,
+        least: GuestMode::User,
+        manner: CsrManner::Counter,
+        handler: CsrHandler::Counter,
+    },
+    CsrRange {
+        first: CsrNum::INSTRET,
+        last: CsrNum::INSTRET,
+        extension: Ext::Zicntr,
+        least: GuestMode::User,
+        manner: CsrManner::Counter,
+        handler: CsrHandler::Counter,
+    },
+    CsrRange {
+        first: CsrNum::HPMCOUNTER3,
+        last: CsrNum::HPMCOUNTER31,
+        extension: Ext::Zihpm,
+        least: GuestMode::User,
+        manner: CsrManner::Counter,
+        handler: CsrHandler::Counter,
+    },
 ];
 
 /// The rows are in order and do not overlap, and none gives away more than the numbers allow.
@@ -252,7 +316,7 @@ pub(crate) struct CsrAccess {
 }
 
 impl CsrAccess {
-    /// Admits `op`, done in `mode` by a guest with `isa`.
+    /// Admits `op`, done in `mode` by a guest with `isa`, with `counters` in its `scounteren`.
     ///
     /// # Errors
     ///
@@ -262,9 +326,10 @@ impl CsrAccess {
         op: CsrOp,
         mode: GuestMode,
         isa: EffectiveIsa,
+        counters: CounterEnable,
     ) -> Result<Self, Illegal> {
         CSRS.iter()
-            .find(|row| row.admits(&op, mode, isa))
+            .find(|row| row.admits(&op, mode, isa, counters))
             .map(|row| Self {
                 handler: row.handler,
                 op,

@@ -16,6 +16,7 @@ use crate::{
 
 use super::{
     csr::{
+        CounterEnable,
         CsrAccess,
         CsrOp, //
     },
@@ -72,11 +73,12 @@ const WRS_NTO: u32 = 0x00d0_0073;
 
 impl SystemInsn {
     /// Decodes an instruction that raised a virtual-instruction exception in `mode`, of a guest
-    /// with `isa`, with `gprs` in the registers.
+    /// with `isa`, with `counters` in its `scounteren` and `gprs` in the registers.
     pub(crate) fn decode(
         insn: Insn,
         mode: GuestMode,
         isa: EffectiveIsa,
+        counters: CounterEnable,
         gprs: &Gprs,
     ) -> Result<Self, Illegal> {
         let insn = match insn {
@@ -91,16 +93,22 @@ impl SystemInsn {
                 GuestMode::User => Err(Illegal),
             },
             WRS_NTO => Ok(Self::WrsNto),
-            _ => Self::csr(insn, mode, isa, gprs),
+            _ => Self::csr(insn, mode, isa, counters, gprs),
         }
     }
 
     /// Decodes what can only be an access to a CSR.
-    fn csr(insn: Wide, mode: GuestMode, isa: EffectiveIsa, gprs: &Gprs) -> Result<Self, Illegal> {
+    fn csr(
+        insn: Wide,
+        mode: GuestMode,
+        isa: EffectiveIsa,
+        counters: CounterEnable,
+        gprs: &Gprs,
+    ) -> Result<Self, Illegal> {
         if insn.opcode() != opcode::SYSTEM {
             return Err(Illegal);
         }
         let op = CsrOp::decode(insn, gprs).ok_or(Illegal)?;
-        CsrAccess::authorise(op, mode, isa).map(Self::Csr)
+        CsrAccess::authorise(op, mode, isa, counters).map(Self::Csr)
     }
 }

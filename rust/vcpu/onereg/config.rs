@@ -132,9 +132,8 @@ fn change_isa(
     vcpu: &mut OwnedVcpu<'_>,
     change: impl FnOnce(&mut GuestIsa, &HostIsa, VectorUse) -> Result<(), IsaError>,
 ) -> Result {
-    let (owned, resident) = vcpu.split();
-    change(&mut owned.isa, &host()?.isa, host::vector_use())?;
-    resident.configure(owned.isa.effective());
+    change(&mut vcpu.owned.isa, &host()?.isa, host::vector_use())?;
+    vcpu.configure();
     Ok(())
 }
 
@@ -191,7 +190,10 @@ fn change_sbi(vcpu: &mut OwnedVcpu<'_>, change: impl FnOnce(&mut sbi::State) -> 
     if vcpu.owned.frozen {
         return Err(EBUSY);
     }
-    change(&mut vcpu.owned.sbi)
+    change(&mut vcpu.owned.sbi)?;
+    // What is switched off takes back what it gave.
+    vcpu.configure();
+    Ok(())
 }
 
 /// Numbers of the SBI extensions that have a register, whether they are enabled or not.

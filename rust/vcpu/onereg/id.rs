@@ -42,6 +42,12 @@ impl Class {
         Self(((kind | subtype) >> RegId::CLASS_SHIFT) as u16)
     }
 
+    /// The number of the type.
+    #[inline]
+    pub(crate) const fn kind(self) -> u8 {
+        (self.0 >> (bindings::KVM_REG_RISCV_TYPE_SHIFT - RegId::CLASS_SHIFT)) as u8
+    }
+
     /// Whether it is of this type, whatever the subtype.
     pub(crate) const fn is_of(self, kind: u32) -> bool {
         (self.0 as u32) << RegId::CLASS_SHIFT & bindings::KVM_REG_RISCV_TYPE_MASK == kind

@@ -16,6 +16,7 @@ use super::{
         Class,
         Parts, //
     },
+    sbi,
     state,
     units, //
 };
@@ -27,6 +28,7 @@ use crate::{
     bindings,
     host,
     isa::Ext,
+    sbi::Extension,
     sync::nospec,
     vcpu::OwnedVcpu, //
 };
@@ -94,17 +96,26 @@ impl Access {
     }
 
     /// Binary logarithm of the size in bytes.
-    #[inline]
     fn size(self) -> u8 {
         match self {
-            Self::U32(_) => 2,
-            Self::U64(_) => 3,
-            // A power of two, at most 2^13.
-            Self::Vector(_) => host::get()
-                .map_or(0, |host| host.vector_size / usize::from(units::VECTORS))
-                .trailing_zeros() as u8,
+            Self::U32(_) => SIZE_U32,
+            Self::U64(_) => SIZE_U64,
+            Self::Vector(_) => vector_size(),
         }
     }
+}
+
+/// Binary logarithm of the size of a register of 32 bits, in bytes.
+pub(super) const SIZE_U32: u8 = 2;
+
+/// The same for 64 bits.
+pub(super) const SIZE_U64: u8 = 3;
+
+/// The same for a vector register: it is a power of two, at most 2^13.
+pub(super) fn vector_size() -> u8 {
+    host::get()
+        .map_or(0, |host| host.vector_size / usize::from(units::VECTORS))
+        .trailing_zeros() as u8
 }
 
 /// Which registers of a group there are.
@@ -116,6 +127,9 @@ enum Presence {
     Chosen(Ext),
     /// Those whose numbers are in this set: so the list asks, and the accessor refuses.
     Some(fn(&OwnedVcpu<'_>) -> u128),
+    /// While the vCPU has this SBI extension, those whose numbers are in this set: so the list asks,
+    /// and the accessor refuses.
+    Sbi(Extension, fn(&OwnedVcpu<'_>) -> u128),
     /// All of them, though the list has none: other registers say the same.
     Unlisted,
 }
@@ -139,6 +153,7 @@ impl Group {
         match self.presence {
             Presence::Always | Presence::Some(_) | Presence::Unlisted => true,
             Presence::Chosen(ext) => vcpu.owned.isa.chosen().contains(ext),
+            Presence::Sbi(ext, _) => vcpu.owned.sbi.has(ext),
         }
     }
 
@@ -149,6 +164,8 @@ impl Group {
             Presence::Chosen(_) if self.is_there(vcpu) => self.all(),
             Presence::Chosen(_) | Presence::Unlisted => 0,
             Presence::Some(numbers) => numbers(vcpu) & self.all(),
+            Presence::Sbi(_, numbers) if self.is_there(vcpu) => numbers(vcpu) & self.all(),
+            Presence::Sbi(..) => 0,
         }
     }
 
@@ -180,7 +197,7 @@ const VECTOR_REGS: u16 = words!(__riscv_v_ext_state);
 const VECTOR_CSRS: u16 = VECTOR_REGS - 1;
 
 /// All registers.
-static GROUPS: [Group; 18] = [
+static GROUPS: [Group; 20] = [
     Group {
         class: Class::new(bindings::KVM_REG_RISCV_CONFIG, 0),
         first: 0,
@@ -334,6 +351,26 @@ static GROUPS: [Group; 18] = [
         presence: Presence::Unlisted,
         access: Access::u64(config::get_sbi_disabled, config::disable_sbi),
     },
+    Group {
+        class: Class::new(
+            bindings::KVM_REG_RISCV_SBI_STATE,
+            bindings::KVM_REG_RISCV_SBI_STA,
+        ),
+        first: 0,
+        count: words!(kvm_riscv_sbi_sta),
+        presence: Presence::Sbi(Extension::Sta, sbi::all),
+        access: Access::u64(sbi::get_sta, sbi::set_sta),
+    },
+    Group {
+        class: Class::new(
+            bindings::KVM_REG_RISCV_SBI_STATE,
+            bindings::KVM_REG_RISCV_SBI_FWFT,
+        ),
+        first: 0,
+        count: words!(kvm_riscv_sbi_fwft),
+        presence: Presence::Sbi(Extension::Fwft, sbi::fwft_numbers),
+        access: Access::u64(sbi::get_fwft, sbi::set_fwft),
+    },
 ];
 
 /// A set has room for the numbers of each group.
@@ -345,14 +382,35 @@ const _: () = {
     }
 };
 
+/// Types are below this.
+const KINDS: usize = 16;
+
+/// The groups of each type: they stand together.
+static OF_KIND: [&[Group]; KINDS] = {
+    let mut of_kind: [&[Group]; KINDS] = [&[]; KINDS];
+    let mut i = 0;
+    while i < GROUPS.len() {
+        let kind = GROUPS[i].class.kind() as usize;
+        let (_, from) = GROUPS.split_at(i);
+        let mut count = 0;
+        while count < from.len() && from[count].class.kind() as usize == kind {
+            count += 1;
+        }
+        assert!(of_kind[kind].is_empty());
+        of_kind[kind] = from.split_at(count).0;
+        i += count;
+    }
+    of_kind
+};
+
 /// The register that `parts` names, as its group and its number in it.
 ///
 /// # Errors
 ///
-/// `ENOENT` if there is none; `EINVAL` if there is, but of another size.
+/// `ENOENT` if there is none. The size is for the caller to look at.
 #[inline]
 pub(super) fn find(vcpu: &OwnedVcpu<'_>, parts: Parts) -> Result<(&'static Group, usize)> {
-    for group in &GROUPS {
+    for group in OF_KIND[usize::from(parts.class.kind()) % KINDS] {
         let number = parts.index.wrapping_sub(group.first);
         if group.class != parts.class || number >= group.count {
             continue;
@@ -360,16 +418,23 @@ pub(super) fn find(vcpu: &OwnedVcpu<'_>, parts: Parts) -> Result<(&'static Group
         if !group.is_there(vcpu) {
             break;
         }
-        if parts.size != group.access.size() {
-            return Err(EINVAL);
-        }
         return Ok((group, nospec::index(number.into(), group.count.into())));
     }
-    // The state of an SBI extension that is absent has always been an invalid id instead.
-    if parts.class.is_of(bindings::KVM_REG_RISCV_SBI_STATE) {
-        return Err(EINVAL);
+    Err(refusal(vcpu, parts))
+}
+
+/// Why there is no such register.
+#[cold]
+fn refusal(vcpu: &OwnedVcpu<'_>, parts: Parts) -> Error {
+    // The state of an SBI extension that the vCPU does not have, or in another size, has always been
+    // an invalid id, not one of nothing.
+    let is_known = |group: &Group| {
+        group.class == parts.class && group.access.size() == parts.size && group.is_there(vcpu)
+    };
+    if parts.class.is_of(bindings::KVM_REG_RISCV_SBI_STATE) && !GROUPS.iter().any(is_known) {
+        return EINVAL;
     }
-    Err(ENOENT)
+    ENOENT
 }
 
 /// How many registers the list has.

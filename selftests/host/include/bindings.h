@@ -5,6 +5,7 @@
  * rust/bindings_helper.h lists, as far as these headers define them.
  */
 #include <linux/kvm.h>
+#include <linux/perf_event.h>
 #include <asm/csr.h>
 /* From beside uapi/: the user's header of this name has the letters only. */
 #include <../asm/hwcap.h>

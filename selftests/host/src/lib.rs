@@ -29,6 +29,18 @@ mod tree {
         pub(crate) mod msi;
     }
 
+    // The other party of its atomics is no thread of ours.
+    #[cfg(not(loom))]
+    pub(crate) mod arch {
+        pub(crate) mod nacl {
+            pub(crate) mod hfence;
+            pub(crate) mod memory;
+            pub(crate) mod provider;
+            pub(crate) mod shared;
+        }
+        pub(crate) mod registers;
+    }
+
     pub(crate) mod isa;
 
     pub(crate) mod mem {
@@ -38,11 +50,18 @@ mod tree {
     }
 
     pub(crate) mod sbi {
+        pub(crate) mod fwft {
+            pub(crate) mod state;
+        }
         pub(crate) mod message;
+        pub(crate) mod sta {
+            pub(crate) mod area;
+        }
         pub(crate) mod table;
     }
 
     pub(crate) mod vcpu {
+        pub(crate) mod config;
         pub(crate) mod gprs;
         pub(crate) mod insn;
 
@@ -53,9 +72,19 @@ mod tree {
         pub(crate) mod onereg {
             pub(crate) mod id;
         }
+
+        pub(crate) mod pmu {
+            pub(crate) mod counters;
+            pub(crate) mod event;
+            pub(crate) mod firmware;
+            pub(crate) mod layout;
+            pub(crate) mod wrap;
+        }
     }
 }
 
+#[cfg(not(loom))]
+use tree::arch;
 // Not all of them have anything for loom.
 #[cfg_attr(loom, allow(unused_imports))]
 use tree::{
@@ -82,6 +111,8 @@ mod tests {
     }
     #[cfg(loom)]
     mod explore;
+    #[cfg(not(loom))]
+    mod fwft;
     mod gstage;
     #[cfg(not(loom))]
     mod insn;
@@ -89,8 +120,14 @@ mod tests {
     #[cfg(not(loom))]
     mod isa;
     #[cfg(not(loom))]
+    mod nacl;
+    #[cfg(not(loom))]
     mod onereg;
     #[cfg(not(loom))]
+    mod pmu;
+    #[cfg(not(loom))]
     mod sbi;
+    #[cfg(not(loom))]
+    mod sta;
     mod vmid;
 }

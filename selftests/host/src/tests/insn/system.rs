@@ -20,6 +20,7 @@ use crate::{
                 CsrNum,
                 CsrRange, //
             },
+            CounterEnable,
             CsrHandler,
             CsrOp,
             GuestMode,
@@ -52,7 +53,11 @@ fn csr_insn(kind: u32, csr: u32, rd: u32, source: u32) -> u32 {
     csr << 20 | source << 15 | kind << 12 | rd << 7 | 0x73
 }
 
-/// A guest that has every CSR, as far as its extensions go.
+/// All of `scounteren`, or nothing.
+const ALL: CounterEnable = CounterEnable::from_raw(usize::MAX);
+const NONE: CounterEnable = CounterEnable::from_raw(0);
+
+/// A guest with an entropy source, and without counters.
 fn with_zkr() -> EffectiveIsa {
     EffectiveIsa::of(IsaSet::EMPTY.with(Ext::Zicsr).with(Ext::Zkr))
 }
@@ -63,7 +68,7 @@ fn without_zkr() -> EffectiveIsa {
 }
 
 fn decode(word: u32, mode: GuestMode) -> Result<SystemInsn, Illegal> {
-    SystemInsn::decode(Insn::fetched(word), mode, with_zkr(), &Gprs::zeroed())
+    SystemInsn::decode(Insn::fetched(word), mode, with_zkr(), ALL, &Gprs::zeroed())
 }
 
 /// Decodes an encoded CSR instruction, whatever the CSR.
@@ -127,7 +132,7 @@ fn compressed_and_long_instructions_are_illegal() {
         for insn in (0..=0xffff_u32).filter(|insn| insn & 3 != 3) {
             assert_eq!(decode(insn, mode), Err(Illegal));
         }
-        let long = SystemInsn::decode(Insn::Long, mode, with_zkr(), &gprs);
+        let long = SystemInsn::decode(Insn::Long, mode, with_zkr(), ALL, &gprs);
         assert_eq!(long, Err(Illegal));
     }
 }
@@ -153,10 +158,44 @@ fn of_all_csrs_only_seed_is_emulated_and_only_for_the_guests_kernel() {
 }
 
 #[test]
-fn counters_are_illegal_until_someone_emulates_them() {
-    for csr in 0xc00..0xc20 {
+fn counters_are_read_by_whom_scounteren_lets() {
+    let gprs = Gprs::zeroed();
+    let zicntr = EffectiveIsa::of(IsaSet::EMPTY.with(Ext::Zicsr).with(Ext::Zicntr));
+    let both = EffectiveIsa::of(
+        IsaSet::EMPTY
+            .with(Ext::Zicsr)
+            .with(Ext::Zicntr)
+            .with(Ext::Zihpm),
+    );
+    let allowed = |word, mode, isa, counters| {
+        let insn = SystemInsn::decode(Insn::fetched(word), mode, isa, counters, &gprs);
+        match insn {
+            Ok(SystemInsn::Csr(access)) => {
+                assert_eq!(access.handler(), CsrHandler::Counter);
+                true
+            }
+            Ok(other) => panic!("{other:?}"),
+            Err(Illegal) => false,
+        }
+    };
+    for (csr, number) in (0xc00..0xc20).zip(0..) {
+        let read = csr_insn(CSRRS, csr, 10, 0);
+        // `time` is the hardware's.
+        let here = csr != 0xc01;
+        let only = CounterEnable::from_raw(1 << number);
+        let others = CounterEnable::from_raw(!(1 << number));
+        for counters in [ALL, NONE, only, others] {
+            let counted = allowed(read, GuestMode::Supervisor, both, counters);
+            assert_eq!(counted, here, "{csr:#x}");
+            let user = allowed(read, GuestMode::User, both, counters);
+            let enabled = counters == ALL || counters == only;
+            assert_eq!(user, here && enabled, "{csr:#x} {counters:?}");
+        }
+        let fixed = number == 0 || number == 2;
+        assert_eq!(allowed(read, GuestMode::Supervisor, zicntr, ALL), fixed);
         for mode in MODES {
-            assert_eq!(decode(csr_insn(CSRRS, csr, 10, 0), mode), Err(Illegal));
+            assert!(!allowed(csr_insn(CSRRW, csr, 10, 11), mode, both, ALL));
+            assert!(!allowed(read, mode, with_zkr(), ALL));
         }
     }
 }
@@ -165,7 +204,7 @@ fn counters_are_illegal_until_someone_emulates_them() {
 fn seed_goes_to_userspace_if_the_guest_has_zkr() {
     let gprs = super::gprs(|n| n * 0x1111);
     let insn = Insn::fetched(csr_insn(CSRRW, SEED, 10, 11));
-    let decode = |isa| SystemInsn::decode(insn, GuestMode::Supervisor, isa, &gprs);
+    let decode = |isa| SystemInsn::decode(insn, GuestMode::Supervisor, isa, ALL, &gprs);
 
     assert_eq!(decode(without_zkr()), Err(Illegal));
     let Ok(SystemInsn::Csr(access)) = decode(with_zkr()) else {
@@ -203,10 +242,10 @@ fn a_row_admits_what_it_says_and_no_more() {
         let read = operation(csr_insn(CSRRS, csr, 10, 0), &gprs).unwrap();
         for mode in MODES {
             let in_range = (0x800..0x900).contains(&csr);
-            assert_eq!(writable.admits(&write, mode, with_zkr()), in_range);
-            assert!(!writable.admits(&write, mode, without_zkr()));
-            assert!(!writable.admits(&read, mode, with_zkr()));
-            assert!(!read_only.admits(&write, mode, with_zkr()));
+            assert_eq!(writable.admits(&write, mode, with_zkr(), ALL), in_range);
+            assert!(!writable.admits(&write, mode, without_zkr(), ALL));
+            assert!(!writable.admits(&read, mode, with_zkr(), ALL));
+            assert!(!read_only.admits(&write, mode, with_zkr(), ALL));
         }
     }
 }

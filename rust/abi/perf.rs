@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The host's performance counters, counting a guest. Answers to the perf calls of `vcpu_pmu.c`. A
+//! door.
+//!
+//! An event counts the thread that created it, a vCPU's, while that is in the guest. Its overflow
+//! comes as an interrupt on the CPU where the thread is; releasing an event removes it from that
+//! CPU first, so that no overflow comes afterwards. Locks: perf's own, all of which may sleep; the
+//! overflow takes none.
+
+use core::ptr::NonNull;
+
+use kernel::{
+    error::to_result,
+    ffi::c_void,
+    prelude::*, //
+};
+
+use crate::{
+    bindings,
+    sbi::message::pmu::Filter,
+    vcpu::{
+        irq::Interrupt,
+        pmu::{
+            counters::{
+                Event,
+                NotStarted,
+                Source, //
+            },
+            event::HardwareEvent,
+            layout::Layout,
+            wrap::{
+                self,
+                Wrap,
+                Wrapped, //
+            }, //
+        },
+        Vcpu, //
+    },
+};
+
+/// What counters guests can have: none on a host whose own driver found none, or that cannot tell
+/// guests from itself.
+pub(crate) fn layout() -> Option<Layout> {
+    if !super::core::host_has(bindings::RISCV_ISA_EXT_SSCOFPMF) {
+        return None;
+    }
+    let (mut width, mut number) = (0, 0);
+    // SAFETY: both are writable.
+    to_result(unsafe { bindings::riscv_pmu_get_hpm_info(&mut width, &mut number) }).ok()?;
+    Layout::new(number, width)
+}
+
+/// Whether the host has a counter for `event`.
+pub(crate) fn can_count(event: HardwareEvent) -> bool {
+    // SAFETY: takes any numbers; the configuration is not wanted.
+    let idx = unsafe {
+        bindings::riscv_pmu_get_event_info(event.kind, event.config, core::ptr::null_mut())
+    };
+    idx > 0
+}
+
+/// Makes events for the counters of one vCPU.
+pub(crate) struct PerfSource<'v>(&'v Vcpu);
+
+impl<'v> PerfSource<'v> {
+    /// For the counters of `vcpu`, the caller's own: what is made is kept in its
+    /// [`Owned`](crate::vcpu::Owned).
+    pub(crate) fn of(vcpu: &'v Vcpu) -> Self {
+        Self(vcpu)
+    }
+}
+
+impl Source for PerfSource<'_> {
+    type Event = PerfEvent;
+
+    fn create(&mut self, event: HardwareEvent, filter: Filter, width: u32) -> Option<PerfEvent> {
+        let target = Target {
+            vcpu: NonNull::from(self.0),
+            wrap: Wrap::new(wrap::mask(width)),
+        };
+        let target = KBox::new(target, GFP_KERNEL_ACCOUNT).ok()?;
+        // SAFETY: perf takes any type and configuration, and refuses what it does not know. The
+        // context is a `Target`, which outlives the event.
+        let raw = unsafe {
+            bindings::kvm_rs_perf_create(
+                event.kind,
+                event.config,
+                filter.user,
+                filter.supervisor,
+                target.wrap.start(0),
+                core::ptr::from_ref(&*target).cast_mut().cast(),
+            )
+        };
+        let raw = kernel::error::from_err_ptr(raw).ok()?;
+        // INVARIANT: the event is new, and `target` is its context.
+        Some(PerfEvent {
+            raw: NonNull::new(raw)?,
+            target,
+        })
+    }
+}
+
+/// An event of perf.
+///
+/// # Invariants
+///
+/// `raw` is an event of ours whose overflow handler is given `target`. It is dropped before the
+/// vCPU is: it is kept in the vCPU's own state, and [`Vcpu::destroy`] begins with that.
+pub(crate) struct PerfEvent {
+    raw: NonNull<bindings::perf_event>,
+    target: KBox<Target>,
+}
+
+/// Who is told of an overflow.
+struct Target {
+    vcpu: NonNull<Vcpu>,
+    wrap: Wrap,
+}
+
+impl Event for PerfEvent {
+    fn start(&mut self, value: u64) -> Result<(), NotStarted> {
+        let period = self.target.wrap.start(value);
+        // SAFETY: a live event, by the invariant.
+        to_result(unsafe { bindings::perf_event_period(self.raw.as_ptr(), period) })
+            .map_err(|_| NotStarted)?;
+        // SAFETY: as above.
+        unsafe { bindings::perf_event_enable(self.raw.as_ptr()) };
+        Ok(())
+    }
+
+    fn stop(&mut self) -> u64 {
+        // SAFETY: a live event, by the invariant. Its count begins anew.
+        unsafe { bindings::perf_event_pause(self.raw.as_ptr(), true) }
+    }
+
+    fn count(&self) -> u64 {
+        let (mut enabled, mut running) = (0, 0);
+        // SAFETY: a live event, by the invariant; the times are writable.
+        unsafe { bindings::perf_event_read_value(self.raw.as_ptr(), &mut enabled, &mut running) }
+    }
+
+    fn wrapped(&self) -> bool {
+        self.target.wrap.happened()
+    }
+}
+
+impl Drop for PerfEvent {
+    fn drop(&mut self) {
+        // SAFETY: a live event, which nobody uses any more. The result says nothing. Afterwards
+        // its handler does not run, so that `target` can go.
+        unsafe { bindings::perf_event_release_kernel(self.raw.as_ptr()) };
+    }
+}
+
+door! {
+    /// An event of ours has counted as much as it was told. An interrupt of the CPU where the
+    /// vCPU's thread is: does not sleep, takes no lock.
+    ///
+    /// # Safety
+    ///
+    /// Perf passes an event of ours and its context, while it is active on this CPU.
+    fn kvm_rs_counter_overflow(event: *mut bindings::perf_event, context: *mut c_void) {
+        // SAFETY: the context of our events is a `Target` that outlives them.
+        let target = unsafe { &*context.cast::<Target>() };
+        // SAFETY: perf passes a live event.
+        let count = unsafe { bindings::kvm_rs_perf_count(event) };
+        let expired = target.wrap.expired(count);
+        // The host's counter would go on with the same period.
+        // SAFETY: this is the event's overflow handler.
+        unsafe { bindings::kvm_rs_perf_rearm(event, expired.period) };
+        match expired.wrapped {
+            Wrapped::NotYet => {}
+            Wrapped::Now => {
+                // SAFETY: the event is alive, hence the vCPU is.
+                unsafe { target.vcpu.as_ref() }.inject(Interrupt::CounterOverflow);
+            }
+        }
+    }
+}

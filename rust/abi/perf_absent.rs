@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! In the place of `perf.rs` in a kernel without the driver for the host's performance counters:
+//! guests have none.
+
+use crate::{
+    sbi::message::pmu::Filter,
+    vcpu::{
+        pmu::{
+            counters::{
+                Event,
+                NotStarted,
+                Source, //
+            },
+            event::HardwareEvent,
+            layout::Layout, //
+        },
+        Vcpu, //
+    },
+};
+
+/// There are no counters.
+pub(crate) fn layout() -> Option<Layout> {
+    None
+}
+
+/// The host has no counter.
+pub(crate) fn can_count(_event: HardwareEvent) -> bool {
+    false
+}
+
+/// Makes nothing.
+pub(crate) struct PerfSource;
+
+impl PerfSource {
+    /// For any vCPU.
+    pub(crate) fn of(_vcpu: &Vcpu) -> Self {
+        Self
+    }
+}
+
+impl Source for PerfSource {
+    type Event = PerfEvent;
+
+    fn create(&mut self, _: HardwareEvent, _: Filter, _: u32) -> Option<PerfEvent> {
+        None
+    }
+}
+
+/// There is none.
+pub(crate) enum PerfEvent {}
+
+impl Event for PerfEvent {
+    fn start(&mut self, _value: u64) -> Result<(), NotStarted> {
+        match *self {}
+    }
+
+    fn stop(&mut self) -> u64 {
+        match *self {}
+    }
+
+    fn count(&self) -> u64 {
+        match *self {}
+    }
+
+    fn wrapped(&self) -> bool {
+        match *self {}
+    }
+}

@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The SBI's Nested Acceleration Extension, where the hypervisor below us has it: guest registers,
+//! fences and guest entry by way of memory that it shares with each CPU. Answers to `nacl.c`.
+//!
+//! Whether there is it is asked once. From then on a static branch tells, one per batch of
+//! accesses and none per access: [`with_registers!`].
+//!
+//! The protocol is in [`shared`], and compiles on the host, too; here are the memory of the CPUs,
+//! the calls, and in [`switch`] the world switch that ends in a call instead of `sret`.
+
+use core::ptr::{
+    self,
+    NonNull, //
+};
+
+use kernel::{
+    ffi::{
+        c_int,
+        c_ulong, //
+    },
+    fmt,
+    prelude::*, //
+};
+
+use super::{
+    csr::Direct,
+    hgatp::Hgatp,
+    registers::Registers,
+    switch::{
+        SwitchContext,
+        Trap, //
+    }, //
+};
+use crate::{
+    abi::core as kvm,
+    bindings,
+    mem::addr::{
+        Vmid,
+        PAGE_SIZE, //
+    },
+    sync::{
+        atomic::{
+            AtomicPtr,
+            AtomicU32,
+            Ordering, //
+        },
+        PreemptOff, //
+    }, //
+};
+
+mod hfence;
+mod memory;
+mod provider;
+mod shared;
+mod switch;
+
+pub(super) use self::{
+    hfence::{
+        Hfence,
+        Span, //
+    },
+    shared::Fenced, //
+};
+use self::{
+    memory::SharedMemory,
+    provider::{
+        Features,
+        Function,
+        Provider,
+        Refused, //
+    },
+    shared::Shared, //
+};
+
+/// Chooses the way to the guest registers of this CPU for `$batch`, a call that takes it as
+/// `$regs`: see [`Registers`](crate::arch::registers::Registers).
+macro_rules! with_registers {
+    ($regs:ident => $batch:expr) => {
+        if $crate::arch::nacl::is_used() {
+            $crate::arch::nacl::aside(|$regs| $batch)
+        } else {
+            let $regs = &$crate::arch::csr::Direct;
+            $batch
+        }
+    };
+}
+pub(crate) use with_registers;
+
+/// The SBI implementation below us.
+pub(crate) struct Firmware;
+
+impl Provider for Firmware {
+    fn call(&self, function: Function, [a0, a1, a2]: [usize; 3]) -> Result<usize, Refused> {
+        let extension = bindings::sbi_ext_id_SBI_EXT_NACL as c_int;
+        let function = function as c_int;
+        // SAFETY: the memory that is named in a call belongs to `Acceleration`, which outlives its
+        // being known to the other side.
+        let answer = unsafe { bindings::__sbi_ecall(a0, a1, a2, 0, 0, 0, function, extension) };
+        match answer.error {
+            0 => Ok(answer.value as usize),
+            error => Err(Refused(error)),
+        }
+    }
+}
+
+impl Refused {
+    /// The error that C makes of it.
+    fn to_error(self) -> Error {
+        // SAFETY: maps a number.
+        Error::from_errno(unsafe { bindings::sbi_err_map_linux_errno(self.0 as c_int) })
+    }
+}
+
+/// The memory of one CPU.
+struct Place {
+    memory: NonNull<SharedMemory>,
+    physical: u64,
+}
+
+// SAFETY: the memory is all atomics.
+unsafe impl Send for Place {}
+// SAFETY: as above.
+unsafe impl Sync for Place {}
+
+impl Place {
+    /// What is asked of the page allocator: pages by powers of 2.
+    const ORDER: u32 = (size_of::<SharedMemory>() as u64)
+        .div_ceil(PAGE_SIZE)
+        .next_power_of_two()
+        .trailing_zeros();
+
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    fn new() -> Result<Self> {
+        let gfp = bindings::GFP_KERNEL | bindings::__GFP_ZERO;
+        // SAFETY: allocates.
+        let address = unsafe { bindings::kvm_rs_alloc_pages(gfp, Self::ORDER) } as usize;
+        let memory = NonNull::new(address as *mut SharedMemory).ok_or(ENOMEM)?;
+        Ok(Self {
+            memory,
+            // SAFETY: memory from the page allocator.
+            physical: unsafe { bindings::kvm_rs_virt_to_phys(memory.as_ptr().cast()) },
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let address = self.memory.as_ptr() as usize;
+        // SAFETY: allocated in `new`, and not known to anybody any more.
+        unsafe { bindings::kvm_rs_free_pages(address as c_ulong, Self::ORDER) };
+    }
+}
+
+/// The memory of the CPUs, one place for each number that a CPU can have: [`Acceleration`]'s, as
+/// long as there is one.
+static PLACES: AtomicPtr<Place> = AtomicPtr::new(ptr::null_mut());
+static FEATURES: AtomicU32 = AtomicU32::new(0);
+
+/// The extension, in use.
+pub(crate) struct Acceleration {
+    features: Features,
+    /// In [`PLACES`].
+    _places: KVec<Place>,
+}
+
+impl Acceleration {
+    /// Looks for the extension and takes it into use; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn start() -> Result<Option<Self>> {
+        // SAFETY: asks the firmware.
+        if !unsafe { bindings::kvm_rs_nacl_is_there() } {
+            return Ok(None);
+        }
+        let features = Features::probe(&Firmware);
+        let mut places = KVec::new();
+        for _ in 0..kvm::cpu_ids() {
+            places.push(Place::new()?, GFP_KERNEL)?;
+        }
+        FEATURES.store(features.into_raw(), Ordering::Relaxed);
+        // Release: whoever sees the places sees what is in them.
+        PLACES.store(places.as_mut_ptr(), Ordering::Release);
+        // SAFETY: switches a static branch; module init may sleep.
+        unsafe { bindings::kvm_rs_nacl_use() };
+        Ok(Some(Self {
+            features,
+            _places: places,
+        }))
+    }
+
+    /// Tells the log.
+    pub(crate) fn announce(&self) {
+        pr_info!(
+            "using SBI nested acceleration with {}\n",
+            Names(self.features)
+        );
+    }
+}
+
+/// A list for the log.
+struct Names(Features);
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut names = self.0.names();
+        f.write_str(names.next().unwrap_or("no features"))?;
+        for name in names {
+            f.write_str(", ")?;
+            f.write_str(name)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes the memory of this CPU known, if there is the extension. The CPU comes into use.
+///
+/// # Errors
+///
+/// What the firmware answers.
+pub(crate) fn enable_cpu() -> Result {
+    if is_used() {
+        let here = Here::new();
+        here.shared
+            .enable(here.physical)
+            .map_err(Refused::to_error)?;
+    }
+    Ok(())
+}
+
+/// This CPU goes out of use.
+pub(crate) fn disable_cpu() {
+    if is_used() {
+        aside(OfThisCpu::disable);
+    }
+}
+
+/// Has the registers and the TLB of this CPU be what was written to the shared memory, for a caller
+/// that reads on behalf of the guest.
+///
+/// # Errors
+///
+/// The firmware refused; they are not the guest's.
+#[inline(always)]
+pub(crate) fn sync() -> Result<(), NotTheGuests> {
+    if is_used() {
+        aside(OfThisCpu::sync).map_err(|_| NotTheGuests)?;
+    }
+    Ok(())
+}
+
+/// The registers of this CPU are not those of the guest that is loaded.
+pub(crate) struct NotTheGuests;
+
+/// Has `hfence` executed on this CPU before the guest is entered, or executes `instruction`, which
+/// does the same at once, to the VMID in `hgatp`.
+#[inline(always)]
+pub(super) fn fence(hfence: impl FnOnce(Vmid) -> Hfence, instruction: impl FnOnce()) {
+    if !is_used() || aside(|shared| wait(shared, hfence)) == Fenced::No {
+        instruction();
+    }
+}
+
+/// Has `hfence`, of the VMID in `hgatp` unless it says otherwise, executed on this CPU before the
+/// guest is entered; if not, everything is ready for the instruction.
+pub(super) fn wait(shared: &OfThisCpu, hfence: impl FnOnce(Vmid) -> Hfence) -> Fenced {
+    let vmid = Hgatp::from_raw(shared.hgatp() as u64).vmid_of();
+    let fenced = shared.fence(hfence(vmid));
+    if fenced == Fenced::No {
+        shared.settle_hgatp();
+    }
+    fenced
+}
+
+/// The protocol, on this CPU.
+pub(crate) type OfThisCpu = Shared<'static, Firmware, Direct>;
+
+/// What this CPU shares with the SBI implementation; it stays this CPU while this lives.
+struct Here {
+    shared: OfThisCpu,
+    physical: u64,
+    _preempt: PreemptOff,
+}
+
+/// Whether there is the extension: a static branch.
+#[inline(always)]
+pub(crate) fn is_used() -> bool {
+    // SAFETY: asks for no more than that.
+    unsafe { bindings::kvm_rs_nacl_is_used() }
+}
+
+/// Runs `f` with what this CPU shares, out of the way of machines that lack the extension.
+#[cold]
+#[inline(never)]
+pub(crate) fn aside<R>(f: impl FnOnce(&OfThisCpu) -> R) -> R {
+    f(&Here::new().shared)
+}
+
+/// How [`enter`] ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Entered {
+    /// The guest has trapped; or it cannot be entered, and the cause is none that it can have.
+    Yes,
+    /// The caller enters it by the instruction: registers and TLB are ready.
+    NotYet,
+}
+
+/// A cause of no trap.
+const REFUSED: usize = usize::MAX >> 1;
+
+impl Here {
+    fn new() -> Self {
+        let preempt = PreemptOff::new();
+        let places = PLACES.load(Ordering::Acquire);
+        // SAFETY: the places were there before the branch was switched, one for each number that a
+        // CPU can have. They live until the module goes, and nothing of it runs then.
+        let place = unsafe { &*places.add(preempt.cpu()) };
+        // SAFETY: the place owns the memory, which was zero at first; it is all atomics.
+        let memory = unsafe { place.memory.as_ref() };
+        let features = Features::from_raw(FEATURES.load(Ordering::Relaxed));
+        Self {
+            shared: Shared::new(memory, features, Firmware, Direct),
+            physical: place.physical,
+            _preempt: preempt,
+        }
+    }
+}
+
+/// Runs the guest until it traps, if there is a call for that.
+///
+/// # Safety
+///
+/// As for [`SwitchContext::enter`].
+#[cold]
+#[inline(never)]
+pub(super) unsafe fn enter(ctx: &mut SwitchContext) -> Entered {
+    let here = Here::new();
+    let gprs = ctx.gprs.clone();
+    let answer = here.shared.enter(&gprs, ctx.hstatus, |hstatus| {
+        // SAFETY: as the caller promises.
+        unsafe { switch::sync_sret(ctx, hstatus) }
+    });
+    match answer {
+        Ok(left) => {
+            ctx.hstatus = left.hstatus.unwrap_or(ctx.hstatus);
+            ctx.set_trap(&Trap {
+                htval: left.htval,
+                htinst: left.htinst,
+                ..ctx.trap()
+            });
+            Entered::Yes
+        }
+        Err(_) if here.shared.sync().is_ok() => Entered::NotYet,
+        Err(_) => {
+            // Not with somebody else's registers.
+            ctx.set_trap(&Trap {
+                sepc: ctx.sepc,
+                scause: REFUSED,
+                ..Trap::default()
+            });
+            Entered::Yes
+        }
+    }
+}

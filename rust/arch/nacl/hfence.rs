@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Fences in the shared memory: how they are written down. Pure.
+//!
+//! Answers to the `nacl_hfence_*()` macros and to `__kvm_riscv_nacl_hfence()`, which gives up on a
+//! fence for which it finds no place. Here the caller is told, and executes the instruction.
+
+use kernel::num::Bounded;
+
+use super::memory::{
+    HfenceConfig,
+    HfenceEntry,
+    SharedMemory, //
+};
+use crate::{
+    bindings,
+    mem::addr::{
+        Asid,
+        GfnRange,
+        Vmid,
+        PAGE_SHIFT, //
+    },
+    sync::atomic::Ordering, //
+};
+
+/// What to forget of one stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Span {
+    /// All addresses.
+    Everything,
+    /// Those of so many pages of 4 KiB, from the one with this number on.
+    Pages {
+        /// The number of the first.
+        first: u64,
+        /// How many.
+        count: u64,
+    },
+}
+
+impl Span {
+    /// The guest-physical addresses of `frames`.
+    pub(crate) fn frames(frames: GfnRange) -> Self {
+        Self::Pages {
+            first: frames.start().get(),
+            count: frames.len(),
+        }
+    }
+}
+
+/// A fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hfence {
+    /// Guest-physical translations, of every VM.
+    #[cfg(test)]
+    Gvma(Span),
+    /// Guest-physical translations of one VM.
+    GvmaVmid(Vmid, Span),
+    /// Guest-virtual translations of one VM.
+    Vvma(Vmid, Span),
+    /// Guest-virtual translations of one address space, but for global mappings.
+    VvmaAsid(Vmid, Asid, Span),
+}
+
+/// Whether a fence waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Queued {
+    /// It does.
+    Yes,
+    /// There is no place.
+    Full,
+}
+
+impl Hfence {
+    /// The type for all addresses is the next after that for a range.
+    const EVERYTHING: u32 = 1;
+
+    fn span(self) -> Span {
+        match self {
+            #[cfg(test)]
+            Self::Gvma(span) => span,
+            Self::GvmaVmid(_, span) | Self::Vvma(_, span) | Self::VvmaAsid(_, _, span) => span,
+        }
+    }
+
+    /// What the specification calls type, for a range.
+    fn kind(self) -> u32 {
+        match self {
+            #[cfg(test)]
+            Self::Gvma(_) => bindings::SBI_NACL_SHMEM_HFENCE_TYPE_GVMA,
+            Self::GvmaVmid(..) => bindings::SBI_NACL_SHMEM_HFENCE_TYPE_GVMA_VMID,
+            Self::Vvma(..) => bindings::SBI_NACL_SHMEM_HFENCE_TYPE_VVMA,
+            Self::VvmaAsid(..) => bindings::SBI_NACL_SHMEM_HFENCE_TYPE_VVMA_ASID,
+        }
+    }
+
+    fn config(self) -> HfenceConfig {
+        let kind = match self.span() {
+            Span::Everything => self.kind() | Self::EVERYTHING,
+            Span::Pages { .. } => self.kind(),
+        };
+        let (vmid, asid) = match self {
+            #[cfg(test)]
+            Self::Gvma(_) => (0, 0),
+            Self::GvmaVmid(vmid, _) | Self::Vvma(vmid, _) => (vmid.get(), 0),
+            Self::VvmaAsid(vmid, asid, _) => (vmid.get(), asid.get()),
+        };
+        // The order stays 0: pages are of 4 KiB. The masks change nothing.
+        HfenceConfig::from_raw(0)
+            .with_pending(Bounded::<u64, 1>::from_expr(1))
+            .with_kind(Bounded::<u64, 4>::from_expr(u64::from(kind) & 0xf))
+            .with_vmid(Bounded::<u64, 14>::from_expr(u64::from(vmid) & 0x3fff))
+            .with_asid(Bounded::<u64, 16>::from_expr(u64::from(asid)))
+    }
+}
+
+const _: () = assert!(PAGE_SHIFT == 12);
+
+impl HfenceEntry {
+    /// Has `hfence` wait here. The entry is free.
+    fn fill(&self, hfence: Hfence) {
+        let (first, count) = match hfence.span() {
+            Span::Everything => (0, 0),
+            Span::Pages { first, count } => (first, count),
+        };
+        self.page_number.store(first, Ordering::Relaxed);
+        self.page_count.store(count, Ordering::Relaxed);
+        // Release: whoever sees it pending sees the pages. Hardware may look on its own.
+        self.config
+            .store(hfence.config().into_raw(), Ordering::Release);
+    }
+}
+
+impl SharedMemory {
+    /// Has `hfence` wait, if there is a place.
+    pub(super) fn queue(&self, hfence: Hfence) -> Queued {
+        match self.hfences.iter().find(|entry| entry.is_free()) {
+            Some(entry) => {
+                entry.fill(hfence);
+                Queued::Yes
+            }
+            None => Queued::Full,
+        }
+    }
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The memory that a CPU shares with the SBI implementation. Pure.
+//!
+//! SBI 3.0, "Nested Acceleration Extension": a scratch space, of which each feature has a part, and
+//! one word for each CSR of the H extension that there can be. Words are little-endian, as all
+//! memory of a kernel with Rust is.
+//!
+//! The other side looks when this CPU calls it, or traps to it; nothing of this memory belongs to
+//! another CPU. Atomics, since it does change behind the compiler's back.
+
+use kernel::bitfield;
+
+use crate::sync::atomic::{
+    AtomicU64,
+    Ordering, //
+};
+
+/// CSRs that there can be.
+pub(super) const CSRS: usize = 1024;
+
+/// Fences that can wait.
+pub(crate) const HFENCES: usize = 3840 / 64;
+
+/// All of it: 12 KiB.
+#[repr(C, align(4096))]
+pub(crate) struct SharedMemory {
+    /// The x registers of the guest that the next synchronous SRET enters; x0 is 0.
+    pub(super) gprs: [AtomicU64; 32],
+    _unused_by_sret: [AtomicU64; 32],
+    pub(super) autoswap: Autoswap,
+    _unused: [AtomicU64; 176],
+    pub(super) hfences: [HfenceEntry; HFENCES],
+    /// Which of `csrs` were written here and not yet to the CSR.
+    dirty: [AtomicU64; CSRS / 64],
+    csrs: [AtomicU64; CSRS],
+}
+
+/// What changes places with CSRs whenever the guest is entered and left.
+#[repr(C)]
+pub(super) struct Autoswap {
+    /// Bit 0: `hstatus` does.
+    pub(super) flags: AtomicU64,
+    pub(super) hstatus: AtomicU64,
+    _reserved: [AtomicU64; 14],
+}
+
+/// A fence that waits.
+#[repr(C)]
+pub(super) struct HfenceEntry {
+    pub(super) config: AtomicU64,
+    pub(super) page_number: AtomicU64,
+    /// Zero.
+    _reserved: AtomicU64,
+    pub(super) page_count: AtomicU64,
+}
+
+bitfield! {
+    /// The first word of a fence that waits.
+    pub(super) struct HfenceConfig(u64) {
+        /// It waits; the other side clears this.
+        63:63 pending;
+        /// What it forgets.
+        59:56 kind;
+        /// Pages are of `1 << (order + 12)` bytes.
+        54:48 order;
+        /// Of which VM.
+        29:16 vmid;
+        /// Of which address space.
+        15:0 asid;
+    }
+}
+
+/// The feature "Autoswap CSR", `Autoswap_Flags.HSTATUS`.
+pub(super) const AUTOSWAP_HSTATUS: u64 = 1 << 0;
+
+// The offsets in the specification's tables.
+const _: () = {
+    use core::mem::offset_of;
+
+    assert!(size_of::<SharedMemory>() == 4096 + 64 * 128);
+    assert!(offset_of!(SharedMemory, gprs) == 0);
+    assert!(offset_of!(SharedMemory, autoswap) == 0x200);
+    assert!(size_of::<Autoswap>() == 0x80);
+    assert!(offset_of!(Autoswap, flags) == 0);
+    assert!(offset_of!(Autoswap, hstatus) == 8);
+    assert!(offset_of!(SharedMemory, hfences) == 0x800);
+    assert!(offset_of!(HfenceEntry, page_number) == 8);
+    assert!(offset_of!(HfenceEntry, page_count) == 24);
+    assert!(size_of::<HfenceEntry>() == 32);
+    assert!(offset_of!(SharedMemory, dirty) == 0xf80);
+    assert!(offset_of!(SharedMemory, csrs) == 0x1000);
+};
+
+/// The place of CSR `N`. Does not compile for one that is not of the H extension.
+pub(super) const fn place<const N: u32>() -> usize {
+    const { assert!(N < 0x1000 && N & 0x300 == 0x200) };
+    ((N & 0xc00) >> 2 | N & 0xff) as usize
+}
+
+impl SharedMemory {
+    /// As the kernel hands out memory that was asked to be zero.
+    #[cfg(test)]
+    pub(crate) fn zeroed() -> Self {
+        // SAFETY: all fields are integers.
+        unsafe { core::mem::zeroed() }
+    }
+
+    /// What CSR `N` holds, as of the last write here, or else of the last change.
+    #[inline(always)]
+    pub(super) fn csr<const N: u32>(&self) -> usize {
+        self.csrs[place::<N>()].load(Ordering::Relaxed) as usize
+    }
+
+    /// Has CSR `N` hold `value` from the next synchronisation on.
+    #[inline(always)]
+    pub(super) fn set_csr<const N: u32>(&self, value: usize) {
+        let place = place::<N>();
+        self.csrs[place].store(value as u64, Ordering::Relaxed);
+        self.dirty[place / 64].fetch_or(1 << (place % 64), Ordering::Relaxed);
+    }
+
+    /// Whether a CSR was written here and not yet synchronised.
+    pub(super) fn is_any_csr_dirty(&self) -> bool {
+        self.dirty
+            .iter()
+            .any(|word| word.load(Ordering::Relaxed) != 0)
+    }
+
+    /// Whether a fence waits.
+    pub(super) fn is_any_hfence_pending(&self) -> bool {
+        self.hfences.iter().any(|entry| !entry.is_free())
+    }
+
+    /// Forgets what was written and not synchronised. The other side does not look.
+    pub(super) fn clear(&self) {
+        for entry in &self.hfences {
+            entry.config.store(0, Ordering::Relaxed);
+        }
+        for word in &self.dirty {
+            word.store(0, Ordering::Relaxed);
+        }
+        self.autoswap.flags.store(0, Ordering::Relaxed);
+    }
+}
+
+impl HfenceEntry {
+    /// Whether it can be used: the other side is done with it.
+    pub(super) fn is_free(&self) -> bool {
+        // Acquire: a fence that is said to be done is.
+        HfenceConfig::from_raw(self.config.load(Ordering::Acquire)).pending() == 0u64
+    }
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The calls of the SBI's Nested Acceleration Extension. Pure.
+//!
+//! SBI 3.0, "Nested Acceleration Extension", functions 0 to 4. The last one, which enters the
+//! guest, is not called from here: see `arch/nacl/switch.rs`.
+
+use crate::bindings;
+
+/// Who implements the extension: the firmware, for all that we can tell.
+pub(crate) trait Provider {
+    /// Calls `function`.
+    ///
+    /// # Errors
+    ///
+    /// What the implementation answers.
+    fn call(&self, function: Function, args: [usize; 3]) -> Result<usize, Refused>;
+}
+
+/// A function that is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Function {
+    /// Whether there is a [`Feature`].
+    ProbeFeature = bindings::sbi_ext_nacl_fid_SBI_EXT_NACL_PROBE_FEATURE,
+    /// Where the shared memory of this CPU is.
+    SetShmem = bindings::sbi_ext_nacl_fid_SBI_EXT_NACL_SET_SHMEM,
+    /// CSRs become what was written to the shared memory.
+    SyncCsr = bindings::sbi_ext_nacl_fid_SBI_EXT_NACL_SYNC_CSR,
+    /// Fences that wait are executed.
+    SyncHfence = bindings::sbi_ext_nacl_fid_SBI_EXT_NACL_SYNC_HFENCE,
+}
+
+/// The error of a call, as the SBI numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refused(pub(crate) isize);
+
+/// A part of the extension that an implementation may lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Feature {
+    /// CSRs can be written in the shared memory.
+    SyncCsr = bindings::sbi_ext_nacl_feature_SBI_NACL_FEAT_SYNC_CSR,
+    /// Fences can be asked for there.
+    SyncHfence = bindings::sbi_ext_nacl_feature_SBI_NACL_FEAT_SYNC_HFENCE,
+    /// One call synchronises and enters the guest.
+    SyncSret = bindings::sbi_ext_nacl_feature_SBI_NACL_FEAT_SYNC_SRET,
+    /// `hstatus` is exchanged when the guest is entered and left.
+    AutoswapCsr = bindings::sbi_ext_nacl_feature_SBI_NACL_FEAT_AUTOSWAP_CSR,
+}
+
+impl Feature {
+    pub(crate) const ALL: [Self; 4] = [
+        Self::SyncCsr,
+        Self::SyncHfence,
+        Self::SyncSret,
+        Self::AutoswapCsr,
+    ];
+
+    const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+
+    /// As the log names it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::SyncCsr => "sync_csr",
+            Self::SyncHfence => "sync_hfence",
+            Self::SyncSret => "sync_sret",
+            Self::AutoswapCsr => "autoswap_csr",
+        }
+    }
+}
+
+/// The features that an implementation has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Features(u32);
+
+impl Features {
+    /// Asks for each.
+    pub(crate) fn probe(provider: &impl Provider) -> Self {
+        let has = |feature: &Feature| {
+            let args = [*feature as usize, 0, 0];
+            matches!(provider.call(Function::ProbeFeature, args), Ok(found) if found != 0)
+        };
+        let found = Feature::ALL.into_iter().filter(has);
+        Self(found.fold(0, |all, feature| all | feature.bit()))
+    }
+
+    /// Whether there is `feature`.
+    #[inline(always)]
+    pub(crate) const fn has(self, feature: Feature) -> bool {
+        self.0 & feature.bit() != 0
+    }
+
+    /// What the log calls them.
+    pub(crate) fn names(self) -> impl Iterator<Item = &'static str> {
+        let all = Feature::ALL.into_iter();
+        all.filter(move |feature| self.has(*feature))
+            .map(Feature::name)
+    }
+
+    /// As one word.
+    pub(crate) const fn into_raw(self) -> u32 {
+        self.0
+    }
+
+    /// What [`into_raw`](Self::into_raw) made.
+    pub(crate) const fn from_raw(raw: u32) -> Self {
+        Self(raw)
+    }
+}

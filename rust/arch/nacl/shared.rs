@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A CPU's guest registers, fences and guest entry by way of the shared memory. Pure.
+//!
+//! The rules, from SBI 3.0, "Nested Acceleration Extension":
+//!
+//! - Registers are read in the memory: the other side keeps it up to date.
+//! - They are written there with the feature "Synchronize CSR", and count once they are
+//!   synchronised; without, the CSR is written.
+//! - Fences wait there with the feature "Synchronize HFENCE"; without, the instruction is executed.
+//!   C has them wait in either case.
+//! - A synchronous SRET synchronises. Whoever enters or reads on behalf of the guest by other means
+//!   calls [`Shared::sync`] first.
+
+use super::{
+    hfence::{
+        Hfence,
+        Queued, //
+    },
+    memory::{
+        SharedMemory,
+        AUTOSWAP_HSTATUS, //
+    },
+    provider::{
+        Feature,
+        Features,
+        Function,
+        Provider,
+        Refused, //
+    },
+};
+use crate::{
+    arch::registers::{
+        GuestCsr,
+        Registers, //
+    },
+    bindings,
+    sync::atomic::Ordering,
+    vcpu::gprs::{
+        Gprs,
+        Reg, //
+    },
+};
+
+/// All CSRs, or all fences.
+const ALL: usize = usize::MAX;
+
+/// `SBI_SHMEM_DISABLE`, for either half of an address.
+const NOWHERE: usize = usize::MAX;
+
+/// A CPU's side of the protocol: its memory, whom to call, and the registers themselves.
+pub(crate) struct Shared<'m, P, D> {
+    memory: &'m SharedMemory,
+    features: Features,
+    provider: P,
+    direct: D,
+}
+
+/// Whether a fence will be executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Fenced {
+    /// It will, before the guest runs.
+    Yes,
+    /// The caller must execute the instruction, or what it stood for is lost.
+    No,
+}
+
+/// Who exchanges `hstatus` when the guest is entered and left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hstatus {
+    /// The other side.
+    SwapsItself,
+    /// The world switch.
+    MustBeSwapped,
+}
+
+/// What the guest's trap left in the shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Left {
+    /// The guest's `hstatus`, if it swaps itself.
+    pub(crate) hstatus: Option<usize>,
+    /// `htval`
+    pub(crate) htval: usize,
+    /// `htinst`
+    pub(crate) htinst: usize,
+}
+
+impl<'m, P: Provider, D: Registers> Shared<'m, P, D> {
+    /// How often a full queue is synchronised before the caller has to help itself.
+    const ATTEMPTS: usize = 5;
+
+    /// The protocol over `memory`, which belongs to this CPU.
+    pub(crate) fn new(
+        memory: &'m SharedMemory,
+        features: Features,
+        provider: P,
+        direct: D,
+    ) -> Self {
+        Self {
+            memory,
+            features,
+            provider,
+            direct,
+        }
+    }
+
+    /// Makes the memory, at `physical`, known.
+    ///
+    /// # Errors
+    ///
+    /// What the implementation answers.
+    pub(crate) fn enable(&self, physical: u64) -> Result<(), Refused> {
+        // Of an earlier time.
+        self.memory.clear();
+        let args = [physical as usize, 0, 0];
+        self.provider.call(Function::SetShmem, args).map(|_| ())
+    }
+
+    /// The memory is not used any more. Fences that wait there are executed before.
+    pub(crate) fn disable(&self) {
+        // There is nobody to complain to; the CPU forgets everything before it is used again.
+        let _ = self.sync_hfences();
+        let _ = self
+            .provider
+            .call(Function::SetShmem, [NOWHERE, NOWHERE, 0]);
+    }
+
+    /// Makes what was written here count now.
+    ///
+    /// # Errors
+    ///
+    /// What the implementation answers; the registers of this CPU are then not the guest's.
+    pub(crate) fn sync(&self) -> Result<(), Refused> {
+        if self.memory.is_any_csr_dirty() {
+            self.provider.call(Function::SyncCsr, [ALL, 0, 0])?;
+        }
+        self.sync_hfences()
+    }
+
+    fn sync_hfences(&self) -> Result<(), Refused> {
+        if self.memory.is_any_hfence_pending() {
+            self.provider.call(Function::SyncHfence, [ALL, 0, 0])?;
+        }
+        Ok(())
+    }
+
+    /// Has `hfence` executed before the guest is entered. Whatever comes of it, no fence is lost
+    /// unless the caller ignores the answer.
+    pub(crate) fn fence(&self, hfence: Hfence) -> Fenced {
+        if !self.features.has(Feature::SyncHfence) {
+            return Fenced::No;
+        }
+        for _ in 0..Self::ATTEMPTS {
+            match self.memory.queue(hfence) {
+                Queued::Yes => return Fenced::Yes,
+                // If it is refused, there is no place next time either.
+                Queued::Full => drop(self.sync_hfences()),
+            }
+        }
+        Fenced::No
+    }
+
+    /// Writes `hgatp` itself: fences that are instructions act on its VMID.
+    pub(crate) fn settle_hgatp(&self) {
+        // SAFETY: whoever wrote it to the memory vouched for it.
+        unsafe { self.direct.set_hgatp(self.hgatp()) };
+    }
+
+    /// Enters the guest by `sret`, the call for that, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// None if there is no such call. What it returned, if it did: the guest was not entered.
+    pub(crate) fn enter(
+        &self,
+        gprs: &Gprs,
+        hstatus: usize,
+        sret: impl FnOnce(Hstatus) -> Result<(), Refused>,
+    ) -> Result<Left, Option<Refused>> {
+        if !self.features.has(Feature::SyncSret) {
+            return Err(None);
+        }
+        for (number, place) in (0..).zip(&self.memory.gprs).skip(1) {
+            if let Some(reg) = Reg::new(number) {
+                place.store(gprs.get(reg) as u64, Ordering::Relaxed);
+            }
+        }
+        let swaps = self.features.has(Feature::AutoswapCsr);
+        let autoswap = &self.memory.autoswap;
+        let answer = if swaps {
+            autoswap.hstatus.store(hstatus as u64, Ordering::Relaxed);
+            autoswap.flags.store(AUTOSWAP_HSTATUS, Ordering::Release);
+            let answer = sret(Hstatus::SwapsItself);
+            autoswap.flags.store(0, Ordering::Release);
+            answer
+        } else {
+            sret(Hstatus::MustBeSwapped)
+        };
+        answer.map_err(Some)?;
+        Ok(Left {
+            hstatus: swaps.then(|| autoswap.hstatus.load(Ordering::Relaxed) as usize),
+            htval: self.memory.csr::<{ bindings::CSR_HTVAL }>(),
+            htinst: self.memory.csr::<{ bindings::CSR_HTINST }>(),
+        })
+    }
+
+    #[inline(always)]
+    fn writes_here(&self) -> bool {
+        self.features.has(Feature::SyncCsr)
+    }
+}
+
+impl<P: Provider, D: Registers> Registers for Shared<'_, P, D> {
+    fn read<const N: u32>(&self, _csr: GuestCsr<N>) -> usize {
+        self.memory.csr::<N>()
+    }
+
+    fn write<const N: u32>(&self, csr: GuestCsr<N>, value: usize) {
+        if self.writes_here() {
+            self.memory.set_csr::<N>(value);
+        } else {
+            self.direct.write(csr, value);
+        }
+    }
+
+    fn swap<const N: u32>(&self, csr: GuestCsr<N>, value: usize) -> usize {
+        if self.writes_here() {
+            let old = self.memory.csr::<N>();
+            self.memory.set_csr::<N>(value);
+            old
+        } else {
+            self.direct.swap(csr, value)
+        }
+    }
+
+    fn learn<const N: u32>(&self, csr: GuestCsr<N>, value: usize) -> usize {
+        if !self.writes_here() {
+            return self.direct.learn(csr, value);
+        }
+        // What it holds already needs no telling.
+        if self.memory.csr::<N>() != value {
+            self.memory.set_csr::<N>(value);
+            // If it is refused, what the hardware makes of it is seen after the next entry.
+            let _ = self.provider.call(Function::SyncCsr, [N as usize, 0, 0]);
+        }
+        self.memory.csr::<N>()
+    }
+
+    fn hgatp(&self) -> usize {
+        self.memory.csr::<{ bindings::CSR_HGATP }>()
+    }
+
+    unsafe fn set_hgatp(&self, value: usize) {
+        if self.writes_here() {
+            self.memory.set_csr::<{ bindings::CSR_HGATP }>(value);
+        } else {
+            // SAFETY: as the caller promises.
+            unsafe { self.direct.set_hgatp(value) };
+        }
+    }
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The registers of a guest by name, and the two ways there are to them. Pure.
+//!
+//! Answers to `ncsr_read()`, `ncsr_write()` and `ncsr_swap()` of `asm/kvm_nacl.h`. C decides at
+//! each access which way to take. Here whoever accesses registers is generic over [`Registers`],
+//! and the way is chosen once for all that it does: see
+//! [`with_registers!`](crate::arch::nacl::with_registers).
+
+use crate::bindings as b;
+
+/// A register that only the guest can see the effect of.
+#[derive(Clone, Copy)]
+pub(crate) struct GuestCsr<const N: u32>;
+
+/// The guest registers of one CPU.
+///
+/// Whoever uses a value is on that CPU, and the vCPU that the registers belong to is loaded there.
+pub(crate) trait Registers {
+    /// Reads the register.
+    fn read<const N: u32>(&self, csr: GuestCsr<N>) -> usize;
+
+    /// Writes the register.
+    fn write<const N: u32>(&self, csr: GuestCsr<N>, value: usize);
+
+    /// Writes the register and returns what it held.
+    fn swap<const N: u32>(&self, csr: GuestCsr<N>, value: usize) -> usize;
+
+    /// Writes the register and returns what it then holds: not every value fits every hardware.
+    fn learn<const N: u32>(&self, csr: GuestCsr<N>, value: usize) -> usize;
+
+    /// Reads `hgatp`.
+    fn hgatp(&self) -> usize;
+
+    /// Writes `hgatp`.
+    ///
+    /// # Safety
+    ///
+    /// The root that it names, and the tree below, stay what they are as long as it is there, or
+    /// change as `mem::gstage` lets them.
+    unsafe fn set_hgatp(&self, value: usize);
+}
+
+pub(crate) const VSSTATUS: GuestCsr<{ b::CSR_VSSTATUS }> = GuestCsr;
+pub(crate) const VSIE: GuestCsr<{ b::CSR_VSIE }> = GuestCsr;
+pub(crate) const VSTVEC: GuestCsr<{ b::CSR_VSTVEC }> = GuestCsr;
+pub(crate) const VSSCRATCH: GuestCsr<{ b::CSR_VSSCRATCH }> = GuestCsr;
+pub(crate) const VSEPC: GuestCsr<{ b::CSR_VSEPC }> = GuestCsr;
+pub(crate) const VSCAUSE: GuestCsr<{ b::CSR_VSCAUSE }> = GuestCsr;
+pub(crate) const VSTVAL: GuestCsr<{ b::CSR_VSTVAL }> = GuestCsr;
+pub(crate) const VSATP: GuestCsr<{ b::CSR_VSATP }> = GuestCsr;
+pub(crate) const VSTIMECMP: GuestCsr<{ b::CSR_VSTIMECMP }> = GuestCsr;
+pub(crate) const HVIP: GuestCsr<{ b::CSR_HVIP }> = GuestCsr;
+pub(crate) const HTIMEDELTA: GuestCsr<{ b::CSR_HTIMEDELTA }> = GuestCsr;
+pub(crate) const HEDELEG: GuestCsr<{ b::CSR_HEDELEG }> = GuestCsr;
+pub(crate) const HIDELEG: GuestCsr<{ b::CSR_HIDELEG }> = GuestCsr;
+pub(crate) const HENVCFG: GuestCsr<{ b::CSR_HENVCFG }> = GuestCsr;
+pub(crate) const HSTATEEN0: GuestCsr<{ b::CSR_HSTATEEN0 }> = GuestCsr;
+pub(crate) const HCOUNTEREN: GuestCsr<{ b::CSR_HCOUNTEREN }> = GuestCsr;
+pub(crate) const HVICTL: GuestCsr<{ b::CSR_HVICTL }> = GuestCsr;
+pub(crate) const HVIEN: GuestCsr<{ b::CSR_HVIEN }> = GuestCsr;
+pub(crate) const HVIPRIO1: GuestCsr<{ b::CSR_HVIPRIO1 }> = GuestCsr;
+pub(crate) const HVIPRIO2: GuestCsr<{ b::CSR_HVIPRIO2 }> = GuestCsr;
+pub(crate) const VSISELECT: GuestCsr<{ b::CSR_VSISELECT }> = GuestCsr;
+pub(crate) const VSIREG: GuestCsr<{ b::CSR_VSIREG }> = GuestCsr;
+pub(crate) const HGEIP: GuestCsr<{ b::CSR_HGEIP }> = GuestCsr;

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The firmware features extension (SBI 3.0, chapter "Firmware Features Extension"). Answers to
+//! `vcpu_sbi_fwft.c`.
+
+use super::message::{
+    Fwft,
+    SbiError, //
+};
+use crate::{
+    mem::tlb::{
+        self,
+        GuestFence,
+        GvaSpan, //
+    },
+    vcpu::Loaded, //
+};
+
+pub(crate) mod state;
+
+/// Sets a feature of the calling hart, or tells what it is set to.
+pub(super) fn handle(vcpu: &mut Loaded<'_>, request: Fwft) -> Result<usize, SbiError> {
+    let platform = vcpu.owned.platform();
+    let features = &mut vcpu.owned.sbi.fwft;
+    match request {
+        Fwft::Set {
+            feature,
+            value,
+            flags,
+        } => {
+            features.set(&platform, feature, value, flags)?;
+            apply(vcpu);
+            Ok(0)
+        }
+        Fwft::Get(feature) => features.get(&platform, feature),
+    }
+}
+
+/// The guest's next instruction is subject to what it has set.
+fn apply(vcpu: &mut Loaded<'_>) {
+    vcpu.pinned(|vcpu| {
+        let permissions = vcpu.owned.permissions();
+        vcpu.resident.permit_at_once(permissions);
+        // Some change what the guest's page-table entries mean, and without a table of the guest's
+        // the mask applies to guest-physical addresses.
+        tlb::guest_fence_here(
+            vcpu,
+            GuestFence::Translations {
+                asid: None,
+                span: GvaSpan::Everything,
+            },
+        );
+        tlb::flush_all(vcpu);
+    });
+}

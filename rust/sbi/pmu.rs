@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The performance monitoring extension. Answers to `vcpu_sbi_pmu.c` and to those parts of
+//! `vcpu_pmu.c` that are about guest memory.
+//!
+//! RISC-V Supervisor Binary Interface Specification 3.0, chapter "Performance Monitoring Unit
+//! Extension". No lock is held around what perf or guest memory do, which may sleep.
+
+use super::message::{
+    pmu::{
+        Configure,
+        Events,
+        Initial,
+        Pmu,
+        Report,
+        EVENT_INFO_SIZE, //
+    },
+    SbiError, //
+};
+pub(super) use crate::vcpu::pmu::layout;
+
+use crate::{
+    abi::{
+        core as kvm,
+        guestmem::Place,
+        perf::{
+            self,
+            PerfSource, //
+        },
+    },
+    bindings,
+    mem::addr::{
+        Gpa,
+        PAGE_SIZE, //
+    },
+    sync::SlotsRead,
+    vcpu::{
+        pmu::{
+            self,
+            counters::Setup,
+            event::Event,
+            layout::{
+                Layout,
+                Selection, //
+            }, //
+        },
+        Loaded, //
+    },
+};
+
+/// Events that a guest can ask about in one call: more than there are numbers of any type, and a
+/// matter of milliseconds (c-review S8).
+const MAX_EVENTS: usize = 1 << 16;
+
+/// Serves `call`. May sleep.
+pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Pmu) -> Result<usize, SbiError> {
+    // Without counters the extension does not exist.
+    let layout = pmu::layout().ok_or(SbiError::NotSupported)?;
+    let select = |named| layout.select(named).ok_or(SbiError::InvalidParam);
+    match call {
+        Pmu::Number => Ok(layout.count()),
+        Pmu::Info(index) => layout.info(index).ok_or(SbiError::InvalidParam),
+        Pmu::Configure(wanted) => configure(vcpu, layout, select(wanted.counters)?, wanted),
+        Pmu::Start(named, initial) => start(vcpu, select(named)?, initial),
+        Pmu::Stop {
+            counters,
+            events,
+            report,
+        } => stop(vcpu, select(counters)?, events, report),
+        Pmu::Read(index) => read_firmware(vcpu, index).map(|value| value as usize),
+        // All of it fits.
+        Pmu::ReadHigh(index) => read_firmware(vcpu, index).map(|_| 0),
+        Pmu::SetSnapshot(place) => set_snapshot(vcpu, place),
+        Pmu::EventInfo { at, count } => event_info(vcpu, at, count),
+    }
+}
+
+fn configure(
+    vcpu: &mut Loaded<'_>,
+    layout: Layout,
+    among: Selection,
+    wanted: Configure,
+) -> Result<usize, SbiError> {
+    let setup = Setup {
+        event: Event::decode(wanted.event, wanted.data).ok_or(SbiError::NotSupported)?,
+        choice: wanted.choice,
+        value: wanted.value,
+        run: wanted.run,
+        filter: wanted.filter,
+    };
+    let counters = vcpu.owned.pmu.make_counters(layout);
+    let counters = counters.map_err(|_| SbiError::Failed)?;
+    let mut source = PerfSource::of(vcpu.vcpu);
+    counters.configure(among, setup, &mut source, &vcpu.vcpu.shared().firmware)
+}
+
+fn start(vcpu: &mut Loaded<'_>, which: Selection, initial: Initial) -> Result<usize, SbiError> {
+    let snapshot = match initial {
+        Initial::Snapshot => Some(Snapshot::read(vcpu, which)?),
+        Initial::Current | Initial::Value(_) => None,
+    };
+    let initial = |bit| match initial {
+        Initial::Current => None,
+        Initial::Value(value) => Some(value),
+        Initial::Snapshot => snapshot.as_ref()?.values.get(bit).copied(),
+    };
+    if let Some(counters) = vcpu.owned.pmu.counters() {
+        counters.start(which, initial, &vcpu.vcpu.shared().firmware)?;
+    }
+    Ok(0)
+}
+
+fn stop(
+    vcpu: &mut Loaded<'_>,
+    which: Selection,
+    events: Events,
+    report: Report,
+) -> Result<usize, SbiError> {
+    if report == Report::Snapshot && vcpu.owned.pmu.snapshot.is_none() {
+        return Err(SbiError::NoSharedMemory);
+    }
+    let mut snapshot = Snapshot::empty();
+    let mut result = Ok(());
+    if let Some(counters) = vcpu.owned.pmu.counters() {
+        let firmware = &vcpu.vcpu.shared().firmware;
+        result = counters.stop(which, events, firmware, |stopped| {
+            let bit = 1 << stopped.bit;
+            snapshot.present |= bit;
+            if stopped.wrapped {
+                snapshot.overflows |= bit;
+            }
+            if let Some(value) = snapshot.values.get_mut(stopped.bit) {
+                *value = stopped.value;
+            }
+        });
+    }
+    if report == Report::Snapshot {
+        snapshot.write(vcpu)?;
+    }
+    result.map(|()| 0)
+}
+
+/// What the guest reads of counters in its memory, each in the place that it has in the mask of the
+/// call (`struct riscv_pmu_snapshot_data`).
+struct Snapshot {
+    /// Which places mean something.
+    present: u64,
+    /// Counters that have wrapped.
+    overflows: u64,
+    values: [u64; u64::BITS as usize],
+}
+
+impl Snapshot {
+    /// Bytes of a snapshot that mean something.
+    const SIZE: usize = Self::offset(u64::BITS as usize);
+
+    const fn empty() -> Self {
+        Self {
+            present: 0,
+            overflows: 0,
+            values: [0; u64::BITS as usize],
+        }
+    }
+
+    /// Where the value of place `bit` is.
+    const fn offset(bit: usize) -> usize {
+        core::mem::offset_of!(bindings::riscv_pmu_snapshot_data, ctr_values)
+            + bit * size_of::<u64>()
+    }
+
+    /// Reads the values for the counters `which`.
+    fn read(vcpu: &Loaded<'_>, which: Selection) -> Result<Self, SbiError> {
+        let mut snapshot = Self::empty();
+        let gpa = vcpu.owned.pmu.snapshot;
+        let gpa = gpa.ok_or(SbiError::NoSharedMemory)?;
+        let slots = SlotsRead::new(vcpu.vcpu);
+        let place = Place::find(vcpu.vcpu, &slots, gpa, Self::SIZE).ok_or(SbiError::Failed)?;
+        for member in which.members() {
+            if let Some(value) = snapshot.values.get_mut(member.bit) {
+                let read = place.read_u64(Self::offset(member.bit));
+                *value = read.map_err(|_| SbiError::Failed)?;
+            }
+        }
+        Ok(snapshot)
+    }
+
+    /// Writes what is present, and nothing else but the overflows.
+    fn write(&self, vcpu: &Loaded<'_>) -> Result<(), SbiError> {
+        let gpa = vcpu.owned.pmu.snapshot;
+        let gpa = gpa.ok_or(SbiError::NoSharedMemory)?;
+        let slots = SlotsRead::new(vcpu.vcpu);
+        let mut place = Place::find(vcpu.vcpu, &slots, gpa, Self::SIZE).ok_or(SbiError::Failed)?;
+        let mut put = |offset, value| place.write_u64(offset, value).map_err(|_| SbiError::Failed);
+        put(0, self.overflows)?;
+        for (bit, &value) in self.values.iter().enumerate() {
+            if self.present >> bit & 1 != 0 {
+                put(Self::offset(bit), value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_firmware(vcpu: &mut Loaded<'_>, index: usize) -> Result<u64, SbiError> {
+    let firmware = &vcpu.vcpu.shared().firmware;
+    let counters = vcpu.owned.pmu.counters();
+    counters
+        .and_then(|counters| counters.read_firmware(index, firmware))
+        .ok_or(SbiError::InvalidParam)
+}
+
+/// Nothing is written now: the specification allows that when counters stop only.
+fn set_snapshot(vcpu: &mut Loaded<'_>, place: Option<Gpa>) -> Result<usize, SbiError> {
+    if let Some(gpa) = place {
+        let slots = SlotsRead::new(vcpu.vcpu);
+        let found = Place::find(vcpu.vcpu, &slots, gpa, PAGE_SIZE as usize);
+        found.ok_or(SbiError::InvalidAddress)?;
+    }
+    vcpu.owned.pmu.snapshot = place;
+    Ok(0)
+}
+
+/// Answers for `count` events from `at` on, a page at a time.
+fn event_info(vcpu: &mut Loaded<'_>, at: Gpa, count: usize) -> Result<usize, SbiError> {
+    if count > MAX_EVENTS {
+        return Err(SbiError::InvalidParam);
+    }
+    let mut gpa = at;
+    let mut left = count;
+    while left != 0 {
+        let in_page = (PAGE_SIZE - gpa.get() % PAGE_SIZE) as usize / EVENT_INFO_SIZE;
+        let here = left.min(in_page);
+        event_info_in_page(vcpu, gpa, here)?;
+        let next = gpa.get().checked_add((here * EVENT_INFO_SIZE) as u64);
+        left -= here;
+        gpa = match next {
+            Some(next) => Gpa::new(next),
+            None if left == 0 => break,
+            None => return Err(SbiError::InvalidAddress),
+        };
+        kvm::cond_resched();
+    }
+    Ok(0)
+}
+
+/// The same for events that are all in one page.
+fn event_info_in_page(vcpu: &Loaded<'_>, gpa: Gpa, count: usize) -> Result<(), SbiError> {
+    const IDX: usize = core::mem::offset_of!(bindings::riscv_pmu_event_info, event_idx);
+    const OUTPUT: usize = core::mem::offset_of!(bindings::riscv_pmu_event_info, output);
+    const DATA: usize = core::mem::offset_of!(bindings::riscv_pmu_event_info, event_data);
+
+    let slots = SlotsRead::new(vcpu.vcpu);
+    let place = Place::find(vcpu.vcpu, &slots, gpa, count * EVENT_INFO_SIZE);
+    let mut place = place.ok_or(SbiError::InvalidAddress)?;
+    for entry in (0..count).map(|i| i * EVENT_INFO_SIZE) {
+        let unreachable = |_| SbiError::InvalidAddress;
+        let idx = place.read_u32(entry + IDX).map_err(unreachable)?;
+        let data = place.read_u64(entry + DATA).map_err(unreachable)?;
+        if idx & !bindings::SBI_PMU_EVENT_IDX_MASK != 0 {
+            return Err(SbiError::InvalidParam);
+        }
+        let output = match Event::decode(idx.into(), data) {
+            Some(Event::Firmware(_)) => bindings::RISCV_PMU_EVENT_INFO_OUTPUT_MASK,
+            Some(Event::Hardware(event)) if perf::can_count(event) => {
+                bindings::RISCV_PMU_EVENT_INFO_OUTPUT_MASK
+            }
+            Some(Event::Hardware(_)) | None => 0,
+        };
+        place
+            .write_u32(entry + OUTPUT, output)
+            .map_err(unreachable)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The system suspend extension: checked here, done by userspace. Answers to
+//! `vcpu_sbi_system.c`.
+
+use super::{
+    message::{
+        system::Suspend,
+        SbiError, //
+    },
+    Outcome, //
+};
+use crate::{
+    abi::memslot::Slot,
+    mem::addr::Gpa,
+    sync::SlotsRead,
+    vcpu::{
+        power::Start,
+        Loaded, //
+    }, //
+};
+
+/// Whether the system can be suspended; if so, userspace is to do it. The hart itself stays as it is
+/// until userspace says that it was done (c-review S5).
+pub(super) fn handle(vcpu: &Loaded<'_>, suspend: Suspend) -> Outcome {
+    match check(vcpu, suspend) {
+        Ok(start) => Outcome::Suspend(start),
+        Err(error) => Outcome::Done(Err(error)),
+    }
+}
+
+fn check(vcpu: &Loaded<'_>, suspend: Suspend) -> Result<Start, SbiError> {
+    let slots = SlotsRead::new(vcpu.vcpu);
+    let resume = Gpa::new(suspend.resume as u64);
+    if Slot::find(vcpu.vcpu, &slots, resume.gfn()).is_none() {
+        return Err(SbiError::InvalidAddress);
+    }
+    // A hart that stops may have started another that was seen to be stopped. That is the guest's
+    // own doing and harms it alone; userspace looks again if it cares.
+    let own = vcpu.vcpu.idx();
+    let others_are_stopped = vcpu
+        .vcpu
+        .vm()
+        .vcpus()
+        .filter(|other| other.idx() != own)
+        .all(|other| other.shared().power.is_stopped());
+    if !others_are_stopped {
+        return Err(SbiError::Denied);
+    }
+    Ok(Start {
+        pc: suspend.resume,
+        opaque: suspend.opaque,
+    })
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a guest may do without us. Answers to `vcpu_config.c`. Pure.
+//!
+//! Nothing here is state: the registers follow from what the guest has, what it asked for and who
+//! debugs it, and are worked out anew when something of that changes.
+
+use crate::{
+    bindings,
+    sbi::fwft::state::{
+        Platform,
+        State, //
+    },
+};
+
+/// Exceptions that every guest takes itself.
+const HEDELEG: u64 = 1 << bindings::EXC_INST_MISALIGNED
+    | 1 << bindings::EXC_INST_ILLEGAL
+    | 1 << bindings::EXC_BREAKPOINT
+    | 1 << bindings::EXC_SYSCALL
+    | 1 << bindings::EXC_INST_PAGE_FAULT
+    | 1 << bindings::EXC_LOAD_PAGE_FAULT
+    | 1 << bindings::EXC_STORE_PAGE_FAULT;
+
+/// Interrupts that every guest takes itself (hideleg).
+pub(crate) const HIDELEG: u64 =
+    1 << bindings::IRQ_VS_SOFT | 1 << bindings::IRQ_VS_TIMER | 1 << bindings::IRQ_VS_EXT;
+
+/// Who gets the guest's breakpoints (`KVM_SET_GUEST_DEBUG`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GuestDebug {
+    /// Userspace.
+    On,
+    /// The guest.
+    Off,
+}
+
+/// What the guest may do, as far as SBI calls and ioctls of a vCPU that has run can change it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Permissions {
+    /// Exceptions that the guest takes itself.
+    pub(crate) hedeleg: u64,
+    /// Features of the hart that the guest has.
+    pub(crate) henvcfg: u64,
+}
+
+impl Permissions {
+    /// Those of a guest on `platform` whose features are `features`.
+    pub(crate) fn of(platform: &Platform, features: &State, debug: GuestDebug) -> Self {
+        let effect = features.effect(platform);
+        let intercepted = match debug {
+            GuestDebug::On => 1 << bindings::EXC_BREAKPOINT,
+            GuestDebug::Off => 0,
+        };
+        Self {
+            hedeleg: (HEDELEG | effect.hedeleg) & !intercepted,
+            henvcfg: platform.isa.henvcfg() | effect.henvcfg,
+        }
+    }
+
+    /// Those of a hart before its first reset.
+    pub(crate) const NONE: Self = Self {
+        hedeleg: HEDELEG,
+        henvcfg: 0,
+    };
+}

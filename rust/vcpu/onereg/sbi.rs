@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What SBI extensions remember (`KVM_REG_RISCV_SBI_STATE`), a subtype for each extension that has
+//! something. Answers to the `get_state_reg` and `set_state_reg` functions of `vcpu_sbi_*.c`.
+//!
+//! The registers are there while their extension is enabled; see
+//! [`Presence::Sbi`](super::table::Presence).
+
+use core::mem::offset_of;
+
+use kernel::prelude::*;
+
+use super::table::View;
+use crate::{
+    bindings,
+    sbi::{
+        fwft,
+        sta::area::Misaligned, //
+    },
+    vcpu::OwnedVcpu, //
+};
+
+/// For groups that have all of their registers.
+pub(super) fn all(_vcpu: &OwnedVcpu<'_>) -> u128 {
+    u128::MAX
+}
+
+members! {
+    /// A register of `struct kvm_riscv_sbi_sta`: the address of the area, all ones without one.
+    /// Physical addresses fit in the low word. The high one is 0, cannot be anything else, and
+    /// says nothing (c-review S4).
+    enum Sta of kvm_riscv_sbi_sta {
+        ShmemLo(shmem_lo),
+        ShmemHi(shmem_hi),
+    }
+}
+
+impl From<Misaligned> for Error {
+    fn from(_: Misaligned) -> Self {
+        EINVAL
+    }
+}
+
+/// Reads where steal time is reported.
+pub(super) fn get_sta(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
+    Ok(match Sta::at(number)? {
+        Sta::ShmemLo => vcpu.steal_time(),
+        Sta::ShmemHi => 0,
+    })
+}
+
+/// Sets where steal time is reported.
+pub(super) fn set_sta(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
+    match Sta::at(number)? {
+        Sta::ShmemLo => Ok(vcpu.set_steal_time(value)?),
+        Sta::ShmemHi if value == 0 => Ok(()),
+        Sta::ShmemHi => Err(EINVAL),
+    }
+}
+
+/// Numbers of the registers of the firmware features that the vCPU can have.
+pub(super) fn fwft_numbers(vcpu: &OwnedVcpu<'_>) -> u128 {
+    fwft::state::State::registers(&vcpu.owned.platform())
+}
+
+/// Reads a register of `struct kvm_riscv_sbi_fwft`.
+pub(super) fn get_fwft(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
+    let platform = vcpu.owned.platform();
+    Ok(vcpu.owned.sbi.fwft.get_register(&platform, number)?)
+}
+
+/// Writes a register of `struct kvm_riscv_sbi_fwft`, at any time.
+pub(super) fn set_fwft(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
+    let platform = vcpu.owned.platform();
+    let features = &mut vcpu.owned.sbi.fwft;
+    features.set_register(&platform, number, value)?;
+    vcpu.configure();
+    Ok(())
+}

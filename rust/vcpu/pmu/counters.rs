@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The counters of one hart and what calls do to them. Answers to the counter functions of
+//! `vcpu_pmu.c`.
+//!
+//! Pure: what counts events of hardware is behind [`Source`] and [`Event`]. No locks: the holder of
+//! `vcpu->mutex` owns a [`Counters`].
+//!
+//! A counter is a [`Pmc`]. Whether it counts, and what, is one value, so that there is no event
+//! without a counter to stop it and no started counter without an event (c-review S2, S6).
+
+use super::{
+    event::{
+        self,
+        FirmwareEvent,
+        HardwareEvent, //
+    },
+    firmware::FirmwareCounts,
+    layout::{
+        Kind,
+        Layout,
+        Member,
+        Selection,
+        FIRST_PROGRAMMABLE,
+        MAX_COUNTERS, //
+    },
+    wrap, //
+};
+use crate::{
+    sbi::message::{
+        pmu::{
+            Choice,
+            Events,
+            Filter,
+            Run,
+            Value, //
+        },
+        SbiError, //
+    },
+    sync::nospec, //
+};
+
+/// Where events of hardware come from.
+pub(crate) trait Source {
+    /// An event, stopped; dropping it gives back what it holds.
+    type Event: Event;
+
+    /// Prepares to count `event` in those modes that `filter` leaves, for a counter with one bit
+    /// more than `width`. [`None`] if the host cannot.
+    fn create(&mut self, event: HardwareEvent, filter: Filter, width: u32) -> Option<Self::Event>;
+}
+
+/// An event of hardware that is counted, from 0 whenever it is started.
+pub(crate) trait Event {
+    /// Starts to count for a counter that holds `value`.
+    ///
+    /// # Errors
+    ///
+    /// [`NotStarted`] if the host refuses.
+    fn start(&mut self, value: u64) -> Result<(), NotStarted>;
+
+    /// Stops it, and tells how much it has counted since it was started.
+    fn stop(&mut self) -> u64;
+
+    /// How much it has counted since it was started.
+    fn count(&self) -> u64;
+
+    /// Whether its counter has wrapped since it was last started.
+    fn wrapped(&self) -> bool;
+}
+
+/// The host does not start to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotStarted;
+
+/// What a counter with an event holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Count {
+    /// This.
+    Stopped(u64),
+    /// This, and what its event has counted.
+    Started(u64),
+}
+
+/// A counter.
+enum Pmc<E> {
+    /// It has no event; this was in it when it had one.
+    Free(u64),
+    /// It counts what we do.
+    Firmware(FirmwareEvent, Count),
+    /// It counts what the host's counters count.
+    Hardware(E, Count),
+}
+
+impl<E: Event> Pmc<E> {
+    fn is_free(&self) -> bool {
+        matches!(self, Self::Free(_))
+    }
+
+    fn is_started(&self) -> bool {
+        match self {
+            Self::Free(_) => false,
+            Self::Firmware(_, count) | Self::Hardware(_, count) => {
+                matches!(count, Count::Started(_))
+            }
+        }
+    }
+
+    /// What it holds, before its width is looked at.
+    fn value(&self, firmware: &FirmwareCounts) -> u64 {
+        match self {
+            Self::Free(value)
+            | Self::Firmware(_, Count::Stopped(value))
+            | Self::Hardware(_, Count::Stopped(value)) => *value,
+            Self::Firmware(event, Count::Started(base)) => {
+                base.wrapping_add(firmware.count(*event))
+            }
+            Self::Hardware(event, Count::Started(base)) => base.wrapping_add(event.count()),
+        }
+    }
+
+    /// Starts it, if it has an event and is stopped, with `value`, or with what it holds.
+    fn start(&mut self, value: Option<u64>, firmware: &FirmwareCounts) -> Result<(), NotStarted> {
+        match self {
+            Self::Firmware(event, count) => {
+                if let Count::Stopped(held) = *count {
+                    let counted = firmware.count(*event);
+                    *count = Count::Started(value.unwrap_or(held).wrapping_sub(counted));
+                }
+            }
+            Self::Hardware(event, count) => {
+                if let Count::Stopped(held) = *count {
+                    let value = value.unwrap_or(held);
+                    event.start(value)?;
+                    *count = Count::Started(value);
+                }
+            }
+            Self::Free(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Stops it, if it is started.
+    fn stop(&mut self, firmware: &FirmwareCounts) {
+        match self {
+            Self::Firmware(event, count) => {
+                if let Count::Started(base) = *count {
+                    *count = Count::Stopped(base.wrapping_add(firmware.count(*event)));
+                }
+            }
+            Self::Hardware(event, count) => {
+                if let Count::Started(base) = *count {
+                    *count = Count::Stopped(base.wrapping_add(event.stop()));
+                }
+            }
+            Self::Free(_) => {}
+        }
+    }
+
+    fn wrapped(&self) -> bool {
+        match self {
+            Self::Free(_) | Self::Firmware(..) => false,
+            Self::Hardware(event, _) => event.wrapped(),
+        }
+    }
+}
+
+/// What is to be configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Setup {
+    /// Which event.
+    pub(crate) event: event::Event,
+    /// How a counter is chosen.
+    pub(crate) choice: Choice,
+    /// What it holds.
+    pub(crate) value: Value,
+    /// Whether it counts at once.
+    pub(crate) run: Run,
+    /// When it does not.
+    pub(crate) filter: Filter,
+}
+
+/// What is told of a counter that was asked to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Report {
+    /// Its place in the mask.
+    pub(crate) bit: usize,
+    /// What it holds.
+    pub(crate) value: u64,
+    /// Whether it has wrapped since it was started. One that lost its event has nothing left that
+    /// could have.
+    pub(crate) wrapped: bool,
+}
+
+/// All counters of a hart.
+pub(crate) struct Counters<E> {
+    layout: Layout,
+    pmcs: [Pmc<E>; MAX_COUNTERS],
+}
+
+impl<E: Event> Counters<E> {
+    /// None has an event.
+    pub(crate) fn new(layout: Layout) -> Self {
+        Self {
+            layout,
+            pmcs: [const { Pmc::Free(0) }; MAX_COUNTERS],
+        }
+    }
+
+    fn pmc(&self, index: usize) -> Option<&Pmc<E>> {
+        self.pmcs.get(nospec::index(index, MAX_COUNTERS))
+    }
+
+    fn pmc_mut(&mut self, index: usize) -> Option<&mut Pmc<E>> {
+        self.pmcs.get_mut(nospec::index(index, MAX_COUNTERS))
+    }
+
+    /// Has one of `among` count an event, and tells which.
+    ///
+    /// # Errors
+    ///
+    /// [`SbiError::NotSupported`] if none of them, or the host, can; [`SbiError::Failed`] if it was
+    /// to be started and the host refuses. Nothing has changed then, but for the latter.
+    pub(crate) fn configure(
+        &mut self,
+        among: Selection,
+        setup: Setup,
+        source: &mut impl Source<Event = E>,
+        firmware: &FirmwareCounts,
+    ) -> Result<usize, SbiError> {
+        let index = self.choose(among, setup).ok_or(SbiError::NotSupported)?;
+        let kind = self.layout.kind(index).ok_or(SbiError::NotSupported)?;
+        let pmc = self.pmc_mut(index).ok_or(SbiError::NotSupported)?;
+        let count = Count::Stopped(match setup.value {
+            Value::Keep => pmc.value(firmware),
+            Value::Clear => 0,
+        });
+        // The new event is there before the old one goes.
+        *pmc = match (setup.event, kind) {
+            (event::Event::Firmware(event), Kind::Firmware) => Pmc::Firmware(event, count),
+            (event::Event::Hardware(event), Kind::Hardware { width }) => {
+                let event = source
+                    .create(event, setup.filter, width)
+                    .ok_or(SbiError::NotSupported)?;
+                Pmc::Hardware(event, count)
+            }
+            (event::Event::Firmware(_), Kind::Hardware { .. })
+            | (event::Event::Hardware(_), Kind::Firmware) => return Err(SbiError::NotSupported),
+        };
+        let started = match setup.run {
+            Run::Stopped => Ok(()),
+            Run::Started => pmc.start(None, firmware),
+        };
+        self.tell(firmware);
+        started.map_err(|NotStarted| SbiError::Failed)?;
+        Ok(index)
+    }
+
+    /// The counter for an event. One that is free, if there is a choice: the specification would
+    /// allow one with an event that is stopped, but a guest may want to start that later.
+    fn choose(&self, among: Selection, setup: Setup) -> Option<usize> {
+        let can = |index: usize| match (setup.event, self.layout.kind(index)) {
+            (event::Event::Firmware(_), Some(Kind::Firmware)) => true,
+            (event::Event::Hardware(event), Some(Kind::Hardware { .. })) => {
+                index >= FIRST_PROGRAMMABLE || event.fixed_counter() == Some(index)
+            }
+            _ => false,
+        };
+        match setup.choice {
+            Choice::First => Some(among.first()).filter(|&index| can(index)),
+            Choice::Match => {
+                let find = |wanted: fn(usize, &Pmc<E>) -> bool| {
+                    // By rising number, so that an event's own counter comes first.
+                    let mut indices = among.members().map(|member| member.index);
+                    indices.find(|&index| {
+                        can(index) && self.pmc(index).is_some_and(|pmc| wanted(index, pmc))
+                    })
+                };
+                find(|_, pmc| pmc.is_free()).or_else(|| {
+                    // There is no other than its own that it could want.
+                    find(|index, pmc| index < FIRST_PROGRAMMABLE && !pmc.is_started())
+                })
+            }
+        }
+    }
+
+    /// Starts those of `which` that have an event, each with what `initial` says for its place in
+    /// the mask, or with what it holds.
+    ///
+    /// # Errors
+    ///
+    /// [`SbiError::AlreadyStarted`] if some are started, which nothing changes for;
+    /// [`SbiError::Failed`] if the host refuses some. The others are started.
+    pub(crate) fn start(
+        &mut self,
+        which: Selection,
+        initial: impl Fn(usize) -> Option<u64>,
+        firmware: &FirmwareCounts,
+    ) -> Result<(), SbiError> {
+        let mut result = Ok(());
+        for Member { index, bit } in which.members() {
+            let Some(pmc) = self.pmc_mut(index) else {
+                continue;
+            };
+            if pmc.is_started() {
+                result = result.and(Err(SbiError::AlreadyStarted));
+            } else if pmc.start(initial(bit), firmware) == Err(NotStarted) {
+                result = Err(SbiError::Failed);
+            }
+        }
+        self.tell(firmware);
+        result
+    }
+
+    /// Stops those of `which` that have an event, and tells `report` of each.
+    ///
+    /// # Errors
+    ///
+    /// [`SbiError::AlreadyStopped`] if some were stopped before.
+    pub(crate) fn stop(
+        &mut self,
+        which: Selection,
+        events: Events,
+        firmware: &FirmwareCounts,
+        mut report: impl FnMut(Report),
+    ) -> Result<(), SbiError> {
+        let mut result = Ok(());
+        let layout = self.layout;
+        for Member { index, bit } in which.members() {
+            let Some(pmc) = self.pmc_mut(index).filter(|pmc| !pmc.is_free()) else {
+                continue;
+            };
+            if !pmc.is_started() {
+                result = Err(SbiError::AlreadyStopped);
+            }
+            pmc.stop(firmware);
+            let value = shown(layout, index, pmc.value(firmware));
+            if events == Events::Reset {
+                *pmc = Pmc::Free(value);
+            }
+            report(Report {
+                bit,
+                value,
+                wrapped: pmc.wrapped(),
+            });
+        }
+        self.tell(firmware);
+        result
+    }
+
+    /// What a firmware counter holds; [`None`] if it has no event or is none.
+    pub(crate) fn read_firmware(&self, index: usize, firmware: &FirmwareCounts) -> Option<u64> {
+        self.layout.kind(index)?;
+        match self.pmc(index)? {
+            pmc @ Pmc::Firmware(..) => Some(pmc.value(firmware)),
+            Pmc::Free(_) | Pmc::Hardware(..) => None,
+        }
+    }
+
+    /// What a counter of hardware holds; [`None`] if it has no event or is none.
+    pub(crate) fn read_hardware(&self, index: usize, firmware: &FirmwareCounts) -> Option<u64> {
+        self.layout.kind(index)?;
+        match self.pmc(index)? {
+            pmc @ Pmc::Hardware(..) => Some(shown(self.layout, index, pmc.value(firmware))),
+            Pmc::Free(_) | Pmc::Firmware(..) => None,
+        }
+    }
+
+    /// Says which firmware events are to be counted.
+    fn tell(&self, firmware: &FirmwareCounts) {
+        firmware.want(self.pmcs.iter().fold(0, |events, pmc| match pmc {
+            Pmc::Firmware(event, Count::Started(_)) => events | event.bit(),
+            Pmc::Free(_) | Pmc::Firmware(..) | Pmc::Hardware(..) => events,
+        }));
+    }
+}
+
+/// The bits of `value` that a counter has.
+fn shown(layout: Layout, index: usize, value: u64) -> u64 {
+    match layout.kind(index) {
+        Some(Kind::Hardware { width }) => value & wrap::mask(width),
+        Some(Kind::Firmware) | None => value,
+    }
+}
