@@ -6,16 +6,11 @@
  * all others.
  */
 #include "kvm_rs_aia.h"
+#include "kvm_rs_priv.h"
 
-#define USER_GVA	TEST_GVA		/* for the guest's user */
-#define ALIAS_GVA	(TEST_GVA + SIZE_2M)	/* the same page, for its supervisor */
 #define MMIO_GVA	(TEST_GVA + SIZE_1G)
 #define MMIO_GPA	0x7700000000UL
 
-#define CSRRW(csr)	((u32)(csr) << 20 | 1 << 12 | 10 << 7 | 0x73)	/* csrrw a0, csr, x0 */
-#define CSRR(csr)	((u32)(csr) << 20 | 2 << 12 | 10 << 7 | 0x73)	/* csrr a0, csr */
-#define ECALL		0x00000073
-#define RET		0x00008067
 #define WFI		0x10500073
 #define SRET		0x10200073
 #define SFENCE_VMA	0x12000073
@@ -25,93 +20,12 @@
 
 #define CSR_SEED_NR	0x015
 
-/* In the guest: where its supervisor goes on, and what its user left in a0. */
-static unsigned long back, user_a0;
-
-/* The user's ecall. */
-static void user_done(struct pt_regs *regs)
-{
-	user_a0 = regs->a0;
-	regs->epc = back;
-	regs->status |= SR_SPP;
-}
-
-/* Runs @insn as the guest's user would; GUEST_CATCH() tells of its trap. */
-static u64 user_insn(u64 insn)
-{
-	u32 *code = (u32 *)ALIAS_GVA;
-
-	code[0] = insn;
-	code[1] = ECALL;
-	asm volatile("fence.i\n"
-		     "la t0, 1f\n"
-		     "sd t0, %[back]\n"
-		     "csrw sepc, %[user]\n"
-		     "li t0, %[spp]\n"
-		     "csrc sstatus, t0\n"
-		     "li a0, 0\n"
-		     "sret\n"
-		     "1:"
-		     : [back] "=m"(back) : [user] "r"(USER_GVA), [spp] "i"(SR_SPP | SR_SPIE)
-		     : "memory", "ra", "t0", "t1", "t2", "t3", "t4", "t5", "t6", "a0", "a1", "a2",
-		       "a3", "a4", "a5", "a6", "a7");
-	return user_a0;
-}
-
-/* The same for its supervisor. */
-static u64 super_insn(u64 insn)
-{
-	u32 *code = (u32 *)ALIAS_GVA;
-
-	code[0] = insn;
-	code[1] = RET;
-	asm volatile("fence.i" : : : "memory");
-	return ((u64 (*)(u64))code)(0);
-}
-
-static u64 set_scounteren(u64 val)
-{
-	csr_write(CSR_SCOUNTEREN, val);
-	return 0;
-}
-
 static struct kvm_vcpu *create(void)
 {
-	struct kvm_vcpu *vcpu = server_create();
-	struct kvm_vm *vm = vcpu->vm;
-	gpa_t gpa = addr_gva2gpa(vm, vm_alloc_page(vm));
+	struct kvm_vcpu *vcpu = priv_create();
 
-	vm_install_exception_handler(vm, EXC_SYSCALL, user_done);
-	virt_pg_map(vm, USER_GVA, gpa);
-	*guest_pte(vm, USER_GVA) |= PGTBL_PTE_USER_MASK;
-	virt_pg_map(vm, ALIAS_GVA, gpa);
-	virt_pg_map(vm, MMIO_GVA, MMIO_GPA);
+	virt_pg_map(vcpu->vm, MMIO_GVA, MMIO_GPA);
 	return vcpu;
-}
-
-/* Has the guest run @insn by @how; evaluates to its trap. */
-static u64 run_insn(struct kvm_vcpu *vcpu, u64 (*how)(u64), u32 insn, u64 *val)
-{
-	struct ucall uc;
-
-	guest_ask(vcpu, GUEST_OP_EXEC, (u64)how, insn);
-	TEST_ASSERT(!vcpu_run_limited(vcpu, 1000), "instruction %08x does not end: %s", insn,
-		    strerror(errno));
-	TEST_ASSERT(vcpu->run->exit_reason != KVM_EXIT_RISCV_CSR,
-		    "instruction %08x left for userspace: CSR 0x%lx", insn,
-		    vcpu->run->riscv_csr.csr_num);
-	TEST_ASSERT(get_ucall(vcpu, &uc) == UCALL_SYNC, "instruction %08x: exit %d", insn,
-		    vcpu->run->exit_reason);
-	if (val)
-		*val = uc.args[1];
-	return uc.args[0];
-}
-
-static void assert_illegal(struct kvm_vcpu *vcpu, u64 (*how)(u64), u32 insn, const char *what)
-{
-	u64 cause = run_insn(vcpu, how, insn, NULL);
-
-	TEST_ASSERT(cause == EXC_INST_ILLEGAL, "%s (%08x): cause %ld", what, insn, (long)cause);
 }
 
 /* Starts a counter of cycles; returns its CSR, 0 if there is none to be had. */

@@ -424,6 +424,23 @@ static struct {
 	u64 ext, fid, arg[6];
 } sbi_call __maybe_unused;
 
+/* As sbi_ecall(), which cuts its ids to 32 bits. */
+static __maybe_unused struct sbiret guest_ecall(u64 ext, u64 fid, const u64 *arg)
+{
+	register u64 a0 asm("a0") = arg[0];
+	register u64 a1 asm("a1") = arg[1];
+	register u64 a2 asm("a2") = arg[2];
+	register u64 a3 asm("a3") = arg[3];
+	register u64 a4 asm("a4") = arg[4];
+	register u64 a5 asm("a5") = arg[5];
+	register u64 a6 asm("a6") = fid;
+	register u64 a7 asm("a7") = ext;
+
+	asm volatile("ecall" : "+r"(a0), "+r"(a1)
+		     : "r"(a2), "r"(a3), "r"(a4), "r"(a5), "r"(a6), "r"(a7) : "memory");
+	return (struct sbiret){ .error = a0, .value = a1 };
+}
+
 static __maybe_unused void guest_sbi_server(void)
 {
 	struct sbiret ret;
@@ -431,9 +448,7 @@ static __maybe_unused void guest_sbi_server(void)
 
 	for (;;) {
 		barrier();
-		ret = sbi_ecall(sbi_call.ext, sbi_call.fid, sbi_call.arg[0], sbi_call.arg[1],
-				sbi_call.arg[2], sbi_call.arg[3], sbi_call.arg[4],
-				sbi_call.arg[5]);
+		ret = guest_ecall(sbi_call.ext, sbi_call.fid, sbi_call.arg);
 		sip = csr_read(CSR_SIP);
 		csr_clear(CSR_SIP, IP_SSIP);
 		GUEST_SYNC3(ret.error, ret.value, sip);

@@ -1,18 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* on-c: fail: S4, S5, S7 */
+/* on-c: fail: M26 */
 /*
- * SBI extensions as userspace sees them: the registers that switch them, what
- * leaves for userspace and how it comes back, and the state they keep.
+ * SBI extensions as userspace sees them: the registers that switch them on and
+ * off, until when they do, and what a guest finds.
  */
-#include "kvm_rs_util.h"
-
-#define STUB_GPA	0x20000000UL
+#include "kvm_rs_sbi.h"
 
 #define MULTI_REG(sub, word) \
 	__kvm_reg_id(KVM_REG_RISCV_SBI_EXT, KVM_REG_RISCV_SBI_MULTI_##sub, word, KVM_REG_SIZE_ULONG)
-#define STA_REG(name) \
-	__kvm_reg_id(KVM_REG_RISCV_SBI_STATE, KVM_REG_RISCV_SBI_STA, \
-		     KVM_REG_RISCV_SBI_STA_REG(name), KVM_REG_SIZE_ULONG)
+#define STATE_REG(ext, index) \
+	__kvm_reg_id(KVM_REG_RISCV_SBI_STATE, KVM_REG_RISCV_SBI_##ext, index, KVM_REG_SIZE_ULONG)
 
 static const struct sbi_ext {
 	const char *name;
@@ -40,15 +37,6 @@ static const struct sbi_ext {
 
 #define for_each_ext(ext) \
 	for (ext = exts; ext < exts + ARRAY_SIZE(exts); ext++)
-
-static struct kvm_vcpu *caller_create(void)
-{
-	struct kvm_vcpu *vcpu;
-	struct kvm_vm *vm = vm_create_with_one_vcpu(&vcpu, guest_sbi_server);
-
-	vm_catch_guest_traps(vm);
-	return vcpu;
-}
 
 static int get_ext(struct kvm_vcpu *vcpu, u64 id, u64 *val)
 {
@@ -111,11 +99,11 @@ TEST(get_and_set)
 	TEST_ASSERT_ERRNO(__vcpu_set_reg(vcpu, val | KVM_REG_SIZE_U32, 1), EINVAL);
 }
 
-TEST(multi)
+/* Bits of a multi register of what the vCPU can have, and of what a new one has. */
+static u64 can_have(struct kvm_vcpu *vcpu, u64 *initially)
 {
-	struct kvm_vcpu *vcpu = caller_create();
 	const struct sbi_ext *ext;
-	u64 all = 0, on = 0, val;
+	u64 all = 0, on = 0;
 
 	for_each_ext(ext) {
 		if (!has_ext(vcpu, ext))
@@ -124,6 +112,17 @@ TEST(multi)
 		if (!ext->off)
 			on |= 1UL << ext->id;
 	}
+	if (initially)
+		*initially = on;
+	return all;
+}
+
+TEST(multi)
+{
+	struct kvm_vcpu *vcpu = caller_create();
+	const struct sbi_ext *ext;
+	u64 on, val, all = can_have(vcpu, &on);
+
 	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, MULTI_REG(EN, 0)), on);
 	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, MULTI_REG(DIS, 0)), ~on);
 
@@ -135,7 +134,8 @@ TEST(multi)
 		if (all & 1UL << ext->id)
 			assert_ext(vcpu, ext, 1);
 	vcpu_set_reg(vcpu, MULTI_REG(DIS, 0), 1UL << KVM_RISCV_SBI_EXT_TIME);
-	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, MULTI_REG(EN, 0)), all & ~(1UL << KVM_RISCV_SBI_EXT_TIME));
+	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, MULTI_REG(EN, 0)),
+		       all & ~(1UL << KVM_RISCV_SBI_EXT_TIME));
 
 	TEST_ASSERT_ERRNO(__vcpu_get_reg(vcpu, MULTI_REG(EN, 1), &val), ENOENT);
 	TEST_ASSERT_ERRNO(__vcpu_set_reg(vcpu, MULTI_REG(EN, 1), 0), ENOENT);
@@ -146,231 +146,227 @@ TEST(multi)
 	TEST_ASSERT_ERRNO(__vcpu_set_reg(vcpu, val, 0), ENOENT);
 }
 
-TEST(after_first_run)
+/* All or nothing: what does not exist cannot be switched on. */
+TEST(m26_multi_unknown)
 {
 	struct kvm_vcpu *vcpu = caller_create();
-	const struct sbi_ext *ext;
-	u64 en;
+	u64 on, bit;
 
+	can_have(vcpu, &on);
+	for (bit = 1UL << KVM_RISCV_SBI_EXT_MAX; bit; bit <<= 1)
+		TEST_ASSERT_ERRNO(__vcpu_set_reg(vcpu, MULTI_REG(EN, 0),
+						 bit | 1UL << KVM_RISCV_SBI_EXT_DBCN), ENOENT);
+	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, MULTI_REG(EN, 0)), on);
+	/* It is off already. */
+	vcpu_set_reg(vcpu, MULTI_REG(DIS, 0), ~0UL << KVM_RISCV_SBI_EXT_MAX);
+	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, MULTI_REG(EN, 0)), on);
+}
+
+/* Each vCPU has its own. */
+TEST(other_vcpu)
+{
+	struct kvm_vcpu *vcpu = caller_create();
+	u64 on;
+
+	can_have(vcpu, &on);
+	vcpu_set_reg(vcpu, MULTI_REG(DIS, 0), on & ~(1UL << KVM_RISCV_SBI_EXT_EXPERIMENTAL));
+	TEST_ASSERT_EQ(vcpu_get_reg(vcpus[1], MULTI_REG(EN, 0)), on);
+	/* Nor does one that has run keep the other from choosing. */
 	assert_sbi(0, vcpu, SBI_EXT_BASE, 0);
+	vcpu_set_reg(vcpus[1], MULTI_REG(DIS, 0), on);
+	TEST_ASSERT_EQ(vcpu_get_reg(vcpus[1], MULTI_REG(EN, 0)), 0);
+}
+
+/* From the first run on, even what changes nothing is refused. */
+static void check_final(struct kvm_vcpu *vcpu)
+{
+	const struct sbi_ext *ext;
+	u64 on, all = can_have(vcpu, &on);
+
 	for_each_ext(ext) {
-		if (!has_ext(vcpu, ext))
+		if (!(all & 1UL << ext->id))
 			continue;
 		assert_ext(vcpu, ext, !ext->off);
 		TEST_ASSERT_ERRNO(set_ext(vcpu, ext->id, ext->off), EBUSY);
+		TEST_ASSERT_ERRNO(set_ext(vcpu, ext->id, !ext->off), EBUSY);
 		assert_ext(vcpu, ext, !ext->off);
 	}
-	en = vcpu_get_reg(vcpu, MULTI_REG(EN, 0));
-	__vcpu_set_reg(vcpu, MULTI_REG(DIS, 0), en);
-	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, MULTI_REG(EN, 0)), en);
+	TEST_ASSERT_ERRNO(__vcpu_set_reg(vcpu, MULTI_REG(EN, 0), all), EBUSY);
+	TEST_ASSERT_ERRNO(__vcpu_set_reg(vcpu, MULTI_REG(EN, 0), 0), EBUSY);
+	TEST_ASSERT_ERRNO(__vcpu_set_reg(vcpu, MULTI_REG(DIS, 0), on), EBUSY);
+	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, MULTI_REG(EN, 0)), on);
 }
 
-/* What is switched off is not there for the guest; the base always is. */
-TEST(disabled_is_not_there)
+TEST(after_first_run)
+{
+	struct kvm_vcpu *vcpu = caller_create();
+
+	assert_sbi(0, vcpu, SBI_EXT_BASE, 0);
+	check_final(vcpu);
+}
+
+/* A run that comes to nothing is a run. */
+TEST(after_immediate_exit)
+{
+	struct kvm_vcpu *vcpu = caller_create();
+
+	vcpu->run->immediate_exit = 1;
+	TEST_ASSERT_ERRNO(__vcpu_run(vcpu), EINTR);
+	vcpu->run->immediate_exit = 0;
+	check_final(vcpu);
+}
+
+/* A hart that starts again has what it had. */
+TEST(after_reset)
+{
+	struct kvm_vcpu *vcpu = caller_create(), *other = vcpus[1];
+	u64 en;
+
+	add_stub();
+	TEST_ASSERT_OK(set_ext(other, KVM_RISCV_SBI_EXT_TIME, 0));
+	TEST_ASSERT_OK(set_ext(other, KVM_RISCV_SBI_EXT_DBCN, 1));
+	en = vcpu_get_reg(other, MULTI_REG(EN, 0));
+	assert_sbi_fails(SBI_ERR_NOT_SUPPORTED, other, SBI_EXT_TIME, 0, 0);
+	TEST_ASSERT_OK(set_mp_state(other, KVM_MP_STATE_STOPPED));
+	assert_sbi(0, vcpu, SBI_EXT_HSM, SBI_HSM_START, 1, STUB_GPA, 9);
+	assert_stub(other, 1, 9);
+	TEST_ASSERT_EQ(vcpu_get_reg(other, MULTI_REG(EN, 0)), en);
+	TEST_ASSERT_ERRNO(set_ext(other, KVM_RISCV_SBI_EXT_TIME, 1), EBUSY);
+}
+
+/* How often @id is in the list, with @mask of its bits. */
+static int listed(struct kvm_vcpu *vcpu, u64 id, u64 mask)
+{
+	struct kvm_reg_list *list = vcpu_get_reg_list(vcpu);
+	int i, count = 0;
+
+	for (i = 0; i < list->n; i++)
+		count += (list->reg[i] & mask) == id;
+	free(list);
+	return count;
+}
+
+TEST(list)
+{
+	struct kvm_vcpu *vcpu = caller_create();
+	const u64 kind = KVM_REG_ARCH_MASK | KVM_REG_RISCV_TYPE_MASK;
+	u64 class = RISCV_SBI_EXT_REG(0) & kind;
+	const struct sbi_ext *ext;
+	u64 all = can_have(vcpu, NULL);
+	int n = __builtin_popcountl(all), round;
+
+	/* Those that the vCPU can have, once, whether it has them or not. */
+	for (round = 0; round < 3; round++) {
+		for_each_ext(ext)
+			TEST_ASSERT(listed(vcpu, RISCV_SBI_EXT_REG(ext->id), ~0UL) ==
+				    !!(all & 1UL << ext->id), "%s: not once in the list",
+				    ext->name);
+		TEST_ASSERT_EQ(listed(vcpu, class, kind), n);
+		vcpu_set_reg(vcpu, round ? MULTI_REG(EN, 0) : MULTI_REG(DIS, 0), all);
+	}
+}
+
+/* The state of an extension is there as long as the extension is. */
+static void check_state(struct kvm_vcpu *vcpu, u64 id, u64 class)
+{
+	const u64 mask = KVM_REG_ARCH_MASK | KVM_REG_RISCV_TYPE_MASK | KVM_REG_RISCV_SUBTYPE_MASK;
+	struct kvm_reg_list *list;
+	u64 val, reg = 0;
+	int n, i;
+
+	if (!has_sbi(vcpu, id))
+		return;
+	class &= mask;
+	n = listed(vcpu, class, mask);
+	if (!n)
+		return;
+	list = vcpu_get_reg_list(vcpu);
+	for (i = 0; i < list->n; i++)
+		if ((list->reg[i] & mask) == class)
+			reg = list->reg[i];
+	free(list);
+	TEST_ASSERT_OK(__vcpu_get_reg(vcpu, reg, &val));
+	TEST_ASSERT_OK(__vcpu_set_reg(vcpu, reg, val));
+
+	TEST_ASSERT_OK(set_ext(vcpu, id, 0));
+	TEST_ASSERT_EQ(listed(vcpu, class, mask), 0);
+	TEST_ASSERT_ERRNO(__vcpu_get_reg(vcpu, reg, &val), EINVAL);
+	TEST_ASSERT_ERRNO(__vcpu_set_reg(vcpu, reg, val), EINVAL);
+
+	TEST_ASSERT_OK(set_ext(vcpu, id, 1));
+	TEST_ASSERT_EQ(listed(vcpu, class, mask), n);
+	TEST_ASSERT_OK(__vcpu_get_reg(vcpu, reg, &val));
+}
+
+TEST(state)
+{
+	struct kvm_vcpu *vcpu = caller_create();
+	u64 val, other;
+
+	if (has_sbi(vcpu, KVM_RISCV_SBI_EXT_STA))
+		TEST_ASSERT_EQ(listed(vcpu, STATE_REG(STA, 0), ~0UL), 1);
+	check_state(vcpu, KVM_RISCV_SBI_EXT_STA, STATE_REG(STA, 0));
+	check_state(vcpu, KVM_RISCV_SBI_EXT_FWFT, STATE_REG(FWFT, 0));
+	/* There are no others. */
+	other = __kvm_reg_id(KVM_REG_RISCV_SBI_STATE, 2UL << KVM_REG_RISCV_SUBTYPE_SHIFT, 0,
+			     KVM_REG_SIZE_ULONG);
+	TEST_ASSERT_ERRNO(__vcpu_get_reg(vcpu, other, &val), EINVAL);
+	TEST_ASSERT_ERRNO(__vcpu_set_reg(vcpu, other, 0), EINVAL);
+}
+
+static bool is_range(const struct sbi_ext *ext)
+{
+	return ext->id == KVM_RISCV_SBI_EXT_EXPERIMENTAL || ext->id == KVM_RISCV_SBI_EXT_VENDOR;
+}
+
+/* What the guest finds of each, with those in @on. */
+static void assert_found(struct kvm_vcpu *vcpu, u64 on)
 {
 	const struct sbi_ext *ext;
-	struct kvm_vcpu *vcpu = caller_create();
+	u64 is_on;
 
-	/* All but the one that ucalls are made of. */
-	vcpu_set_reg(vcpu, MULTI_REG(DIS, 0), vcpu_get_reg(vcpu, MULTI_REG(EN, 0)) &
-		     ~(1UL << KVM_RISCV_SBI_EXT_EXPERIMENTAL));
-	TEST_ASSERT_EQ(assert_sbi(0, vcpu, SBI_EXT_BASE, 1), 3);
+	TEST_ASSERT_EQ(probe(vcpu, SBI_EXT_BASE), 1);
 	for_each_ext(ext) {
-		if (ext->id == KVM_RISCV_SBI_EXT_EXPERIMENTAL)
+		/* Of ranges userspace is asked. */
+		if (is_range(ext))
 			continue;
-		/* For a vendor's extensions userspace answers, there or not. */
-		TEST_ASSERT(ext->id == KVM_RISCV_SBI_EXT_VENDOR ||
-			    !assert_sbi(0, vcpu, SBI_EXT_BASE, 3, ext->eid),
-			    "%s is there", ext->name);
-		assert_sbi(SBI_ERR_NOT_SUPPORTED, vcpu, ext->eid, 0);
+		is_on = !!(on & 1UL << ext->id);
+		TEST_ASSERT(!probe(vcpu, ext->eid) == !is_on, "%s: probed %lu", ext->name,
+			    (unsigned long)!is_on);
+		if (!is_on)
+			assert_sbi_fails(SBI_ERR_NOT_SUPPORTED, vcpu, ext->eid, 0, 0, 0, 0);
 	}
 }
 
-/* The call leaves with all its arguments and returns what userspace says. */
-static void check_forward(struct kvm_vcpu *vcpu, u64 ext, u64 fid)
+/* Ucalls are made of this one. */
+#define UCALLS	(1UL << KVM_RISCV_SBI_EXT_EXPERIMENTAL)
+
+/* What a new vCPU has, none, all, and each alone there and not there. */
+TEST(guest_finds_what_is_on)
 {
-	u64 arg[6] = { 0x1111, ~0UL, 1UL << 63, 4, 5, 0x123456789abcdef0 };
-	struct kvm_run *run = vcpu->run;
-	struct sbiret ret;
-	int i;
+	struct kvm_vcpu *each[3 + 2 * ARRAY_SIZE(exts)];
+	u64 on[ARRAY_SIZE(each)], all;
+	const struct sbi_ext *ext;
+	int n = 3, i;
 
-	sbi_ask(vcpu, ext, fid, arg);
-	vcpu_run(vcpu);
-	TEST_ASSERT(run->exit_reason == KVM_EXIT_RISCV_SBI && run->riscv_sbi.extension_id == ext &&
-		    run->riscv_sbi.function_id == fid, "exit %d, not SBI 0x%lx", run->exit_reason,
-		    (unsigned long)ext);
-	for (i = 0; i < 6; i++)
-		TEST_ASSERT_EQ(run->riscv_sbi.args[i], arg[i]);
-	/* If userspace knows nothing of it. */
-	TEST_ASSERT_EQ((long)run->riscv_sbi.ret[0], SBI_ERR_NOT_SUPPORTED);
-	TEST_ASSERT_EQ(run->riscv_sbi.ret[1], 0);
-	run->riscv_sbi.ret[0] = -77;
-	run->riscv_sbi.ret[1] = 0xfedcba9876543210;
-	ret = sbi_answer(vcpu, NULL);
-	TEST_ASSERT_EQ(ret.error, -77);
-	TEST_ASSERT_EQ((u64)ret.value, 0xfedcba9876543210);
-}
-
-TEST(forwarded)
-{
-	struct kvm_vcpu *vcpu = caller_create();
-	u64 probe;
-
-	vcpu_set_reg(vcpu, RISCV_SBI_EXT_REG(KVM_RISCV_SBI_EXT_DBCN), 1);
-	vcpu_set_reg(vcpu, RISCV_SBI_EXT_REG(KVM_RISCV_SBI_EXT_MPXY), 1);
-	check_forward(vcpu, SBI_EXT_EXPERIMENTAL_START, 7);
-	check_forward(vcpu, SBI_EXT_EXPERIMENTAL_END - 1, 0);
-	check_forward(vcpu, 0x09000000, 1);
-	check_forward(vcpu, 0x09ffffff, 0);
-	check_forward(vcpu, SBI_EXT_DBCN, 0);
-	check_forward(vcpu, SBI_EXT_DBCN, 2);
-	check_forward(vcpu, SBI_EXT_MPXY, 3);
-	TEST_ASSERT(assert_sbi(0, vcpu, SBI_EXT_BASE, 3, SBI_EXT_DBCN), "DBCN is not there");
-
-	/* Userspace answers for what only it knows. */
-	for (probe = 0x08000000; probe <= 0x09000000; probe += 0x01000000) {
-		sbi_ask(vcpu, SBI_EXT_BASE, 3, (u64[6]){ probe });
-		vcpu_run(vcpu);
-		TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_RISCV_SBI);
-		TEST_ASSERT_EQ(vcpu->run->riscv_sbi.extension_id, SBI_EXT_BASE);
-		vcpu->run->riscv_sbi.ret[0] = 0;
-		vcpu->run->riscv_sbi.ret[1] = 42;
-		TEST_ASSERT_EQ(sbi_answer(vcpu, NULL).value, 42);
+	vm = vm_create_with_vcpus(ARRAY_SIZE(each), guest_sbi_server, each);
+	vm_catch_guest_traps(vm);
+	all = can_have(each[0], &on[0]);
+	on[1] = 0;
+	on[2] = all;
+	for_each_ext(ext) {
+		if (is_range(ext) || !(all & 1UL << ext->id))
+			continue;
+		on[n++] = 1UL << ext->id;
+		on[n++] = all & ~(1UL << ext->id);
 	}
-}
-
-/*
- * A vCPU that may suspend, and the code at which it resumes without translation;
- * NULL if the module has no system suspend.
- */
-static struct kvm_vcpu *suspend_create(void)
-{
-	static const u32 resume[] = {
-		0x090008b7,	/* lui a7, 0x9000: a vendor's extension */
-		0x07b00813,	/* li a6, 123 */
-		0x00000073,	/* ecall */
-		0x0000006f,	/* j . */
-	};
-	struct kvm_vcpu *vcpu = caller_create();
-	u64 val;
-	void *mem;
-
-	if (get_ext(vcpu, KVM_RISCV_SBI_EXT_SUSP, &val))
-		return NULL;
-
-	mem = mmap_at(SIZE_4K, SIZE_4K, 0, MAP_ANON_PRIVATE, -1);
-	memcpy(mem, resume, sizeof(resume));
-	vm_set_user_memory_region(vcpu->vm, 1, 0, STUB_GPA, SIZE_4K, mem);
-	vcpu_set_reg(vcpu, RISCV_SBI_EXT_REG(KVM_RISCV_SBI_EXT_SUSP), 1);
-	return vcpu;
-}
-
-static void ask_suspend(struct kvm_vcpu *vcpu)
-{
-	sbi_ask(vcpu, SBI_EXT_SUSP, 0, (u64[6]){ 0, STUB_GPA, 0x6f7061 });
-	vcpu_run(vcpu);
-	TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_RISCV_SBI);
-	TEST_ASSERT_EQ(vcpu->run->riscv_sbi.extension_id, SBI_EXT_SUSP);
-	TEST_ASSERT_EQ(vcpu->run->riscv_sbi.args[1], STUB_GPA);
-}
-
-TEST(suspend_and_resume)
-{
-	struct kvm_vcpu *vcpu;
-
-	vcpu = suspend_create();
-	if (!vcpu)
-		SKIP(return, "the module has no system suspend");
-
-	assert_sbi(SBI_ERR_INVALID_PARAM, vcpu, SBI_EXT_SUSP, 0, 1, STUB_GPA, 0);
-	assert_sbi(SBI_ERR_INVALID_ADDRESS, vcpu, SBI_EXT_SUSP, 0, 0, 1UL << 40, 0);
-	assert_sbi(SBI_ERR_NOT_SUPPORTED, vcpu, SBI_EXT_SUSP, 1, 0, 0, 0);
-	ask_suspend(vcpu);
-	vcpu->run->riscv_sbi.ret[0] = 0;
-	TEST_ASSERT(!vcpu_run_limited(vcpu, 2000), "KVM_RUN: %s", strerror(errno));
-	TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_RISCV_SBI);
-	TEST_ASSERT_EQ(vcpu->run->riscv_sbi.function_id, 123);
-	TEST_ASSERT_EQ(vcpu->run->riscv_sbi.args[0], 0);
-	TEST_ASSERT_EQ(vcpu->run->riscv_sbi.args[1], 0x6f7061);
-	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, RISCV_GENERAL_CSR_REG(satp)), 0);
-}
-
-TEST(suspend_needs_others_stopped)
-{
-	struct kvm_vcpu *vcpu;
-	struct kvm_mp_state on = { .mp_state = KVM_MP_STATE_RUNNABLE };
-	struct kvm_vcpu *other;
-
-	vcpu = suspend_create();
-	if (!vcpu)
-		SKIP(return, "the module has no system suspend");
-
-	other = __vm_vcpu_add(vcpu->vm, 1);
-	vcpu_mp_state_set(other, &on);
-	assert_sbi(SBI_ERR_DENIED, vcpu, SBI_EXT_SUSP, 0, 0, STUB_GPA, 0);
-}
-
-/* A suspend that userspace refuses is a call that failed, no more. */
-TEST(s5_suspend_refused)
-{
-	struct kvm_vcpu *vcpu;
-	struct ucall uc;
-	u64 satp;
-
-	vcpu = suspend_create();
-	if (!vcpu)
-		SKIP(return, "the module has no system suspend");
-
-	satp = vcpu_get_reg(vcpu, RISCV_GENERAL_CSR_REG(satp));
-	ask_suspend(vcpu);
-	vcpu->run->riscv_sbi.ret[0] = SBI_ERR_DENIED;
-	vcpu->run->riscv_sbi.ret[1] = 0;
-	TEST_ASSERT(!vcpu_run_limited(vcpu, 2000), "KVM_RUN: %s", strerror(errno));
-	TEST_ASSERT(get_ucall(vcpu, &uc) == UCALL_SYNC, "the guest is not where it was");
-	TEST_ASSERT_EQ((long)uc.args[0], SBI_ERR_DENIED);
-	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, RISCV_GENERAL_CSR_REG(satp)), satp);
-}
-
-/* Steal time's address survives a restore in any order. */
-TEST(s4_sta_restore)
-{
-	struct kvm_vcpu *vcpu = caller_create();
-	u64 val;
-
-	if (get_ext(vcpu, KVM_RISCV_SBI_EXT_STA, &val))
-		SKIP(return, "the module has no steal time");
-
-	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, STA_REG(shmem_lo)), ~0UL);
-	vcpu_set_reg(vcpu, STA_REG(shmem_hi), 0);
-	vcpu_set_reg(vcpu, STA_REG(shmem_lo), 0x1240);
-	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, STA_REG(shmem_lo)), 0x1240);
-	TEST_ASSERT_ERRNO(__vcpu_set_reg(vcpu, STA_REG(shmem_lo), 0x1241), EINVAL);
-	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, STA_REG(shmem_lo)), 0x1240);
-
-	vcpu_set_reg(vcpu, STA_REG(shmem_lo), 0x2280);
-	vcpu_set_reg(vcpu, STA_REG(shmem_hi), 0);
-	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, STA_REG(shmem_lo)), 0x2280);
-	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, STA_REG(shmem_hi)), 0);
-}
-
-/* Userspace that takes away what is behind steal time harms itself alone. */
-TEST(s7_sta_unmapped_quietly)
-{
-	struct kvm_vcpu *vcpu = caller_create();
-	void *mem = mmap_at(SIZE_4K, SIZE_4K, 0, MAP_ANON_PRIVATE, -1);
-	int kmsg = kmsg_open();
-	u64 val;
-
-	if (get_ext(vcpu, KVM_RISCV_SBI_EXT_STA, &val))
-		SKIP(return, "the module has no steal time");
-
-	vm_set_user_memory_region(vcpu->vm, 1, 0, STUB_GPA, SIZE_4K, mem);
-	assert_sbi(0, vcpu, SBI_EXT_STA, 0, STUB_GPA, 0, 0);
-	assert_sbi(0, vcpu, SBI_EXT_BASE, 0);
-	munmap(mem, SIZE_4K);
-	assert_sbi(0, vcpu, SBI_EXT_BASE, 0);
-	assert_sbi(0, vcpu, SBI_EXT_BASE, 0);
-	kmsg_assert_quiet(kmsg);
+	for (i = 0; i < n; i++) {
+		if (i) {
+			vcpu_set_reg(each[i], MULTI_REG(DIS, 0), ~on[i] & all & ~UCALLS);
+			vcpu_set_reg(each[i], MULTI_REG(EN, 0), on[i]);
+		}
+		assert_found(each[i], on[i]);
+	}
 }
 
 int main(int argc, char *argv[])
