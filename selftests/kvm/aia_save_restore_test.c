@@ -57,38 +57,13 @@ static void machine_stop(struct machine *m)
 		aia_stop(&m->runners[i]);
 }
 
-/* Every offset of the APLIC at which there is state, in order. */
-static u64 aplic_next(u64 offset)
-{
-	static const struct {
-		u64 first, last;
-	} ranges[] = {
-		{ APLIC_DOMAINCFG, APLIC_DOMAINCFG },
-		{ APLIC_SOURCECFG(1), APLIC_SOURCECFG(SOURCES) },
-		{ APLIC_SETIP(0), APLIC_SETIP(SOURCES / 32) },
-		{ APLIC_IN_CLRIP(0), APLIC_IN_CLRIP(SOURCES / 32) },
-		{ APLIC_SETIE(0), APLIC_SETIE(SOURCES / 32) },
-		{ APLIC_GENMSI, APLIC_GENMSI },
-		{ APLIC_TARGET(1), APLIC_TARGET(SOURCES) },
-	};
-	int i;
-
-	for (i = 0; i < ARRAY_SIZE(ranges); i++) {
-		if (offset < ranges[i].first)
-			return ranges[i].first;
-		if (offset < ranges[i].last)
-			return offset + 4;
-	}
-	return 0;
-}
-
 static void copy_aplic(struct machine *to, struct machine *from)
 {
 	u64 offset = 0;
 
 	do {
 		aia_set(to->fd, APLIC, offset, aia_get(from->fd, APLIC, offset));
-	} while ((offset = aplic_next(offset)));
+	} while ((offset = aplic_next(offset, SOURCES)));
 }
 
 static void assert_same_aplic(struct machine *a, struct machine *b)
@@ -101,7 +76,7 @@ static void assert_same_aplic(struct machine *a, struct machine *b)
 
 		TEST_ASSERT(want == got, "offset 0x%lx: 0x%lx is now 0x%lx", (unsigned long)offset,
 			    (unsigned long)want, (unsigned long)got);
-	} while ((offset = aplic_next(offset)));
+	} while ((offset = aplic_next(offset, SOURCES)));
 }
 
 static void for_each_file_register(struct machine *to, struct machine *from, bool compare)

@@ -163,6 +163,31 @@ static __maybe_unused int aia_line(struct kvm_vm *vm, u32 source, int level)
 	return _kvm_irq_line(vm, source, level);
 }
 
+/* Every offset of the APLIC at which there is state, in order; 0 after the last. */
+static __maybe_unused u64 aplic_next(u64 offset, u32 sources)
+{
+	const struct {
+		u64 first, last;
+	} ranges[] = {
+		{ APLIC_DOMAINCFG, APLIC_DOMAINCFG },
+		{ APLIC_SOURCECFG(1), APLIC_SOURCECFG(sources) },
+		{ APLIC_SETIP(0), APLIC_SETIP(sources / 32) },
+		{ APLIC_IN_CLRIP(0), APLIC_IN_CLRIP(sources / 32) },
+		{ APLIC_SETIE(0), APLIC_SETIE(sources / 32) },
+		{ APLIC_GENMSI, APLIC_GENMSI },
+		{ APLIC_TARGET(1), APLIC_TARGET(sources) },
+	};
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(ranges); i++) {
+		if (offset < ranges[i].first)
+			return ranges[i].first;
+		if (offset < ranges[i].last)
+			return offset + 4;
+	}
+	return 0;
+}
+
 /* From the inside. */
 
 #define imsic_read(isel)							\

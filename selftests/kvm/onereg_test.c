@@ -3,7 +3,7 @@
 /*
  * KVM_{GET,SET}_ONE_REG: what is refused, what is kept, and that the guest
  * gets what was set.  The ISA extension registers are in isa_ext_test, the SBI
- * ones in sbi_test.
+ * ones in sbi_ext_test.
  */
 #include "kvm_rs_util.h"
 
