@@ -162,9 +162,13 @@ static void check_fork(struct __test_metadata *_metadata, u64 size, u64 step)
 	if (!pid) {
 		if (read(fds[0], &go, 1) != 1)
 			_exit(2);
-		for (i = 0; i < npages; i++)
-			if (page_word(mem, i)[0] != pattern(i) || page_word(mem, i)[1])
-				_exit(1);
+		for (i = 0; i < npages; i++) {
+			if (page_word(mem, i)[0] == pattern(i) && !page_word(mem, i)[1])
+				continue;
+			fprintf(stderr, "# the child's page %lu: %lx %lx\n", (unsigned long)i,
+				(unsigned long)page_word(mem, i)[0], (unsigned long)page_word(mem, i)[1]);
+			_exit(1);
+		}
 		_exit(0);
 	}
 	check_pages(vcpu, mem, 0, npages, step, false);

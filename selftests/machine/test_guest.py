@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """A Linux guest boots to its userspace under Debian's QEMU on our module."""
 
+import re
+
 import pytest
 
 from kvmlab.guest import boot_guest
@@ -51,3 +53,13 @@ def test_guest_boots_on_sv39(lab):
 
 def test_guest_boots_on_one_cpu(lab):
     boots(lab.machine(smp=1), 2)
+
+
+def test_guest_sees_steal_time(lab):
+    """Two vCPUs have work for 3 s each, and one CPU: about half of the time is stolen."""
+    look = "awk '/^cpu / { steal = $9 } { up = $1 } END { print \"steal\", steal, up * 100 }' /proc/stat /proc/uptime"
+    work = "for cpu in 0 1; do taskset -c $cpu timeout 3 sh -c 'while :; do :; done' & done; wait"
+    guest = boots(lab.machine(smp=1), 2, command=f"{look}; {work}; {look}")
+    before, after = [[float(n) for n in pair] for pair in re.findall(r"guest: steal (\d+) ([\d.]+)", guest.output)]
+    stolen, elapsed = after[0] - before[0], after[1] - before[1]
+    assert 0.5 * elapsed < stolen < 1.5 * elapsed, f"{stolen} of {elapsed} hundredths of a second for each vCPU"

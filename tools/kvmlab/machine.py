@@ -6,6 +6,7 @@ over a virtio port of their own, so that neither disturbs the other."""
 
 import base64
 import itertools
+import os
 import re
 import select
 import socket
@@ -32,6 +33,8 @@ CPUS = {
     "no-h": "rv64,h=false",
     # Page-table entries without A or D make it trap, instead of setting them.
     "svade": FULL_CPU.replace("svadu=true", "svadu=false,svade=true"),
+    # Landing pads and shadow stacks, whatever the kernel makes of them.
+    "cfi": f"{FULL_CPU},zicfilp=true,zicfiss=true",
     # The guest's timer is an hrtimer of the host's.
     "no-sstc": f"{FULL_CPU},sstc=false",
     # The profile that Linux distributions are built for.
@@ -99,7 +102,7 @@ class Machine:
                 "-device", "virtio-serial-device", "-chardev", f"socket,id=kvmlab,fd={theirs.fileno()}",
                 "-device", "virtserialport,chardev=kvmlab,name=kvmlab"]
         self._write(b"$ " + " ".join(argv).encode() + b"\n")
-        self._qemu = subprocess.Popen(argv, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+        self._qemu = subprocess.Popen(argv, pass_fds=[theirs.fileno()], stdin=subprocess.PIPE,
                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         theirs.close()
         self._channel = ours
@@ -159,6 +162,16 @@ class Machine:
         if module != "none":
             self.check(f"insmod /modules/{module}/kvm.ko")
 
+    def send(self, command: str, timeout: float) -> None:
+        """Sends a command whose answer will not come: the last one of this machine."""
+        self._write(f"\n$ {command}\n".encode())
+        code = base64.b64encode(command.encode()).decode()
+        self._channel.sendall(f"nobody {timeout:.0f} {code}\n".encode())
+
+    def press(self) -> None:
+        """A key on the console."""
+        os.write(self._qemu.stdin.fileno(), b"\n")
+
     def mark(self) -> int:
         """A position in the console, for `trouble`."""
         with self._lock:
@@ -181,10 +194,10 @@ class Machine:
     def alive(self) -> bool:
         return self._qemu.poll() is None
 
-    def power_off(self, timeout: float = 60) -> None:
-        """An orderly end: unloads KVM and powers off."""
+    def power_off(self, timeout: float = 60, command: str = "poweroff -f") -> None:
+        """An orderly end: unloads KVM, if it is not in use, and powers off."""
         self.run("rmmod kvm")
-        self._channel.sendall(b"off 1 " + base64.b64encode(b"poweroff -f") + b"\n")
+        self.send(command, 1)
         try:
             self._qemu.wait(timeout)
         except subprocess.TimeoutExpired as e:
@@ -198,6 +211,7 @@ class Machine:
         if self.alive():
             self._qemu.kill()
         self._qemu.wait()
+        self._qemu.stdin.close()
         self._reader.join()
 
     def _read_console(self) -> None:

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0
+"""CPUs that go and come, a machine that sleeps, and its end, while guests run."""
+
+import re
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from kvmlab.guest import Guest
+from kvmlab.machine import Machine
+
+# A guest that says twice a second that it lives, on each of its CPUs.
+HEARTBEAT = ("for cpu in 0 1; do taskset -c $cpu sh -c 'for n in $(seq {beats}); do echo beat $0 $n; sleep .5; done' "
+             "$cpu & done; wait")
+BEATS = 24
+GUEST = "/tmp/power-guest"
+
+
+class Beating:
+    """A guest in the background of a machine."""
+
+    def __init__(self, machine: Machine, options: str = ""):
+        self.machine = machine
+        command = HEARTBEAT.format(beats=BEATS).replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
+        machine.check(f'rm -f {GUEST}; (guest -c "{command}" -smp 2 {options} >{GUEST} 2>&1; echo "code $?" >>{GUEST}) '
+                      f'</dev/null >/dev/null 2>&1 & for i in $(seq 240); do grep -q "beat 1 2" {GUEST} && exit 0; '
+                      f'sleep .5; done; cat {GUEST}; exit 1', 150)
+
+    @staticmethod
+    def of(output: str) -> Guest:
+        """What it was, by its output."""
+        return Guest(int(re.findall(r"^code (\d+)", output, re.MULTILINE)[-1]), output)
+
+    def end(self) -> Guest:
+        """Waits for its own end."""
+        return self.of(self.machine.check(f"for i in $(seq 300); do grep -q '^code' {GUEST} && break; sleep .5; done; "
+                                          f"cat {GUEST}", 200))
+
+    def assert_well(self, guest: Guest | None = None) -> None:
+        """Ends, and has missed nothing."""
+        guest = guest or self.end()
+        assert guest.done(), guest.output
+        assert guest.trouble() == []
+        for cpu in (0, 1):
+            heard = [int(n) for n in re.findall(rf"guest: beat {cpu} (\d+)", guest.output)]
+            assert heard == list(range(1, BEATS + 1))
+
+
+ROUND = "for cpu in 1 2 3; do echo 0 >/sys/devices/system/cpu/cpu$cpu/online || exit 1; sleep .2; " \
+        "echo 1 >/sys/devices/system/cpu/cpu$cpu/online || exit 1; sleep .2; done"
+
+
+@pytest.mark.parametrize("options", ["", "-M virt,aia=aplic-imsic"], ids=["plain", "aia"])
+def test_cpus_go_and_come_under_a_guest(lab, options):
+    machine = lab.machine()
+    guest = Beating(machine, options)
+    machine.check(f"for round in 1 2 3; do {ROUND}; done", 120)
+    guest.assert_well()
+
+
+def test_guest_is_driven_off_one_cpu_after_another(lab):
+    """Down to one CPU and up again: every vCPU has been everywhere."""
+    machine = lab.machine()
+    guest = Beating(machine)
+    machine.check("cd /sys/devices/system/cpu; for cpu in 1 2 3; do echo 0 >cpu$cpu/online; sleep .3; done; "
+                  "for cpu in 1 2 3; do echo 1 >cpu$cpu/online; done; echo 0 >cpu0/online; sleep 1; "
+                  "echo 1 >cpu0/online", 120)
+    guest.assert_well()
+
+
+def test_module_loads_and_unloads_while_cpus_are_off(lab):
+    """Only CPUs that are there are switched on, and those that come later are, too."""
+    machine = lab.machine()
+    machine.check("echo 0 >/sys/devices/system/cpu/cpu3/online; rmmod kvm; insmod /modules/ours/kvm.ko; "
+                  "exec 4</dev/kvm; echo 1 >/sys/devices/system/cpu/cpu3/online")
+    machine.check(f"taskset -c 3 guest -smp 2 >{GUEST} 2>&1; grep 'userspace done' {GUEST}", 120)
+
+
+@contextmanager
+def somebody_at_the_keyboard(machine: Machine):
+    """Who presses a key every few seconds."""
+    gone = threading.Event()
+
+    def press():
+        while not gone.wait(3):
+            machine.press()
+
+    somebody = threading.Thread(target=press)
+    somebody.start()
+    try:
+        yield
+    finally:
+        gone.set()
+        somebody.join()
+
+
+def wait_for(machine: Machine, pattern: str, since: int, seconds: float = 120) -> str:
+    """The console since a mark, once the pattern is there."""
+    deadline = time.monotonic() + seconds
+    while not re.search(pattern, console := machine.console(since), re.MULTILINE):
+        assert time.monotonic() < deadline, f"no {pattern} on the console, see {machine.log}"
+        time.sleep(1)
+    return console
+
+
+SLEEPS = 3
+
+
+@pytest.mark.parametrize("options", ["", "-M virt,aia=aplic-imsic"], ids=["plain", "aia"])
+def test_guest_sleeps_with_the_machine(lab, options):
+    """Suspend to idle, and a key on the console to wake it. The port for commands
+    does not survive that, so the guest's output comes over the console."""
+    machine = lab.machine()
+    mark = machine.mark()
+    guest = Beating(machine, options)
+    machine.send("exec >/dev/ttyS0 2>&1; echo enabled >/sys/class/tty/ttyS0/power/wakeup; "
+                 f"for n in $(seq {SLEEPS}); do sleep 1; echo freeze >/sys/power/state; done; "
+                 f"until grep -q '^code' {GUEST}; do sleep 1; done; cat {GUEST}; echo end of sleep", 300)
+    with somebody_at_the_keyboard(machine):
+        console = wait_for(machine, "^end of sleep", mark, 240).replace("\r\n", "\n")
+    trouble = machine.trouble(mark)
+    lab.discard()
+    assert console.count("PM: suspend entry (s2idle)") == console.count("PM: suspend exit") == SLEEPS
+    guest.assert_well(guest.of(console))
+    assert trouble == []
+
+
+@pytest.mark.parametrize("how, last", [("poweroff", "reboot: Power down"), ("reboot", "reboot: Restarting system")])
+@pytest.mark.parametrize("options", ["", "-M virt,aia=aplic-imsic"], ids=["plain", "aia"])
+def test_machine_ends_under_a_guest(lab, how, last, options):
+    """Nobody stops the guest: core KVM switches virtualization off under it."""
+    machine = lab.machine()
+    mark = machine.mark()
+    Beating(machine, options)
+    machine.power_off(command=f"{how} -f")
+    console, trouble = machine.console(mark), machine.trouble(mark)
+    lab.discard()
+    assert last in console
+    assert trouble == []
