@@ -5,10 +5,7 @@
 //! Answers to the probing half of `main.c`, and to the host checks that C repeats on every vCPU
 //! creation and register access.
 
-use kernel::{
-    prelude::*,
-    sync::SetOnce, //
-};
+use kernel::prelude::*;
 
 use crate::{
     abi::{
@@ -31,6 +28,10 @@ use crate::{
             AtomicBool,
             AtomicU64,
             Ordering, //
+        },
+        module::{
+            OfModule,
+            Owner, //
         },
         PreemptOff, //
     },
@@ -74,18 +75,18 @@ struct Residence {
     in_use: AtomicBool,
 }
 
-static HOST: SetOnce<Host> = SetOnce::new();
+static HOST: OfModule<Host> = OfModule::new();
 
 /// `mvendorid` of Andes, and the part of `marchid` that names the AX66.
 const ANDES: usize = 0x31e;
 const ANDES_AX66: usize = 0x8a66;
 
-/// Asks the host. Called once, before core KVM can create a VM.
+/// Asks the host. Called once, before core KVM can create a VM; the result is dropped last of all.
 ///
 /// # Errors
 ///
 /// `ENOMEM`; `EEXIST` if called twice.
-pub(crate) fn probe() -> Result {
+pub(crate) fn probe() -> Result<Owner<Host>> {
     let machine = kvm::machine_ids();
     let mut residents = KVec::new();
     for _ in 0..kvm::cpu_ids() {
@@ -112,7 +113,8 @@ pub(crate) fn probe() -> Result {
         machine,
         residents,
     };
-    HOST.populate(host).then_some(()).ok_or(EEXIST)
+    // SAFETY: the last field of `Kvm` to be dropped, or a variable that outlives what was begun.
+    unsafe { HOST.own(host) }
 }
 
 /// Whether VS-mode of this CPU, hence of all, can ignore as many bits of an address as `pmm` says,
@@ -133,7 +135,7 @@ fn masks_pointers(pmm: usize) -> bool {
 /// The facts, once [`probe`] has asked.
 #[inline]
 pub(crate) fn get() -> Option<&'static Host> {
-    HOST.as_ref()
+    HOST.get()
 }
 
 /// Whether the calling process may use vectors, hence give them to a guest.

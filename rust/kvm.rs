@@ -24,6 +24,8 @@ mod vm;
 use abi::module;
 use aia::hgei;
 use arch::nacl;
+use host::Host;
+use sync::module::Owner;
 
 module! {
     type: Kvm,
@@ -41,6 +43,7 @@ struct Kvm {
     _vector: module::VectorCallback,
     _aia: Option<AiaSupport>,
     _nacl: Option<nacl::Acceleration>,
+    _host: Owner<Host>,
 }
 
 /// The AIA of the host, in use: guest interrupts reach us, and userspace can have controllers.
@@ -69,7 +72,7 @@ impl AiaSupport {
 impl kernel::Module for Kvm {
     fn init(module: &'static ThisModule) -> Result<Self> {
         module::require_hypervisor()?;
-        host::probe()?;
+        let host = host::probe()?;
         let nacl = nacl::Acceleration::start()?;
         let gstage = mem::probe()?;
 
@@ -93,6 +96,7 @@ impl kernel::Module for Kvm {
             _vector: vector,
             _aia: aia,
             _nacl: nacl,
+            _host: host,
         })
     }
 }

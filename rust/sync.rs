@@ -10,6 +10,7 @@ use crate::{
     vcpu::Vcpu, //
 };
 
+pub(crate) mod module;
 pub(crate) mod raw;
 pub(crate) mod token;
 

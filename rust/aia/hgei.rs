@@ -15,10 +15,7 @@ use core::ptr::NonNull;
 use kernel::{
     new_mutex,
     prelude::*,
-    sync::{
-        Mutex,
-        SetOnce, //
-    },
+    sync::Mutex, //
 };
 
 use crate::{
@@ -45,6 +42,10 @@ use crate::{
             AtomicU32,
             AtomicU64,
             Ordering, //
+        },
+        module::{
+            OfModule,
+            Owner as OwnerOf, //
         },
         raw::{
             new_raw_spinlock,
@@ -108,12 +109,12 @@ impl Owner {
     }
 }
 
-static HOST: SetOnce<Host> = SetOnce::new();
+static HOST: OfModule<Host> = OfModule::new();
 
 /// What the host offers; none if it has no AIA, or before it was asked.
 #[inline]
 pub(crate) fn host() -> Option<&'static Host> {
-    HOST.as_ref()
+    HOST.get()
 }
 
 /// How many interrupt files in hardware each CPU has for vCPUs, at least.
@@ -122,7 +123,9 @@ pub(crate) fn guest_files() -> u32 {
 }
 
 /// The host's AIA, in use.
-pub(crate) struct Interrupts(());
+pub(crate) struct Interrupts {
+    _host: OwnerOf<Host>,
+}
 
 impl Interrupts {
     /// Asks the host, and requests the interrupt of its files; `None` without AIA.
@@ -153,10 +156,9 @@ impl Interrupts {
             cpus,
             evacuation,
         };
-        if !HOST.populate(host) {
-            return Err(EEXIST);
-        }
-        Ok(Some(Self(())))
+        // SAFETY: dropped with core KVM and its callbacks gone, and without interrupts: see `drop`.
+        let host = unsafe { HOST.own(host) }?;
+        Ok(Some(Self { _host: host }))
     }
 }
 

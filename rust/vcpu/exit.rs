@@ -79,10 +79,9 @@ impl Cause {
                 Counter::StoreMisalignedExits,
                 FirmwareEvent::MisalignedStore,
             ))),
-            Ok(bindings::EXC_LOAD_ACCESS) => Self::Reflect(Some((
-                Counter::LoadAccessExits,
-                FirmwareEvent::AccessLoad,
-            ))),
+            Ok(bindings::EXC_LOAD_ACCESS) => {
+                Self::Reflect(Some((Counter::LoadAccessExits, FirmwareEvent::AccessLoad)))
+            }
             Ok(bindings::EXC_STORE_ACCESS) => Self::Reflect(Some((
                 Counter::StoreAccessExits,
                 FirmwareEvent::AccessStore,

@@ -22,8 +22,8 @@ use super::{
         MmioInsn,
         MmioOp, //
     },
-    power::Start,
     pmu,
+    power::Start,
     stat::Counter,
     Loaded,
     Next,

@@ -28,7 +28,9 @@ use crate::{
 pub(crate) mod counters;
 pub(crate) mod event;
 pub(crate) mod firmware;
+#[cfg_attr(not(CONFIG_RISCV_PMU_SBI), allow(dead_code))]
 pub(crate) mod layout;
+#[cfg_attr(not(CONFIG_RISCV_PMU_SBI), allow(dead_code))]
 pub(crate) mod wrap;
 
 pub(crate) use event::FirmwareEvent;

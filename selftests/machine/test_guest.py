@@ -36,6 +36,12 @@ def test_guest_hotplugs_cpu(lab):
     assert "guest: 2" in guest.output
 
 
+def test_guest_has_counters(lab):
+    guest = boots(lab.machine(), 1, command="dmesg | grep riscv-pmu")
+    assert re.search(r"22 firmware and [1-9]\d* hardware counters", guest.output)
+    assert "SBI PMU snapshot detected" in guest.output
+
+
 def test_two_guests_at_once(lab):
     code, output = lab.machine().run("guest -smp 2 >/tmp/a & guest -smp 2 >/tmp/b; wait; cat /tmp/a /tmp/b", 300)
     assert code == 0
