@@ -302,7 +302,8 @@ pub(crate) fn bus_read(
 ) -> Option<[u8; 8]> {
     let mut data = [0u8; 8];
     let width = width.min(8);
-    // SAFETY: the buses do not change before the section ends, and `data` has room for the 8 bytes that an access can have.
+    // SAFETY: the buses do not change before the section ends, and `data` has room for the 8 bytes
+    // that an access can have.
     let result = unsafe {
         bindings::kvm_io_bus_read(
             vcpu.as_ptr(),
@@ -325,7 +326,8 @@ pub(crate) fn bus_write(
     data: &[u8; 8],
 ) -> bool {
     let width = width.min(8);
-    // SAFETY: the buses do not change before the section ends, and `data` holds the 8 bytes that an access can have.
+    // SAFETY: the buses do not change before the section ends, and `data` holds the 8 bytes that an
+    // access can have.
     let result = unsafe {
         bindings::kvm_io_bus_write(
             vcpu.as_ptr(),

@@ -123,19 +123,41 @@ static __maybe_unused bool set_eager_split(const char *on)
 #define MAP_HUGE_OF(size)	(MAP_HUGETLB | __builtin_ctzl(size) << MAP_HUGE_SHIFT)
 #define MFD_HUGE_OF(size)	(MFD_HUGETLB | __builtin_ctzl(size) << MAP_HUGE_SHIFT)
 
+#define HUGETLB_KNOB	"/sys/kernel/mm/hugepages/hugepages-%lukB/%s_hugepages"
+
+static __maybe_unused long hugetlb_knob(u64 size, const char *which)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), HUGETLB_KNOB, (unsigned long)size / 1024, which);
+	return knob_get(path);
+}
+
+/* Huge pages that nobody has, or was promised. */
+static __maybe_unused long hugetlb_left(u64 size)
+{
+	return hugetlb_knob(size, "free") - hugetlb_knob(size, "resv");
+}
+
 /* Sees to it that @n huge pages of @size are there; false if the kernel has none such. */
 static __maybe_unused bool hugetlb_reserve(u64 size, long n)
 {
 	char path[96];
+	long lacking;
+	int i;
 
-	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%lukB/nr_hugepages",
-		 (unsigned long)size / 1024);
-	if (knob_get(path) < 0)
+	if (hugetlb_knob(size, "nr") < 0)
 		return false;
-	/* Those of 1G can hardly be made after boot: the machine has one. */
-	if (knob_get(path) < n)
-		knob_set(path, "%ld", n);
-	return knob_get(path) >= n;
+	/* What a process that just ended had may not be back yet. */
+	for (i = 0; i < 20 && hugetlb_left(size) < n && hugetlb_knob(size, "nr") >= n; i++)
+		usleep(100000);
+	lacking = n - hugetlb_left(size);
+	if (lacking > 0) {
+		/* Those of 1G can hardly be made after boot: the machine has one. */
+		snprintf(path, sizeof(path), HUGETLB_KNOB, (unsigned long)size / 1024, "nr");
+		knob_set(path, "%ld", hugetlb_knob(size, "nr") + lacking);
+	}
+	return hugetlb_left(size) >= n;
 }
 
 /* @len bytes of huge pages, private; or NULL. */
