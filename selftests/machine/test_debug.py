@@ -14,7 +14,7 @@ LEAKS = "/sys/kernel/debug/kmemleak"
 # Under KASAN these take more than a quarter of a minute each: in the full run only.
 LONG = {"ageing_test", "aia_device_test", "aia_hotplug_test", "fault_around_test", "gstage_stress_test",
         "huge_recovery_test", "hugetlb_test", "imsic_test", "irqfd_aia_test", "memory_return_test",
-        "pre_fault_memory_test", "userfaultfd_test"}
+        "migration_test", "pre_fault_memory_test", "swap_test", "userfaultfd_test"}
 
 
 @pytest.fixture(scope="module", autouse=True)
