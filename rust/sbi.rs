@@ -214,7 +214,7 @@ fn conclude(vcpu: &mut Loaded<'_>, call: &Call, convention: Convention, outcome:
             Next::Resume
         }
         Outcome::Forward => {
-            forward(vcpu, call, Pending::Sbi);
+            forward(vcpu, call, Pending::Sbi(convention));
             Next::Userspace
         }
         Outcome::Suspend(start) => {
@@ -264,11 +264,11 @@ fn give(owned: &mut Owned, convention: Convention, result: Result<usize, SbiErro
 
 /// Completes a call that userspace served: takes its results from `kvm_run`. Called once for each,
 /// by the next `KVM_RUN`.
-pub(crate) fn finish(vcpu: &mut OwnedVcpu<'_>) {
+pub(crate) fn finish(vcpu: &mut OwnedVcpu<'_>, convention: Convention) {
     let [error, value] = vcpu.run_page().sbi_return();
     let gprs = &mut vcpu.owned.ctx.gprs;
     gprs.set(Reg::A0, error);
-    match convention(vcpu.owned.sbi.find(gprs.get(Reg::A7))) {
+    match convention {
         Convention::Standard => gprs.set(Reg::A1, value),
         Convention::Legacy => {}
     }

@@ -41,7 +41,8 @@ use crate::{
         addr::Gpa,
         fault::Access, //
     },
-    sync::SlotsRead,
+    sbi::message::Convention,
+    sync::SlotsRead, //
 };
 
 /// What the next `KVM_RUN` finishes.
@@ -53,8 +54,8 @@ pub(crate) enum Pending {
     Store(PendingStore),
     /// `KVM_EXIT_RISCV_CSR`
     Csr(PendingCsr),
-    /// `KVM_EXIT_RISCV_SBI`
-    Sbi,
+    /// `KVM_EXIT_RISCV_SBI`, whose results go back so.
+    Sbi(Convention),
     /// The same, to suspend the system: where the hart resumes.
     Suspend(Start),
 }

@@ -79,7 +79,7 @@ fn finish_exit(vcpu: &mut OwnedVcpu<'_>) {
         Some(Pending::Load(load)) => load.finish(vcpu),
         Some(Pending::Store(store)) => store.finish(vcpu),
         Some(Pending::Csr(access)) => access.finish(vcpu),
-        Some(Pending::Sbi) => sbi::finish(vcpu),
+        Some(Pending::Sbi(convention)) => sbi::finish(vcpu, convention),
         Some(Pending::Suspend(start)) => sbi::resume(vcpu, start),
     }
 }

@@ -3,207 +3,22 @@
 /* also-on: svade: pass */
 /* also-on: cfi: fail: N14 */
 /*
- * The SBI's firmware features: the guest's calls, function by function and
- * error by error, the registers of userspace, and what a guest sees of each
- * feature.
- *
- * Support depends on the hart and on the kernel: misaligned accesses have to
- * trap, Zicfilp and Zicfiss need CONFIG_RISCV_USER_CFI, and Linux offers Svadu
- * or Svade, not both.  What cannot be had is asserted to be absent, and its own
- * test is a skip.
+ * The calls of the SBI's firmware features, function by function and error by
+ * error, what is left of a feature after a reset, and what a guest sees of it.
+ * Where a feature cannot be had, the test of what it does is a skip.
  */
+#include "kvm_rs_fwft.h"
 #include "kvm_rs_priv.h"
 
-#define FWFT_SET		0
-#define FWFT_GET		1
-#define FWFT_LOCK		1
-
 #define FWFT_DOUBLE_TRAP	3
-
-#define SBI_ERR_DENIED_LOCKED	-14
 
 #define CSR_SENVCFG		0x10a
 #define SENVCFG_LPE		(1UL << 2)
 #define SR_SPELP		(1UL << 23)
 #define CSR_SSP			0x011
-#define EXC_SOFTWARE_CHECK	18
 
 #define PTE_A			(1UL << 6)
 #define PTE_D			(1UL << 7)
-
-#define REG(nr)			__kvm_reg_id(KVM_REG_RISCV_SBI_STATE, KVM_REG_RISCV_SBI_FWFT, nr, \
-					     KVM_REG_SIZE_ULONG)
-#define FEATURE_REG(f, name)	REG((f)->reg + offsetof(struct kvm_riscv_sbi_fwft_feature, name) / \
-				    sizeof(unsigned long))
-#define NR_REGS			(sizeof(struct kvm_riscv_sbi_fwft) / sizeof(unsigned long))
-#define FWFT_EXT		RISCV_SBI_EXT_REG(KVM_RISCV_SBI_EXT_FWFT)
-
-struct feature {
-	const char *name;
-	u32 id;
-	unsigned int reg;
-	u64 on[2];	/* values, beside 0 */
-	int nr_on;
-};
-
-#define __FEATURE(_id, member, nr, ...)						\
-	{ #member, _id, KVM_REG_RISCV_SBI_FWFT_REG(member), { __VA_ARGS__ }, nr }
-
-static const struct feature features[] = {
-	__FEATURE(0, misaligned_deleg, 1, 1),
-	__FEATURE(5, pointer_masking, 2, 7, 16),
-	__FEATURE(4, pte_ad_hw_updating, 1, 1),
-	__FEATURE(1, landing_pad, 1, 1),
-	__FEATURE(2, shadow_stack, 1, 1),
-};
-
-static const struct feature *const misaligned = &features[0];
-static const struct feature *const pmlen = &features[1];
-static const struct feature *const adue = &features[2];
-static const struct feature *const lpad = &features[3];
-static const struct feature *const sstack = &features[4];
-
-#define for_each_feature(f) \
-	for (f = features; f < features + ARRAY_SIZE(features); f++)
-
-/*
- * A guest that makes one SBI call, if it has to, and then does one thing, with
- * nothing in between.
- */
-static struct {
-	u64 ext, fid, arg[6];
-	void (*what)(void);
-	u64 addr;
-} todo;
-
-static u64 got;
-
-static void guest_code(void)
-{
-	struct sbiret ret;
-	u64 trap;
-
-	for (;;) {
-		ret = (struct sbiret){};
-		trap = NO_TRAP;
-		barrier();
-		if (todo.ext)
-			ret = guest_ecall(todo.ext, todo.fid, todo.arg);
-		if (todo.what)
-			trap = GUEST_CATCH(todo.what());
-		GUEST_SYNC4(ret.error, ret.value, trap, got);
-	}
-}
-
-static void guest_load_here(void)
-{
-	got = READ_ONCE(*(u64 *)todo.addr);
-}
-
-static void guest_sfence_and_load(void)
-{
-	asm volatile("sfence.vma" ::: "memory");
-	guest_load_here();
-}
-
-static void guest_store_here(void)
-{
-	WRITE_ONCE(*(u64 *)todo.addr, 42);
-}
-
-struct answer {
-	long error;
-	u64 value, trap, got;
-};
-
-#define ask(vcpu, args...)							\
-({										\
-	typeof(todo) __todo = { args };						\
-										\
-	write_guest_global((vcpu)->vm, todo, __todo);				\
-	answer(vcpu);								\
-})
-
-static struct answer answer(struct kvm_vcpu *vcpu)
-{
-	struct ucall uc;
-
-	TEST_ASSERT_EQ(run_to_ucall(vcpu, &uc), UCALL_SYNC);
-	return (struct answer){ uc.args[0], uc.args[1], uc.args[2], uc.args[3] };
-}
-
-#define call(vcpu, function, args...)						\
-	ask(vcpu, .ext = SBI_EXT_FWFT, .fid = (function), .arg = { args })
-
-#define assert_call(want, vcpu, function, args...)				\
-({										\
-	struct answer __a = call(vcpu, function, args);				\
-										\
-	TEST_ASSERT(__a.error == (want), #function "(" #args "): error %ld, not %d", \
-		    __a.error, want);						\
-	TEST_ASSERT(!__a.error || !__a.value, #function "(" #args "): value %lu",	\
-		    (unsigned long)__a.value);					\
-	__a.value;								\
-})
-
-#define assert_set(want, vcpu, args...)	assert_call(want, vcpu, FWFT_SET, args)
-#define assert_get(want, vcpu, id)					\
-	TEST_ASSERT_EQ(assert_call(0, vcpu, FWFT_GET, id), want)
-
-static struct kvm_vcpu *create(void)
-{
-	struct kvm_vcpu *vcpu;
-	struct kvm_vm *vm = vm_create_with_one_vcpu(&vcpu, guest_code);
-
-	vm_catch_guest_traps(vm);
-	vm_install_exception_handler(vm, EXC_SOFTWARE_CHECK, guest_trap_handler);
-	return vcpu;
-}
-
-static bool has_feature(struct kvm_vcpu *vcpu, const struct feature *f)
-{
-	u64 val;
-
-	if (!__vcpu_get_reg(vcpu, FEATURE_REG(f, enable), &val))
-		return true;
-	TEST_ASSERT(errno == ENOENT, "%s: %s", f->name, strerror(errno));
-	return false;
-}
-
-/* Whether the hart can be set to @value. */
-static bool has_value(struct kvm_vcpu *vcpu, const struct feature *f, u64 value)
-{
-	u64 before;
-	int ret;
-
-	if (!has_feature(vcpu, f))
-		return false;
-	before = vcpu_get_reg(vcpu, FEATURE_REG(f, value));
-	ret = __vcpu_set_reg(vcpu, FEATURE_REG(f, value), value);
-	TEST_ASSERT(!ret || errno == EINVAL, "%s: %s", f->name, strerror(errno));
-	vcpu_set_reg(vcpu, FEATURE_REG(f, value), before);
-	return !ret;
-}
-
-/* The first value other than 0 that the hart can be set to. */
-static u64 first_value(struct kvm_vcpu *vcpu, const struct feature *f)
-{
-	int i;
-
-	for (i = 0; i < f->nr_on; i++)
-		if (has_value(vcpu, f, f->on[i]))
-			return f->on[i];
-	TEST_FAIL("%s is supported and has no value", f->name);
-	return 0;
-}
-
-static void assert_regs(struct kvm_vcpu *vcpu, const struct feature *f, u64 enable, u64 flags,
-			u64 value)
-{
-	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, FEATURE_REG(f, enable)), enable);
-	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, FEATURE_REG(f, flags)), flags);
-	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, FEATURE_REG(f, value)), value);
-}
 
 TEST(unknown_functions)
 {
@@ -250,7 +65,9 @@ TEST(ids_are_32_bits)
 
 TEST(set_and_get)
 {
-	static const u64 wrong[] = { 2, 3, 8, 15, 17, 1UL << 32, 1 | 1UL << 32, 7 | 1UL << 32, ~0UL };
+	static const u64 wrong[] = {
+		2, 3, 8, 15, 17, 1UL << 32, 1 | 1UL << 32, 7 | 1UL << 32, ~0UL,
+	};
 	struct kvm_vcpu *vcpu = create();
 	const struct feature *f;
 	int i;
@@ -258,9 +75,8 @@ TEST(set_and_get)
 	for_each_feature(f) {
 		if (!has_feature(vcpu, f)) {
 			pr_info("# no %s here\n", f->name);
-			assert_set(SBI_ERR_NOT_SUPPORTED, vcpu, f->id, 0, 0);
+			assert_absent(vcpu, f->id);
 			assert_set(SBI_ERR_NOT_SUPPORTED, vcpu, f->id, 99, 2);
-			assert_call(SBI_ERR_NOT_SUPPORTED, vcpu, FWFT_GET, f->id);
 			continue;
 		}
 		assert_get(0, vcpu, f->id);
@@ -289,9 +105,7 @@ TEST(flags_and_lock)
 	u64 on;
 	int i;
 
-	for_each_feature(f) {
-		if (!has_feature(vcpu, f))
-			continue;
+	for_each_supported(vcpu, f) {
 		on = first_value(vcpu, f);
 		for (i = 0; i < ARRAY_SIZE(reserved); i++)
 			assert_set(SBI_ERR_INVALID_PARAM, vcpu, f->id, on, reserved[i]);
@@ -312,65 +126,50 @@ TEST(flags_and_lock)
 	}
 }
 
-/* What a reset takes away and a guest needs to go on. */
-struct saved {
-	u64 id[64], val[64];
-	int n;
-};
-
-static void save(struct kvm_vcpu *vcpu, struct saved *s)
+/* Whether a reset takes the register away and a guest needs it to go on. */
+static bool is_hart_state(u64 id)
 {
-	struct kvm_reg_list *list = vcpu_get_reg_list(vcpu);
-	u64 type, i;
+	u64 type = id & KVM_REG_RISCV_TYPE_MASK;
 
-	s->n = 0;
-	for (i = 0; i < list->n; i++) {
-		type = list->reg[i] & KVM_REG_RISCV_TYPE_MASK;
-		if (type != KVM_REG_RISCV_CORE && type != KVM_REG_RISCV_CSR)
-			continue;
-		TEST_ASSERT(s->n < ARRAY_SIZE(s->id), "too many registers");
-		s->id[s->n] = list->reg[i];
-		s->val[s->n++] = vcpu_get_reg(vcpu, list->reg[i]);
-	}
-	free(list);
+	return type == KVM_REG_RISCV_CORE || type == KVM_REG_RISCV_CSR;
 }
 
-static void restore(struct kvm_vcpu *vcpu, const struct saved *s)
+/* What a reset makes of feature @f; the guest goes on. */
+static void assert_reset(struct kvm_vcpu *vcpu, const struct feature *f, u64 enable)
 {
-	int i;
+	struct kvm_mp_state init = { .mp_state = KVM_MP_STATE_INIT_RECEIVED };
+	struct kvm_reg_list *list = vcpu_get_reg_list(vcpu);
+	u64 val[list->n], i;
 
-	for (i = 0; i < s->n; i++)
-		vcpu_set_reg(vcpu, s->id[i], s->val[i]);
+	for (i = 0; i < list->n; i++)
+		if (is_hart_state(list->reg[i]))
+			val[i] = vcpu_get_reg(vcpu, list->reg[i]);
+	vcpu_mp_state_set(vcpu, &init);
+	assert_regs(vcpu, f, enable, 0, 0);
+	for (i = 0; i < list->n; i++)
+		if (is_hart_state(list->reg[i]))
+			vcpu_set_reg(vcpu, list->reg[i], val[i]);
+	free(list);
 }
 
 TEST(reset_clears)
 {
-	struct kvm_mp_state init = { .mp_state = KVM_MP_STATE_INIT_RECEIVED };
 	struct kvm_vcpu *vcpu = create();
 	const struct feature *f;
-	struct saved s;
 	u64 on;
 
 	vm_enable_cap(vcpu->vm, KVM_CAP_RISCV_MP_STATE_RESET, 0);
-	for_each_feature(f) {
-		if (!has_feature(vcpu, f))
-			continue;
+	for_each_supported(vcpu, f) {
 		on = first_value(vcpu, f);
 		assert_set(0, vcpu, f->id, on, FWFT_LOCK);
-		save(vcpu, &s);
-		vcpu_mp_state_set(vcpu, &init);
-		assert_regs(vcpu, f, 1, 0, 0);
-		restore(vcpu, &s);
+		assert_reset(vcpu, f, 1);
 		assert_get(0, vcpu, f->id);
 		assert_set(0, vcpu, f->id, on, 0);
 
 		/* What userspace withholds stays withheld. */
 		vcpu_set_reg(vcpu, FEATURE_REG(f, enable), 0);
-		save(vcpu, &s);
-		vcpu_mp_state_set(vcpu, &init);
-		assert_regs(vcpu, f, 0, 0, 0);
-		restore(vcpu, &s);
-		assert_call(SBI_ERR_NOT_SUPPORTED, vcpu, FWFT_GET, f->id);
+		assert_reset(vcpu, f, 0);
+		assert_absent(vcpu, f->id);
 	}
 }
 
@@ -412,167 +211,10 @@ TEST(hart_start_clears)
 	assert_regs(other, pmlen, 1, 0, 0);
 }
 
-/* Whether the list has register @nr of FWFT. */
-static bool listed(struct kvm_vcpu *vcpu, u64 nr)
-{
-	struct kvm_reg_list *list = vcpu_get_reg_list(vcpu);
-	bool found = false;
-	u64 i;
-
-	for (i = 0; i < list->n; i++)
-		found |= list->reg[i] == REG(nr);
-	free(list);
-	return found;
-}
-
-TEST(registers)
-{
-	struct kvm_vcpu *vcpu = create();
-	const struct feature *f;
-	u64 val, id, on;
-	int i;
-
-	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, FWFT_EXT), 1);
-	for_each_feature(f) {
-		for (i = 0; i < 3; i++) {
-			id = REG(f->reg + i);
-			TEST_ASSERT_EQ(listed(vcpu, f->reg + i), has_feature(vcpu, f));
-			if (!has_feature(vcpu, f)) {
-				TEST_ASSERT_ERRNO(__vcpu_get_reg(vcpu, id, &val), ENOENT);
-				TEST_ASSERT_ERRNO(__vcpu_set_reg(vcpu, id, 0), ENOENT);
-			}
-			id = (id & ~KVM_REG_SIZE_MASK) | KVM_REG_SIZE_U32;
-			TEST_ASSERT_ERRNO(__vcpu_get_reg(vcpu, id, &val), EINVAL);
-			TEST_ASSERT_ERRNO(__vcpu_set_reg(vcpu, id, 0), EINVAL);
-		}
-		if (!has_feature(vcpu, f))
-			continue;
-
-		on = first_value(vcpu, f);
-		assert_regs(vcpu, f, 1, 0, 0);
-		TEST_ASSERT_ERRNO(__vcpu_set_reg(vcpu, FEATURE_REG(f, enable), 2), EINVAL);
-		TEST_ASSERT_ERRNO(__vcpu_set_reg(vcpu, FEATURE_REG(f, enable), ~0UL), EINVAL);
-		TEST_ASSERT_ERRNO(__vcpu_set_reg(vcpu, FEATURE_REG(f, value), 99), EINVAL);
-		TEST_ASSERT_ERRNO(__vcpu_set_reg(vcpu, FEATURE_REG(f, value), on | 1UL << 32),
-				  EINVAL);
-		assert_regs(vcpu, f, 1, 0, 0);
-
-		/* A lock binds the guest, not userspace. */
-		vcpu_set_reg(vcpu, FEATURE_REG(f, flags), FWFT_LOCK);
-		vcpu_set_reg(vcpu, FEATURE_REG(f, value), on);
-		assert_regs(vcpu, f, 1, FWFT_LOCK, on);
-		assert_set(SBI_ERR_DENIED_LOCKED, vcpu, f->id, 0, 0);
-		assert_get(on, vcpu, f->id);
-		/* Also after the first run. */
-		vcpu_set_reg(vcpu, FEATURE_REG(f, flags), 0);
-		assert_set(0, vcpu, f->id, 0, 0);
-		vcpu_set_reg(vcpu, FEATURE_REG(f, value), on);
-		assert_get(on, vcpu, f->id);
-
-		vcpu_set_reg(vcpu, FEATURE_REG(f, enable), 0);
-		TEST_ASSERT(listed(vcpu, f->reg), "%s: withheld is not listed", f->name);
-		assert_call(SBI_ERR_NOT_SUPPORTED, vcpu, FWFT_GET, f->id);
-		assert_set(SBI_ERR_NOT_SUPPORTED, vcpu, f->id, 0, 0);
-		assert_regs(vcpu, f, 0, 0, on);
-		vcpu_set_reg(vcpu, FEATURE_REG(f, enable), 1);
-		assert_get(on, vcpu, f->id);
-	}
-
-	TEST_ASSERT_ERRNO(__vcpu_get_reg(vcpu, REG(NR_REGS), &val), ENOENT);
-	TEST_ASSERT_ERRNO(__vcpu_set_reg(vcpu, REG(NR_REGS), 0), ENOENT);
-	TEST_ASSERT_ERRNO(__vcpu_get_reg(vcpu, REG(0xffff), &val), ENOENT);
-}
-
-/* Without the extension there is nothing; what comes back begins anew. */
-TEST(extension_switched_off)
-{
-	struct kvm_vcpu *vcpu = create();
-	const struct feature *f;
-	u64 val, i;
-
-	for_each_feature(f)
-		if (has_feature(vcpu, f)) {
-			vcpu_set_reg(vcpu, FEATURE_REG(f, value), first_value(vcpu, f));
-			vcpu_set_reg(vcpu, FEATURE_REG(f, flags), FWFT_LOCK);
-		}
-	vcpu_set_reg(vcpu, FWFT_EXT, 0);
-	for (i = 0; i <= NR_REGS; i++) {
-		TEST_ASSERT(!listed(vcpu, i), "register %lu is listed", (unsigned long)i);
-		TEST_ASSERT_ERRNO(__vcpu_get_reg(vcpu, REG(i), &val), EINVAL);
-		TEST_ASSERT_ERRNO(__vcpu_set_reg(vcpu, REG(i), 0), EINVAL);
-	}
-	vcpu_set_reg(vcpu, FWFT_EXT, 1);
-	for_each_feature(f)
-		if (has_feature(vcpu, f))
-			assert_regs(vcpu, f, 1, 0, 0);
-
-	vcpu_set_reg(vcpu, FWFT_EXT, 0);
-	for_each_feature(f) {
-		assert_set(SBI_ERR_NOT_SUPPORTED, vcpu, f->id, 0, 0);
-		assert_call(SBI_ERR_NOT_SUPPORTED, vcpu, FWFT_GET, f->id);
-	}
-	assert_call(SBI_ERR_NOT_SUPPORTED, vcpu, FWFT_GET, 6);
-	TEST_ASSERT_ERRNO(__vcpu_set_reg(vcpu, FWFT_EXT, 1), EBUSY);
-}
-
-/* A page at a GVA that can be tagged whatever the mode of translation. */
-static u64 load_gva(struct kvm_vcpu *vcpu)
-{
-	u64 gva = vm_alloc_page(vcpu->vm);
-
-	*(u64 *)addr_gva2hva(vcpu->vm, gva) = 0x600d;
-	return gva;
-}
-
-#define TAG_7	(0x55UL << 57)
-#define TAG_16	(0x5555UL << 48)
-
-static void assert_masked(struct kvm_vcpu *vcpu, u64 gva, u64 bits)
-{
-	struct answer a;
-
-	a = ask(vcpu, .what = guest_load_here, .addr = gva);
-	TEST_ASSERT_EQ(a.trap, NO_TRAP);
-	a = ask(vcpu, .what = guest_load_here, .addr = gva | TAG_7);
-	TEST_ASSERT_EQ(a.trap, bits >= 7 ? NO_TRAP : EXC_LOAD_PAGE_FAULT);
-	TEST_ASSERT(a.trap != NO_TRAP || a.got == 0x600d, "loaded 0x%lx", (unsigned long)a.got);
-	a = ask(vcpu, .what = guest_load_here, .addr = gva | TAG_16);
-	TEST_ASSERT_EQ(a.trap, bits >= 16 ? NO_TRAP : EXC_LOAD_PAGE_FAULT);
-	TEST_ASSERT(a.trap != NO_TRAP || a.got == 0x600d, "loaded 0x%lx", (unsigned long)a.got);
-}
-
-/*
- * Whether the machine does what henvcfg says: QEMU 10.0 goes by menvcfg also in
- * VS-mode.
- */
-static bool machine_masks(void)
-{
-	struct kvm_vcpu *vcpu = create();
-	char model[64] = {};
-	struct answer a;
-	FILE *f;
-
-	if (!has_feature(vcpu, pmlen))
-		return false;
-	vcpu_set_reg(vcpu, FEATURE_REG(pmlen, value), first_value(vcpu, pmlen));
-	a = ask(vcpu, .what = guest_load_here, .addr = load_gva(vcpu) | TAG_7);
-	kvm_vm_free(vcpu->vm);
-	if (a.trap == NO_TRAP)
-		return true;
-
-	f = fopen("/proc/device-tree/model", "r");
-	if (f) {
-		TEST_ASSERT(fread(model, 1, sizeof(model) - 1, f), "the machine has no name");
-		fclose(f);
-	}
-	TEST_ASSERT(strstr(model, "qemu"), "%s does not mask the guest's pointers", model);
-	return false;
-}
-
 TEST(pointer_masking)
 {
 	struct kvm_vcpu *vcpu = create();
-	u64 gva = load_gva(vcpu), i;
+	u64 gva = load_gva(vcpu), bits, i;
 	struct answer a;
 
 	if (!has_feature(vcpu, pmlen))
@@ -584,19 +226,17 @@ TEST(pointer_masking)
 	for (i = 0; i < pmlen->nr_on; i++) {
 		if (!has_value(vcpu, pmlen, pmlen->on[i]))
 			continue;
-		/* At once, and for good. */
-		a = ask(vcpu, .ext = SBI_EXT_FWFT, .fid = FWFT_SET,
-			.arg = { pmlen->id, pmlen->on[i], 0 },
-			.what = guest_load_here, .addr = gva | TAG_7);
-		TEST_ASSERT_EQ(a.error, 0);
-		TEST_ASSERT_EQ(a.trap, NO_TRAP);
-		assert_masked(vcpu, gva, pmlen->on[i]);
-
-		a = ask(vcpu, .ext = SBI_EXT_FWFT, .fid = FWFT_SET, .arg = { pmlen->id, 0, 0 },
-			.what = guest_load_here, .addr = gva | TAG_7);
-		TEST_ASSERT_EQ(a.error, 0);
-		TEST_ASSERT_EQ(a.trap, EXC_LOAD_PAGE_FAULT);
-		assert_masked(vcpu, gva, 0);
+		/* At once, and for good: on, then off. */
+		for (bits = pmlen->on[i];; bits = 0) {
+			a = ask(vcpu, .ext = SBI_EXT_FWFT, .fid = FWFT_SET,
+				.arg = { pmlen->id, bits, 0 },
+				.what = guest_load_here, .addr = gva | TAG_7);
+			TEST_ASSERT_EQ(a.error, 0);
+			TEST_ASSERT_EQ(a.trap, bits ? NO_TRAP : EXC_LOAD_PAGE_FAULT);
+			assert_masked(vcpu, gva, bits);
+			if (!bits)
+				break;
+		}
 
 		/* By userspace. */
 		vcpu_set_reg(vcpu, FEATURE_REG(pmlen, value), pmlen->on[i]);
@@ -645,76 +285,6 @@ TEST(each_its_own)
 	sched_setaffinity(0, sizeof(all), &all);
 }
 
-TEST(extension_of_the_isa_switched_off)
-{
-	static const struct {
-		const struct feature *f;
-		u64 isa;
-	} needs[] = {
-		{ pmlen, KVM_RISCV_ISA_EXT_SMNPM },
-		{ lpad, KVM_RISCV_ISA_EXT_ZICFILP },
-		{ sstack, KVM_RISCV_ISA_EXT_ZICFISS },
-	};
-	const struct feature *f;
-	struct kvm_vcpu *vcpu;
-	u64 val, gva;
-	int i, j;
-
-	for (i = 0; i < ARRAY_SIZE(needs); i++) {
-		vcpu = create();
-		gva = load_gva(vcpu);
-		f = needs[i].f;
-		if (!has_feature(vcpu, f))
-			continue;
-		val = first_value(vcpu, f);
-		vcpu_set_reg(vcpu, FEATURE_REG(f, value), val);
-		vcpu_set_reg(vcpu, RISCV_ISA_EXT_REG(needs[i].isa), 0);
-		for (j = 0; j < 3; j++) {
-			TEST_ASSERT(!listed(vcpu, f->reg + j), "%s is listed", f->name);
-			TEST_ASSERT_ERRNO(__vcpu_get_reg(vcpu, REG(f->reg + j), &val), ENOENT);
-			TEST_ASSERT_ERRNO(__vcpu_set_reg(vcpu, REG(f->reg + j), 0), ENOENT);
-		}
-		assert_set(SBI_ERR_NOT_SUPPORTED, vcpu, f->id, 0, 0);
-		assert_call(SBI_ERR_NOT_SUPPORTED, vcpu, FWFT_GET, f->id);
-		assert_masked(vcpu, gva, 0);
-	}
-}
-
-/* What was read from one VM, written to another: in the order of the list, or backwards. */
-TEST(save_and_restore)
-{
-	struct kvm_vcpu *from = create(), *to;
-	u64 val[NR_REGS], gva;
-	const struct feature *f;
-	int round, i, nr;
-
-	for_each_feature(f)
-		if (has_feature(from, f) && f != lpad)
-			assert_set(0, from, f->id, first_value(from, f), FWFT_LOCK);
-	for (i = 0; i < NR_REGS; i++)
-		if (listed(from, i))
-			val[i] = vcpu_get_reg(from, REG(i));
-
-	for (round = 0; round < 2; round++) {
-		to = create();
-		gva = load_gva(to);
-		for (i = 0; i < NR_REGS; i++) {
-			nr = round ? NR_REGS - 1 - i : i;
-			if (listed(to, nr))
-				vcpu_set_reg(to, REG(nr), val[nr]);
-		}
-		for_each_feature(f) {
-			if (!has_feature(to, f) || f == lpad)
-				continue;
-			assert_regs(to, f, 1, FWFT_LOCK, first_value(to, f));
-			assert_get(first_value(to, f), to, f->id);
-			assert_set(SBI_ERR_DENIED_LOCKED, to, f->id, 0, 0);
-		}
-		assert_masked(to, gva, machine_masks() ? first_value(to, pmlen) : 0);
-		kvm_vm_free(to->vm);
-	}
-}
-
 /* Atomics want their alignment on every CPU. */
 static void guest_misaligned_amo(void)
 {
@@ -727,6 +297,7 @@ TEST(misaligned_delegation)
 	struct kvm_vcpu *vcpu = create();
 	u64 addr = load_gva(vcpu) + 1, before;
 	struct answer a;
+	int on;
 
 	before = vcpu_get_stat(vcpu, store_misaligned_exits);
 	a = ask(vcpu, .what = guest_misaligned_amo, .addr = addr);
@@ -738,14 +309,23 @@ TEST(misaligned_delegation)
 
 	if (!has_feature(vcpu, misaligned))
 		SKIP(return, "the kernel does not get all misaligned accesses");
-	assert_set(0, vcpu, misaligned->id, 1, 0);
-	a = ask(vcpu, .what = guest_misaligned_amo, .addr = addr);
-	TEST_ASSERT_EQ(a.trap, EXC_STORE_MISALIGNED);
-	TEST_ASSERT_EQ(vcpu_get_stat(vcpu, store_misaligned_exits), before + 1);
-	assert_set(0, vcpu, misaligned->id, 0, 0);
-	a = ask(vcpu, .what = guest_misaligned_amo, .addr = addr);
-	TEST_ASSERT_EQ(a.trap, EXC_STORE_MISALIGNED);
-	TEST_ASSERT_EQ(vcpu_get_stat(vcpu, store_misaligned_exits), before + 2);
+	for (on = 1; on >= 0; on--) {
+		assert_set(0, vcpu, misaligned->id, on, 0);
+		a = ask(vcpu, .what = guest_misaligned_amo, .addr = addr);
+		TEST_ASSERT_EQ(a.trap, EXC_STORE_MISALIGNED);
+		TEST_ASSERT_EQ(vcpu_get_stat(vcpu, store_misaligned_exits), before + 2 - on);
+	}
+}
+
+static void guest_sfence_and_load(void)
+{
+	asm volatile("sfence.vma" ::: "memory");
+	guest_load_here();
+}
+
+static void guest_store_here(void)
+{
+	WRITE_ONCE(*(u64 *)todo.addr, 42);
 }
 
 /* What a load and a store make of A and D, or that they trap instead. */
@@ -764,15 +344,21 @@ static void assert_updates(struct kvm_vcpu *vcpu, u64 gva, bool updates)
 	*pte |= PTE_A | PTE_D;
 }
 
+static bool has_isa(struct kvm_vcpu *vcpu, u64 ext)
+{
+	u64 val;
+
+	return !__vcpu_get_reg(vcpu, RISCV_ISA_EXT_REG(ext), &val) && val;
+}
+
 /* With Svadu alone the hart updates, without it it traps, and with both the guest chooses. */
 TEST(ad_updating)
 {
 	struct kvm_vcpu *vcpu = create();
-	u64 gva = load_gva(vcpu), val;
-	bool svadu, svade;
+	bool svadu = has_isa(vcpu, KVM_RISCV_ISA_EXT_SVADU);
+	bool svade = has_isa(vcpu, KVM_RISCV_ISA_EXT_SVADE);
+	u64 gva = load_gva(vcpu);
 
-	svadu = !__vcpu_get_reg(vcpu, RISCV_ISA_EXT_REG(KVM_RISCV_ISA_EXT_SVADU), &val) && val;
-	svade = !__vcpu_get_reg(vcpu, RISCV_ISA_EXT_REG(KVM_RISCV_ISA_EXT_SVADE), &val) && val;
 	TEST_ASSERT_EQ(has_feature(vcpu, adue), svadu && svade);
 
 	assert_updates(vcpu, gva, svadu && !svade);
@@ -908,12 +494,6 @@ TEST(shadow_stack)
 
 int main(int argc, char *argv[])
 {
-	struct kvm_vcpu *vcpu;
-	u64 val;
-
-	vm_create_with_one_vcpu(&vcpu, guest_code);
-	if (__vcpu_get_reg(vcpu, FWFT_EXT, &val))
-		ksft_exit_skip("the module has no firmware features\n");
-	kvm_vm_free(vcpu->vm);
+	require_fwft();
 	return test_harness_run(argc, argv);
 }
