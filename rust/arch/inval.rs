@@ -29,6 +29,38 @@ use crate::{
 /// Ranges of more pages are forgotten with everything else: it is faster.
 pub(crate) const MAX_PAGES: u64 = 512;
 
+/// Executes a fence of `$stage` for each of `$addresses`, with `$operand` for its second: as HINVAL
+/// where there is Svinval, or else as HFENCE.
+macro_rules! in_one_go {
+    ($addresses:expr, $stage:literal, $operand:literal $(, $id:expr)?) => {
+        in_one_go(
+            $addresses,
+            |address| {
+                // SAFETY: a fence only forgets cached translations.
+                unsafe {
+                    asm!(
+                        ".option push", ".option arch, +h, +svinval",
+                        concat!("hinval.", $stage, " {}, ", $operand),
+                        ".option pop",
+                        in(reg) address $(, in(reg) $id)?
+                    )
+                };
+            },
+            |address| {
+                // SAFETY: a fence only forgets cached translations.
+                unsafe {
+                    asm!(
+                        ".option push", ".option arch, +h",
+                        concat!("hfence.", $stage, " {}, ", $operand),
+                        ".option pop",
+                        in(reg) address $(, in(reg) $id)?
+                    )
+                };
+            },
+        )
+    };
+}
+
 /// Forgets the guest-physical translations of `frames`, of one VM.
 pub(crate) fn gvma_frames(vmid: Vmid, frames: GfnRange) {
     let first = frames.start().gpa();
@@ -48,31 +80,7 @@ pub(crate) fn gvma_frames(vmid: Vmid, frames: GfnRange) {
 
 fn gvma_pages(vmid: Vmid, addresses: impl Iterator<Item = u64>) {
     let vmid = vmid.get() as usize;
-    in_one_go(
-        addresses,
-        |address| {
-            // SAFETY: a fence only forgets cached translations.
-            unsafe {
-                asm!(
-                    ".option push", ".option arch, +h, +svinval",
-                    "hinval.gvma {}, {}",
-                    ".option pop",
-                    in(reg) address, in(reg) vmid
-                )
-            };
-        },
-        |address| {
-            // SAFETY: a fence only forgets cached translations.
-            unsafe {
-                asm!(
-                    ".option push", ".option arch, +h",
-                    "hfence.gvma {}, {}",
-                    ".option pop",
-                    in(reg) address, in(reg) vmid
-                )
-            };
-        },
-    );
+    in_one_go!(addresses, "gvma", "{}", vmid);
 }
 
 /// Forgets the guest-virtual translations of the `size` bytes from `start` on, of the VM in
@@ -108,59 +116,12 @@ pub(crate) fn vvma_bytes(asid: Option<Asid>, start: usize, size: usize) {
 
 fn vvma_asid_pages(asid: Asid, addresses: impl Iterator<Item = u64>) {
     let asid = asid.get() as usize;
-    in_one_go(
-        addresses,
-        |address| {
-            // SAFETY: a fence only forgets cached translations.
-            unsafe {
-                asm!(
-                    ".option push", ".option arch, +h, +svinval",
-                    "hinval.vvma {}, {}",
-                    ".option pop",
-                    in(reg) address, in(reg) asid
-                )
-            };
-        },
-        |address| {
-            // SAFETY: a fence only forgets cached translations.
-            unsafe {
-                asm!(
-                    ".option push", ".option arch, +h",
-                    "hfence.vvma {}, {}",
-                    ".option pop",
-                    in(reg) address, in(reg) asid
-                )
-            };
-        },
-    );
+    in_one_go!(addresses, "vvma", "{}", asid);
 }
 
 fn vvma_pages(addresses: impl Iterator<Item = u64>) {
-    in_one_go(
-        addresses,
-        |address| {
-            // SAFETY: a fence only forgets cached translations.
-            unsafe {
-                asm!(
-                    ".option push", ".option arch, +h, +svinval",
-                    "hinval.vvma {}, zero",
-                    ".option pop",
-                    in(reg) address
-                )
-            };
-        },
-        |address| {
-            // SAFETY: a fence only forgets cached translations.
-            unsafe {
-                asm!(
-                    ".option push", ".option arch, +h",
-                    "hfence.vvma {}, zero",
-                    ".option pop",
-                    in(reg) address
-                )
-            };
-        },
-    );
+    // The register itself, not 0 in one: that is an address space.
+    in_one_go!(addresses, "vvma", "zero");
 }
 
 /// Calls `hinval` for all `addresses` inside of the Svinval bracket if the host has Svinval, or
