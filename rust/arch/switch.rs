@@ -160,19 +160,30 @@ macro_rules! host {
         offset_of!(SwitchContext, host) + offset_of!(Host, $field)
     };
 }
-// a0 = the context. `.altmacro` loops would save lines, and cost the reader.
+/// The assembler's macro `kvm_rs_host`: does `op` to each register that a callee must keep, and its
+/// place in what `a0` points to. Also for `nacl::switch`.
+macro_rules! host_registers {
+    () => {
+        concat!(
+            ".macro kvm_rs_host op\n",
+            "\\op ra, {h_ra}(a0)\n \\op sp, {h_sp}(a0)\n",
+            "\\op gp, {h_gp}(a0)\n \\op tp, {h_tp}(a0)\n",
+            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11\n",
+            "\\op s\\n, {h_s}+8*\\n(a0)\n",
+            ".endr\n",
+            ".endm"
+        )
+    };
+}
+pub(super) use host_registers;
+
+// a0 = the context.
 global_asm!(
     ".pushsection .text",
     ".option push",
     ".option norelax",
     ".option arch, +h",
-    ".macro kvm_rs_host op",
-    "\\op ra, {h_ra}(a0)", "\\op sp, {h_sp}(a0)", "\\op gp, {h_gp}(a0)", "\\op tp, {h_tp}(a0)",
-    "\\op s0, {h_s}+0*8(a0)", "\\op s1, {h_s}+1*8(a0)", "\\op s2, {h_s}+2*8(a0)",
-    "\\op s3, {h_s}+3*8(a0)", "\\op s4, {h_s}+4*8(a0)", "\\op s5, {h_s}+5*8(a0)",
-    "\\op s6, {h_s}+6*8(a0)", "\\op s7, {h_s}+7*8(a0)", "\\op s8, {h_s}+8*8(a0)",
-    "\\op s9, {h_s}+9*8(a0)", "\\op s10, {h_s}+10*8(a0)", "\\op s11, {h_s}+11*8(a0)",
-    ".endm",
+    host_registers!(),
     // All but a0 (x10), which holds the context.
     ".macro kvm_rs_guest op",
     ".irp n, 1,2,3,4,5,6,7,8,9,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
