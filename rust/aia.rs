@@ -97,12 +97,9 @@ impl Aia {
     }
 
     /// The VM goes, nobody uses its vCPUs any more: gives the hardware's interrupt files back.
-    pub(crate) fn retire(&self, vm: &Vm) {
-        let Some(chip) = self.chip() else { return };
-        for (index, file) in chip.files.iter().enumerate() {
-            if let Some(vcpu) = vm.vcpu(VcpuIdx::new(index)) {
-                file.imsic.retire(vcpu);
-            }
+    pub(crate) fn retire(&self) {
+        if let Some(chip) = self.chip() {
+            hgei::retire(|| chip.files.iter().for_each(|file| file.imsic.retire()));
         }
     }
 }

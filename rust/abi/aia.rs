@@ -130,10 +130,7 @@ unsafe fn request<'a>(
 
 /// Runs `f` with `kvm->lock` held.
 fn locked<R>(vm: &Vm, f: impl FnOnce(&Device<'_, '_>) -> R) -> R {
-    let lock = VmLock::lock(vm);
-    let result = f(&Device::new(&lock));
-    lock.unlock();
-    result
+    VmLock::with(vm, |lock| f(&Device::new(lock)))
 }
 
 /// # Safety

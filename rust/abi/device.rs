@@ -93,6 +93,17 @@ unsafe fn msi_of(entry: *const bindings::kvm_kernel_irq_routing_entry) -> Route 
     }
 }
 
+/// Sends what is signalled where `route` leads, and tells core KVM what became of it.
+///
+/// # Safety
+///
+/// The VM is live.
+unsafe fn signal(kvm: *mut bindings::kvm, route: Route) -> c_int {
+    // SAFETY: as the caller promises.
+    let vm = unsafe { Vm::from_raw(kvm) };
+    from_result(|| count(route::signal(vm, route)?))
+}
+
 door! {
     /// Whether the VM has an in-kernel interrupt controller.
     ///
@@ -231,10 +242,7 @@ door! {
             return -1;
         }
         // SAFETY: see above.
-        let vm = unsafe { Vm::from_raw(kvm) };
-        // SAFETY: see above.
-        let route = unsafe { msi_of(entry) };
-        from_result(|| count(route::signal(vm, route)?))
+        unsafe { signal(kvm, msi_of(entry)) }
     }
 }
 
@@ -255,9 +263,6 @@ door! {
             return EAGAIN.to_errno();
         }
         // SAFETY: see above.
-        let vm = unsafe { Vm::from_raw(kvm) };
-        // SAFETY: see above.
-        let route = unsafe { route_of(entry) };
-        from_result(|| count(route::signal(vm, route)?))
+        unsafe { signal(kvm, route_of(entry)) }
     }
 }

@@ -6,6 +6,8 @@
 //! Locks: `kvm->slots_lock` to put them there and to take them off; accesses come with `kvm->srcu`
 //! held.
 
+use core::ptr;
+
 use kernel::{
     error::{
         from_result,
@@ -65,11 +67,16 @@ impl BusDevice {
         )?)
     }
 
+    /// What core KVM knows the device by.
+    fn as_raw(&self) -> *mut bindings::kvm_io_device {
+        ptr::from_ref(self).cast_mut().cast()
+    }
+
     /// # Safety
     ///
     /// `raw` is what core KVM knows a live device by.
     unsafe fn from_raw<'a>(raw: *mut bindings::kvm_io_device) -> &'a Self {
-        // SAFETY: by the type's invariant; devices are never mutated.
+        // SAFETY: it comes from `as_raw`; devices are never mutated.
         unsafe { &*raw.cast() }
     }
 
@@ -160,7 +167,7 @@ impl<'v> Registrations<'v> {
                 bindings::kvm_bus_KVM_MMIO_BUS,
                 base.get(),
                 size as c_int,
-                device.raw.get(),
+                device.as_raw(),
             )
         })?;
         Ok(self.devices.push(device, GFP_KERNEL_ACCOUNT)?)
@@ -186,7 +193,7 @@ impl Drop for Registrations<'_> {
                 bindings::kvm_io_bus_unregister_dev(
                     self.vm.as_ptr(),
                     bindings::kvm_bus_KVM_MMIO_BUS,
-                    device.raw.get(),
+                    device.as_raw(),
                 )
             };
         }

@@ -18,21 +18,18 @@ use crate::{
     vm::Vm, //
 };
 
-/// `kvm->lock`, held.
+/// Stands for `kvm->lock`, which is held; only ever borrowed from who holds it.
 pub(crate) struct VmLock<'v>(&'v Vm);
 
 impl<'v> VmLock<'v> {
-    /// Takes it.
-    pub(crate) fn lock(vm: &'v Vm) -> Self {
-        // SAFETY: the VM is live; paired with the unlock in `unlock`.
+    /// Runs `f` with the lock taken.
+    pub(crate) fn with<R>(vm: &'v Vm, f: impl FnOnce(&VmLock<'v>) -> R) -> R {
+        // SAFETY: the VM is live.
         unsafe { bindings::kvm_rs_lock(vm.as_ptr()) };
-        Self(vm)
-    }
-
-    /// Lets go of it.
-    pub(crate) fn unlock(self) {
-        // SAFETY: taken in `lock`; a value that was made by `assume` is never owned by callers.
-        unsafe { bindings::kvm_rs_unlock(self.0.as_ptr()) };
+        let result = f(&VmLock(vm));
+        // SAFETY: taken above.
+        unsafe { bindings::kvm_rs_unlock(vm.as_ptr()) };
+        result
     }
 
     /// Runs `f` with the lock that the caller of a door holds.

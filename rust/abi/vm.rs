@@ -48,7 +48,7 @@ door! {
     fn kvm_arch_destroy_vm(kvm: *mut bindings::kvm) {
         // SAFETY: see above; it is not destroyed yet.
         let vm = unsafe { Vm::from_raw(kvm) };
-        vm.aia().retire(vm);
+        vm.aia().retire();
         // SAFETY: see above.
         unsafe { bindings::kvm_destroy_vcpus(kvm) };
         // SAFETY: see above; the vCPUs are gone.

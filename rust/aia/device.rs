@@ -163,11 +163,14 @@ impl<'l, 'v> Device<'l, 'v> {
     }
 
     /// The device's file is closed, or could not be opened (c-review S15): a controller that is not
-    /// complete by now will never be, so there is none.
+    /// complete by now will never be, so there is none, and nothing is left of what it was to be.
     pub(crate) fn close(&self) {
         let aia = self.vm().aia();
         if aia.chip().is_none() {
             *aia.config.lock() = None;
+            for vcpu in self.vm().vcpus() {
+                vcpu.shared().imsic_addr.store(NOWHERE, Ordering::Relaxed);
+            }
             aia.in_kernel.store(false, Ordering::Release);
         }
     }

@@ -195,6 +195,18 @@ impl Imsic {
         Delivery::Delivered
     }
 
+    /// Has `line` follow what the file in software signals: nothing, if that is not the place.
+    fn drive(&self, line: &impl Line) {
+        let _place = self.place.lock();
+        self.file.drive(line);
+    }
+
+    /// Userspace restored what is pending for `vcpu`: of the external interrupt, the file knows
+    /// better.
+    pub(crate) fn restore_line(&self, vcpu: &OwnedVcpu<'_>) {
+        self.drive(vcpu.vcpu);
+    }
+
     /// Has the vCPU see to its file before it enters the guest on `cpu`, if there is anything to
     /// see to. The scheduler loads it.
     pub(crate) fn load(&self, vcpu: &Vcpu, cpu: usize) {
@@ -217,12 +229,13 @@ impl Imsic {
         }
     }
 
-    /// The scheduler takes the vCPU off this CPU; if it waits for an interrupt, a file in hardware
-    /// is to wake it.
+    /// The scheduler takes the vCPU off this CPU; if it waits for an external interrupt, a file in
+    /// hardware is to wake it. If it waits for another, or is stopped, it would only be woken to
+    /// block and be put again, at once each time.
     pub(crate) fn put(&self, vcpu: &Vcpu) {
         let here = PreemptOff::new();
         if let Home::Hardware(at) = self.home() {
-            if at.cpu == here.cpu() && vcpu.is_blocking() {
+            if at.cpu == here.cpu() && vcpu.is_blocking() && vcpu.awaits_external() {
                 at.file.watch();
             }
         }
@@ -254,7 +267,7 @@ impl Imsic {
                 device::unmap_page(vcpu.vm(), gpa);
             }
             self.file.absorb(&file.location().drain());
-            self.file.drive(vcpu);
+            self.drive(vcpu);
         }
     }
 
@@ -278,12 +291,12 @@ impl Imsic {
         self.attached
             .store(Home::Software.pack(), Ordering::Relaxed);
         self.file.drain();
-        self.file.drive(&vcpu.shared().irqs);
+        self.drive(&vcpu.shared().irqs);
     }
 
-    /// The VM goes, nobody uses `vcpu` any more: gives a file in hardware back.
-    pub(crate) fn retire(&self, _vcpu: &Vcpu) {
-        hgei::retire(|| drop(self.redirect(Place::Software)));
+    /// Nobody uses the vCPU any more: gives a file in hardware back. Within [`hgei::retire`].
+    pub(super) fn retire(&self) {
+        self.redirect(Place::Software);
     }
 
     /// The register that `select` names, for userspace: one that holds something.
@@ -329,7 +342,7 @@ impl Imsic {
             Home::Hardware(at) => at.write(register, value),
             Home::Software => {
                 self.file.modify(register, value, u64::MAX);
-                self.file.drive(vcpu.vcpu);
+                self.drive(vcpu.vcpu);
             }
         }
         Ok(())
@@ -370,7 +383,7 @@ impl Imsic {
             Place::Hardware(old) => old.location().drain(),
             Place::Software => {
                 let state = self.file.drain();
-                self.file.drive(&me.shared().irqs);
+                self.drive(&me.shared().irqs);
                 state
             }
         };

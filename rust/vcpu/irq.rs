@@ -104,23 +104,22 @@ impl Vcpu {
         self.kick();
     }
 
-    /// Whether `interrupt` is pending. What the guest did to it since the vCPU's registers were last
-    /// looked at is not known here.
-    pub(crate) fn is_pending(&self, interrupt: Interrupt) -> bool {
-        self.shared().irqs.word.pending() & interrupt.bit() != 0
-    }
-
-    /// Takes `interrupt` back. The vCPU notices when it next enters the guest.
-    pub(crate) fn withdraw(&self, interrupt: Interrupt) {
-        self.shared().irqs.word.clear(interrupt);
+    /// Takes `interrupt` back; whether it was pending. The vCPU notices when it next enters the
+    /// guest. What those did before who set it so far is visible afterwards; what the guest did to
+    /// it since the vCPU's registers were last looked at is not known here.
+    pub(crate) fn withdraw(&self, interrupt: Interrupt) -> bool {
+        let was_pending = self.shared().irqs.word.withdraw(interrupt);
         kvm::trace_irq(self, interrupt, Line::Low);
+        was_pending
     }
 
     /// Userspace's interrupt controller moves the external interrupt line.
     pub(crate) fn set_external(&self, line: Line) {
         match line {
             Line::High => self.inject(Interrupt::External),
-            Line::Low => self.withdraw(Interrupt::External),
+            Line::Low => {
+                self.withdraw(Interrupt::External);
+            }
         }
     }
 }
@@ -134,7 +133,8 @@ impl OwnedVcpu<'_> {
     /// Restores the guest's `sip`: what is pending from now on, and nothing else (c-review M12).
     ///
     /// A timer interrupt is not among it where the timer's deadline alone decides; where not, one
-    /// whose deadline has come stays pending.
+    /// whose deadline has come stays pending. An external interrupt is pending if the vCPU's
+    /// interrupt file says so, if there is one.
     pub(crate) fn set_sip(&mut self, sip: usize) {
         let shared = self.vcpu.shared();
         let pending = bits::from_guest(sip);
@@ -144,6 +144,9 @@ impl OwnedVcpu<'_> {
             pending
         });
         shared.timer.restore_pending(self.vcpu);
+        if let Some(imsic) = self.vcpu.imsic() {
+            imsic.restore_line(self);
+        }
     }
 }
 

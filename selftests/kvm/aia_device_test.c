@@ -104,6 +104,18 @@ TEST_F(aia, s15_failed_creation_leaves_nothing)
 	kvm_vm_free(vm);
 }
 
+/* Nor does one that is closed before it is complete: nothing of its settings. */
+TEST_F(aia, s15_closing_undoes_everything)
+{
+	aia_configure(self->vm, self->fd, KVM_DEV_RISCV_AIA_MODE_EMUL, 31);
+	close(self->fd);
+	TEST_ASSERT_ERRNO(aia_line(self->vm, 1, 1), ENXIO);
+	self->fd = kvm_create_device(self->vm, KVM_DEV_TYPE_RISCV_AIA);
+	READS(CONFIG, KVM_DEV_RISCV_AIA_CONFIG_SRCS, 0);
+	READS(ADDR, KVM_DEV_RISCV_AIA_ADDR_APLIC, AIA_NOWHERE);
+	READS(ADDR, KVM_DEV_RISCV_AIA_ADDR_IMSIC(0), AIA_NOWHERE);
+}
+
 TEST_F(aia, attributes_that_exist)
 {
 	int i;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* on-c: fail: N2, N3 */
+/* on-c: fail: N2, N3, N36 */
 /*
  * Interrupt files of guests, in software and in hardware: every register,
  * messages of all senders, claims, priorities, and what becomes of them when
@@ -416,7 +416,8 @@ TEST_F(imsic, attributes)
 	aia_file_set(self->fd, 0, IMSIC_EIE(0), 0x30);
 	aia_file_set(self->fd, 0, IMSIC_EIP(0), 0x28);
 	/* On the way to another file all of it comes along. */
-	run_on(1);
+	if (sysconf(_SC_NPROCESSORS_ONLN) > 1)
+		run_on(1);
 	run_to_done(self->vcpus[0]);
 }
 
@@ -436,7 +437,7 @@ static void messages(FIXTURE_DATA(imsic) *self, int n, int rounds,
 		disturb(self, i);
 		TEST_ASSERT(aia_signal_msi(self->vm, AIA_IMSIC(i % n), id) >= 0, "message %d: %s", i,
 			    strerror(errno));
-		TEST_ASSERT(aia_eventually(taken[id] != before), "message %d to vCPU %d is lost", i,
+		TEST_ASSERT(eventually(taken[id] != before), "message %d to vCPU %d is lost", i,
 			    i % n);
 	}
 	for (i = 0; i < n; i++)
@@ -469,6 +470,118 @@ TEST_F(imsic, messages_reach_a_vcpu_that_moves_and_does_not_sleep)
 {
 	CREATE(1, aia_guest_spinner);
 	messages(self, 1, 400, disturb_move);
+}
+
+/* Takes each message as soon as it is there, and does not wait for the interrupt. */
+static volatile u64 polls_asked, polls_sent, polls_over;
+
+static void guest_polls(void)
+{
+	u64 n;
+
+	imsic_open();
+	for (n = 1; !polls_over; n++) {
+		polls_asked = n;
+		while (!imsic_claim())
+			;
+		while (polls_sent != n)
+			cpu_relax();
+		/* It was sent and taken: nothing is left to be signalled. */
+		GUEST_ASSERT_EQ(csr_read(CSR_STOPEI_NR), 0);
+		GUEST_ASSERT_EQ(csr_read(CSR_SIP) & IP_SEIP, 0);
+	}
+	GUEST_DONE();
+}
+
+static void *answer_polls(void *arg)
+{
+	struct kvm_vm *vm = arg;
+	volatile u64 *asked = addr_gva2hva(vm, (gva_t)&polls_asked);
+	volatile u64 *sent = addr_gva2hva(vm, (gva_t)&polls_sent);
+	volatile u64 *over = addr_gva2hva(vm, (gva_t)&polls_over);
+	time_t end = time(NULL) + 2;
+	u64 n;
+
+	for (n = 1; !*over; n++) {
+		while (*asked != n)
+			sched_yield();
+		*over = time(NULL) >= end;
+		TEST_ASSERT(aia_signal_msi(vm, AIA_IMSIC(0), 7) >= 0, "KVM_SIGNAL_MSI");
+		*sent = n;
+	}
+	return NULL;
+}
+
+TEST_F(imsic, messages_that_are_polled)
+{
+	pthread_t thread;
+
+	CREATE(1, guest_polls);
+	TEST_ASSERT_EQ(pthread_create(&thread, NULL, answer_polls, self->vm), 0);
+	run_to_done(self->vcpus[0]);
+	pthread_join(thread, NULL);
+}
+
+/* A hart that waits for something else, with a message pending. */
+static void guest_waits_for_nothing(void)
+{
+	imsic_open();
+	csr_clear(CSR_SIE, IP_SEIP);
+	send_to(me, 0, 5);
+	for (;;)
+		asm volatile("wfi" : : : "memory");
+}
+
+static void guest_stops_itself(void)
+{
+	imsic_open();
+	csr_set(CSR_SIE, IP_SEIP);
+	send_to(me, 0, 5);
+	sbi_ecall(SBI_EXT_HSM, SBI_HSM_STOP, 0, 0, 0, 0, 0, 0);
+	GUEST_FAIL("the hart is stopped");
+}
+
+/* How long the thread of @runner was on a CPU so far. */
+static u64 cpu_time(struct aia_runner *runner)
+{
+	struct timespec time;
+	clockid_t clock;
+
+	TEST_ASSERT_EQ(pthread_getcpuclockid(runner->thread, &clock), 0);
+	TEST_ASSERT_OK(clock_gettime(clock, &time));
+	return timespec_to_ns(time);
+}
+
+/* Whether it was hardly on a CPU for a second. */
+static bool rests(struct aia_runner *runner)
+{
+	u64 before = cpu_time(runner);
+
+	usleep(1000000);
+	return cpu_time(runner) - before < 100000000;
+}
+
+/* Waiting costs nothing, once the hart has come to it. */
+static void waits(FIXTURE_DATA(imsic) *self)
+{
+	struct aia_runner *runner = &self->runners[0];
+
+	aia_start(runner, self->vcpus[0]);
+	usleep(300000);
+	TEST_ASSERT(eventually_within(DEFECT_MS, rests(runner)), "it is on a CPU all the time");
+	aia_stop(runner);
+}
+
+TEST_F(imsic, n36_waiting_for_something_else)
+{
+	CREATE(1, guest_waits_for_nothing);
+	waits(self);
+}
+
+TEST_F(imsic, n36_stopped)
+{
+	CREATE(1, guest_stops_itself);
+	waits(self);
 }
 
 /* Two guests' harts send to each other, without userspace. */
@@ -504,7 +617,7 @@ static void ping_pong(FIXTURE_DATA(imsic) *self, u64 rounds)
 		u64 before = count[0] + count[1];
 
 		move_to(&self->runners[i % 2], i / 2 % sysconf(_SC_NPROCESSORS_ONLN));
-		TEST_ASSERT(aia_eventually(count[0] + count[1] != before),
+		TEST_ASSERT(eventually(count[0] + count[1] != before),
 			    "lost after %lu and %lu", (unsigned long)count[0],
 			    (unsigned long)count[1]);
 	}

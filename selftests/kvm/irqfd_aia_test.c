@@ -113,7 +113,7 @@ FIXTURE_SETUP(guest)
 	/* It has begun. */
 	TEST_ASSERT(aia_signal_msi(self->vm, AIA_IMSIC(0), 1) >= 0, "KVM_SIGNAL_MSI");
 	aia_start(&self->runner, self->vcpu);
-	TEST_ASSERT(aia_eventually(aia_taken_of(self->vm)[1]), "the guest takes no interrupt");
+	TEST_ASSERT(eventually(aia_taken_of(self->vm)[1]), "the guest takes no interrupt");
 }
 
 FIXTURE_TEARDOWN(guest)
@@ -214,7 +214,7 @@ TEST_F(irqfd, s1_edge)
 
 	for (i = 0; i < 3; i++) {
 		signal_fd(eventfd);
-		TEST_ASSERT(aia_eventually(is_pending(self->fd, ID(EDGE))), "signal %d", i);
+		TEST_ASSERT(eventually_within(DEFECT_MS, is_pending(self->fd, ID(EDGE))), "signal %d", i);
 		TEST_ASSERT(!is_high(self->fd, EDGE), "the wire stays high");
 		unpend(self->fd);
 	}
@@ -228,7 +228,7 @@ TEST_F(irqfd, s1_level_pulse)
 
 	for (i = 0; i < 3; i++) {
 		signal_fd(eventfd);
-		TEST_ASSERT(aia_eventually(is_pending(self->fd, ID(LEVEL))), "signal %d", i);
+		TEST_ASSERT(eventually_within(DEFECT_MS, is_pending(self->fd, ID(LEVEL))), "signal %d", i);
 		TEST_ASSERT(!is_high(self->fd, LEVEL), "the wire stays high");
 		unpend(self->fd);
 	}
@@ -276,7 +276,7 @@ TEST_F(irqfd, s1_level_resample)
 	TEST_ASSERT_OK(__vm_ioctl(self->vm, KVM_IRQFD, &irqfd));
 	for (i = 0; i < 3; i++) {
 		signal_fd(irqfd.fd);
-		TEST_ASSERT(aia_eventually(is_pending(self->fd, ID(LEVEL))), "signal %d", i);
+		TEST_ASSERT(eventually_within(DEFECT_MS, is_pending(self->fd, ID(LEVEL))), "signal %d", i);
 		TEST_ASSERT(is_high(self->fd, LEVEL), "the wire is low");
 		TEST_ASSERT(!was_resampled(irqfd.resamplefd), "the guest was not done");
 		unpend(self->fd);
@@ -308,12 +308,13 @@ static void ping(struct kvm_vm *vm, int eventfd, u32 id, u64 count)
 
 	for (i = 1; i <= count; i++) {
 		signal_fd(eventfd);
-		TEST_ASSERT(aia_eventually(taken[id] == before + i), "interrupt %lu of %lu lost",
+		TEST_ASSERT(eventually_within(DEFECT_MS, taken[id] == before + i),
+			    "interrupt %lu of %lu lost",
 			    (unsigned long)i, (unsigned long)count);
 	}
 }
 
-TEST_F_TIMEOUT(guest, takes_each_msi, 100)
+TEST_F(guest, takes_each_msi)
 {
 	int eventfd;
 
@@ -323,7 +324,7 @@ TEST_F_TIMEOUT(guest, takes_each_msi, 100)
 	close(eventfd);
 }
 
-TEST_F_TIMEOUT(guest, s1_takes_each_edge, 100)
+TEST_F(guest, s1_takes_each_edge)
 {
 	int eventfd = irqfd_of(self->vm, EDGE);
 

@@ -8,7 +8,6 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <time.h>
 
 #include "kvm_rs_util.h"
 
@@ -259,19 +258,6 @@ static __maybe_unused volatile u64 *aia_taken_of(struct kvm_vm *vm)
 {
 	return addr_gva2hva(vm, (gva_t)aia_taken);
 }
-
-/* Waits until @cond, for at most some seconds; whether it came. */
-#define aia_eventually(cond)						\
-({									\
-	struct timespec __start, __now;					\
-									\
-	clock_gettime(CLOCK_MONOTONIC, &__start);			\
-	do {								\
-		usleep(100);						\
-		clock_gettime(CLOCK_MONOTONIC, &__now);			\
-	} while (!(cond) && __now.tv_sec - __start.tv_sec < 8);		\
-	(cond);								\
-})
 
 /* A thread that runs a vCPU until it is stopped. */
 struct aia_runner {

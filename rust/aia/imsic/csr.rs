@@ -83,7 +83,7 @@ impl Imsic {
             Home::Software => {
                 let old = access(self);
                 if op.writes() {
-                    self.file.drive(&vcpu.shared().irqs);
+                    self.drive(&vcpu.shared().irqs);
                 }
                 Outcome::Done(old)
             }

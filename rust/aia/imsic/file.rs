@@ -1,22 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An interrupt file in memory: what an IMSIC keeps for one hart, without a lock. Pure.
+//! An interrupt file in memory: what an IMSIC keeps for one hart. Pure.
 //!
 //! Anybody may make an identity pending ([`File::set`]), from any context; everything else is the
-//! *owner's*, who is one at a time: the vCPU's thread, or whoever holds its mutex. The owner drives
-//! the hart's external-interrupt [`Line`] with [`File::drive`], and others raise it when what they
-//! set is to be signalled.
+//! *owner's*, who is one at a time: the vCPU's thread, whoever holds its mutex, or whoever moves a
+//! file here that the vCPU is not using. The owner reads and changes registers, and claims, without
+//! a lock.
 //!
-//! # How no interrupt gets lost
+//! # How the line follows
 //!
-//! Two races matter, both between somebody who sets and the owner:
-//!
-//! - The owner enables an identity, or delivery, while somebody sets it. Each writes its own word,
-//!   then passes a full fence, then reads the other's: at least one of them sees both, and raises
-//!   the line.
-//! - The owner finds nothing and lowers the line while somebody sets and raises. If the raising
-//!   came first, it is taken back, but then its cause is visible to the owner, who looks once more
-//!   after lowering.
+//! Who sets, and raises the hart's external-interrupt [`Line`] if that is to be signalled, holds a
+//! lock meanwhile; the owner holds it to [`drive`](File::drive) the line after a change. So one
+//! comes after the other: either the owner sees what was set, or whoever sets sees the owner's
+//! change; and nobody raises the line for what is claimed by then.
 //!
 //! # Finding the first
 //!
@@ -27,7 +23,6 @@
 //! RISC-V AIA, "Incoming MSI Controller". Answers to the software half of `aia_imsic.c`.
 
 use crate::sync::atomic::{
-    fence,
     AtomicBool,
     AtomicU32,
     AtomicU64,
@@ -97,8 +92,10 @@ impl Identity {
         (self.0 as u64) << 16 | self.0 as u64
     }
 
+    /// The word that it is in. `% WORDS` changes nothing; it spares a check and bounds what the
+    /// CPU speculates on.
     const fn word(self) -> usize {
-        self.0 as usize / 64
+        self.0 as usize / 64 % WORDS
     }
 
     const fn bit(self) -> u64 {
@@ -151,11 +148,9 @@ impl Register {
 
 /// The external-interrupt line from a file to its hart.
 pub(crate) trait Line {
-    /// The hart is to take an interrupt. Whatever the caller did before is visible to whoever
-    /// [lowers](Self::lower) the line later.
+    /// The hart is to take an interrupt.
     fn raise(&self);
-    /// There is none to take, as far as the caller knows. What those did before who raised the
-    /// line so far is visible to the caller afterwards.
+    /// There is none to take.
     fn lower(&self);
 }
 
@@ -253,18 +248,15 @@ impl File {
         self.identities
     }
 
-    /// Makes `identity` pending: a message arrived. Any context.
+    /// Makes `identity` pending: a message arrived. Any context; the caller holds the lock, also to
+    /// raise the line.
     pub(crate) fn set(&self, identity: Identity) -> Signal {
-        let Some(word) = self.words.get(identity.word()) else {
-            return Signal::Quiet;
-        };
+        let word = &self.words[identity.word()];
         // Release: what the message is about is visible to whoever claims it.
         if word.pending.fetch_or(identity.bit(), Ordering::Release) & identity.bit() != 0 {
             return Signal::Quiet;
         }
         self.announce(identity.word());
-        // What the owner changes meanwhile is seen below, or the owner sees the above.
-        fence(Ordering::SeqCst);
         if word.enabled.load(Ordering::Relaxed) & identity.bit() != 0
             && self.delivery.load(Ordering::Relaxed)
             && self.passes(identity)
@@ -300,17 +292,12 @@ impl File {
         }
     }
 
-    /// Has `line` follow what the file signals. The owner's, after each change of its own.
+    /// Has `line` follow what the file signals. The owner's, after each change of its own, with the
+    /// lock held.
     pub(crate) fn drive(&self, line: &impl Line) {
-        // What others set meanwhile is seen below, or they see the owner's change.
-        fence(Ordering::SeqCst);
-        if self.signalled().is_some() {
-            line.raise();
-            return;
-        }
-        line.lower();
-        if self.signalled().is_some() {
-            line.raise();
+        match self.signalled() {
+            Some(_) => line.raise(),
+            None => line.lower(),
         }
     }
 
@@ -318,8 +305,7 @@ impl File {
     pub(crate) fn claim(&self) -> Option<Identity> {
         let top = self.top()?;
         // Acquire: pairs with the release in `set`.
-        self.words
-            .get(top.word())?
+        self.words[top.word()]
             .pending
             .fetch_and(!top.bit(), Ordering::Acquire);
         Some(top)
@@ -364,8 +350,8 @@ impl File {
         }
     }
 
-    /// Takes all that it knows, for another file: as after a reset. The owner's, with nobody left
-    /// who sets.
+    /// Takes all that it knows, for another file: as after a reset. The owner's. What arrives
+    /// meanwhile is taken along or stays.
     pub(crate) fn drain(&self) -> State {
         let mut state = State::CLEAR;
         state.delivery = self.modify(Register::Delivery, 0, u64::MAX);
@@ -391,10 +377,9 @@ impl File {
         mask: u64,
         array: impl FnOnce(&Word) -> &AtomicU64,
     ) -> u64 {
-        let index = usize::from(index);
-        let Some(word) = self.words.get(index) else {
-            return 0;
-        };
+        // As in `Identity::word`: `Register::select` knows no others.
+        let index = usize::from(index) % WORDS;
+        let word = &self.words[index];
         let mask = mask & self.identities.bits(index);
         let old = modify(array(word), value, mask);
         if value & mask != 0 {

@@ -140,28 +140,30 @@ impl Word {
         );
     }
 
-    /// Makes `interrupt` no longer pending.
+    /// Makes `interrupt` no longer pending; whether it was.
     #[inline]
-    pub(crate) fn clear(&self, interrupt: Interrupt) {
+    pub(crate) fn clear(&self, interrupt: Interrupt) -> bool {
         let bit = interrupt.bit();
         // If it is not pending, `hvip` does not say so either, or that change is on its way to it;
         // unless the guest set it by itself, without our knowing yet.
         let by_guest = matches!(interrupt, Interrupt::Software);
-        let _ = self
-            .0
-            .fetch_update(Ordering::Release, Ordering::Relaxed, |word| {
-                (by_guest || Self::pending_in(word) & bit != 0)
-                    .then_some(word & !Self::pack(bit, 0) | Self::pack(0, bit))
-            });
+        let (Ok(word) | Err(word)) =
+            self.0
+                .fetch_update(Ordering::Release, Ordering::Relaxed, |word| {
+                    (by_guest || Self::pending_in(word) & bit != 0)
+                        .then_some(word & !Self::pack(bit, 0) | Self::pack(0, bit))
+                });
+        Self::pending_in(word) & bit != 0
     }
 
     /// As [`clear`](Self::clear); what those did before who set it so far is visible afterwards, so
     /// that the caller can look whether there is a reason left to set it again.
     #[inline]
-    pub(crate) fn withdraw(&self, interrupt: Interrupt) {
-        self.clear(interrupt);
+    pub(crate) fn withdraw(&self, interrupt: Interrupt) -> bool {
+        let was_pending = self.clear(interrupt);
         // Pairs with the release in `set`, also if there was nothing to clear.
         fence(Ordering::Acquire);
+        was_pending
     }
 
     /// What `hvip` must be told, if anything. The caller applies it to the `hvip` of this vCPU

@@ -62,6 +62,21 @@ mod alone {
     }
 
     #[test]
+    fn clearing_tells_whether_it_was_pending() {
+        let word = Word::new();
+        for interrupt in [Interrupt::Software, Interrupt::Timer, Interrupt::External] {
+            assert!(!word.clear(interrupt));
+            word.set(interrupt);
+            assert!(word.clear(interrupt));
+            assert!(!word.withdraw(interrupt));
+        }
+        word.sync(SOFTWARE);
+        assert!(word.take_changes().is_some());
+        word.sync(SOFTWARE);
+        assert!(word.withdraw(Interrupt::Software), "the guest's own");
+    }
+
+    #[test]
     fn clearing_an_ipi_reaches_one_that_the_guest_sent_itself() {
         let word = Word::new();
         word.clear(Interrupt::Software);
