@@ -8,7 +8,8 @@
 //! - [`Owned`]: the holder of `vcpu->mutex`, through [`OwnedVcpu`] or [`Loaded`].
 //! - [`Resident`]: what loading and putting move between memory and registers. The scheduler does
 //!   that behind the owner's back, so a loaded vCPU's is reached only with preemption off, through
-//!   [`Pinned`]; an idle one's through [`OwnedVcpu`].
+//!   [`Pinned`]; an idle one's through [`OwnedVcpu`]. Vector registers, which even a softirq may
+//!   save, are a part of their own, [`GuestVector`].
 //!
 //! The tokens nest: [`OwnedVcpu`] (mutex held) gives [`Loaded`] (registers in the CPU, which CPU
 //! may change), gives [`Pinned`] (preemption off), gives
@@ -27,7 +28,8 @@ use crate::{
     },
     arch::{
         resident::Resident,
-        switch::SwitchContext, //
+        switch::SwitchContext,
+        vector::GuestVector, //
     },
     bindings,
     host,
@@ -88,6 +90,7 @@ pub(crate) struct VcpuState {
     pub(crate) shared: Shared,
     pub(crate) owned: UnsafeCell<Owned>,
     pub(crate) resident: UnsafeCell<Resident>,
+    pub(crate) vector: GuestVector,
 }
 
 impl VcpuState {
@@ -109,6 +112,7 @@ impl VcpuState {
             }),
             owned: UnsafeCell::new(Owned::new()?),
             resident: UnsafeCell::new(Resident::new()?),
+            vector: GuestVector::new()?,
         })
     }
 }
@@ -248,9 +252,14 @@ impl Vcpu {
 
     /// Whether its interrupt file is in hardware and signals an interrupt that it has enabled.
     fn is_signalled(&self) -> bool {
-        self.imsic().is_some_and(|imsic| {
-            self.shared().irqs.is_enabled(irq::Interrupt::External) && imsic.signals()
-        })
+        self.imsic()
+            .is_some_and(|imsic| self.awaits_external() && imsic.signals())
+    }
+
+    /// Whether an external interrupt ends its waiting: the guest had it enabled when last put or
+    /// blocked, and the hart is not stopped.
+    pub(crate) fn awaits_external(&self) -> bool {
+        self.shared().irqs.is_enabled(irq::Interrupt::External) && !self.shared().power.is_stopped()
     }
 }
 
@@ -287,8 +296,7 @@ impl OwnedVcpu<'_> {
     /// (c-review S3).
     pub(crate) fn drain_reset(&mut self) {
         if self.vcpu.take_request(Request::Reset) {
-            let start = self.vcpu.shared().power.take_start();
-            self.reset(start);
+            self.begin();
         }
     }
 
@@ -313,6 +321,7 @@ impl OwnedVcpu<'_> {
             self.owned.ctx.gprs.set(Reg::A1, start.opaque);
         }
         self.owned.sbi.reset();
+        self.vector().reset();
         let (owned, resident) = self.split();
         resident.reset(owned.isa.effective(), owned.permissions());
         let shared = self.vcpu.shared();
@@ -327,17 +336,5 @@ impl Loaded<'_> {
     /// The page that userspace shares.
     pub(crate) fn run_page(&self) -> RunPage<'_> {
         RunPage::new(self.vcpu)
-    }
-}
-
-impl Pinned<'_> {
-    /// Makes the translation in this CPU that of the guest, VMID and stale entries included.
-    #[inline(always)]
-    pub(crate) fn settle(&mut self) {
-        let cpu = self.cpu();
-        self.vcpu
-            .vm()
-            .memory()
-            .settle(self.vcpu, cpu, self.resident.translation());
     }
 }

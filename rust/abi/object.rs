@@ -15,7 +15,10 @@ use kernel::{
 
 use super::stats::Gauges;
 use crate::{
-    arch::resident::Resident,
+    arch::{
+        resident::Resident,
+        vector::GuestVector, //
+    },
     bindings,
     mem::addr::{
         HartId,
@@ -167,8 +170,9 @@ impl Vcpu {
     pub(crate) unsafe fn destroy(vcpu: *mut bindings::kvm_vcpu) {
         // SAFETY: the caller is the last user.
         let last = unsafe { OwnedVcpu::from_raw(vcpu) };
-        // An overflow could still come, and needs the state.
+        // An overflow or the alarm could still come, and needs the state.
         last.owned.pmu.reset(&last.vcpu.shared().firmware);
+        last.vcpu.shared().timer.reset();
         // SAFETY: the caller is the last user.
         let state = unsafe { ptr::replace(ptr::addr_of_mut!((*vcpu).arch.rust), ptr::null_mut()) };
         // SAFETY: `create` put it there, and a vCPU is destroyed once.
@@ -196,6 +200,12 @@ impl Vcpu {
     /// What any CPU may touch.
     pub(crate) fn shared(&self) -> &Shared {
         &self.state().shared
+    }
+
+    /// Its vector registers.
+    #[inline]
+    pub(crate) fn vector(&self) -> &GuestVector {
+        &self.state().vector
     }
 
     /// The VM that this vCPU belongs to.
@@ -299,16 +309,5 @@ impl Vcpu {
         // SAFETY: as in `sched_load`.
         let resident = unsafe { self.resident_mut() };
         resident.put(self);
-    }
-
-    /// The kernel wants the vector unit while the guest's state is in it.
-    ///
-    /// # Safety
-    ///
-    /// Called in the vCPU's thread with preemption or softirqs off, while the vCPU is loaded.
-    pub(crate) unsafe fn flush_vector(&self) {
-        // SAFETY: as the caller promises, no `Pinned` is in use: its holders never use vectors.
-        let resident = unsafe { self.resident_mut() };
-        resident.flush_vector();
     }
 }

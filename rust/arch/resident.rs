@@ -23,11 +23,7 @@ use crate::{
             UserFp, //
         },
         nacl::with_registers,
-        vector::{
-            self,
-            UnitGuard,
-            VectorRegs, //
-        }, //
+        vector::Restored, //
     },
     bindings,
     host::{
@@ -119,8 +115,6 @@ pub(crate) struct Resident {
     pub(crate) csrs: GuestCsrs,
     /// Floating-point registers; stale while loaded.
     pub(crate) fp: FpRegs,
-    /// Vector registers; stale while loaded.
-    pub(crate) vector: VectorRegs,
     /// `sstatus.FS` and `sstatus.VS` of the guest's outer status: what is live and what is dirty.
     pub(crate) ext_status: usize,
     config: Config,
@@ -130,7 +124,6 @@ pub(crate) struct Resident {
     translation: TranslationState,
     external: External,
     host: HostSide,
-    host_vector: VectorRegs,
 }
 
 impl Resident {
@@ -138,12 +131,11 @@ impl Resident {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; `ENODEV` before the host was probed.
+    /// `ENODEV` before the host was probed.
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
             csrs: GuestCsrs::default(),
             fp: FpRegs::default(),
-            vector: VectorRegs::new()?,
             ext_status: 0,
             config: Config {
                 permissions: Permissions::NONE,
@@ -157,7 +149,6 @@ impl Resident {
             translation: TranslationState::new(),
             external: External::NONE,
             host: HostSide::default(),
-            host_vector: VectorRegs::new()?,
         })
     }
 
@@ -166,7 +157,6 @@ impl Resident {
         self.csrs = GuestCsrs::default();
         self.external = External::NONE;
         self.fp = FpRegs::default();
-        self.vector.reset();
         self.configure(isa, permissions);
         self.ext_status = initial_status(isa);
         self.changed();
@@ -211,7 +201,9 @@ impl Resident {
         with_registers!(regs => self.load_registers(regs, vcpu, cpu));
         self.swap_in();
         self.load_fp();
-        self.load_vector();
+        if self.config.vector {
+            vcpu.vector().load();
+        }
         if let Some(imsic) = vcpu.imsic() {
             imsic.load(vcpu, cpu);
         }
@@ -222,7 +214,7 @@ impl Resident {
         if let Some(imsic) = vcpu.imsic() {
             imsic.put(vcpu);
         }
-        self.put_vector();
+        self.put_vector(vcpu);
         self.put_fp();
         self.swap_out();
         with_registers!(regs => self.put_registers(regs, vcpu));
@@ -299,24 +291,11 @@ impl Resident {
     /// Puts the guest's vectors into the unit if the kernel or a load has displaced them.
     /// Interrupts are off, the guest is entered next.
     #[inline]
-    pub(crate) fn restore_vector(&mut self) {
-        if self.config.vector && vector::flags() & bindings::RISCV_V_VCPU_NEED_RESTORE != 0 {
-            vector::update_flags(
-                bindings::RISCV_V_VCPU_NEED_RESTORE,
-                bindings::RISCV_V_VCPU_CTX,
-            );
-            // SAFETY: the guest has vectors, so the host has; with interrupts off nobody else uses
-            // the unit, and its last contents were saved by `load_vector` or `flush_vector`.
-            unsafe { self.vector.restore() };
+    pub(crate) fn restore_vector(&mut self, vcpu: &Vcpu) {
+        // SAFETY: the guest has vectors, so the host has; the vCPU is entered, hence loaded, and
+        // interrupts are off.
+        if self.config.vector && unsafe { vcpu.vector().enter() } == Restored::Yes {
             self.ext_status = self.ext_status & !bindings::SR_VS | bindings::SR_VS_CLEAN;
-        }
-    }
-
-    /// The kernel takes the vector unit: saves the guest's state.
-    pub(crate) fn flush_vector(&mut self) {
-        self.save_guest_vector();
-        if self.ext_status & bindings::SR_VS != bindings::SR_VS_OFF {
-            vector::update_flags(0, bindings::RISCV_V_VCPU_NEED_RESTORE);
         }
     }
 
@@ -436,37 +415,11 @@ impl Resident {
         unsafe { UserFp::restore() };
     }
 
-    fn load_vector(&mut self) {
-        if !self.config.vector {
-            return;
-        }
-        let _unit = UnitGuard::new();
-        // SAFETY: the guest has vectors, so the host has; the guard keeps others off the unit.
-        unsafe { self.host_vector.save() };
-        if self.ext_status & bindings::SR_VS != bindings::SR_VS_OFF {
-            vector::update_flags(0, bindings::RISCV_V_VCPU_NEED_RESTORE);
-        }
-    }
-
-    fn put_vector(&mut self) {
-        if !self.config.vector {
-            return;
-        }
-        let _unit = UnitGuard::new();
-        self.save_guest_vector();
-        // SAFETY: as in `load_vector`; the guest's registers are saved.
-        unsafe { self.host_vector.restore() };
-        vector::update_flags(
-            bindings::RISCV_V_VCPU_CTX | bindings::RISCV_V_VCPU_NEED_RESTORE,
-            0,
-        );
-    }
-
-    fn save_guest_vector(&mut self) {
-        if self.config.vector && self.ext_status & bindings::SR_VS == bindings::SR_VS_DIRTY {
-            // SAFETY: the guest has vectors, so the host has; dirty says that its state is in the
-            // unit, and the callers keep others off it.
-            unsafe { self.vector.save() };
+    fn put_vector(&mut self, vcpu: &Vcpu) {
+        if self.config.vector {
+            // SAFETY: the guest has vectors, so the host has; whoever puts does so in the vCPU's
+            // thread, with preemption off.
+            unsafe { vcpu.vector().put(self.ext_status) };
             self.ext_status = self.ext_status & !bindings::SR_VS | bindings::SR_VS_CLEAN;
         }
     }

@@ -5,6 +5,7 @@
  * (see Kbuild and rust/bindings.rs).
  */
 #include <linux/context_tracking.h>
+#include <linux/cpu_pm.h>
 #include <linux/hugetlb.h>
 #include <linux/interrupt.h>
 #include <linux/io.h>
@@ -96,18 +97,6 @@ __rust_helper void rust_helper_kvm_rs_raw_spin_assert_is_held(raw_spinlock_t *lo
 
 /* vCPU entry and exit. */
 
-__rust_helper void rust_helper_kvm_vcpu_srcu_read_lock(struct kvm_vcpu *vcpu)
-{
-	kvm_vcpu_srcu_read_lock(vcpu);
-}
-__rust_helper void rust_helper_kvm_vcpu_srcu_read_unlock(struct kvm_vcpu *vcpu)
-{
-	kvm_vcpu_srcu_read_unlock(vcpu);
-}
-__rust_helper void rust_helper_smp_mb__after_srcu_read_unlock(void)
-{
-	smp_mb__after_srcu_read_unlock();
-}
 __rust_helper int rust_helper_kvm_xfer_to_guest_mode_handle_work(struct kvm_vcpu *vcpu)
 {
 	return kvm_xfer_to_guest_mode_handle_work(vcpu);
@@ -173,6 +162,17 @@ __rust_helper int rust_helper_kvm_rs_wait_event(struct kvm_vcpu *vcpu, bool (*wo
 	return rcuwait_wait_event(kvm_arch_vcpu_get_wait(vcpu), woken(vcpu), TASK_INTERRUPTIBLE);
 }
 
+/* Inlines that do nothing in a kernel without CONFIG_CPU_PM. */
+
+__rust_helper int rust_helper_cpu_pm_register_notifier(struct notifier_block *block)
+{
+	return cpu_pm_register_notifier(block);
+}
+__rust_helper int rust_helper_cpu_pm_unregister_notifier(struct notifier_block *block)
+{
+	return cpu_pm_unregister_notifier(block);
+}
+
 /* Locks of a VM, in their order. */
 
 __rust_helper void rust_helper_kvm_rs_lock_vm(struct kvm *kvm)
@@ -208,6 +208,14 @@ __rust_helper bool rust_helper_kvm_is_vcpu_creation_in_progress(struct kvm *kvm)
 
 /* Memory slots and kvm->mmu_lock. */
 
+__rust_helper int rust_helper_kvm_rs_slots_read_lock(struct kvm *kvm)
+{
+	return srcu_read_lock(&kvm->srcu);
+}
+__rust_helper void rust_helper_kvm_rs_slots_read_unlock(struct kvm *kvm, int index)
+{
+	srcu_read_unlock(&kvm->srcu, index);
+}
 __rust_helper bool rust_helper_kvm_are_all_memslots_empty(struct kvm *kvm)
 {
 	return kvm_are_all_memslots_empty(kvm);
@@ -243,10 +251,6 @@ __rust_helper bool rust_helper_kvm_rs_mmu_needbreak(struct kvm *kvm)
 __rust_helper void rust_helper_kvm_rs_mmu_assert_write(struct kvm *kvm)
 {
 	lockdep_assert_held_write(&kvm->mmu_lock);
-}
-__rust_helper bool rust_helper_mmu_invalidate_retry(struct kvm *kvm, unsigned long seq)
-{
-	return mmu_invalidate_retry(kvm, seq);
 }
 __rust_helper bool rust_helper_mmu_invalidate_retry_gfn(struct kvm *kvm, unsigned long seq, gfn_t gfn)
 {
@@ -509,6 +513,14 @@ __rust_helper void rust_helper_kvm_rs_vstate_restore(struct __riscv_v_ext_state 
 	__riscv_v_vstate_restore(v, data);
 }
 __rust_helper unsigned long rust_helper_kvm_rs_vsize(void) { return riscv_v_vsize; }
+/* Of the thread's user mode, see arch/vector.rs: as the scheduler does at both ends of a switch. */
+__rust_helper void rust_helper_kvm_rs_user_vector_save(void)
+{
+	struct pt_regs *regs = task_pt_regs(current);
+
+	riscv_v_vstate_save(&current->thread.vstate, regs);
+	riscv_v_vstate_set_restore(current, regs);
+}
 /* Declared in the tree's <asm/kvm_vcpu_vector.h>, which wants the C arch layer's types. */
 void kvm_riscv_register_vctx_callback(void (*func)(void));
 void kvm_riscv_unregister_vctx_callback(void);

@@ -15,7 +15,8 @@ use crate::{
     arch::{
         hlv,
         resident::Resident,
-        switch::Trap, //
+        switch::Trap,
+        vector::VectorRegs, //
     },
     bindings,
     mem::tlb,
@@ -33,11 +34,16 @@ use crate::{
 /// A vCPU whose `vcpu->mutex` this thread holds, and whose registers are in memory.
 ///
 /// Core KVM takes the mutex before every vCPU ioctl, so the doors create this; nothing else can.
+///
+/// # Invariants
+///
+/// As above; made here alone, like the other tokens.
 pub(crate) struct OwnedVcpu<'a> {
     /// The vCPU.
     pub(crate) vcpu: &'a Vcpu,
     /// What the mutex protects.
     pub(crate) owned: &'a mut Owned,
+    _private: (),
 }
 
 impl<'a> OwnedVcpu<'a> {
@@ -50,7 +56,12 @@ impl<'a> OwnedVcpu<'a> {
         let vcpu = unsafe { Vcpu::from_raw(vcpu) };
         // SAFETY: the mutex makes this the only reference.
         let owned = unsafe { vcpu.owned_mut() };
-        Self { vcpu, owned }
+        // INVARIANT: as the caller promises.
+        Self {
+            vcpu,
+            owned,
+            _private: (),
+        }
     }
 
     /// The state that loading moves into registers.
@@ -58,6 +69,13 @@ impl<'a> OwnedVcpu<'a> {
         // SAFETY: the vCPU is not loaded, so the scheduler does not touch it, and the mutex keeps
         // other threads out; the result borrows `self`.
         unsafe { self.vcpu.resident_mut() }
+    }
+
+    /// The vector registers.
+    pub(crate) fn vector(&mut self) -> &mut VectorRegs {
+        // SAFETY: the vCPU is not loaded, the mutex keeps other threads out, and the result borrows
+        // `self`.
+        unsafe { self.vcpu.vector().regs_mut() }
     }
 
     /// Both parts at once.
@@ -71,9 +89,11 @@ impl<'a> OwnedVcpu<'a> {
     pub(crate) fn loaded<R>(&mut self, f: impl FnOnce(&mut Loaded<'_>) -> R) -> R {
         // SAFETY: the vCPU is live and its mutex is held, as core KVM wants.
         unsafe { bindings::vcpu_load(self.vcpu.as_ptr()) };
+        // INVARIANT: the mutex stays held, and the vCPU was just loaded.
         let result = f(&mut Loaded {
             vcpu: self.vcpu,
             owned: self.owned,
+            _private: (),
         });
         // SAFETY: paired with the load.
         unsafe { bindings::vcpu_put(self.vcpu.as_ptr()) };
@@ -82,11 +102,16 @@ impl<'a> OwnedVcpu<'a> {
 }
 
 /// A vCPU whose registers are in this CPU; preemptible, so the scheduler may move it.
+///
+/// # Invariants
+///
+/// This thread holds the mutex, and has loaded the vCPU.
 pub(crate) struct Loaded<'l> {
     /// The vCPU.
     pub(crate) vcpu: &'l Vcpu,
     /// What the mutex protects.
     pub(crate) owned: &'l mut Owned,
+    _private: (),
 }
 
 impl<'l> Loaded<'l> {
@@ -99,7 +124,12 @@ impl<'l> Loaded<'l> {
         let vcpu = unsafe { Vcpu::from_raw(vcpu) };
         // SAFETY: the mutex makes this the only reference.
         let owned = unsafe { vcpu.owned_mut() };
-        Self { vcpu, owned }
+        // INVARIANT: as the caller promises.
+        Self {
+            vcpu,
+            owned,
+            _private: (),
+        }
     }
 }
 
@@ -122,9 +152,11 @@ impl Loaded<'_> {
     pub(crate) fn unloaded<R>(&mut self, f: impl FnOnce(&mut OwnedVcpu<'_>) -> R) -> R {
         // SAFETY: the vCPU is loaded; it is loaded again below.
         unsafe { bindings::vcpu_put(self.vcpu.as_ptr()) };
+        // INVARIANT: the mutex stays held, and the vCPU was just put.
         let result = f(&mut OwnedVcpu {
             vcpu: self.vcpu,
             owned: self.owned,
+            _private: (),
         });
         // SAFETY: the vCPU is live and its mutex is held.
         unsafe { bindings::vcpu_load(self.vcpu.as_ptr()) };

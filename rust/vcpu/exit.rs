@@ -104,7 +104,7 @@ impl Cause {
 ///
 /// # Errors
 ///
-/// `EFAULT` for a trap that no guest can cause; `EINTR`, `ENOMEM` while providing guest memory.
+/// `EFAULT` for a trap that no guest can cause; `ENOMEM` while providing guest memory.
 pub(crate) fn handle(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
     if trap.is_interrupt() {
         return Ok(Next::Resume);
@@ -134,12 +134,15 @@ pub(crate) fn handle(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
             Cause::Unexpected => Err(EFAULT),
         }
     };
-    if let Err(err) = result {
-        if err != EINTR {
+    match result {
+        // A signal came first. The guest would try again: before that, signals are looked at.
+        Err(EINTR) => Ok(Next::Resume),
+        Err(err) => {
             report(vcpu, trap, err);
+            Err(err)
         }
+        Ok(next) => Ok(next),
     }
-    result
 }
 
 /// Tells the log what the guest was doing when `KVM_RUN` failed. A guest can repeat that at will,

@@ -147,7 +147,7 @@ pub(crate) fn get(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
         }
         Access::Vector(access) => {
             check_size(parts, vector_size())?;
-            let bytes = access(&mut vcpu.resident().vector, number).ok_or(ENOENT)?;
+            let bytes = access(vcpu.vector(), number).ok_or(ENOENT)?;
             UserSlice::new(addr, bytes.len())
                 .writer()
                 .write_slice(bytes)
@@ -180,7 +180,7 @@ pub(crate) fn set(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
         }
         Access::Vector(access) => {
             check_size(parts, vector_size())?;
-            let bytes = access(&mut vcpu.resident().vector, number).ok_or(ENOENT)?;
+            let bytes = access(vcpu.vector(), number).ok_or(ENOENT)?;
             UserSlice::new(addr, bytes.len()).reader().read_slice(bytes)
         }
     }

@@ -108,10 +108,7 @@ fn serve_requests(vcpu: &mut Loaded<'_>) -> Result<Next> {
             Request::VmDead => return Err(EIO),
             Request::Unblock => {}
             Request::Sleep => power::wait_while_stopped(vcpu),
-            Request::Reset => vcpu.unloaded(|vcpu| {
-                let start = vcpu.vcpu.shared().power.take_start();
-                vcpu.reset(start);
-            }),
+            Request::Reset => vcpu.unloaded(|vcpu| vcpu.begin()),
             Request::FenceI => vcpu.pinned(tlb::fence_i),
             Request::InterruptFile => {
                 if imsic::settle(vcpu)? == Next::Userspace {
@@ -119,7 +116,7 @@ fn serve_requests(vcpu: &mut Loaded<'_>) -> Result<Next> {
                 }
             }
             Request::TlbFlush => vcpu.pinned(tlb::flush_all),
-            Request::Hfence => vcpu.pinned(tlb::process),
+            Request::Hfence => tlb::process(vcpu),
             Request::StealTime => sbi::sta::record(vcpu),
             Request::DirtyRingSoftFull => {
                 // Core KVM looks at the request itself.
@@ -162,7 +159,8 @@ fn enter(vcpu: &mut Pinned<'_>) -> Option<Trap> {
 /// is the guest's. Consumed by entering.
 ///
 /// Entering again while interrupts are still off takes no new look at what was asked for, as long
-/// as the mode is still that of the guest: whoever asks changes it.
+/// as the mode is still that of the guest: whoever asks changes it, or interrupts this CPU. Only the
+/// scheduler does neither if it is this CPU that wakes somebody ([`sbi::Handled::Woke`]).
 pub(crate) struct EntryToken<'t, 'p> {
     vcpu: &'t mut Pinned<'p>,
     irqs: &'t IrqOff,
@@ -186,8 +184,14 @@ impl<'t, 'p> EntryToken<'t, 'p> {
             let ctx = &self.vcpu.owned.ctx;
             self.vcpu.vcpu.count(Counter::Exits);
             kvm::trace_exit(ctx);
-            if !ctx.is_ecall() || sbi::handle_at_once(self.vcpu, self.irqs) == sbi::Handled::No {
-                break Some(self.vcpu.owned.ctx.trap());
+            if !ctx.is_ecall() {
+                break Some(ctx.trap());
+            }
+            match sbi::handle_at_once(self.vcpu, self.irqs) {
+                sbi::Handled::No => break Some(self.vcpu.owned.ctx.trap()),
+                // Who waits for this CPU says so without an interrupt.
+                sbi::Handled::Woke if kvm::guest_mode_work_pending() => break None,
+                sbi::Handled::Yes | sbi::Handled::Woke => {}
             }
             if !kvm::is_in_guest_mode(self.vcpu.vcpu) {
                 break None;
@@ -201,12 +205,15 @@ impl<'t, 'p> EntryToken<'t, 'p> {
     #[inline(always)]
     fn enter_once(&mut self) {
         let Pinned {
-            owned, resident, ..
+            vcpu,
+            owned,
+            resident,
+            ..
         } = self.vcpu;
         let ctx = &mut owned.ctx;
 
         kvm::trace_entry(ctx.sepc);
-        resident.restore_vector();
+        resident.restore_vector(vcpu);
         ctx.sstatus = ctx.sstatus & !EXT_STATUS | resident.ext_status;
         // SAFETY: this token says that interrupts are off and that registers and translation are
         // the guest's; time accounting was told above, RCU is after the last entry.

@@ -6,6 +6,7 @@
  * the order, and however long it takes, its interrupt comes once, and not
  * before the deadline. Most of this is about hosts where KVM itself watches the
  * deadline, for want of Sstc: C fails one or the other of the subtests on either.
+ * There, too, a deadline may come when its vCPU is no more.
  */
 #include "kvm_rs_util.h"
 
@@ -26,7 +27,7 @@ static void guest_timer(struct pt_regs *regs)
  */
 static u64 guest_watch(u64 deadline)
 {
-	u64 now, before, until = deadline + 30000000;
+	u64 now, before, until = csr_read(CSR_TIME) + 60000000;
 
 	fired = early = 0;
 	csr_set(CSR_SIE, IP_STIP);
@@ -131,6 +132,22 @@ TEST_F(timer, n16_time_passes_compare)
 	vcpu_set_reg(self->vcpu, RISCV_TIMER_REG(state), KVM_RISCV_TIMER_STATE_ON);
 	vcpu_set_reg(self->vcpu, RISCV_TIMER_REG(time), deadline + 1);
 	assert_fires_once(self->vcpu, deadline);
+}
+
+/* A deadline that comes while its vCPU goes is nobody's. */
+TEST(deadline_after_the_end)
+{
+	int kmsg = kmsg_open();
+
+	for (int i = 0; i < 40; i++) {
+		struct kvm_vcpu *vcpu = server_create();
+
+		vcpu_set_reg(vcpu, RISCV_TIMER_REG(compare), now(vcpu) + ms(vcpu, i) / 10);
+		vcpu_set_reg(vcpu, RISCV_TIMER_REG(state), KVM_RISCV_TIMER_STATE_ON);
+		kvm_vm_free(vcpu->vm);
+	}
+	usleep(10000);
+	kmsg_assert_quiet(kmsg);
 }
 
 TEST_HARNESS_MAIN

@@ -48,6 +48,11 @@ impl<'v, 'o> View<'v, 'o> {
     pub(super) fn resident(&mut self) -> &Resident {
         self.0.resident()
     }
+
+    /// The vector registers.
+    pub(super) fn vector(&mut self) -> &VectorRegs {
+        self.0.vector()
+    }
 }
 
 impl<'o> Deref for View<'_, 'o> {

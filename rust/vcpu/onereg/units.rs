@@ -93,7 +93,7 @@ pub(super) const VECTORS: u16 = 32;
 
 /// Reads a control register of the vector unit.
 pub(super) fn get_vcsr(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
-    let csrs = &vcpu.resident().vector.csrs;
+    let csrs = &vcpu.vector().csrs;
     let value = match VectorCsr::at(number)? {
         VectorCsr::Vstart => csrs.vstart,
         VectorCsr::Vl => csrs.vl,
@@ -107,7 +107,7 @@ pub(super) fn get_vcsr(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
 
 /// Writes a control register of the vector unit; the length of its registers cannot change.
 pub(super) fn set_vcsr(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
-    let csrs = &mut vcpu.resident().vector.csrs;
+    let csrs = &mut vcpu.vector().csrs;
     let value = value as usize;
     match VectorCsr::at(number)? {
         VectorCsr::Vstart => csrs.vstart = value,
