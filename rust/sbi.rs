@@ -91,8 +91,8 @@ enum Outcome {
     Redirect(Trap),
     /// Guest memory that was missing is there now: the guest makes the call again.
     Retry,
-    /// `kvm_run` tells userspace what happened; the call does not return.
-    Exit,
+    /// `kvm_run` tells userspace what happened; the call does not return, or is made again.
+    Exit(Next),
 }
 
 /// Handles an ECALL from VS-mode if that takes but a moment: interrupts are off, and the guest is
@@ -106,15 +106,21 @@ pub(crate) fn handle_at_once(vcpu: &mut Pinned<'_>, _irqs: &IrqOff) -> Handled {
         ) => extension,
         Some(_) | None => return Handled::No,
     };
+    let mut handled = Handled::Yes;
     let result = match Message::decode(extension, &Call::of(&vcpu.owned.ctx.gprs)) {
-        Ok(message) => match serve_at_once(vcpu, message) {
-            Some(result) => result,
-            None => return Handled::No,
-        },
+        Ok(message) => {
+            if matches!(message, Message::SendIpi(_)) {
+                handled = Handled::Woke;
+            }
+            match serve_at_once(vcpu, message) {
+                Some(result) => result,
+                None => return Handled::No,
+            }
+        }
         Err(error) => Err(error),
     };
     give(vcpu.owned, Convention::Standard, result);
-    Handled::Yes
+    handled
 }
 
 /// Whether a call was handled.
@@ -123,6 +129,8 @@ pub(crate) fn handle_at_once(vcpu: &mut Pinned<'_>, _irqs: &IrqOff) -> Handled {
 pub(crate) enum Handled {
     /// The guest goes on after the ECALL.
     Yes,
+    /// The same, but other threads may have been woken, which may want this CPU.
+    Woke,
     /// Nothing was done.
     No,
 }
@@ -139,9 +147,11 @@ fn serve_at_once(vcpu: &mut Pinned<'_>, message: Message) -> Option<Result<usize
             vcpu.vcpu.note(FirmwareEvent::SetTimer);
             Ok(0)
         }),
-        // There may be a thousand.
-        Message::SendIpi(Harts::All) => None,
-        Message::SendIpi(harts @ Harts::Mask(_)) => Some(replace::send_ipi(vcpu.vcpu, harts)),
+        Message::SendIpi(harts @ Harts::Mask(mask)) if mask.is_at_most_one() => {
+            Some(replace::send_ipi(vcpu.vcpu, harts))
+        }
+        // There may be a thousand, and each may have to be looked for.
+        Message::SendIpi(_) => None,
         Message::Fence(harts, fence) => replace::fence_here(vcpu, harts, fence).map(|()| Ok(0)),
         Message::Hsm(_)
         | Message::Reset(_)
@@ -226,7 +236,7 @@ fn conclude(vcpu: &mut Loaded<'_>, call: &Call, convention: Convention, outcome:
             Next::Resume
         }
         Outcome::Retry => Next::Resume,
-        Outcome::Exit => Next::Userspace,
+        Outcome::Exit(next) => next,
     }
 }
 

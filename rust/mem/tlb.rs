@@ -5,7 +5,7 @@
 //!
 //! A fence reaches every vCPU that may have cached something, by a request, and is executed by the
 //! vCPU's own thread on the CPU that the vCPU is on. What the vCPU left on other CPUs, it settles
-//! when it comes back to one ([`Memory::settle`]): all vCPUs of a VM share a VMID, so a CPU may
+//! when it comes back to one ([`Pinned::settle`]): all vCPUs of a VM share a VMID, so a CPU may
 //! also hold translations of its siblings (c-review M7).
 //!
 //! `hfence.vvma` acts on the VMID in `hgatp`. That is never swapped for a fence: if the vCPU's is
@@ -27,7 +27,8 @@ use super::{
         GfnRange,
         Gpa,
         VcpuIdx,
-        Vmid, //
+        Vmid,
+        PAGE_SHIFT, //
     },
     shared,
     vmid::Tag,
@@ -130,17 +131,31 @@ impl TranslationState {
     }
 }
 
-impl Memory {
-    /// Makes this CPU, `cpu`, translate for `vcpu`, one of this VM, and forget whatever it
-    /// remembers that the vCPU must not see. Preemption is off.
+impl Pinned<'_> {
+    /// Makes this CPU translate for the vCPU, and forget whatever it remembers that the vCPU must
+    /// not see.
     #[inline(always)]
-    pub(crate) fn settle(&self, vcpu: &Vcpu, cpu: usize, state: &mut TranslationState) {
+    pub(crate) fn settle(&mut self) {
+        let vcpu = self.vcpu;
+        let (state, cpu) = self.translation();
         // While it stays loaded, nobody else ran here.
         if !state.loaded {
-            with_registers!(regs => self.load_translation(regs, vcpu, cpu, state));
+            let memory = vcpu.vm().memory();
+            with_registers!(regs => memory.load_translation(regs, vcpu, cpu, state));
         }
     }
 
+    /// Where the vCPU left translations, and the CPU that it is on.
+    #[inline(always)]
+    fn translation(&mut self) -> (&mut TranslationState, usize) {
+        let cpu = self.cpu();
+        (self.resident.translation(), cpu)
+    }
+}
+
+impl Memory {
+    /// Loads the translation of `vcpu`, one of this VM, on `cpu`, this CPU, and executes the fences
+    /// that it owes.
     fn load_translation(
         &self,
         regs: &(impl Registers + Fences),
@@ -153,7 +168,7 @@ impl Memory {
         let tag = shared().map_or(Tag::NONE, |shared| shared.vmids.current(&self.vmid));
         let hgatp = Hgatp::from_raw(self.hgatp.load(Ordering::Relaxed)).with_vmid_of(tag.vmid());
         // SAFETY: by the invariants of `Memory` it names the root of a live tree, which lives
-        // longer than the vCPU; `put` unloads it.
+        // longer than the vCPU; a put unloads it.
         unsafe { hgatp::load(regs, hgatp) };
 
         // All fences come after `hgatp` was written, as the specification wants where a VMID is
@@ -183,14 +198,6 @@ impl Memory {
     }
 }
 
-impl Pinned<'_> {
-    /// Where the vCPU left translations, and the CPU that it is on.
-    fn translation(&mut self) -> (&mut TranslationState, usize) {
-        let cpu = self.cpu();
-        (self.resident.translation(), cpu)
-    }
-}
-
 /// Serves [`Request::TlbFlush`]: forgets all guest-physical translations.
 pub(crate) fn flush_all(vcpu: &mut Pinned<'_>) {
     let (state, cpu) = vcpu.translation();
@@ -210,20 +217,35 @@ pub(crate) fn fence_i(vcpu: &mut Pinned<'_>) {
 }
 
 /// Serves [`Request::Hfence`]: executes what is in the vCPU's queue.
-pub(crate) fn process(vcpu: &mut Pinned<'_>) {
-    while let Some(hfence) = vcpu.vcpu.shared().hfences.take() {
-        hfence.execute(vcpu);
+///
+/// Others may add to it faster than fences are executed. So, as in one fence, after so many pages
+/// everything goes; what is added after that comes with a new request.
+pub(crate) fn process(vcpu: &mut Loaded<'_>) {
+    let mut pages = 0;
+    while pages < inval::MAX_PAGES {
+        let Some(hfence) = vcpu.vcpu.shared().hfences.take() else {
+            return;
+        };
+        pages = hfence.pages().saturating_add(pages);
+        vcpu.pinned(|vcpu| hfence.execute(vcpu));
     }
+    vcpu.pinned(process_at_once);
+}
+
+/// The same in a moment: what waits becomes fences for everything.
+fn process_at_once(vcpu: &mut Pinned<'_>) {
+    let hfences = vcpu.vcpu.shared().hfences.take_all();
+    hfences.for_each(|hfence| hfence.execute(vcpu));
 }
 
 /// Serves what others asked of the TLB by now, for a caller that is about to use translations
-/// without entering the guest.
+/// without entering the guest. Interrupts may be off.
 pub(crate) fn serve_pending(vcpu: &mut Pinned<'_>) {
     if vcpu.vcpu.take_request(Request::TlbFlush) {
         flush_all(vcpu);
     }
     if vcpu.vcpu.take_request(Request::Hfence) {
-        process(vcpu);
+        process_at_once(vcpu);
     }
 }
 
@@ -272,6 +294,22 @@ impl Hfence {
         asid: None,
         span: GvaSpan::Everything,
     };
+
+    /// How many pages it is about, roughly; at least 1.
+    fn pages(&self) -> u64 {
+        match self {
+            Hfence::Gvma(frames) => frames.len().max(1),
+            Hfence::Vvma {
+                span: GvaSpan::Bytes { size, .. },
+                ..
+            } => (*size as u64 >> PAGE_SHIFT) + 1,
+            Hfence::GvmaAll
+            | Hfence::Vvma {
+                span: GvaSpan::Everything,
+                ..
+            } => 1,
+        }
+    }
 
     fn execute(self, vcpu: &mut Pinned<'_>) {
         let (state, cpu) = vcpu.translation();
@@ -361,6 +399,13 @@ impl HfenceQueue {
 
     fn take(&self) -> Option<Hfence> {
         self.ring.lock().take()
+    }
+
+    /// Takes all that waits, as at most two fences for everything.
+    fn take_all(&self) -> impl Iterator<Item = Hfence> {
+        let mut ring = self.ring.lock();
+        ring.collapse();
+        [ring.take(), ring.take()].into_iter().flatten()
     }
 }
 

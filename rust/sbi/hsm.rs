@@ -49,10 +49,10 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, request: Hsm) -> Result<usize, SbiEr
 }
 
 /// Whether a hart can begin at guest physical address `pc`: there is memory. It could do nothing
-/// without but fail, and its `KVM_RUN` with it.
-fn can_start_at(vcpu: &Loaded<'_>, pc: usize) -> bool {
+/// without but fail.
+pub(super) fn can_start_at(vcpu: &Loaded<'_>, pc: usize) -> bool {
     let slots = SlotsRead::new(vcpu.vcpu);
     // Memory that is about to go is there: userspace may be replacing it by the same, larger or in
     // parts.
-    Slot::look_up(vcpu.vcpu, &slots, Gpa::new(pc as u64).gfn()).is_some()
+    Slot::find(&slots, Gpa::new(pc as u64).gfn()).is_some()
 }

@@ -192,6 +192,12 @@ impl HartMask {
         Self { base, mask }
     }
 
+    /// Whether it names no more than one hart.
+    #[inline]
+    pub(crate) fn is_at_most_one(self) -> bool {
+        self.mask & self.mask.wrapping_sub(1) == 0
+    }
+
     /// Whether it names nobody but `hart`, which may be missing, too.
     #[inline]
     pub(crate) fn is_within(self, hart: HartId) -> bool {

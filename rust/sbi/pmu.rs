@@ -174,7 +174,7 @@ impl Snapshot {
         let gpa = vcpu.owned.pmu.snapshot;
         let gpa = gpa.ok_or(SbiError::NoSharedMemory)?;
         let slots = SlotsRead::new(vcpu.vcpu);
-        let place = Place::find(vcpu.vcpu, &slots, gpa, Self::SIZE).ok_or(SbiError::Failed)?;
+        let place = Place::find(&slots, gpa, Self::SIZE).ok_or(SbiError::Failed)?;
         for member in which.members() {
             if let Some(value) = snapshot.values.get_mut(member.bit) {
                 let read = place.read_u64(Self::offset(member.bit));
@@ -189,7 +189,7 @@ impl Snapshot {
         let gpa = vcpu.owned.pmu.snapshot;
         let gpa = gpa.ok_or(SbiError::NoSharedMemory)?;
         let slots = SlotsRead::new(vcpu.vcpu);
-        let mut place = Place::find(vcpu.vcpu, &slots, gpa, Self::SIZE).ok_or(SbiError::Failed)?;
+        let mut place = Place::find(&slots, gpa, Self::SIZE).ok_or(SbiError::Failed)?;
         let mut put = |offset, value| place.write_u64(offset, value).map_err(|_| SbiError::Failed);
         put(0, self.overflows)?;
         for (bit, &value) in self.values.iter().enumerate() {
@@ -213,7 +213,7 @@ fn read_firmware(vcpu: &mut Loaded<'_>, index: usize) -> Result<u64, SbiError> {
 fn set_snapshot(vcpu: &mut Loaded<'_>, place: Option<Gpa>) -> Result<usize, SbiError> {
     if let Some(gpa) = place {
         let slots = SlotsRead::new(vcpu.vcpu);
-        let found = Place::find(vcpu.vcpu, &slots, gpa, PAGE_SIZE as usize);
+        let found = Place::find(&slots, gpa, PAGE_SIZE as usize);
         found.ok_or(SbiError::InvalidAddress)?;
     }
     vcpu.owned.pmu.snapshot = place;
@@ -250,7 +250,7 @@ fn event_info_in_page(vcpu: &Loaded<'_>, gpa: Gpa, count: usize) -> Result<(), S
     const DATA: usize = core::mem::offset_of!(bindings::riscv_pmu_event_info, event_data);
 
     let slots = SlotsRead::new(vcpu.vcpu);
-    let place = Place::find(vcpu.vcpu, &slots, gpa, count * EVENT_INFO_SIZE);
+    let place = Place::find(&slots, gpa, count * EVENT_INFO_SIZE);
     let mut place = place.ok_or(SbiError::InvalidAddress)?;
     for entry in (0..count).map(|i| i * EVENT_INFO_SIZE) {
         let unreachable = |_| SbiError::InvalidAddress;

@@ -14,7 +14,8 @@ use crate::{
     bindings,
     vcpu::{
         request::Request,
-        Loaded, //
+        Loaded,
+        Next, //
     }, //
 };
 
@@ -34,5 +35,5 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, reset: Reset) -> Outcome {
     };
     vcpu.run_page()
         .exit_system_event(event, u64::from(reset.reason));
-    Outcome::Exit
+    Outcome::Exit(Next::Userspace)
 }

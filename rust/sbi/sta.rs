@@ -145,7 +145,7 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, request: StealTime) -> Result<usize,
 /// Makes all of `area` zero, if there is memory.
 fn clear(vcpu: &Vcpu, area: Area) -> Option<()> {
     let slots = SlotsRead::new(vcpu);
-    let mut place = Place::find(vcpu, &slots, area.gpa(), Area::BYTES)?;
+    let mut place = Place::find(&slots, area.gpa(), Area::BYTES)?;
     place.write(&[0; Area::BYTES]).ok()
 }
 
@@ -183,7 +183,7 @@ pub(crate) fn record(vcpu: &mut Loaded<'_>) {
 /// preempted.
 fn begin(vcpu: &Vcpu, area: Area) -> Option<()> {
     let slots = SlotsRead::new(vcpu);
-    let mut place = Place::find(vcpu, &slots, area.gpa(), Area::BYTES)?;
+    let mut place = Place::find(&slots, area.gpa(), Area::BYTES)?;
     place.write_u64(Area::PREEMPTED, 0).ok()
 }
 
@@ -193,7 +193,7 @@ fn add(vcpu: &Vcpu, area: Area, nanos: u64) -> Option<()> {
         return Some(());
     }
     let slots = SlotsRead::new(vcpu);
-    let mut place = Place::find(vcpu, &slots, area.gpa(), Area::BYTES)?;
+    let mut place = Place::find(&slots, area.gpa(), Area::BYTES)?;
     // Read first: what is not there is brought in before the sequence is odd.
     let steal = place.read_u64(Area::STEAL).ok()?;
     let changing = area::changing(place.read_u32(Area::SEQUENCE).ok()?);

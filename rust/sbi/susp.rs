@@ -4,20 +4,16 @@
 //! `vcpu_sbi_system.c`.
 
 use super::{
+    hsm,
     message::{
         system::Suspend,
         SbiError, //
     },
     Outcome, //
 };
-use crate::{
-    abi::memslot::Slot,
-    mem::addr::Gpa,
-    sync::SlotsRead,
-    vcpu::{
-        power::Start,
-        Loaded, //
-    }, //
+use crate::vcpu::{
+    power::Start,
+    Loaded, //
 };
 
 /// Whether the system can be suspended; if so, userspace is to do it. The hart itself stays as it is
@@ -30,9 +26,7 @@ pub(super) fn handle(vcpu: &Loaded<'_>, suspend: Suspend) -> Outcome {
 }
 
 fn check(vcpu: &Loaded<'_>, suspend: Suspend) -> Result<Start, SbiError> {
-    let slots = SlotsRead::new(vcpu.vcpu);
-    let resume = Gpa::new(suspend.resume as u64);
-    if Slot::find(vcpu.vcpu, &slots, resume.gfn()).is_none() {
+    if !hsm::can_start_at(vcpu, suspend.resume) {
         return Err(SbiError::InvalidAddress);
     }
     // A hart that stops may have started another that was seen to be stopped. That is the guest's

@@ -38,7 +38,8 @@ use crate::{
         },
         irq::Interrupt,
         pmu::FirmwareEvent,
-        Loaded, //
+        Loaded,
+        Next, //
     },
 };
 
@@ -83,9 +84,7 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Legacy) -> Result<Outcome> {
 fn clear_ipi(vcpu: &mut Loaded<'_>) -> usize {
     // The guest may have set or cleared it by itself.
     vcpu.pinned(|vcpu| vcpu.resident.snapshot(vcpu.vcpu));
-    let pending = vcpu.vcpu.is_pending(Interrupt::Software);
-    vcpu.vcpu.withdraw(Interrupt::Software);
-    pending.into()
+    vcpu.vcpu.withdraw(Interrupt::Software).into()
 }
 
 /// Calls `f` with the harts, in one piece or in several, and counts `event` once; neither if their
@@ -142,6 +141,10 @@ fn read_vector(vcpu: &mut Loaded<'_>, gva: usize) -> Result<Read> {
 
 /// Reading took `trap`. If the page is only missing in the G-stage, this is not the guest's
 /// business: it is brought in, and the call made again (c-review S9).
+///
+/// # Errors
+///
+/// `EINTR`, `ENOMEM` while providing guest memory.
 fn unreadable(vcpu: &mut Loaded<'_>, trap: Trap) -> Result<Outcome> {
     if !exit::is_guest_page_fault(&trap) {
         return Ok(Outcome::Redirect(trap));
@@ -154,7 +157,7 @@ fn unreadable(vcpu: &mut Loaded<'_>, trap: Trap) -> Result<Outcome> {
     let slots = SlotsRead::new(vcpu.vcpu);
     Ok(match vcpu.fault(&slots, gpa, access)? {
         fault::Outcome::Mapped => Outcome::Retry,
-        fault::Outcome::Refused => return Err(EFAULT),
+        fault::Outcome::Refused => Outcome::Exit(Next::MemoryFault),
         // A machine refuses an access where nothing is that could answer.
         fault::Outcome::NoMemory => Outcome::Redirect(Trap {
             sepc: trap.sepc,

@@ -6,7 +6,8 @@
 //! A hart that is stopped is parked by [`Request::Sleep`]: its thread waits in `KVM_RUN`, or, if
 //! it is in userspace, at the beginning of the next one. Starting it asks for
 //! [`Request::Reset`] *before* it lets the hart go, so that whoever sees it runnable sees the
-//! reset, too. The reset itself is done by the hart's own thread, without a lock (c-review M16).
+//! reset, too. The reset itself is done by the hart's own thread, without a lock (c-review M16);
+//! until it is, SBI HSM calls the hart's state START_PENDING.
 //!
 //! Lock: [`Power`] owns a leaf spinlock. Nothing is called under it that could sleep or lock.
 
@@ -86,6 +87,8 @@ pub(crate) enum HartState {
     Started = bindings::sbi_hsm_hart_state_SBI_HSM_STATE_STARTED,
     /// It waits to be started.
     Stopped = bindings::sbi_hsm_hart_state_SBI_HSM_STATE_STOPPED,
+    /// It was started and is yet to be reset, which forgets what reaches it now.
+    StartPending = bindings::sbi_hsm_hart_state_SBI_HSM_STATE_START_PENDING,
     /// It waits for an interrupt.
     Suspended = bindings::sbi_hsm_hart_state_SBI_HSM_STATE_SUSPENDED,
 }
@@ -95,7 +98,7 @@ pub(crate) enum HartState {
 pub(crate) struct Power {
     /// Written under the lock of `start`, read without.
     stopped: AtomicBool,
-    /// Where the hart is to start when it next resets.
+    /// Where the hart was told to start, until it has been reset for that.
     #[pin]
     start: SpinLock<Option<Start>>,
 }
@@ -120,12 +123,8 @@ impl Power {
     /// has to make.
     pub(crate) fn stop(&self) {
         let _start = self.start.lock();
-        self.stopped.store(true, Ordering::Relaxed);
-    }
-
-    /// Where the hart was told to start, if it was; a reset asks.
-    pub(crate) fn take_start(&self) -> Option<Start> {
-        self.start.lock().take()
+        // Release: who sees that the hart is stopped sees all that it did.
+        self.stopped.store(true, Ordering::Release);
     }
 
     /// For `KVM_GET_MP_STATE`.
@@ -153,6 +152,8 @@ impl Vcpu {
             }
             *pending = Some(start);
             self.request(Request::Reset);
+            // It may be in the WFI in which another hart's system reset stopped it.
+            self.request(Request::Unblock);
             // Release: pairs with `is_stopped`.
             power.stopped.store(false, Ordering::Release);
         }
@@ -170,12 +171,33 @@ impl Vcpu {
 
     /// For SBI HSM.
     pub(crate) fn hart_state(&self) -> HartState {
-        if self.shared().power.is_stopped() {
+        let power = &self.shared().power;
+        let start = power.start.lock();
+        if power.is_stopped() {
             HartState::Stopped
+        } else if start.is_some() {
+            HartState::StartPending
         } else if self.is_blocking() {
             HartState::Suspended
         } else {
             HartState::Started
+        }
+    }
+}
+
+impl OwnedVcpu<'_> {
+    /// Serves [`Request::Reset`], which the caller has taken: the hart begins where it was told to.
+    pub(crate) fn begin(&mut self) {
+        let vcpu = self.vcpu;
+        let power = &vcpu.shared().power;
+        let Some(start) = *power.start.lock() else {
+            return;
+        };
+        self.reset(Some(start));
+        let mut pending = power.start.lock();
+        // If it was stopped and started anew meanwhile, the request is there again.
+        if !vcpu.requested(Request::Reset) {
+            *pending = None;
         }
     }
 }

@@ -24,6 +24,7 @@
 
 #define SBI_HSM_STARTED		0
 #define SBI_HSM_STOPPED		1
+#define SBI_HSM_START_PENDING	2
 #define SBI_HSM_SUSPENDED	4
 
 #define STUB_GPA		0x20000000UL
@@ -224,17 +225,18 @@ static __maybe_unused void check_optional_forward(u64 id, u64 ext, u64 count)
 }
 
 /* Code for a hart without translation: leaves to userspace with a0 and a1. */
+static const u32 stub_code[] __maybe_unused = {
+	0x090008b7,	/* lui a7, 0x9000: a vendor's extension */
+	0x07b00813,	/* li a6, 123 */
+	0x00000073,	/* ecall */
+	0x0000006f,	/* j . */
+};
+
 static __maybe_unused void add_stub(void)
 {
-	static const u32 code[] = {
-		0x090008b7,	/* lui a7, 0x9000: a vendor's extension */
-		0x07b00813,	/* li a6, 123 */
-		0x00000073,	/* ecall */
-		0x0000006f,	/* j . */
-	};
 	void *mem = mmap_at(SIZE_4K, SIZE_4K, 0, MAP_ANON_PRIVATE, -1);
 
-	memcpy(mem, code, sizeof(code));
+	memcpy(mem, stub_code, sizeof(stub_code));
 	vm_set_user_memory_region(vm, 1, 0, STUB_GPA, SIZE_4K, mem);
 }
 
@@ -243,7 +245,7 @@ static __maybe_unused void assert_stub(struct kvm_vcpu *vcpu, u64 hart, u64 opaq
 {
 	struct kvm_run *run = vcpu->run;
 
-	TEST_ASSERT(!vcpu_run_limited(vcpu, 2000), "KVM_RUN: %s", strerror(errno));
+	TEST_ASSERT(!vcpu_run_limited(vcpu, HANG_MS), "KVM_RUN: %s", strerror(errno));
 	TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_RISCV_SBI);
 	TEST_ASSERT_EQ(run->riscv_sbi.extension_id, SBI_EXT_VENDOR_FIRST);
 	TEST_ASSERT_EQ(run->riscv_sbi.function_id, 123);
@@ -254,17 +256,31 @@ static __maybe_unused void assert_stub(struct kvm_vcpu *vcpu, u64 hart, u64 opaq
 	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, RISCV_CORE_REG(mode)), KVM_RISCV_MODE_S);
 }
 
-/* Asserts that the hart does not leave KVM_RUN by itself. */
-static __maybe_unused void assert_sleeps(struct kvm_vcpu *vcpu)
+/* Asserts that the hart does not leave KVM_RUN by itself; the state that it has then. */
+static __maybe_unused u32 assert_sleeps(struct kvm_vcpu *vcpu)
 {
 	TEST_ASSERT(vcpu_run_limited(vcpu, 200) == -1 && errno == EINTR, "the hart runs: exit %d",
 		    vcpu->run->exit_reason);
+	return get_mp_state(vcpu);
 }
 
 static __maybe_unused void *run_thread(void *vcpu)
 {
 	run_to_done(vcpu);
 	return NULL;
+}
+
+/* Runs @vcpu in a thread that takes none of this one's signals. */
+static __maybe_unused pthread_t run_aside(struct kvm_vcpu *vcpu)
+{
+	sigset_t all, old;
+	pthread_t thread;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &old);
+	pthread_create(&thread, NULL, run_thread, vcpu);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return thread;
 }
 
 /* Four harts whose ids and order have little to do with each other. */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* on-c: fail: S17 */
+/* on-c: fail: S17, N32 */
 /*
  * SBI: the RFENCE extension: results, and that other harts have fenced when a
  * call returns.
@@ -231,6 +231,54 @@ TEST(last_page)
 {
 	check_fence(SFENCE_VMA, -SIZE_4K);
 	check_fence(SFENCE_VMA_ASID, -SIZE_4K);
+}
+
+/* In the guest. */
+static u64 stop_fencing;
+
+#define FLOOD_S		20
+
+/* As many fences as harts can ask for, each of as many pages as are forgotten one by one. */
+static void guest_flooder(u64 ticks)
+{
+	u64 start = csr_read(CSR_TIME), i;
+
+	for (i = 1; !READ_ONCE(stop_fencing) && csr_read(CSR_TIME) - start < ticks; i++)
+		guest_ecall(SBI_EXT_RFENCE, SFENCE_VMA, (u64[6]){ 1, 0, i * SIZE_2M, SIZE_2M });
+	GUEST_DONE();
+}
+
+static void guest_idler(void)
+{
+	for (;;)
+		cpu_relax();
+}
+
+/* A hart that cannot keep up is still its thread's, which a signal ends. */
+TEST(n32_more_fences_than_time)
+{
+	struct kvm_vcpu *flood[4];
+	pthread_t threads[4];
+	struct timespec start;
+	u64 frequency;
+	int i;
+
+	vm = vm_create_with_vcpus(ARRAY_SIZE(flood), guest_flooder, flood);
+	vcpu_arch_set_entry_point(flood[0], guest_idler);
+	frequency = vcpu_get_reg(flood[0], RISCV_TIMER_REG(frequency));
+	for (i = 1; i < ARRAY_SIZE(flood); i++) {
+		vcpu_args_set(flood[i], 1, FLOOD_S * frequency);
+		threads[i] = run_aside(flood[i]);
+	}
+	for (i = 0; i < 8; i++) {
+		clock_gettime(CLOCK_MONOTONIC, &start);
+		assert_sleeps(flood[0]);
+		TEST_ASSERT(timespec_elapsed(start).tv_sec < FLOOD_S * 3 / 4,
+			    "KVM_RUN returned when the others had done");
+	}
+	write_guest_global(vm, stop_fencing, 1);
+	for (i = 1; i < ARRAY_SIZE(flood); i++)
+		pthread_join(threads[i], NULL);
 }
 
 /* In the guest: a function that hart 0 rewrites and hart 1 calls. */

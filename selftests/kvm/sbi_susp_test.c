@@ -126,7 +126,7 @@ static void check_refused(struct kvm_vcpu *vcpu, long error)
 
 	vcpu->run->riscv_sbi.ret[0] = error;
 	vcpu->run->riscv_sbi.ret[1] = 0;
-	TEST_ASSERT(!vcpu_run_limited(vcpu, 2000), "KVM_RUN: %s", strerror(errno));
+	TEST_ASSERT(!vcpu_run_limited(vcpu, HANG_MS), "KVM_RUN: %s", strerror(errno));
 	TEST_ASSERT(get_ucall(vcpu, &uc) == UCALL_SYNC, "the guest is not where it was");
 	TEST_ASSERT_EQ((long)uc.args[0], error);
 	TEST_ASSERT_EQ(uc.args[1], 0);

@@ -274,6 +274,29 @@ TEST_F(v01, s9_mask_at_no_memory)
 		check_fault(ext, TEST_GVA + 8, EXC_LOAD_ACCESS);
 }
 
+/* Memory that the host does not have is reported as for any other access. */
+TEST_F(v01, s9_mask_in_memory_that_is_gone)
+{
+	struct kvm_run *run = self->vcpu->run;
+	u64 *mem;
+
+	mem = mmap_at(SIZE_4K, SIZE_4K, 0, MAP_ANON_PRIVATE, -1);
+	*mem = 2;
+	vm_set_user_memory_region(vm, 1, 0, STUB_GPA, SIZE_4K, mem);
+	virt_pg_map(vm, TEST_GVA, STUB_GPA);
+	TEST_ASSERT_OK(mprotect(mem, SIZE_4K, PROT_NONE));
+	sbi_ask(self->vcpu, SEND_IPI, 0, (u64[6]){ TEST_GVA });
+	TEST_ASSERT_ERRNO(__vcpu_run(self->vcpu), EFAULT);
+	if (kvm_check_cap(KVM_CAP_MEMORY_FAULT_INFO)) {
+		TEST_ASSERT_EQ(run->exit_reason, KVM_EXIT_MEMORY_FAULT);
+		TEST_ASSERT_EQ(run->memory_fault.gpa, STUB_GPA);
+	}
+	/* When it has, the call is made again. */
+	TEST_ASSERT_OK(mprotect(mem, SIZE_4K, PROT_READ | PROT_WRITE));
+	TEST_ASSERT_EQ(sbi_answer(self->vcpu, NULL).error, 0);
+	TEST_ASSERT(got(vcpus[1]), "hart 1 has no IPI");
+}
+
 TEST_F(v01, shutdown)
 {
 	struct kvm_run *run = self->vcpu->run;

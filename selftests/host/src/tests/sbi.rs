@@ -201,6 +201,7 @@ proptest! {
         let mask = HartMask::new(base, mask);
         let within = mask.harts().all(|named| named == Some(HartId::new(hart)));
         prop_assert_eq!(mask.is_within(HartId::new(hart)), within);
+        prop_assert_eq!(mask.is_at_most_one(), mask.harts().count() <= 1);
     }
 }
 
