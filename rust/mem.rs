@@ -167,18 +167,17 @@ impl Memory {
             .unwrap_or(Mode::Sv39x4)
     }
 
-    /// Changes the format of the tree, to one that the host has. May be repeated until the VM is
+    /// Changes the format of a VM's tree, to one that the host has. May be repeated until the VM is
     /// committed.
     ///
     /// Takes `mmu_lock`.
-    pub(crate) fn set_mode(&self, mode: Mode, uncommitted: &Uncommitted<'_>) {
+    pub(crate) fn set_mode(vm: &Uncommitted<'_>, mode: Mode) {
+        let memory = vm.vm().memory();
         // Without a vCPU nothing is mapped, so it cannot be too late.
-        if WriteGuard::lock(uncommitted.vm()).set_mode(mode).is_ok() {
+        if WriteGuard::lock(vm.vm()).set_mode(mode).is_ok() {
+            let hgatp = Hgatp::without_vmid(mode, memory.tree.root_pfn());
             // INVARIANT: the tree has this mode now.
-            self.hgatp.store(
-                Hgatp::without_vmid(mode, self.tree.root_pfn()).into_raw(),
-                Ordering::Relaxed,
-            );
+            memory.hgatp.store(hgatp.into_raw(), Ordering::Relaxed);
         }
     }
 

@@ -5,6 +5,12 @@
 
 use core::marker::PhantomData;
 
+use kernel::{
+    ffi::c_int,
+    prelude::*,
+    types::NotThreadSafe, //
+};
+
 use crate::{
     bindings,
     vcpu::Vcpu, //
@@ -101,22 +107,98 @@ impl Drop for IrqOff {
 
 /// The memslots and buses of a vCPU's VM stay as they are while this lives (`kvm->srcu`).
 ///
-/// Taken around the users of memslots only, not around the whole of `KVM_RUN` as in C. One per
-/// vCPU at a time: core KVM keeps the index in the vCPU.
-pub(crate) struct SlotsRead<'a>(&'a Vcpu);
+/// Taken around the users of memslots only, not around the whole of `KVM_RUN` as in C. Sections may
+/// nest: each has an index of its own, unlike those that core KVM keeps in the vCPU.
+pub(crate) struct SlotsRead<'a> {
+    vcpu: &'a Vcpu,
+    index: c_int,
+    /// The thread that entered the section leaves it.
+    thread: NotThreadSafe,
+}
 
 impl<'a> SlotsRead<'a> {
     /// Enters the read-side section. `vcpu` is the caller's own: its mutex is held.
+    #[inline]
     pub(crate) fn new(vcpu: &'a Vcpu) -> Self {
-        // SAFETY: the vCPU is live; paired with the unlock in `drop`.
-        unsafe { bindings::kvm_vcpu_srcu_read_lock(vcpu.as_ptr()) };
-        Self(vcpu)
+        Self {
+            vcpu,
+            // SAFETY: the VM is live; paired with the unlock in `drop`.
+            index: unsafe { bindings::kvm_rs_slots_read_lock(vcpu.vm().as_ptr()) },
+            thread: NotThreadSafe,
+        }
+    }
+
+    /// The vCPU.
+    #[inline]
+    pub(crate) fn vcpu(&self) -> &'a Vcpu {
+        self.vcpu
     }
 }
 
 impl Drop for SlotsRead<'_> {
+    #[inline]
     fn drop(&mut self) {
-        // SAFETY: paired with the lock in `new`.
-        unsafe { bindings::kvm_vcpu_srcu_read_unlock(self.0.as_ptr()) };
+        // SAFETY: paired with the lock in `new`, which gave the index.
+        unsafe { bindings::kvm_rs_slots_read_unlock(self.vcpu.vm().as_ptr(), self.index) };
+    }
+}
+
+#[kunit_tests(kvm_riscv_sync)]
+mod tests {
+    use super::{
+        raw::new_raw_spinlock,
+        *, //
+    };
+    use crate::arch::csr::HostCsr;
+
+    const SSTATUS: HostCsr<{ bindings::CSR_SSTATUS }> = HostCsr;
+
+    fn interrupts_are_on() -> bool {
+        SSTATUS.read() & bindings::SR_SIE != 0
+    }
+
+    #[test]
+    fn interrupts_are_off_while_the_guard_lives() {
+        let mut irqs = IrqOff::new();
+        let within = interrupts_are_on();
+        irqs.window();
+        let after_window = interrupts_are_on();
+        drop(irqs);
+        assert!(!within);
+        assert!(!after_window);
+        assert!(interrupts_are_on());
+    }
+
+    #[test]
+    fn raw_lock_leaves_interrupts_as_they_were() -> Result {
+        let lock = KBox::pin_init(new_raw_spinlock!(1, "kvm_riscv_test"), GFP_KERNEL)?;
+        let mut guard = lock.lock();
+        let within = interrupts_are_on();
+        *guard += 1;
+        drop(guard);
+        assert!(!within);
+        assert!(interrupts_are_on());
+
+        let irqs = IrqOff::new();
+        let value = *lock.lock();
+        let after = interrupts_are_on();
+        drop(irqs);
+        assert!(!after);
+        assert_eq!(value, 2);
+        Ok(())
+    }
+
+    #[test]
+    fn raw_lock_has_one_owner() -> Result {
+        let lock = KBox::pin_init(new_raw_spinlock!((), "kvm_riscv_test"), GFP_KERNEL)?;
+        let guard = lock.try_lock();
+        let again = lock.try_lock().is_some();
+        let first = guard.is_some();
+        drop(guard);
+        assert!(first);
+        assert!(!again);
+        assert!(interrupts_are_on());
+        assert!(lock.try_lock().is_some());
+        Ok(())
     }
 }

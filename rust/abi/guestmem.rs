@@ -55,26 +55,21 @@ enum Log {
 }
 
 impl<'s> Place<'s> {
-    /// The `len` bytes at `gpa`, if there is memory that the guest can write to. `vcpu` is the
-    /// caller's own, and loaded.
-    pub(crate) fn find(
-        vcpu: &'s Vcpu,
-        slots: &'s SlotsRead<'_>,
-        gpa: Gpa,
-        len: usize,
-    ) -> Option<Self> {
+    /// The `len` bytes at `gpa`, if there is memory that the guest can write to. The vCPU of `slots`
+    /// is loaded.
+    pub(crate) fn find(slots: &'s SlotsRead<'_>, gpa: Gpa, len: usize) -> Option<Self> {
         let offset = (gpa.get() % PAGE_SIZE) as usize;
         if offset.checked_add(len)? > PAGE_SIZE as usize {
             return None;
         }
         let gfn = gpa.gfn();
-        let slot = Slot::find(vcpu, slots, gfn)?;
-        if slot.access() == SlotAccess::ReadOnly {
+        let slot = Slot::find(slots, gfn)?;
+        if slot.is_going() || slot.access() == SlotAccess::ReadOnly {
             return None;
         }
         let page = UserPtr::from_addr(slot.hva(gfn).get());
         Some(Self {
-            vcpu,
+            vcpu: slots.vcpu(),
             slot,
             gfn,
             start: page.wrapping_byte_add(offset),

@@ -14,6 +14,8 @@ use super::memslot::{
 use crate::{
     bindings,
     mem::addr::{
+        Gfn,
+        GfnRange,
         Hva,
         PageSize,
         Pfn,
@@ -28,7 +30,8 @@ use crate::{
 pub(crate) struct Present {
     /// The frame of the page itself, also where the entry maps more.
     pub(crate) pfn: Pfn,
-    /// How much the entry maps, with the same rights.
+    /// How much the entry maps, with the same rights; 4 KiB if the host is about to take away a part
+    /// of that.
     pub(crate) size: PageSize,
     /// What the process may do.
     pub(crate) stores: Stores,
@@ -46,23 +49,93 @@ pub(crate) enum Stores {
     Pass,
 }
 
-/// A part of the host's page table: what an entry for a block maps, or a leaf table.
+/// What the host maps, while `kvm->mmu_lock` is held: the lock's guards make it.
+///
+/// The host takes no page away, makes none read-only and splits no block before it has told the
+/// notifier, and that waits for the lock to unmap it from the guest. So what the host's page table
+/// says is true until the lock is dropped, but about the frames that the host has told us of before
+/// and is not through with. Whoever installs a page needs no reference to it: before the host can
+/// give it to somebody else it must wait for the lock. Nor is the page put on the list of active
+/// ones for it: whether the guest uses it, ageing finds in the entry.
+///
+/// # Invariants
+///
+/// For `'l`, the lock of `vm` is held, and no invalidation is under way of frames that are not
+/// `changing`.
+pub(crate) struct HostView<'l> {
+    vm: &'l Vm,
+    changing: GfnRange,
+}
+
+impl<'l> HostView<'l> {
+    /// # Safety
+    ///
+    /// `mmu_lock` of `vm` is held, for reading or writing, for `'l`.
+    #[inline(always)]
+    pub(super) unsafe fn new(vm: &'l Vm) -> Self {
+        let raw = vm.as_ptr();
+        // SAFETY: the VM is live; the field changes only while the lock is held for writing.
+        let changing = if unsafe { (*raw).mmu_invalidate_in_progress } == 0 {
+            GfnRange::EMPTY
+        } else {
+            // SAFETY: as above.
+            let start = unsafe { (*raw).mmu_invalidate_range_start };
+            // SAFETY: as above.
+            let end = unsafe { (*raw).mmu_invalidate_range_end };
+            GfnRange::new(Gfn::new(start), Gfn::new(end))
+        };
+        // INVARIANT: the caller holds the lock, without which none begins.
+        Self { vm, changing }
+    }
+
+    /// How the host maps what is behind `gfn`, a frame of `slot`.
+    pub(crate) fn page(&self, slot: &Slot<'_>, gfn: Gfn) -> Option<Present> {
+        let irqs = IrqOff::new();
+        HostTable::around(self, slot, gfn, &irqs)?.page()
+    }
+
+    /// Those of `frames` that can be relied on from `gfn` on in both directions. `gfn` itself is one
+    /// of them, and not changing.
+    fn settled(&self, frames: GfnRange, gfn: Gfn) -> GfnRange {
+        let changing = self.changing;
+        if frames.intersection(changing).is_empty() {
+            frames
+        } else if gfn < changing.start() {
+            GfnRange::new(frames.start(), changing.start())
+        } else {
+            GfnRange::new(changing.end(), frames.end())
+        }
+    }
+}
+
+/// A part of the host's page table, behind a slot: what an entry for a block maps, or a leaf table.
 ///
 /// Only pages are seen that `get_user_pages_fast()` would give for reading, too. Entries are read
-/// without locks, so each answer is true in the moment, and stays true as long as nothing is
-/// invalidated: every change that takes something away tells the notifier first. Hence whoever
-/// holds `mmu_lock`, and has seen there that no invalidation is under way
-/// ([`is_any_stale`](super::tables::ReadGuard::is_any_stale)), needs no reference to a page that it
-/// installs: before the host can give the page to somebody else it must wait for that lock, to
-/// unmap it from the guest. Nor is the page put on the list of active ones for it: whether the
-/// guest uses it, ageing finds in the entry.
-pub(crate) struct HostTable<'i> {
-    /// An address of the part.
-    hva: Hva,
+/// without the host's locks.
+///
+/// # Invariants
+///
+/// `kind` maps what is behind `gfn`, a frame of `slot`, in place `index` of its pages. The frame is
+/// not changing.
+pub(crate) struct HostTable<'t> {
+    host: &'t HostView<'t>,
+    slot: Slot<'t>,
+    gfn: Gfn,
+    index: u64,
     kind: Kind,
     /// With interrupts off tables are not freed: that waits for an RCU grace period, or for this
     /// CPU to take an IPI.
-    life: PhantomData<&'i IrqOff>,
+    life: PhantomData<&'t IrqOff>,
+}
+
+/// Pages in a row of a [`HostTable`].
+///
+/// # Invariants
+///
+/// The table has all of `frames`, and so has its slot; none is changing.
+pub(crate) struct HostPages<'t> {
+    table: &'t HostTable<'t>,
+    frames: GfnRange,
 }
 
 #[derive(Clone, Copy)]
@@ -73,20 +146,57 @@ enum Kind {
     Leaves(*mut bindings::pte_t),
 }
 
-impl<'i> HostTable<'i> {
-    /// The part with `hva`, if there is one.
-    #[inline]
-    pub(crate) fn around(vm: &Vm, hva: Hva, _irqs: &'i IrqOff) -> Option<Self> {
-        let kind = Self::walk(vm, hva.get())?;
+impl Kind {
+    /// How many pages it maps.
+    #[inline(always)]
+    fn pages(self) -> u64 {
+        match self {
+            Kind::Block(_, size) => size.frames(),
+            Kind::Leaves(_) => PageSize::Size2M.frames(),
+        }
+    }
+}
+
+impl<'t> HostTable<'t> {
+    /// The part behind `gfn`, a frame of `slot`; none if there is none, or if the host is about to
+    /// take the page away.
+    #[inline(always)]
+    pub(crate) fn around(
+        host: &'t HostView<'_>,
+        slot: &Slot<'t>,
+        gfn: Gfn,
+        _irqs: &'t IrqOff,
+    ) -> Option<Self> {
+        if host.changing.contains(gfn) {
+            return None;
+        }
+        let hva = slot.hva(gfn).get();
+        let kind = Self::walk(host.vm, hva)?;
+        // INVARIANT: just so.
         Some(Self {
-            hva,
+            host,
+            slot: *slot,
+            gfn,
+            index: (hva >> PAGE_SHIFT) as u64 & (kind.pages() - 1),
             kind,
             life: PhantomData,
         })
     }
 
+    /// The pages of the slot in this part, as far as they can be relied on.
+    pub(crate) fn pages(&self) -> HostPages<'_> {
+        let start = Gfn::new(self.gfn.get().saturating_sub(self.index));
+        let end = self.gfn.saturating_add(self.kind.pages() - self.index);
+        let frames = GfnRange::new(start, end).intersection(self.slot.frames());
+        // INVARIANT: `settled` leaves no frame that is changing.
+        HostPages {
+            table: self,
+            frames: self.host.settled(frames, self.gfn),
+        }
+    }
+
     /// Each entry is read once: it may turn from a table into a block meanwhile.
-    #[inline]
+    #[inline(always)]
     fn walk(vm: &Vm, hva: usize) -> Option<Kind> {
         // SAFETY: the VM has a reference to the `struct mm`.
         let mm = unsafe { (*vm.as_ptr()).mm };
@@ -131,21 +241,20 @@ impl<'i> HostTable<'i> {
         Some(Kind::Leaves(unsafe { bindings::kvm_rs_ptep(pmd, first) }))
     }
 
-    /// The page at `hva`, if this part has it.
+    /// The page behind the frame that the table was looked for.
     #[inline(always)]
-    pub(crate) fn page(&self, hva: Hva) -> Option<Present> {
-        let part = match self.kind {
-            Kind::Block(_, size) => size,
-            Kind::Leaves(_) => PageSize::Size2M,
-        };
-        if (hva.get() ^ self.hva.get()) >> part.shift() != 0 {
-            return None;
-        }
+    pub(crate) fn page(&self) -> Option<Present> {
+        self.look(self.gfn, self.index)
+    }
+
+    /// The page behind `gfn`, which is not changing, in place `index`.
+    #[inline(always)]
+    fn look(&self, gfn: Gfn, index: u64) -> Option<Present> {
         let (entry, size) = match self.kind {
             Kind::Block(entry, size) => (entry, size),
             Kind::Leaves(first) => {
-                let index = (hva.get() >> PAGE_SHIFT) % part.frames() as usize;
-                // SAFETY: a leaf table has an entry for each page of the part.
+                let index = (index % PageSize::Size2M.frames()) as usize;
+                // SAFETY: a leaf table has so many entries.
                 let place = unsafe { first.add(index) };
                 // SAFETY: the table is not freed, see `life`.
                 let entry = unsafe { bindings::kvm_rs_ptep_get(place) };
@@ -161,16 +270,46 @@ impl<'i> HostTable<'i> {
         // What is contiguous is aligned in both address spaces, so the offset is that of the
         // address. This is true of a Svnapot entry, too, which is repeated for each of its pages,
         // and which the kernel resolves to the first one's frame (c-review M19).
-        let offset = (hva.get() >> PAGE_SHIFT) as u64 & (size.frames() - 1);
+        let offset = index & (size.frames() - 1);
         let pfn = Pfn::new(first | offset);
         if is_secret(pfn) {
             return None;
         }
         Some(Present {
             pfn,
-            size,
+            size: if size == PageSize::Size4K || self.is_settled(gfn, offset, size) {
+                size
+            } else {
+                PageSize::Size4K
+            },
             stores: stores(entry),
         })
+    }
+
+    /// Whether nothing changes in the block of `size` in which `gfn` is in place `offset`.
+    #[inline(always)]
+    fn is_settled(&self, gfn: Gfn, offset: u64, size: PageSize) -> bool {
+        let start = Gfn::new(gfn.get().saturating_sub(offset));
+        let block = GfnRange::new(start, gfn.saturating_add(size.frames() - offset));
+        block.intersection(self.host.changing).is_empty()
+    }
+}
+
+impl HostPages<'_> {
+    /// The frames.
+    pub(crate) fn frames(&self) -> GfnRange {
+        self.frames
+    }
+
+    /// The page behind `gfn`; none if that is no frame of these.
+    #[inline(always)]
+    pub(crate) fn page(&self, gfn: Gfn) -> Option<Present> {
+        if !self.frames.contains(gfn) {
+            return None;
+        }
+        let table = self.table;
+        let distance = gfn.get().wrapping_sub(table.gfn.get());
+        table.look(gfn, table.index.wrapping_add(distance))
     }
 }
 
@@ -213,8 +352,8 @@ fn is_secret(pfn: Pfn) -> bool {
     }
     // SAFETY: an ordinary entry's frame has a `struct page`.
     let folio = unsafe { bindings::kvm_rs_pfn_folio(pfn.get() as usize) };
-    // SAFETY: a `struct folio` is never unmapped, whatever it is used for now, and its mapping
-    // is not freed while interrupts are off.
+    // SAFETY: the page stays mapped, see `HostView`, so this is the folio of a page in use; its
+    // mapping is not freed while interrupts are off.
     unsafe { bindings::kvm_rs_folio_is_unevictable_file(folio) }
 }
 
@@ -230,13 +369,6 @@ pub(crate) fn note_use(page: Present, _irqs: &IrqOff) {
         // SAFETY: as above.
         unsafe { bindings::kvm_rs_folio_set_referenced(folio) };
     }
-}
-
-/// Looks up how the host maps `hva`. `mmu_lock` may be held; see [`HostTable`] for how long the
-/// answer is true.
-pub(crate) fn mapping_at(vm: &Vm, hva: Hva) -> Option<Present> {
-    let irqs = IrqOff::new();
-    HostTable::around(vm, hva, &irqs)?.page(hva)
 }
 
 /// Whether the CPUs of the host set A bits of page tables themselves (Svadu).

@@ -97,17 +97,12 @@ impl<'s> Slot<'s> {
         })
     }
 
-    /// The slot with `gfn`, if there is one and it is not about to go.
+    /// The slot with `gfn`, if there is one; it may be [about to go](Self::is_going).
     #[inline]
-    pub(crate) fn find(vcpu: &Vcpu, slots: &'s SlotsRead<'_>, gfn: Gfn) -> Option<Self> {
-        Self::look_up(vcpu, slots, gfn).filter(|slot| !slot.is_going())
-    }
-
-    /// The slot with `gfn`, if there is one.
-    #[inline]
-    pub(crate) fn look_up(vcpu: &Vcpu, _slots: &'s SlotsRead<'_>, gfn: Gfn) -> Option<Self> {
-        // SAFETY: the vCPU's own thread, in a read-side section of `kvm->srcu`.
-        let raw = unsafe { bindings::kvm_vcpu_gfn_to_memslot(vcpu.as_ptr(), gfn.get()) };
+    pub(crate) fn find(slots: &'s SlotsRead<'_>, gfn: Gfn) -> Option<Self> {
+        let vcpu = slots.vcpu().as_ptr();
+        // SAFETY: the vCPU's own thread, in a read-side section of its VM's `kvm->srcu`.
+        let raw = unsafe { bindings::kvm_vcpu_gfn_to_memslot(vcpu, gfn.get()) };
         // SAFETY: slots that are found do not change before the section ends.
         unsafe { Self::from_raw(raw) }
     }
@@ -342,8 +337,12 @@ impl InvalidateSeq {
 }
 
 /// Whether the dirty log of `vm` starts out with all pages set, so that pages are write-protected
-/// piece by piece as userspace clears it.
+/// piece by piece as userspace clears it. A dirty ring has nothing to be set, so it starts empty,
+/// whatever userspace asked for. `kvm->slots_lock` is held.
 pub(crate) fn log_starts_full(vm: &Vm) -> bool {
-    // SAFETY: the VM is live; the setting is fixed before the first slot with a log.
-    unsafe { bindings::kvm_dirty_log_manual_protect_and_init_set(vm.as_ptr()) }
+    // SAFETY: the VM is live, and the lock held.
+    unsafe {
+        bindings::kvm_dirty_log_manual_protect_and_init_set(vm.as_ptr())
+            && bindings::kvm_use_dirty_bitmap(vm.as_ptr())
+    }
 }

@@ -19,6 +19,7 @@ use core::{
 use kernel::prelude::*;
 
 use super::{
+    hostmm::HostView,
     memslot::InvalidateSeq,
     stats::{
         Gauge,
@@ -30,13 +31,13 @@ use crate::{
     mem::{
         addr::{
             Gfn,
-            GfnRange,
             Hpa,
             PageSize,
             Pfn, //
         },
         gstage::{
             Counted,
+            FormerTable,
             InUse,
             MmuRead,
             MmuWrite,
@@ -151,13 +152,13 @@ pub(crate) fn alloc_table() -> Result<TablePage> {
 }
 
 /// Gives a table's page back. Does not sleep.
-pub(crate) fn free_table(table: TablePage) {
+pub(crate) fn free_table(table: FormerTable) {
     // SAFETY: tables come from `alloc_table` alone, and the value says that nothing points to it.
     unsafe { free(table.into_pfn(), 0) };
 }
 
 /// The same for one of very many: lets others at the CPU, so it may sleep.
-pub(crate) fn free_table_politely(table: TablePage) {
+pub(crate) fn free_table_politely(table: FormerTable) {
     free_table(table);
     // SAFETY: the caller may sleep.
     unsafe { bindings::kvm_rs_cond_resched() };
@@ -168,7 +169,8 @@ pub(crate) fn free_table_politely(table: TablePage) {
 /// # Invariants
 ///
 /// `state` is accessed with `mmu_lock` held, mutably with it held for writing, or by the only
-/// owner. `root_pfn` is the root's frame, which belongs to this value.
+/// owner; once closed, not mutably, and its root by [`ClosedTree`] alone. `root_pfn` is the root's
+/// frame, which belongs to this value.
 pub(crate) struct TreeCell {
     state: UnsafeCell<Tree>,
     root_pfn: Pfn,
@@ -220,7 +222,7 @@ impl Drop for TreeCell {
             // SAFETY: nobody else has the tree, which is more than what the lock ensures.
             let mut view = unsafe { MmuWrite::new(&tree.root) };
             // No vCPU is left whose CPU could remember anything.
-            view.destroy().settle(|_| {}, free_table);
+            view.destroy(|| {}).settle(|_| {}, free_table);
         }
         // SAFETY: allocated in `new`; `unload` took it out of the last `hgatp` when the last vCPU
         // was put.
@@ -248,16 +250,17 @@ impl<'v> ReadGuard<'v> {
         (!tree.closed).then(|| unsafe { MmuRead::new(&tree.root) })
     }
 
+    /// What the host maps.
+    #[inline]
+    pub(crate) fn host(&self) -> HostView<'_> {
+        // SAFETY: the lock is held while `self` lives.
+        unsafe { HostView::new(self.0) }
+    }
+
     /// Whether the host has changed, or is changing, what it had at `gfn` when `seq` was read.
     pub(crate) fn is_stale(&self, seq: InvalidateSeq, gfn: Gfn) -> bool {
         // SAFETY: the VM is live and the lock held.
         unsafe { bindings::mmu_invalidate_retry_gfn(self.0.as_ptr(), seq.get(), gfn.get()) }
-    }
-
-    /// The same for any page of the VM.
-    pub(crate) fn is_any_stale(&self, seq: InvalidateSeq) -> bool {
-        // SAFETY: the VM is live and the lock held.
-        unsafe { bindings::mmu_invalidate_retry(self.0.as_ptr(), seq.get()) }
     }
 
     /// The VM.
@@ -296,21 +299,6 @@ impl<'v> WriteHeld<'v> {
         self.0
     }
 
-    /// Frames with which the host is not through yet: it has begun to take something away from
-    /// them, or from some of them, and told us so. Nothing else begins while the lock is held.
-    pub(crate) fn invalidating(&self) -> GfnRange {
-        let vm = self.0.as_ptr();
-        // SAFETY: the VM is live; the field changes under the lock only, which is held.
-        if unsafe { (*vm).mmu_invalidate_in_progress } == 0 {
-            return GfnRange::EMPTY;
-        }
-        // SAFETY: as above.
-        let start = unsafe { (*vm).mmu_invalidate_range_start };
-        // SAFETY: as above.
-        let end = unsafe { (*vm).mmu_invalidate_range_end };
-        GfnRange::new(Gfn::new(start), Gfn::new(end))
-    }
-
     /// The tree; none if the VM's address space is gone.
     pub(crate) fn tree(&mut self) -> Option<MmuWrite<'_, LinearMap>> {
         // SAFETY: by the invariant; `self` is borrowed mutably for as long as the result.
@@ -319,28 +307,36 @@ impl<'v> WriteHeld<'v> {
         (!tree.closed).then(|| unsafe { MmuWrite::new(&tree.root) })
     }
 
+    /// The same, and what the host maps.
+    pub(crate) fn tree_and_host(&mut self) -> Option<(MmuWrite<'_, LinearMap>, HostView<'_>)> {
+        let vm = self.0;
+        let tree = self.tree()?;
+        // SAFETY: by the invariant; `self` is borrowed for as long as the result.
+        Some((tree, unsafe { HostView::new(vm) }))
+    }
+
     /// Changes the format of an empty tree.
     ///
     /// # Errors
     ///
     /// [`InUse`] if it is not empty, or closed.
     pub(crate) fn set_mode(&mut self, mode: Mode) -> Result<(), InUse> {
-        // SAFETY: by the invariant, and `self` is borrowed mutably.
-        let tree = unsafe { &mut *self.0.memory().tree_cell().state.get() };
-        if tree.closed {
-            return Err(InUse);
-        }
-        tree.root.set_mode(mode)
+        self.open().ok_or(InUse)?.root.set_mode(mode)
     }
 
-    /// Empties the tree and closes it: from now on [`tree`](Self::tree) gives none. None if it was
-    /// closed already.
-    pub(crate) fn close(&mut self) -> Option<Teardown<LinearMap>> {
-        let duty = self.tree()?.destroy();
-        // SAFETY: by the invariant, and `self` is borrowed mutably.
-        let tree = unsafe { &mut *self.0.memory().tree_cell().state.get() };
-        tree.closed = true;
-        Some(duty)
+    /// Closes the tree: from now on [`tree`](Self::tree) gives none, and what is in it, only the
+    /// result reaches. None if it was closed already.
+    pub(crate) fn close(&mut self) -> Option<ClosedTree<'v>> {
+        self.open()?.closed = true;
+        // INVARIANT: it was open, so there is none yet.
+        Some(ClosedTree(self.0))
+    }
+
+    /// What the cell holds, unless it is closed.
+    fn open(&mut self) -> Option<&mut Tree> {
+        self.tree()?;
+        // SAFETY: by the invariant, and `self` is borrowed mutably; there is no `ClosedTree`.
+        Some(unsafe { &mut *self.0.memory().tree_cell().state.get() })
     }
 
     /// Runs `f`, which may sleep, without the lock. What is known of the tree is void after it.
@@ -358,6 +354,29 @@ impl<'v> WriteHeld<'v> {
     pub(crate) fn relax(&mut self) {
         self.unlocked(|| {
             // SAFETY: no spinlock is held: callers that hold others do not ask for it.
+            unsafe { bindings::kvm_rs_cond_resched() }
+        })
+    }
+}
+
+/// The tree of a VM whose address space is gone: nobody else looks into it any more, with whatever
+/// lock.
+///
+/// # Invariants
+///
+/// The tree is closed, and there is no other value for this VM.
+pub(crate) struct ClosedTree<'v>(&'v Vm);
+
+impl ClosedTree<'_> {
+    /// Takes everything out. Lets others at the CPU, so it may sleep: the tree may be large.
+    pub(crate) fn destroy(self) -> Teardown<LinearMap> {
+        // SAFETY: who has the lock makes no mutable reference to what is closed.
+        let tree = unsafe { &*self.0.memory().tree_cell().state.get() };
+        // SAFETY: views are not made of what is closed, those from before went with the locks that
+        // they were made under, and by the invariant this is the only one now.
+        let mut view = unsafe { MmuWrite::new(&tree.root) };
+        view.destroy(|| {
+            // SAFETY: the caller may sleep.
             unsafe { bindings::kvm_rs_cond_resched() }
         })
     }
@@ -400,5 +419,35 @@ impl Drop for WriteGuard<'_> {
     fn drop(&mut self) {
         // SAFETY: taken in `lock`.
         unsafe { bindings::kvm_rs_mmu_write_unlock(self.0 .0.as_ptr()) };
+    }
+}
+
+#[kunit_tests(kvm_riscv_tables)]
+mod tests {
+    use super::*;
+
+    /// Frame `pfn` as words.
+    fn words<'a>(pfn: Pfn, order: u32) -> &'a [u64] {
+        let first = address::<u64>(linear_base(), pfn).as_ptr();
+        // SAFETY: the tests look at frames that they have allocated, in the linear map.
+        unsafe { core::slice::from_raw_parts(first, 512 << order) }
+    }
+
+    #[test]
+    fn tables_are_zeroed_and_in_the_linear_map() -> Result {
+        for order in [0, ROOT_ORDER] {
+            let pfn = alloc(order).ok_or(ENOMEM)?;
+            let zero = words(pfn, order).iter().all(|&word| word == 0);
+            let aligned = pfn.get() % (1 << order) == 0;
+            let place = address::<core::ffi::c_void>(linear_base(), pfn);
+            // SAFETY: the address of a page in the linear map.
+            let hpa = unsafe { bindings::kvm_rs_virt_to_phys(place.as_ptr()) };
+            // SAFETY: allocated above, and not used below.
+            unsafe { free(pfn, order) };
+            assert!(zero);
+            assert!(aligned);
+            assert_eq!(Hpa::new(hpa).pfn(), pfn);
+        }
+        Ok(())
     }
 }

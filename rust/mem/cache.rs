@@ -8,6 +8,7 @@
 use kernel::prelude::*;
 
 use super::gstage::{
+    FormerTable,
     TablePage,
     TableSource, //
 };
@@ -27,8 +28,8 @@ pub(crate) struct TableCache {
     tables: [Option<TablePage>; CAPACITY],
     /// The tables are in front.
     filled: usize,
-    /// What was given back, and may not be zeroed any more.
-    returned: [Option<TablePage>; RETURNS],
+    /// What was given back.
+    returned: [Option<FormerTable>; RETURNS],
 }
 
 impl TableCache {
@@ -83,7 +84,7 @@ impl TableSource for TableCache {
 
     /// Keeps it until the next [`TableCache::top_up`] that has something to do: the caller may have
     /// interrupts off, where freeing could have to wait on a kernel with `PREEMPT_RT`.
-    fn give_back(&mut self, table: TablePage) {
+    fn give_back(&mut self, table: FormerTable) {
         match self.returned.iter_mut().find(|place| place.is_none()) {
             Some(place) => *place = Some(table),
             None => free_table(table),
@@ -94,8 +95,62 @@ impl TableSource for TableCache {
 impl Drop for TableCache {
     fn drop(&mut self) {
         while let Some(table) = self.take() {
-            free_table(table);
+            free_table(table.discard());
         }
         self.free_returned();
+    }
+}
+
+#[kunit_tests(kvm_riscv_table_cache)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_cache_has_nothing_to_give() {
+        assert!(TableCache::new().take().is_none());
+    }
+
+    #[test]
+    fn as_many_as_were_asked_for() -> Result {
+        let mut cache = TableCache::new();
+        cache.top_up(3)?;
+        cache.top_up(2)?;
+        let mut count = 0;
+        while let Some(table) = cache.take() {
+            free_table(table.discard());
+            count += 1;
+        }
+        assert_eq!(count, 3);
+        cache.top_up(1)?;
+        let one_more = cache.take().map(TablePage::discard);
+        assert!(one_more.map(free_table).is_some());
+        Ok(())
+    }
+
+    #[test]
+    fn not_more_than_there_is_room_for() -> Result {
+        let mut cache = TableCache::new();
+        cache.top_up(usize::MAX)?;
+        let mut count = 0;
+        while let Some(table) = cache.take() {
+            // More than it keeps: the others are freed at once.
+            cache.give_back(table.discard());
+            count += 1;
+        }
+        assert_eq!(count, TableCache::CAPACITY);
+        Ok(())
+    }
+
+    /// What was given back is not zero any more.
+    #[test]
+    fn what_comes_back_is_not_given_again() -> Result {
+        let mut cache = TableCache::new();
+        cache.top_up(1)?;
+        let Some(table) = cache.take() else {
+            return Err(ENOENT);
+        };
+        cache.give_back(table.discard());
+        assert!(cache.take().is_none());
+        Ok(())
     }
 }

@@ -19,7 +19,6 @@ use super::{
         Gfn,
         GfnRange,
         Gpa,
-        Hva,
         PageSize,
         PAGE_SHIFT, //
     },
@@ -87,8 +86,8 @@ pub(crate) enum Access {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Outcome {
-    /// The guest can go on. It may fault again, if the host changed something meanwhile; if the
-    /// memory is broken, the thread has a signal pending that says so.
+    /// The guest can go on. It may fault again, if the host changed something meanwhile, or userspace
+    /// is about to; if the memory is broken, the thread has a signal pending that says so.
     Mapped,
     /// There is no memory to access so: nobody's address, a device's, or a store to a read-only
     /// slot, which is to be treated as one to a device.
@@ -110,10 +109,14 @@ impl Loaded<'_> {
         gpa: Gpa,
         access: Access,
     ) -> Result<Outcome> {
-        let me = self.vcpu;
-        let Some(slot) = Slot::find(me, slots, gpa.gfn()) else {
+        let me = slots.vcpu();
+        let Some(slot) = Slot::find(slots, gpa.gfn()) else {
             return Ok(Outcome::NoMemory);
         };
+        if slot.is_going() {
+            // Not yet a device's: it stays if what userspace wants of it fails.
+            return Ok(Outcome::Mapped);
+        }
         if access == Access::Store && slot.access() == SlotAccess::ReadOnly {
             return Ok(Outcome::NoMemory);
         }
@@ -160,7 +163,7 @@ impl Loaded<'_> {
         let me = self.vcpu;
         let slots = SlotsRead::new(me);
         loop {
-            let slot = Slot::look_up(me, &slots, gpa.gfn()).ok_or(ENOENT)?;
+            let slot = Slot::find(&slots, gpa.gfn()).ok_or(ENOENT)?;
             if slot.is_going() {
                 // Whoever takes it away waits until the caller has left `kvm->srcu`.
                 return Err(EAGAIN);
@@ -269,11 +272,9 @@ impl Fault<'_> {
         // A table for each level below the root's.
         tables.top_up(self.vm.memory().mode().top() as usize)?;
 
-        // What follows is true as long as the host does not say otherwise; from here on we notice.
-        let seq = InvalidateSeq::read(self.vm);
-        let (done, around) = match self.map_present(seq, tables) {
+        let (done, around) = match self.map_present(tables) {
             Some(done) => done,
-            None => self.map_faulted_in(seq, tables)?,
+            None => self.map_faulted_in(tables)?,
         };
         if around != 0 {
             me.count_many(Counter::PfAround, around);
@@ -283,18 +284,14 @@ impl Fault<'_> {
 
     /// Installs what the host's page table has for the page already, and for its neighbours; tells
     /// how many of them. None if the host must be asked.
-    fn map_present(&self, seq: InvalidateSeq, tables: &mut TableCache) -> Option<(Done, u64)> {
+    fn map_present(&self, tables: &mut TableCache) -> Option<(Done, u64)> {
         let gfn = self.gpa.gfn();
-        let hva = self.slot.hva(gfn);
         let lock = ReadGuard::lock(self.vm);
-        // For any page, because the neighbours are to be true, too.
-        if lock.is_any_stale(seq) {
-            return None;
-        }
         let tree = lock.tree()?;
+        let host = lock.host();
         let irqs = IrqOff::new();
-        let host = HostTable::around(self.vm, hva, &irqs)?;
-        let present = host.page(hva)?;
+        let table = HostTable::around(&host, &self.slot, gfn, &irqs)?;
+        let present = table.page()?;
         let access = match (present.stores, self.slot.access()) {
             (Stores::Pass, SlotAccess::ReadWrite) => HostAccess::ReadWrite,
             (Stores::Fault, _) if self.access == Access::Store => return None,
@@ -308,26 +305,27 @@ impl Fault<'_> {
             size: self.limit(present.size),
             rights: self.rights(access),
         };
-        let (install, count) = self.install(&tree, page, tables, Some(&host));
+        let (install, count) = self.install(&tree, page, tables, Some(&table));
         drop(irqs);
         let done = self.finish(lock, page, install, count.mapped, None);
         Some((done, count.around))
     }
 
-    /// Installs the page, and its neighbours from `host`, which is true as long as the lock is
-    /// held.
+    /// Installs the page, and its neighbours from `table`.
     fn install(
         &self,
         tree: &MmuRead<'_, LinearMap>,
         page: HostPage,
         tables: &mut TableCache,
-        host: Option<&HostTable<'_>>,
+        table: Option<&HostTable<'_>>,
     ) -> (Install, Count) {
         let gfn = self.gpa.gfn();
         let (install, neighbours) = tree.install(self.gpa, page, tables);
-        let around = match (install.outcome, &neighbours, host) {
-            (gstage::Outcome::Mapped, Some(neighbours), Some(host)) => {
-                self.map_around(tree, neighbours, host)
+        // Userspace comes back for the rest of what it asked for: that may be runs, too.
+        let alone = self.asked.is_some() && page.size == PageSize::Size64K;
+        let around = match (install.outcome, &neighbours, table) {
+            (gstage::Outcome::Mapped, Some(neighbours), Some(table)) if !alone => {
+                self.map_around(tree, neighbours, table)
             }
             _ => 0,
         };
@@ -339,16 +337,15 @@ impl Fault<'_> {
         (install, Count { around, mapped })
     }
 
-    /// Maps the neighbours of the page, which was just mapped, as far as `host` has them and there
+    /// Maps the neighbours of the page, which was just mapped, as far as `table` has them and there
     /// is room in the same leaf table; returns how many.
     fn map_around(
         &self,
         tree: &MmuRead<'_, LinearMap>,
         neighbours: &Neighbours<'_>,
-        host: &HostTable<'_>,
+        table: &HostTable<'_>,
     ) -> u64 {
         let gfn = self.gpa.gfn();
-        let hva = self.slot.hva(gfn);
         let window = self.asked.unwrap_or_else(|| {
             let frames = param::fault_around_frames();
             GfnRange::from_len(Gfn::new(gfn.get() & !(frames - 1)), frames)
@@ -356,7 +353,8 @@ impl Fault<'_> {
         if window.len() <= 1 {
             return 0;
         }
-        let frames = window.intersection(self.slot.frames());
+        let pages = table.pages();
+        let frames = window.intersection(pages.frames());
         // Where the CPU notes use itself, ageing can tell that a neighbour was never used.
         // Elsewhere the note would be a fault, which is what this is to avoid.
         let age = if hostmm::has_hw_young() {
@@ -372,8 +370,7 @@ impl Fault<'_> {
             SlotAccess::ReadWrite => Rights::Writable,
         };
         tree.fill(neighbours, frames, age, |neighbour| {
-            let distance = neighbour.get().wrapping_sub(gfn.get()) as usize;
-            let page = host.page(Hva::new(hva.get().wrapping_add(distance << PAGE_SHIFT)))?;
+            let page = pages.page(neighbour)?;
             let rights = match page.stores {
                 Stores::Pass => granted,
                 Stores::Fault | Stores::Dirty => Rights::HostReadOnly,
@@ -383,14 +380,16 @@ impl Fault<'_> {
     }
 
     /// Asks the host for the page and installs it, and its neighbours; tells how many of them.
-    fn map_faulted_in(&self, seq: InvalidateSeq, tables: &mut TableCache) -> Result<(Done, u64)> {
+    fn map_faulted_in(&self, tables: &mut TableCache) -> Result<(Done, u64)> {
         let gfn = self.gpa.gfn();
+        // What the host says is true as long as it does not say otherwise; from here on we notice.
+        let seq = InvalidateSeq::read(self.vm);
         let want = match self.access {
             Access::Store => HostAccess::ReadWrite,
             Access::Load | Access::Fetch => HostAccess::ReadOnly,
         };
-        let host = match self.slot.fault_in(gfn, want) {
-            FaultIn::Page(host) => host,
+        let given = match self.slot.fault_in(gfn, want) {
+            FaultIn::Page(given) => given,
             FaultIn::Poisoned => return Ok((Done::Poisoned, 0)),
             FaultIn::Interrupted => return Err(EINTR),
             FaultIn::Failed => return Ok((Done::Refused, 0)),
@@ -402,28 +401,23 @@ impl Fault<'_> {
         let Some(tree) = lock.tree() else {
             return Ok((Done::Refused, 0));
         };
+        let host = lock.host();
         let irqs = IrqOff::new();
-        let hva = self.slot.hva(gfn);
-        let table = HostTable::around(self.vm, hva, &irqs);
-        // The rest of a block, and the neighbours, must be as they were, too.
-        let rest = table.as_ref().filter(|_| !lock.is_any_stale(seq));
-        let (pfn, size) = match table.as_ref().and_then(|table| table.page(hva)) {
+        let table = HostTable::around(&host, &self.slot, gfn, &irqs);
+        let (pfn, size) = match table.as_ref().and_then(HostTable::page) {
             // What is not the kernel's memory is mapped page by page: its owner may have mapped it
             // in any manner.
-            Some(present) if host.is_memory() => match rest {
-                Some(_) => (present.pfn, self.limit(present.size)),
-                None => (present.pfn, PageSize::Size4K),
-            },
-            _ => (host.pfn(), PageSize::Size4K),
+            Some(present) if given.is_memory() => (present.pfn, self.limit(present.size)),
+            _ => (given.pfn(), PageSize::Size4K),
         };
         let page = HostPage {
             pfn,
             size,
-            rights: self.rights(host.access()),
+            rights: self.rights(given.access()),
         };
-        let (install, count) = self.install(&tree, page, tables, rest);
+        let (install, count) = self.install(&tree, page, tables, table.as_ref());
         drop(irqs);
-        let done = self.finish(lock, page, install, count.mapped, Some(host));
+        let done = self.finish(lock, page, install, count.mapped, Some(given));
         Ok((done, count.around))
     }
 
@@ -454,7 +448,7 @@ impl Fault<'_> {
         page: HostPage,
         install: Install,
         mapped: u64,
-        host: Option<HostRef>,
+        given: Option<HostRef>,
     ) -> Done {
         // A block that was split is remembered rightly until something in it changes.
         let _ = install.flush.delegate();
@@ -473,8 +467,8 @@ impl Fault<'_> {
         if page.rights == Rights::Writable && self.slot.is_logged() {
             self.slot.mark_dirty(&lock, self.gpa.gfn());
         }
-        if let Some(host) = host {
-            host.installed(&lock);
+        if let Some(given) = given {
+            given.installed(&lock);
         }
         Done::Mapped(fence, mapped)
     }

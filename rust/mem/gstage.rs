@@ -12,16 +12,18 @@
 //!   block becomes a table with the same translations, a Svnapot run pages, a leaf gets more
 //!   permissions. Nothing is taken away, so no table is freed.
 //! - [`MmuWrite`], lock held for writing: all of that, and unmap, write-protect, age, split,
-//!   [`recover`](MmuWrite::recover) what was split, replace. What takes a permission or a translation away returns a duty: [`Flush`], or
-//!   [`Teardown`], which also holds the tables that may be freed only after the flush.
+//!   [`recover`](MmuWrite::recover) what was split, replace. What takes a permission or a
+//!   translation away returns a duty: [`Flush`], or [`Teardown`], which also holds the tables that
+//!   may be freed only after the flush.
 //!
 //! Views borrow from the caller's lock guard and walkers borrow from the view, so nothing points
 //! into the tree once the lock is dropped. A long operation stops where the caller's `stop_here`
 //! says so and tells in [`Progress`] how far it got; the caller settles the duty, lets go of the
 //! lock, takes it again, and starts a new one from there.
 //!
-//! Lock order: nothing is locked here; all of it runs under `mmu_lock`. Nothing is allocated here
-//! either: tables come from a [`TableSource`] that was filled before the lock was taken.
+//! Lock order: nothing is locked here; all of it runs under `mmu_lock`, or on a tree that nobody
+//! else can reach any more. Nothing is allocated here either: tables come from a [`TableSource`]
+//! that was filled before the lock was taken.
 //!
 //! How many leaves of each size and how many tables there are, [`TableMemory::count`] is told.
 //!
@@ -84,6 +86,7 @@ pub(crate) use self::{
     },
     table::{
         Counted,
+        FormerTable,
         RootTable,
         Table,
         TableMemory,
@@ -214,8 +217,8 @@ impl<'a, M: TableMemory> MmuRead<'a, M> {
 ///
 /// # Invariants
 ///
-/// For `'a`, the lock is held for writing: no other view of the tree is in use, and only hart's
-/// page-table walkers read it (and set A and D bits).
+/// For `'a`, the lock is held for writing, or nobody else has the tree: no other view of it is in
+/// use, and only harts' page-table walkers read it (and set A and D bits).
 pub(crate) struct MmuWrite<'a, M: TableMemory> {
     read: MmuRead<'a, M>,
     exclusive: PhantomData<&'a mut Root<M>>,
@@ -226,13 +229,13 @@ impl<'a, M: TableMemory> MmuWrite<'a, M> {
     ///
     /// # Safety
     ///
-    /// The `mmu_lock` of the VM that `root` belongs to must be held for writing for `'a`, and no
-    /// other view of the tree may be in use for `'a`.
+    /// The `mmu_lock` of the VM that `root` belongs to must be held for writing for `'a`, or nobody
+    /// else be able to reach the tree; and no other view of the tree may be in use for `'a`.
     #[inline(always)]
     pub(crate) unsafe fn new(root: &'a Root<M>) -> Self {
-        // INVARIANT: the caller holds the lock for writing for `'a`.
+        // INVARIANT: the caller has the tree for itself for `'a`.
         Self {
-            // SAFETY: the write lock allows all that the read lock does.
+            // SAFETY: who has the tree for itself may do all that the read lock allows.
             read: unsafe { MmuRead::new(root) },
             exclusive: PhantomData,
         }

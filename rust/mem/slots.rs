@@ -21,13 +21,13 @@ use super::{
     gstage::{
         Age,
         Flush,
+        FormerTable,
         HostPage,
         Progress,
         Rights,
         Scope,
         Stop,
         TableMemory,
-        TablePage,
         Teardown, //
     },
     tlb,
@@ -36,6 +36,7 @@ use crate::{
     abi::{
         hostmm::{
             self,
+            HostView,
             Stores, //
         },
         memslot::{
@@ -124,7 +125,7 @@ pub(crate) fn protect_logged(lock: &mut WriteHeld<'_>, base: Gfn, mask: u64) {
             base.saturating_add(u64::from(mask.trailing_zeros())),
             base.saturating_add(end),
         );
-        // At most a 1 GiB and two 2 MiB blocks.
+        // Nearly always enough: a 1 GiB and two 2 MiB blocks.
         let _ = split(lock, frames, 3).delegate();
     }
 }
@@ -132,25 +133,21 @@ pub(crate) fn protect_logged(lock: &mut WriteHeld<'_>, base: Gfn, mask: u64) {
 /// Makes blocks of what the log had split, and the rest writable again: `slot` is logged no more.
 /// Readers of its old flags are through, and will not split or protect anything now.
 ///
-/// The host's page table says what is a block. It is looked at under `mmu_lock`, which keeps
-/// invalidations from beginning, apart from what those that have begun are about. So it is
-/// true: the host takes no page away, makes none read-only and splits no block of its own before
-/// it has told us to unmap it, and what it told us before and is not through with, is left alone.
+/// The host's page table says what is a block, as far as it is not about to take some of it away.
 /// (What such an invalidation has unmapped stays so; the rest of the slot is put together.)
 fn recover(lock: &mut WriteHeld<'_>, slot: &Slot<'_>) {
     let vm = lock.vm();
     let mut rest = slot.frames();
-    loop {
-        let changing = lock.invalidating();
-        let Some(mut tree) = lock.tree() else {
-            break;
-        };
-        let host = |gfn| host_block(vm, slot, gfn, changing);
+    while let Some((mut tree, host)) = lock.tree_and_host() {
         let Progress {
             done_to,
             stop,
             duty,
-        } = tree.recover(rest, host, || is_contended(vm));
+        } = tree.recover(
+            rest,
+            |gfn| host_block(&host, slot, gfn),
+            || is_contended(vm),
+        );
         // Before others get the lock: they trust that no hart is in tables that are not in the tree.
         settle(vm, duty, free_table);
         if stop != Stop::Asked {
@@ -161,14 +158,9 @@ fn recover(lock: &mut WriteHeld<'_>, slot: &Slot<'_>) {
     }
 }
 
-/// How the host maps `gfn`, as far as that is one block within `slot`, none of it in `changing`.
-fn host_block(vm: &Vm, slot: &Slot<'_>, gfn: Gfn, changing: GfnRange) -> Option<HostPage> {
-    let present = hostmm::mapping_at(vm, slot.hva(gfn))?;
-    let size = present.size.min(slot.largest_block(gfn));
-    let block = GfnRange::from_len(gfn.align_down(size), size.frames());
-    if !block.intersection(changing).is_empty() {
-        return None;
-    }
+/// How the host maps `gfn`, as far as that is one block within `slot`.
+fn host_block(host: &HostView<'_>, slot: &Slot<'_>, gfn: Gfn) -> Option<HostPage> {
+    let present = host.page(slot, gfn)?;
     let rights = match (slot.access(), present.stores) {
         (SlotAccess::ReadOnly, _) | (_, Stores::Fault) => Rights::HostReadOnly,
         // A clean entry will do: the block is a single folio, which was marked dirty as a whole
@@ -178,7 +170,7 @@ fn host_block(vm: &Vm, slot: &Slot<'_>, gfn: Gfn, changing: GfnRange) -> Option<
     };
     Some(HostPage {
         pfn: present.pfn,
-        size,
+        size: present.size.min(slot.largest_block(gfn)),
         rights,
     })
 }
@@ -191,9 +183,9 @@ pub(crate) fn flush(vm: &Vm, slot: &Slot<'_>) {
 /// The VM's address space goes: nothing is ever mapped again. May come at any time, once or more
 /// often (c-review M5).
 pub(crate) fn flush_all(vm: &Vm) {
-    let duty = WriteGuard::lock(vm).close();
-    if let Some(duty) = duty {
-        settle(vm, duty, free_table_politely);
+    let closed = WriteGuard::lock(vm).close();
+    if let Some(tree) = closed {
+        settle(vm, tree.destroy(), free_table_politely);
     }
 }
 
@@ -233,7 +225,7 @@ pub(crate) fn test_age(lock: &mut WriteHeld<'_>, frames: GfnRange) -> Age {
 }
 
 /// Flushes, then has `free` take the tables that are out of the tree.
-fn settle<M: TableMemory>(vm: &Vm, duty: Teardown<M>, free: impl FnMut(TablePage)) {
+fn settle<M: TableMemory>(vm: &Vm, duty: Teardown<M>, free: impl FnMut(FormerTable)) {
     duty.settle(
         |scope| match scope {
             Scope::Frames(frames) => tlb::flush_frames(vm, frames),

@@ -19,7 +19,8 @@ use crate::{
     bindings,
     mem::{
         self,
-        gstage::Mode, //
+        gstage::Mode,
+        Memory, //
     },
     sync::atomic::Ordering, //
 };
@@ -68,7 +69,7 @@ impl Vm {
             EnableCap::GstageMode(mode) if mode > mem::host_max_mode() => Err(EINVAL),
             EnableCap::GstageMode(mode) => {
                 let uncommitted = kvm::Uncommitted::lock(self).ok_or(EBUSY)?;
-                self.memory().set_mode(mode, &uncommitted);
+                Memory::set_mode(&uncommitted, mode);
                 Ok(())
             }
         }

@@ -217,6 +217,26 @@ TEST(huge_page_with_offset)
 	kvm_vm_free(vcpu->vm);
 }
 
+/* What userspace asks for is not filled up with small pages where larger ones will do. */
+TEST(pre_fault_64k)
+{
+	char *mem = map_advised(2 * SIZE_2M, MADV_HUGEPAGE) + SIZE_64K;
+	struct kvm_pre_fault_memory range = { .gpa = GPA, .size = 31 * SIZE_64K };
+	u64 npages = 31 * WINDOW, before;
+	struct kvm_vcpu *vcpu;
+
+	if (!host_has_isa("svnapot") || !kvm_has_cap(KVM_CAP_PRE_FAULT_MEMORY))
+		SKIP(return, "no Svnapot, or no KVM_PRE_FAULT_MEMORY");
+	fill(mem, npages);
+	vcpu = create(0, npages, mem);
+	before = vm_get_stat(vcpu->vm, pages_64k);
+	vcpu_ioctl(vcpu, KVM_PRE_FAULT_MEMORY, &range);
+	TEST_ASSERT_EQ(range.size, 0);
+	TEST_ASSERT_EQ(vm_get_stat(vcpu->vm, pages_64k) - before, npages / WINDOW);
+	TEST_ASSERT_EQ(touch(vcpu, npages, true), 0);
+	kvm_vm_free(vcpu->vm);
+}
+
 static const u32 flags_of[] = { 0, KVM_MEM_LOG_DIRTY_PAGES };
 
 /*
@@ -339,7 +359,7 @@ TEST(zero_page)
 /* Pages of the same contents become one. */
 TEST(ksm)
 {
-	u64 i, tries, pfn = 0;
+	u64 i, pfn[2 * WINDOW];
 	struct kvm_vcpu *vcpu;
 	char *mem;
 	int f;
@@ -353,22 +373,17 @@ TEST(ksm)
 			memset(page_word(mem, i), 0x5a + f, SIZE_4K);
 		TEST_ASSERT(!madvise(mem, 2 * WINDOW * SIZE_4K, MADV_MERGEABLE), "madvise");
 		knob_set("/sys/kernel/mm/ksm/run", "1");
-		for (tries = 0; tries < 200; tries++) {
-			usleep(50000);
-			pfn = pfn_of(mem);
-			for (i = 1; i < 2 * WINDOW && pfn_of(page_word(mem, i)) == pfn; i++)
-				;
-			if (pfn && i == 2 * WINDOW)
-				break;
-		}
+		TEST_ASSERT(eventually_within(2 * HANG_MS, are_ksm(mem, 2 * WINDOW)),
+			    "KSM has not merged the pages");
 		knob_set("/sys/kernel/mm/ksm/run", "0");
-		TEST_ASSERT(tries < 200, "KSM has not merged the pages");
+		for (i = 0; i < 2 * WINDOW; i++)
+			pfn[i] = pfn_of(page_word(mem, i));
 
 		vcpu = create(flags_of[f], WINDOW, mem);
 		load_one_store_all(vcpu, mem, WINDOW);
 		TEST_ASSERT(around(vcpu), "no neighbour was mapped");
 		for (i = WINDOW; i < 2 * WINDOW; i++) {
-			TEST_ASSERT_EQ(pfn_of(page_word(mem, i)), pfn);
+			TEST_ASSERT_EQ(pfn_of(page_word(mem, i)), pfn[i]);
 			TEST_ASSERT_EQ(page_word(mem, i)[1], (0x5a + f) * 0x0101010101010101ULL);
 		}
 		kvm_vm_free(vcpu->vm);
@@ -496,6 +511,56 @@ struct churn {
 	bool stop;
 	u64 rounds;
 };
+
+#define PROTECTED_SIZE	(32UL << 20)
+
+static void *protect_host(void *arg)
+{
+	struct churn *churn = arg;
+
+	while (!READ_ONCE(churn->stop)) {
+		mprotect(churn->mem, PROTECTED_SIZE, PROT_READ);
+		mprotect(churn->mem, PROTECTED_SIZE, PROT_READ | PROT_WRITE);
+		churn->rounds++;
+	}
+	return NULL;
+}
+
+/*
+ * What the host is about to take away is not mapped, or mapped along; that
+ * there is such a thing elsewhere in the guest's memory costs nobody a fault.
+ */
+TEST(host_changes_other_memory)
+{
+	u64 npages = 31 * WINDOW, round, retries;
+	struct churn churn = {};
+	struct kvm_vcpu *vcpu;
+	pthread_t thread;
+	char *mem;
+
+	mem = map_advised(npages * SIZE_4K, MADV_NOHUGEPAGE);
+	fill(mem, npages);
+	churn.mem = map_advised(PROTECTED_SIZE, MADV_NOHUGEPAGE);
+	memset(churn.mem, 1, PROTECTED_SIZE);
+	vcpu = create(0, npages, mem);
+	vm_set_user_memory_region(vcpu->vm, SLOT + 2, 0, 2 * GPA, PROTECTED_SIZE, churn.mem);
+	pthread_create(&thread, NULL, protect_host, &churn);
+	TEST_ASSERT(eventually(READ_ONCE(churn.rounds)), "no round");
+	retries = vcpu_get_stat(vcpu, pf_retry);
+	for (round = 0; round < 3; round++) {
+		TEST_ASSERT_EQ(touch(vcpu, npages, false), npages / WINDOW);
+		/* Gone, for the next round. */
+		mprotect(mem, npages * SIZE_4K, PROT_READ);
+		mprotect(mem, npages * SIZE_4K, PROT_READ | PROT_WRITE);
+	}
+	TEST_ASSERT_EQ(vcpu_get_stat(vcpu, pf_retry), retries);
+	WRITE_ONCE(churn.stop, true);
+	pthread_join(thread, NULL);
+	TH_LOG("%lu rounds", (unsigned long)churn.rounds);
+	kvm_vm_free(vcpu->vm);
+	munmap(mem, npages * SIZE_4K);
+	munmap(churn.mem, PROTECTED_SIZE);
+}
 
 #define CHURN_PAGES	(4 * WINDOW)
 

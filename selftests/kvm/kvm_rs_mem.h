@@ -193,6 +193,30 @@ static __maybe_unused u64 pfn_of(void *addr)
 	return entry & PAGEMAP_PRESENT ? entry & ((1ULL << 55) - 1) : 0;
 }
 
+#define KPF_KSM			(1ULL << 21)
+
+/* Whether the host's page at @addr is one that ksmd made of several. */
+static __maybe_unused bool is_ksm(void *addr)
+{
+	u64 pfn = pfn_of(addr), flags = 0;
+	int fd = open("/proc/kpageflags", O_RDONLY);
+
+	TEST_ASSERT(fd >= 0, "no /proc/kpageflags");
+	TEST_ASSERT(!pfn || pread(fd, &flags, 8, pfn * 8) == 8, "kpageflags");
+	close(fd);
+	return flags & KPF_KSM;
+}
+
+/* Whether so are all of @npages. */
+static __maybe_unused bool are_ksm(void *mem, u64 npages)
+{
+	u64 i;
+
+	for (i = 0; i < npages && is_ksm(page_word(mem, i)); i++)
+		;
+	return i == npages;
+}
+
 /*
  * The host's page_idle bitmap.  A page is marked idle, which ages all its
  * mappings, and is idle no more once somebody used it.
@@ -348,7 +372,8 @@ static __maybe_unused void crew_join_within(struct crew *crew, int seconds)
 
 static __maybe_unused void crew_join(struct crew *crew)
 {
-	crew_join_within(crew, TEST_TIMEOUT_DEFAULT);
+	/* Before the harness, which would not say who. */
+	crew_join_within(crew, TEST_TIMEOUT_DEFAULT / 2);
 }
 
 #endif /* SELFTEST_KVM_RS_MEM_H */

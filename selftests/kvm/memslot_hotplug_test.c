@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* on-c: fail: M3 */
+/* on-c: fail: M3, N38 */
 /*
  * Memory slots that come, go, move and share memory while vCPUs use them: a
  * guest's access reaches the memory while the slot is there, and userspace, as
@@ -340,6 +340,25 @@ static void snapshot(u64 (*to)[NR_VCPUS])
 		memcpy(to[i], page_word(mem, i) + 1, sizeof(to[i]));
 }
 
+static u64 mmio_exits(void)
+{
+	u64 exits = 0;
+	int i;
+
+	for (i = 0; i < NR_VCPUS; i++)
+		exits += READ_ONCE(mmio[i].loads) + READ_ONCE(mmio[i].stores);
+	return exits;
+}
+
+/* Some time, in which a vCPU misses the slot. */
+static void await_mmio(void)
+{
+	u64 before = mmio_exits();
+
+	usleep(500);
+	TEST_ASSERT(eventually(mmio_exits() != before), "no vCPU misses the slot");
+}
+
 static void epoch_next(void)
 {
 	__atomic_add_fetch(&epoch, 1, __ATOMIC_SEQ_CST);
@@ -353,7 +372,7 @@ static void slot_goes_and_comes(struct crew *crew, u32 flags, u64 round)
 	epoch_next();
 	vm_set_user_memory_region(crew->vm, SLOT_A, flags, GPA_A, 0, NULL);
 	snapshot(before);
-	usleep(500);
+	await_mmio();
 	snapshot(after);
 	TEST_ASSERT(!memcmp(before, after, sizeof(before)),
 		    "a store reached the memory of a slot that is deleted");
@@ -369,7 +388,7 @@ static void move_away_and_back(struct crew *crew, u32 flags, u64 round)
 	epoch_next();
 	vm_set_user_memory_region(crew->vm, SLOT_A, flags, GPA_B, SIZE, mem);
 	snapshot(before);
-	usleep(500);
+	await_mmio();
 	snapshot(after);
 	TEST_ASSERT(!memcmp(before, after, sizeof(before)),
 		    "a store reached memory through the address that it moved from");
@@ -385,14 +404,33 @@ static void alias_comes_and_goes(struct crew *crew, u32 flags, u64 round)
 	vm_set_user_memory_region(crew->vm, SLOT_B, flags, GPA_B, 0, NULL);
 }
 
-/* Logging is switched on and off; nobody notices. */
+/* A slot cannot move to where no guest has addresses: it stays, all the time. */
+static void move_in_vain(struct crew *crew, u32 flags, u64 round)
+{
+	int i;
+
+	for (i = 0; i < 50; i++)
+		TEST_ASSERT_ERRNO(__vm_set_user_memory_region(crew->vm, SLOT_A, flags, 1UL << 60, SIZE,
+							      mem), EFAULT);
+}
+
+static bool is_dirty(struct kvm_vm *vm)
+{
+	u64 log[NPAGES / 64], any = 0;
+	int i;
+
+	kvm_vm_get_dirty_log(vm, SLOT_A, log);
+	for (i = 0; i < ARRAY_SIZE(log); i++)
+		any |= log[i];
+	return any;
+}
+
+/* Logging is switched on and, once something was logged, off; nobody notices. */
 static void log_on_and_off(struct crew *crew, u32 flags, u64 round)
 {
-	u64 log[NPAGES / 64];
-
 	vm_set_user_memory_region(crew->vm, SLOT_A, KVM_MEM_LOG_DIRTY_PAGES, GPA_A, SIZE, mem);
 	usleep(500);
-	kvm_vm_get_dirty_log(crew->vm, SLOT_A, log);
+	TEST_ASSERT(eventually_within(DEFECT_MS, is_dirty(crew->vm)), "no vCPU stores any more");
 	vm_set_user_memory_region(crew->vm, SLOT_A, 0, GPA_A, SIZE, mem);
 }
 
@@ -402,9 +440,8 @@ static void check_race(int advice, enum away away, u32 flags,
 		       void (*disturb)(struct crew *crew, u32 flags, u64 round))
 {
 	int kmsg = kmsg_open();
-	u64 exits = 0, round;
 	struct crew crew;
-	int i;
+	u64 round;
 
 	mem = map_advised(SIZE, advice);
 	memset(mem, 0, SIZE);
@@ -421,11 +458,10 @@ static void check_race(int advice, enum away away, u32 flags,
 		usleep(2000);
 	}
 	write_guest_global(crew.vm, stop, 1);
-	crew_join_within(&crew, 20);
-	for (i = 0; i < NR_VCPUS; i++)
-		exits += mmio[i].loads + mmio[i].stores;
-	pr_info("# %lu MMIO exits\n", (unsigned long)exits);
-	TEST_ASSERT(!exits == (away == NEVER_AWAY), "%lu MMIO exits", (unsigned long)exits);
+	crew_join_within(&crew, HANG_MS / 1000);
+	pr_info("# %lu MMIO exits\n", (unsigned long)mmio_exits());
+	TEST_ASSERT(!mmio_exits() == (away == NEVER_AWAY), "%lu MMIO exits",
+		    (unsigned long)mmio_exits());
 	kvm_vm_free(crew.vm);
 	munmap(mem, SIZE);
 	kmsg_assert_quiet(kmsg);
@@ -450,6 +486,12 @@ TEST(move_while_running)
 {
 	check_race(MADV_NOHUGEPAGE, SOMETIMES_AWAY, 0, move_away_and_back);
 	check_race(MADV_HUGEPAGE, SOMETIMES_AWAY, 0, move_away_and_back);
+}
+
+TEST(n38_move_in_vain_while_running)
+{
+	check_race(MADV_NOHUGEPAGE, NEVER_AWAY, 0, move_in_vain);
+	check_race(MADV_HUGEPAGE, NEVER_AWAY, KVM_MEM_LOG_DIRTY_PAGES, move_in_vain);
 }
 
 TEST(alias_while_running)

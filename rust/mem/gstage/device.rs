@@ -49,8 +49,8 @@ pub(crate) struct DevicePages {
 impl<M: TableMemory> MmuWrite<'_, M> {
     /// Maps a device's pages from `gfn` on, in place of whatever 4 KiB leaves are there.
     ///
-    /// Ends with [`Stop::Occupied`] where a block or a run is in the way, or where guest or host cannot
-    /// have such a frame.
+    /// Ends with [`Stop::Occupied`] where a block or a run is in the way, or where guest or host
+    /// cannot have such a frame.
     pub(crate) fn map_device<S: TableSource>(
         &mut self,
         gfn: Gfn,

@@ -13,9 +13,9 @@ use crate::mem::addr::{
 use super::{
     pte::TablePtr,
     table::{
+        FormerTable,
         Retired,
-        TableMemory,
-        TablePage, //
+        TableMemory, //
     },
 };
 
@@ -131,7 +131,7 @@ impl<M: TableMemory> Teardown<M> {
     /// Has `flush` flush every CPU that may hold the lost translations, and then `free` take the
     /// tables; calls neither if there is nothing to do. `mmu_lock` need not be held.
     #[inline]
-    pub(crate) fn settle(self, flush: impl FnOnce(Scope), mut free: impl FnMut(TablePage)) {
+    pub(crate) fn settle(self, flush: impl FnOnce(Scope), mut free: impl FnMut(FormerTable)) {
         let Teardown {
             flush: Flush(frames),
             mut tables,

@@ -242,23 +242,18 @@ impl<M: TableMemory> MmuRead<'_, M> {
         let mem = self.root.mem;
         let mut level = self.mode().top();
         let mut flush = Flush::NONE;
-        let ppn = match pte::ppn(page.pfn) {
-            Some(ppn) if self.mode().frames().contains(gfn) => ppn,
-            _ => {
-                let outcome = Outcome::OutOfRange;
-                return (
-                    Install {
-                        outcome,
-                        level,
-                        flush,
-                    },
-                    None,
-                );
-            }
+        let wanted = Wanted::new(gfn, page).filter(|_| self.mode().frames().contains(gfn));
+        let Some(mut wanted) = wanted else {
+            let outcome = Outcome::OutOfRange;
+            return (
+                Install {
+                    outcome,
+                    level,
+                    flush,
+                },
+                None,
+            );
         };
-        let largest = largest(gfn, page);
-        let wanted = Leaf::memory(ppn, page.rights);
-        let mut run = RunChoice::new(gfn, page);
         let mut slot = self.root_table().slot(gfn, level);
         let mut table: Option<&Table> = None;
         let outcome = loop {
@@ -275,21 +270,18 @@ impl<M: TableMemory> MmuRead<'_, M> {
                     table = Some(below);
                 }
                 Entry::Empty if level == Level::Page => {
-                    if let (RunChoice::Make, Some(table)) = (run, table) {
-                        let whole = Leaf::run(ppn, page.rights);
-                        match napot::claim(mem, table.run(gfn), gfn, whole) {
-                            Claim::Run(before) => break gained(before, whole),
-                            Claim::Pages => run = RunChoice::Pages,
+                    if let (RunChoice::Make, Some(table)) = (wanted.run, table) {
+                        if let Some(outcome) = wanted.claim(mem, table) {
+                            break outcome;
                         }
-                    } else if slot.replace(now, wanted.pte()).is_ok() {
+                    } else if slot.replace(now, wanted.page().pte()).is_ok() {
                         mem.count(Counted::Leaves(PageSize::Size4K), 1);
                         break Outcome::Mapped;
                     }
                 }
-                Entry::Empty if level <= largest => {
+                Entry::Empty if level <= wanted.largest => {
                     self.note_use(gfn, level);
-                    let block = Leaf::memory(first(ppn, level), page.rights);
-                    if slot.replace(now, block.pte()).is_ok() {
+                    if slot.replace(now, wanted.block(level).pte()).is_ok() {
                         mem.count(Counted::Leaves(level.leaf_size()), 1);
                         break Outcome::Mapped;
                     }
@@ -302,65 +294,18 @@ impl<M: TableMemory> MmuRead<'_, M> {
                     if slot.replace(now, Pte::table(&table)).is_ok() {
                         table.linked(mem);
                     } else {
-                        tables.give_back(table);
-                    }
-                }
-                Entry::Leaf(leaf) if leaf.pte().in_run() => {
-                    let there = leaf.pfn_of(gfn, level);
-                    let whole = Leaf::run(ppn, page.rights);
-                    let is_same = there == page.pfn && leaf.translates_as(whole);
-                    let (Some(table), true) = (table, is_same) else {
-                        break Outcome::Occupied(there);
-                    };
-                    let entries = table.run(gfn);
-                    match run {
-                        RunChoice::Make | RunChoice::Keep => {
-                            match napot::claim(mem, entries, gfn, whole) {
-                                Claim::Run(before) => break gained(before, whole),
-                                Claim::Pages => run = RunChoice::Pages,
-                            }
-                        }
-                        RunChoice::Pages => {
-                            let done = napot::page_of_run(mem, entries, slot, gfn, leaf, wanted);
-                            if let Some((outcome, split)) = done {
-                                flush = flush.and(split);
-                                break outcome;
-                            }
-                        }
+                        tables.give_back(table.discard());
                     }
                 }
                 Entry::Leaf(leaf) => {
-                    let part = leaf.part_for(gfn, level);
-                    if !part.translates_as(wanted) {
-                        break Outcome::Occupied(leaf.pfn_of(gfn, level));
-                    }
-                    let lacks = leaf.lacks(wanted);
-                    let gain = if level <= largest {
-                        lacks
-                    } else {
-                        // What `page` says holds for a part of this block only.
-                        lacks.status()
+                    let done = match table {
+                        Some(table) if leaf.pte().in_run() => {
+                            wanted.run_there(mem, table, slot, leaf, &mut flush)
+                        }
+                        _ => wanted.leaf_there(mem, slot, level, leaf, tables, &mut flush),
                     };
-                    match level.below() {
-                        Some(below) if level > largest && lacks.permission() => {
-                            let Some(mut table) = tables.take() else {
-                                break Outcome::NeedTables;
-                            };
-                            table.fill(mem, leaf, below);
-                            if slot.replace(now, Pte::table(&table)).is_ok() {
-                                table.replaced_block(mem, below);
-                                flush.add(level.span(gfn));
-                            } else {
-                                tables.give_back(table);
-                            }
-                        }
-                        _ if gain.is_none() => break Outcome::Already,
-                        _ => {
-                            // Not just setting bits: a block may become a table meanwhile.
-                            if slot.replace(now, leaf.with(gain).pte()).is_ok() {
-                                break Outcome::Upgraded;
-                            }
-                        }
+                    if let Some(outcome) = done {
+                        break outcome;
                     }
                 }
             }
@@ -414,6 +359,128 @@ impl<M: TableMemory> MmuRead<'_, M> {
     }
 }
 
+/// What a fault wants to be mapped.
+struct Wanted {
+    gfn: Gfn,
+    ppn: Ppn,
+    rights: Rights,
+    /// The highest level at which one entry can map all of it.
+    largest: Level,
+    run: RunChoice,
+}
+
+impl Wanted {
+    /// `page` at `gfn`; none if no host can have it.
+    #[inline]
+    fn new(gfn: Gfn, page: HostPage) -> Option<Self> {
+        Some(Self {
+            gfn,
+            ppn: pte::ppn(page.pfn)?,
+            rights: page.rights,
+            largest: largest(gfn, page),
+            run: RunChoice::new(gfn, page),
+        })
+    }
+
+    /// The leaf for the page by itself.
+    #[inline]
+    fn page(&self) -> Leaf {
+        Leaf::memory(self.ppn, self.rights)
+    }
+
+    /// The leaf for the block of `level` around the page.
+    #[inline]
+    fn block(&self, level: Level) -> Leaf {
+        // Clearing bits keeps the number in bounds.
+        let first = Ppn::try_new(self.ppn.get() & !(level.frames() - 1)).unwrap_or(self.ppn);
+        Leaf::memory(first, self.rights)
+    }
+
+    /// Makes a run of the entries around the page, or upgrades the one that is there. None if only
+    /// the page can be mapped, about which the fault is from now on.
+    fn claim<M: TableMemory>(&mut self, mem: M, table: &Table) -> Option<Outcome> {
+        let whole = Leaf::run(self.ppn, self.rights);
+        match napot::claim(mem, table.run(self.gfn), self.gfn, whole) {
+            Claim::Run(before) => Some(gained(before, whole)),
+            Claim::Pages => {
+                self.run = RunChoice::Pages;
+                None
+            }
+        }
+    }
+
+    /// The entry, `slot` of `table`, is `leaf`, one of a run. None if it must be looked at again.
+    fn run_there<M: TableMemory>(
+        &mut self,
+        mem: M,
+        table: &Table,
+        slot: &Slot,
+        leaf: Leaf,
+        flush: &mut Flush,
+    ) -> Option<Outcome> {
+        let there = leaf.pfn_of(self.gfn, Level::Page);
+        let whole = Leaf::run(self.ppn, self.rights);
+        if there.get() != self.ppn.get() || !leaf.translates_as(whole) {
+            return Some(Outcome::Occupied(there));
+        }
+        match self.run {
+            RunChoice::Make | RunChoice::Keep => self.claim(mem, table),
+            RunChoice::Pages => {
+                let run = table.run(self.gfn);
+                let (outcome, split) =
+                    napot::page_of_run(mem, run, slot, self.gfn, leaf, self.page())?;
+                flush.add(split.delegate());
+                Some(outcome)
+            }
+        }
+    }
+
+    /// The entry, `slot` of a table of `level`, is `leaf`, in no run. None if it must be looked at
+    /// again: it has changed, or is a table now.
+    fn leaf_there<M: TableMemory, S: TableSource>(
+        &self,
+        mem: M,
+        slot: &Slot,
+        level: Level,
+        leaf: Leaf,
+        tables: &mut S,
+        flush: &mut Flush,
+    ) -> Option<Outcome> {
+        let wanted = self.page();
+        if !leaf.part_for(self.gfn, level).translates_as(wanted) {
+            return Some(Outcome::Occupied(leaf.pfn_of(self.gfn, level)));
+        }
+        let lacks = leaf.lacks(wanted);
+        let gain = if level <= self.largest {
+            lacks
+        } else {
+            // What is wanted holds for a part of this block only.
+            lacks.status()
+        };
+        match level.below() {
+            Some(below) if level > self.largest && lacks.permission() => {
+                let Some(mut table) = tables.take() else {
+                    return Some(Outcome::NeedTables);
+                };
+                table.fill(mem, leaf, below);
+                if slot.replace(leaf.pte(), Pte::table(&table)).is_ok() {
+                    table.replaced_block(mem, below);
+                    flush.add(level.span(self.gfn));
+                } else {
+                    tables.give_back(table.discard());
+                }
+                None
+            }
+            _ if gain.is_none() => Some(Outcome::Already),
+            _ => {
+                // Not just setting bits: a block may become a table meanwhile.
+                let upgraded = slot.replace(leaf.pte(), leaf.with(gain).pte());
+                upgraded.is_ok().then_some(Outcome::Upgraded)
+            }
+        }
+    }
+}
+
 /// What it means for a fault that the entry of its page, now at least `wanted`, was `before`.
 #[inline]
 fn gained(before: Pte, wanted: Leaf) -> Outcome {
@@ -422,13 +489,6 @@ fn gained(before: Pte, wanted: Leaf) -> Outcome {
         Entry::Leaf(_) => Outcome::Upgraded,
         Entry::Empty | Entry::Table(_) => Outcome::Mapped,
     }
-}
-
-/// The first frame of the block of `level` that `ppn` lies in.
-#[inline(always)]
-fn first(ppn: Ppn, level: Level) -> Ppn {
-    // Clearing bits keeps the number in bounds.
-    Ppn::try_new(ppn.get() & !(level.frames() - 1)).unwrap_or(ppn)
 }
 
 /// What a fault does about Svnapot.

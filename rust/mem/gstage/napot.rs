@@ -66,8 +66,8 @@ pub(crate) enum Claim {
     Pages,
 }
 
-/// Makes the entries of `run`, in the kernel always 16, what `wanted` says, that for `gfn` among them.
-/// The read lock is held.
+/// Makes the entries of `run`, in the kernel always 16, what `wanted` says, that for `gfn` among
+/// them. The read lock is held.
 #[cold]
 pub(crate) fn claim<M: TableMemory>(mem: M, run: &[Slot], gfn: Gfn, wanted: Leaf) -> Claim {
     // Do not begin what cannot be finished.
@@ -98,8 +98,8 @@ pub(crate) fn claim<M: TableMemory>(mem: M, run: &[Slot], gfn: Gfn, wanted: Leaf
 }
 
 /// Lets the guest access the page of `gfn`, whose entry `slot` is `leaf`, one of those of `run`, as
-/// `wanted` says, which holds for this page only. Returns what was done, and the frames of the run if
-/// it was split; none if the entry is not `leaf` any more.
+/// `wanted` says, which holds for this page only. Returns what was done, and the frames of the run
+/// if it was split; none if the entry is not `leaf` any more.
 #[cold]
 pub(crate) fn page_of_run<M: TableMemory>(
     mem: M,

@@ -282,7 +282,9 @@ impl Pte {
 }
 
 impl Leaf {
-    /// RAM for the guest, from `ppn` on: it may load and execute, and store if `rights` says so.
+    /// What is behind a slot, from `ppn` on: the guest may load and execute, and store if `rights`
+    /// says so. Memory attributes are the platform's (PMA), as in C, also where the host maps a
+    /// device's memory; the guest's own translation can say otherwise.
     ///
     /// A and D are set: a hart without Svadu would fault on the first access otherwise.
     #[inline(always)]

@@ -3,9 +3,10 @@
 //! What needs the write lock: taking translations and permissions away, ageing, splitting.
 //!
 //! A range that covers a block in part gets the whole block unmapped or write-protected: that is
-//! always safe, the guest faults and gets back what it may have. A Svnapot run is a block. A table is freed when unmapping
-//! passes its last frame and nothing is left in it, in whatever pieces the rest was unmapped
-//! before; one that lost its last leaf otherwise stays until then, or until the tree is destroyed.
+//! always safe, the guest faults and gets back what it may have. A Svnapot run is a block. A table
+//! is freed when unmapping passes its last frame and nothing is left in it, in whatever pieces the
+//! rest was unmapped before; one that lost its last leaf otherwise stays until then, or until the
+//! tree is destroyed.
 //!
 //! Answers to the range operations of `gstage.c`.
 
@@ -136,8 +137,9 @@ impl<M: TableMemory> MmuWrite<'_, M> {
 
     /// Unmaps everything and takes all tables out; only the root stays.
     ///
-    /// Only groups of root entries that were ever used are looked at.
-    pub(crate) fn destroy(&mut self) -> Teardown<M> {
+    /// Only groups of root entries that were ever used are looked at. `pause` is called after every
+    /// table; a caller that needs no lock to have the tree for itself may let others at the CPU.
+    pub(crate) fn destroy(&mut self, mut pause: impl FnMut()) -> Teardown<M> {
         let mut duty = Teardown::none(self.root.mem);
         let top = self.mode().top();
         // Relaxed: the write lock orders it after all installs.
@@ -153,7 +155,7 @@ impl<M: TableMemory> MmuWrite<'_, M> {
                     Entry::Leaf(_) => self.root.mem.count(Counted::Leaves(top.leaf_size()), -1),
                     Entry::Table(table) => {
                         if let Some(level) = top.below() {
-                            retire(&self.read, table, level, &mut duty);
+                            retire(&self.read, table, level, &mut duty, &mut pause);
                         }
                     }
                 }
@@ -170,6 +172,7 @@ fn retire<M: TableMemory>(
     table: TablePtr,
     level: Level,
     duty: &mut Teardown<M>,
+    pause: &mut impl FnMut(),
 ) {
     let mem = view.root.mem;
     let slots = view.table(table).slots();
@@ -180,12 +183,13 @@ fn retire<M: TableMemory>(
                 match slot.peek().entry() {
                     Entry::Empty => {}
                     Entry::Leaf(_) => mem.count(Counted::Leaves(level.leaf_size()), -1),
-                    Entry::Table(child) => retire(view, child, below, duty),
+                    Entry::Table(child) => retire(view, child, below, duty, pause),
                 }
             }
         }
     }
     duty.retire(table);
+    pause();
 }
 
 struct Unmap<M, F> {

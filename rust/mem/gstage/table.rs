@@ -141,19 +141,38 @@ pub(crate) unsafe trait TableMemory: Copy {
 
     /// Told of every change: there are `by` more of `what` now, or fewer if it is negative.
     ///
-    /// The sum is exact whenever nobody holds `mmu_lock`. Called once per fault, and once per table
+    /// The sum is exact whenever nobody changes the tree. Called once per fault, and once per table
     /// by operations on ranges, by many CPUs at once; order does not matter.
     fn count(self, what: Counted, by: i64);
 }
 
-/// A page that is, or is to be, a table; nothing points to it.
+/// A page that is to be a table; nothing points to it.
 ///
 /// # Invariants
 ///
-/// The page belongs to this value, and the tree's memory reaches it as a [`Table`].
+/// The page belongs to this value, the tree's memory reaches it as a [`Table`], and its entries are
+/// empty, or the parts of a block.
 #[must_use = "the page is leaked"]
 #[derive(Debug)]
 pub(crate) struct TablePage(Ppn);
+
+/// A page that was a table, or was to be one; nothing points to it. There may be anything in it, so
+/// it is good for nothing but to be freed.
+///
+/// # Invariants
+///
+/// The page belongs to this value.
+#[must_use = "the page is leaked"]
+#[derive(Debug)]
+pub(crate) struct FormerTable(Ppn);
+
+impl FormerTable {
+    /// Gives the page up, to be freed.
+    #[inline(always)]
+    pub(crate) fn into_pfn(self) -> Pfn {
+        Pfn::new(self.0.get())
+    }
+}
 
 impl TablePage {
     /// Takes over the zeroed page at `pfn`; none if a table entry could not hold that number.
@@ -164,14 +183,15 @@ impl TablePage {
     /// [`TableMemory`] of the tree that it is offered to.
     #[inline(always)]
     pub(crate) unsafe fn new(pfn: Pfn) -> Option<TablePage> {
-        // INVARIANT: the caller hands over a page that the memory reaches.
+        // INVARIANT: the caller hands over a zeroed page that the memory reaches.
         pte::ppn(pfn).map(TablePage)
     }
 
-    /// Gives the page up, to be freed. Its contents are arbitrary.
+    /// The page will not be a table.
     #[inline(always)]
-    pub(crate) fn into_pfn(self) -> Pfn {
-        Pfn::new(self.0.get())
+    pub(crate) fn discard(self) -> FormerTable {
+        // INVARIANT: the page was ours.
+        FormerTable(self.0)
     }
 
     /// Ends the ownership: an entry of the tree, which `mem` reaches, points to the page now.
@@ -194,6 +214,7 @@ impl TablePage {
         // borrowed mutably; the memory's pointer is valid.
         let table = unsafe { table.as_mut() };
         for (index, slot) in table.0.iter_mut().enumerate() {
+            // INVARIANT: all entries become parts of the block.
             *slot = Slot::new(block.part(index, level).pte());
         }
     }
@@ -291,8 +312,8 @@ pub(crate) trait TableSource {
     /// and allocate.
     fn take(&mut self) -> Option<TablePage>;
 
-    /// Takes back a table that somebody else's came before. It need not be zeroed any more.
-    fn give_back(&mut self, table: TablePage);
+    /// Takes back one that somebody else's came before.
+    fn give_back(&mut self, table: FormerTable);
 }
 
 impl<'a, M: TableMemory> MmuRead<'a, M> {
@@ -395,7 +416,7 @@ impl<M: TableMemory> Retired<M> {
 
     /// Gives up one table.
     #[inline(always)]
-    pub(super) fn pop(&mut self) -> Option<TablePage> {
+    pub(super) fn pop(&mut self) -> Option<FormerTable> {
         let Ends { head, tail } = self.ends?;
         self.ends = if head == tail {
             None
@@ -406,15 +427,6 @@ impl<M: TableMemory> Retired<M> {
             })
         };
         // INVARIANT: the table was ours and is not any more.
-        Some(TablePage::retired(head))
-    }
-}
-
-impl TablePage {
-    /// A table that left [`Retired`].
-    #[inline(always)]
-    fn retired(ppn: Ppn) -> TablePage {
-        // INVARIANT: `Retired` owned it.
-        TablePage(ppn)
+        Some(FormerTable(head))
     }
 }

@@ -19,6 +19,7 @@ use crate::{
         addr::Pfn,
         gstage::{
             Counted,
+            FormerTable,
             Mode,
             Root,
             RootTable,
@@ -121,7 +122,7 @@ impl Arena {
     }
 
     /// Takes a table back that nothing points to any more.
-    pub(super) fn free(&self, table: TablePage) {
+    pub(super) fn free(&self, table: FormerTable) {
         let pfn = table.into_pfn();
         let mut pages = self.pages.lock().unwrap();
         let page = &mut pages[(pfn.get() - FIRST) as usize];
@@ -202,7 +203,7 @@ impl TableSource for Source<'_> {
         unsafe { TablePage::new(pfn) }
     }
 
-    fn give_back(&mut self, table: TablePage) {
+    fn give_back(&mut self, table: FormerTable) {
         self.arena.free(table);
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn each_mode(test: impl Fn(&Arena, &Root<&Arena>, MmuWrite<'_, &Arena
         let view = unsafe { MmuWrite::new(&root) };
         test(&arena, &root, view);
         // SAFETY: the test's view is gone.
-        let duty = unsafe { MmuWrite::new(&root) }.destroy();
+        let duty = unsafe { MmuWrite::new(&root) }.destroy(|| ());
         duty.settle(|_| (), |table| arena.free(table));
         assert_eq!(arena.live(), 0);
     }
@@ -344,7 +344,7 @@ fn mode_changes_only_without_entries() {
     }
     assert_eq!(root.set_mode(Mode::Sv48x4), Err(InUse));
     // SAFETY: as above.
-    let duty = unsafe { MmuWrite::new(&root) }.destroy();
+    let duty = unsafe { MmuWrite::new(&root) }.destroy(|| ());
     duty.settle(|_| (), |table| arena.free(table));
     assert_eq!(root.set_mode(Mode::Sv48x4), Ok(()));
     assert_eq!(root.mode(), Mode::Sv48x4);
@@ -366,6 +366,43 @@ fn gigantic_block_splits_only_where_asked() {
             .all(|leaf| leaf.rights == Rights::Writable));
         for gfn in [0, 3, 511, 512, 0x3_ffff] {
             assert_eq!(backing(&view, gfn), Some((gfn + OFFSET, Rights::Writable)));
+        }
+    });
+}
+
+/// Without memory for tables, a block that is to be logged stays a block, and faults split it.
+#[test]
+fn split_without_tables_is_left_to_faults() {
+    each_mode(|arena, root, mut view| {
+        put(&view, arena, 0, PageSize::Size1G, Rights::Writable);
+        let all = frames(0, 1 << 18);
+        let _ = view.write_protect(all, || false).duty.delegate();
+        let split = view.split(all, &mut arena.source(2), || false);
+        assert_eq!(
+            (split.stop, split.done_to),
+            (Stop::NeedTables, Gfn::new(BLOCK))
+        );
+        let _ = split.duty.delegate();
+        assert_eq!(snapshot(arena, root).leaves.len(), 511 + 512);
+        for gfn in [3, BLOCK + 3] {
+            let fault = FaultGpa::new(Gfn::new(gfn).gpa());
+            let fast = match gfn < BLOCK {
+                true => MakeWritable::Done,
+                false => MakeWritable::NotAllowed,
+            };
+            assert_eq!(view.make_writable(fault), fast);
+        }
+        let result = install(&view, arena, BLOCK + 3, PageSize::Size4K, Rights::Writable);
+        assert_eq!(
+            (result.outcome, result.level),
+            (Outcome::Upgraded, Level::Page)
+        );
+        let _ = result.flush.delegate();
+        let now = snapshot(arena, root);
+        assert_eq!(now.leaves.len(), 510 + 2 * 512);
+        for (gfn, leaf) in now.leaves {
+            let writable = [3, BLOCK + 3].contains(&gfn);
+            assert_eq!(leaf.rights == Rights::Writable, writable, "{gfn:#x}");
         }
     });
 }

@@ -288,7 +288,7 @@ proptest! {
         let logging = *vm.lock.read().unwrap();
         vm.check(logging);
         // SAFETY: all threads are gone.
-        let duty = unsafe { MmuWrite::new(&root) }.destroy();
+        let duty = unsafe { MmuWrite::new(&root) }.destroy(|| ());
         duty.settle(|_| (), |table| arena.free(table));
         prop_assert_eq!(arena.live(), 0);
         prop_assert!(arena.counts().is_empty());

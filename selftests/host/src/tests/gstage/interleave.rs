@@ -152,7 +152,7 @@ impl Vm {
 
     /// Ends the VM; every table must have been kept track of.
     pub(super) fn end(self) {
-        let duty = self.write().destroy();
+        let duty = self.write().destroy(|| ());
         duty.settle(|_| (), |table| self.arena.free(table));
         assert_eq!(self.arena.live(), 0);
         let arena = std::ptr::from_ref(self.arena).cast_mut();

@@ -206,7 +206,7 @@ impl<'a> World<'a> {
                 None
             }
             Op::Destroy => {
-                let duty = self.write().destroy();
+                let duty = self.write().destroy(|| ());
                 assert_eq!(
                     duty.is_none(),
                     self.now.leaves.is_empty() && self.now.tables.is_empty()
