@@ -6,7 +6,10 @@
 //! Extension", sections "Event: ...". It answers to `kvm_pmu_get_perf_event_type()`,
 //! `kvm_pmu_get_perf_event_config()` and what they call.
 
-use crate::bindings;
+use crate::{
+    bindings,
+    sync::nospec, //
+};
 
 /// An event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,11 +72,8 @@ impl Event {
         let hardware = |kind, config| Self::Hardware(HardwareEvent { kind, config });
         Some(match kind {
             bindings::sbi_pmu_event_type_SBI_PMU_EVENT_TYPE_HW => {
-                let config = u64::from(code.checked_sub(1)?);
-                if config >= GENERAL.len() as u64 {
-                    return None;
-                }
-                hardware(PERF_TYPE_HARDWARE, config)
+                let number = below(code.checked_sub(1)?, GENERAL.len() as u32)?;
+                hardware(PERF_TYPE_HARDWARE, number.into())
             }
             bindings::sbi_pmu_event_type_SBI_PMU_EVENT_TYPE_CACHE => {
                 hardware(PERF_TYPE_HW_CACHE, cache(code)?)
@@ -94,6 +94,11 @@ impl Event {
     }
 }
 
+/// `number`, if it is below `count`. The host's driver looks up in tables what it is given.
+fn below(number: u32, count: u32) -> Option<u32> {
+    (number < count).then(|| nospec::index(number as usize, count as usize) as u32)
+}
+
 /// What the code of a cache event means to perf: cache, operation and result have the same numbers
 /// there, in other places.
 fn cache(code: u32) -> Option<u64> {
@@ -101,10 +106,14 @@ fn cache(code: u32) -> Option<u64> {
     let op = (code & bindings::SBI_PMU_EVENT_CACHE_OP_ID_CODE_MASK)
         >> bindings::SBI_PMU_EVENT_CACHE_OP_SHIFT;
     let result = code & bindings::SBI_PMU_EVENT_CACHE_RESULT_ID_CODE_MASK;
-    let known = id < bindings::perf_hw_cache_id_PERF_COUNT_HW_CACHE_MAX
-        && op < bindings::perf_hw_cache_op_id_PERF_COUNT_HW_CACHE_OP_MAX
-        && result < bindings::perf_hw_cache_op_result_id_PERF_COUNT_HW_CACHE_RESULT_MAX;
-    known.then_some(u64::from(id | op << 8 | result << 16))
+
+    let id = below(id, bindings::perf_hw_cache_id_PERF_COUNT_HW_CACHE_MAX)?;
+    let op = below(op, bindings::perf_hw_cache_op_id_PERF_COUNT_HW_CACHE_OP_MAX)?;
+    let result = below(
+        result,
+        bindings::perf_hw_cache_op_result_id_PERF_COUNT_HW_CACHE_RESULT_MAX,
+    )?;
+    Some(u64::from(id | op << 8 | result << 16))
 }
 
 impl HardwareEvent {

@@ -18,6 +18,10 @@ mod sync;
 #[allow(dead_code, unused_imports)]
 #[path = "../../../rust"]
 mod tree {
+    pub(crate) mod abi {
+        pub(crate) mod perf_absent;
+    }
+
     pub(crate) mod aia {
         pub(crate) mod aplic;
         pub(crate) mod config;
@@ -61,6 +65,9 @@ mod tree {
     }
 
     pub(crate) mod vcpu {
+        /// No vCPU of the host's needs anything.
+        pub(crate) struct Vcpu;
+
         pub(crate) mod config;
         pub(crate) mod gprs;
         pub(crate) mod insn;
@@ -84,7 +91,10 @@ mod tree {
 }
 
 #[cfg(not(loom))]
-use tree::arch;
+use tree::{
+    abi,
+    arch, //
+};
 // Not all of them have anything for loom.
 #[cfg_attr(loom, allow(unused_imports))]
 use tree::{

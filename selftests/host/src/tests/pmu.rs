@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    abi::perf_absent,
     sbi::message::{
         pmu::{
             Choice,
@@ -20,27 +21,30 @@ use crate::{
         },
         SbiError, //
     },
-    vcpu::pmu::{
-        counters::{
-            self,
-            Counters,
-            NotStarted,
-            Report,
-            Setup,
-            Source, //
+    vcpu::{
+        pmu::{
+            counters::{
+                self,
+                Counters,
+                NotStarted,
+                Report,
+                Setup,
+                Source, //
+            },
+            event::{
+                Event,
+                FirmwareEvent,
+                HardwareEvent, //
+            },
+            firmware::FirmwareCounts,
+            layout::{
+                Kind,
+                Layout,
+                MAX_COUNTERS, //
+            },
+            wrap, //
         },
-        event::{
-            Event,
-            FirmwareEvent,
-            HardwareEvent, //
-        },
-        firmware::FirmwareCounts,
-        layout::{
-            Kind,
-            Layout,
-            MAX_COUNTERS, //
-        },
-        wrap, //
+        Vcpu, //
     },
 };
 
@@ -512,4 +516,18 @@ fn what_is_told_of_counters_that_stop() {
     // One without an event is none.
     let (result, reports) = hart.stop(only(4), Events::Reset);
     assert_eq!((result, reports), (Ok(()), vec![]));
+}
+
+/// The kernel's own driver is not in its configuration.
+#[test]
+fn without_the_driver_there_are_no_counters() {
+    let event = HardwareEvent { kind: 0, config: 0 };
+    let filter = Filter {
+        user: false,
+        supervisor: false,
+    };
+    assert_eq!(perf_absent::layout(), None);
+    assert!(!perf_absent::can_count(event));
+    let mut source = perf_absent::PerfSource::of(&Vcpu);
+    assert!(source.create(event, filter, WIDTH).is_none());
 }
