@@ -20,7 +20,6 @@ use super::{
     nacl::{
         self,
         with_registers,
-        Fenced,
         Hfence,
         Span, //
     }, //
@@ -82,15 +81,13 @@ impl Fences for Direct {
 
 impl Fences for nacl::OfThisCpu {
     fn gvma_vmid(&self, vmid: Vmid) {
-        if nacl::wait(self, |_| Hfence::GvmaVmid(vmid, Span::Everything)) == Fenced::No {
-            Direct.gvma_vmid(vmid);
-        }
+        let hfence = Hfence::GvmaVmid(vmid, Span::Everything);
+        self.fence(hfence, || Direct.gvma_vmid(vmid));
     }
 
     fn vvma_all(&self) {
-        if nacl::wait(self, |vmid| Hfence::Vvma(vmid, Span::Everything)) == Fenced::No {
-            Direct.vvma_all();
-        }
+        let hfence = Hfence::Vvma(self.vmid(), Span::Everything);
+        self.fence(hfence, || Direct.vvma_all());
     }
 }
 

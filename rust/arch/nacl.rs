@@ -55,12 +55,9 @@ mod provider;
 mod shared;
 mod switch;
 
-pub(super) use self::{
-    hfence::{
-        Hfence,
-        Span, //
-    },
-    shared::Fenced, //
+pub(super) use self::hfence::{
+    Hfence,
+    Span, //
 };
 use self::{
     memory::SharedMemory,
@@ -260,24 +257,22 @@ pub(crate) struct NotTheGuests;
 /// does the same at once, to the VMID in `hgatp`.
 #[inline(always)]
 pub(super) fn fence(hfence: impl FnOnce(Vmid) -> Hfence, instruction: impl FnOnce()) {
-    if !is_used() || aside(|shared| wait(shared, hfence)) == Fenced::No {
+    if is_used() {
+        aside(|shared| shared.fence(hfence(shared.vmid()), instruction));
+    } else {
         instruction();
     }
 }
 
-/// Has `hfence`, of the VMID in `hgatp` unless it says otherwise, executed on this CPU before the
-/// guest is entered; if not, everything is ready for the instruction.
-pub(super) fn wait(shared: &OfThisCpu, hfence: impl FnOnce(Vmid) -> Hfence) -> Fenced {
-    let vmid = Hgatp::from_raw(shared.hgatp() as u64).vmid_of();
-    let fenced = shared.fence(hfence(vmid));
-    if fenced == Fenced::No {
-        shared.settle_hgatp();
-    }
-    fenced
-}
-
 /// The protocol, on this CPU.
 pub(crate) type OfThisCpu = Shared<'static, Firmware, Direct>;
+
+impl OfThisCpu {
+    /// The VMID in `hgatp`.
+    pub(super) fn vmid(&self) -> Vmid {
+        Hgatp::from_raw(self.hgatp() as u64).vmid_of()
+    }
+}
 
 /// What this CPU shares with the SBI implementation; it stays this CPU while this lives.
 struct Here {

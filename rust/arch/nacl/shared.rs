@@ -56,16 +56,6 @@ pub(crate) struct Shared<'m, P, D> {
     direct: D,
 }
 
-/// Whether a fence will be executed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum Fenced {
-    /// It will, before the guest runs.
-    Yes,
-    /// The caller must execute the instruction, or what it stood for is lost.
-    No,
-}
-
 /// Who exchanges `hstatus` when the guest is entered and left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hstatus {
@@ -87,7 +77,7 @@ pub(crate) struct Left {
 }
 
 impl<'m, P: Provider, D: Registers> Shared<'m, P, D> {
-    /// How often a full queue is synchronised before the caller has to help itself.
+    /// How often a full queue is synchronised before the instruction has to do.
     const ATTEMPTS: usize = 5;
 
     /// The protocol over `memory`, which belongs to this CPU.
@@ -145,26 +135,29 @@ impl<'m, P: Provider, D: Registers> Shared<'m, P, D> {
         Ok(())
     }
 
-    /// Has `hfence` executed before the guest is entered. Whatever comes of it, no fence is lost
-    /// unless the caller ignores the answer.
-    pub(crate) fn fence(&self, hfence: Hfence) -> Fenced {
+    /// Has `hfence` executed before the guest is entered, or else, at once, `instruction`, which
+    /// does the same to the VMID in `hgatp`.
+    pub(crate) fn fence(&self, hfence: Hfence, instruction: impl FnOnce()) {
+        if self.queue(hfence) == Queued::Full {
+            // SAFETY: whoever wrote it to the memory vouched for it.
+            unsafe { self.direct.set_hgatp(self.hgatp()) };
+            instruction();
+        }
+    }
+
+    /// Has `hfence` wait, if there is a place, or one becomes free.
+    fn queue(&self, hfence: Hfence) -> Queued {
         if !self.features.has(Feature::SyncHfence) {
-            return Fenced::No;
+            return Queued::Full;
         }
         for _ in 0..Self::ATTEMPTS {
             match self.memory.queue(hfence) {
-                Queued::Yes => return Fenced::Yes,
+                Queued::Yes => return Queued::Yes,
                 // If it is refused, there is no place next time either.
                 Queued::Full => drop(self.sync_hfences()),
             }
         }
-        Fenced::No
-    }
-
-    /// Writes `hgatp` itself: fences that are instructions act on its VMID.
-    pub(crate) fn settle_hgatp(&self) {
-        // SAFETY: whoever wrote it to the memory vouched for it.
-        unsafe { self.direct.set_hgatp(self.hgatp()) };
+        Queued::Full
     }
 
     /// Enters the guest by `sret`, the call for that, if there is one.
