@@ -223,3 +223,47 @@ pub(crate) fn in_use(cpu: usize) -> InUse {
         _ => InUse::No,
     }
 }
+
+#[kunit_tests(kvm_riscv_host)]
+mod tests {
+    use super::*;
+
+    /// As if vCPUs were loaded on this CPU, one after another; the next real one loads everything.
+    #[test]
+    fn registers_belong_to_who_claimed_the_cpu_last() -> Result {
+        let host = get().ok_or(ENODEV)?;
+        let preempt = PreemptOff::new();
+        let cpu = preempt.cpu();
+        let (mut one, mut other) = (Stamp::NONE, Stamp::NONE);
+        let found = [
+            host.claim(cpu, &mut one),
+            host.claim(cpu, &mut one),
+            host.claim(cpu, &mut other),
+            host.claim(cpu, &mut one),
+            host.claim(cpu, &mut one),
+        ];
+        drop(preempt);
+        let wanted = [
+            Claim::Fresh,
+            Claim::Resident,
+            Claim::Fresh,
+            Claim::Fresh,
+            Claim::Resident,
+        ];
+        assert!(found == wanted);
+        Ok(())
+    }
+
+    #[test]
+    fn no_stamp_is_of_no_vcpu() -> Result {
+        let host = get().ok_or(ENODEV)?;
+        let preempt = PreemptOff::new();
+        let mut stamp = Stamp::NONE;
+        // A CPU that nobody has claimed has no stamp, either.
+        let found = host.claim(host.residents.len(), &mut stamp);
+        drop(preempt);
+        assert!(found == Claim::Fresh);
+        assert!(stamp == Stamp::NONE);
+        Ok(())
+    }
+}

@@ -13,6 +13,8 @@
 
 use core::arch::asm;
 
+use kernel::prelude::*;
+
 use crate::bindings as b;
 
 pub(crate) use super::registers::*;
@@ -151,3 +153,61 @@ pub(crate) const SCOUNTEREN: HostCsr<{ b::CSR_SCOUNTEREN }> = HostCsr;
 pub(crate) const SENVCFG: HostCsr<{ b::CSR_SENVCFG }> = HostCsr;
 pub(crate) const SSTATEEN0: HostCsr<{ b::CSR_SSTATEEN0 }> = HostCsr;
 pub(crate) const SSP: HostCsr<{ b::CSR_SSP }> = HostCsr;
+
+/// No vCPU is loaded in the thread that runs these.
+#[kunit_tests(kvm_riscv_csr)]
+mod tests {
+    use super::*;
+    use crate::sync::PreemptOff;
+
+    /// Writes `value` and gives what `csr` holds then, and what it held before, which is put back.
+    fn write<const N: u32>(csr: GuestCsr<N>, value: usize) -> (usize, usize) {
+        let _here = PreemptOff::new();
+        let before = Direct.swap(csr, value);
+        let now = Direct.read(csr);
+        let swapped = Direct.swap(csr, before);
+        // Both ways of reading agree, or the first is given twice.
+        (now, if swapped == now { before } else { now })
+    }
+
+    #[test]
+    fn guest_register_holds_what_is_written() {
+        for value in [0, usize::MAX, 0x0123_4567_89ab_cdef] {
+            assert_eq!(write(VSSCRATCH, value).0, value);
+            assert_eq!(write(VSTVAL, value).0, value);
+            assert_eq!(write(HTIMEDELTA, value).0, value);
+        }
+    }
+
+    #[test]
+    fn guest_register_is_put_back() {
+        let (_, before) = write(VSSCRATCH, 1);
+        assert_eq!(write(VSSCRATCH, 2).1, before);
+    }
+
+    /// An address of an instruction is even.
+    #[test]
+    fn learn_tells_what_does_not_fit() {
+        let preempt = PreemptOff::new();
+        let before = Direct.read(VSEPC);
+        let odd = Direct.learn(VSEPC, 0x1001);
+        let even = Direct.learn(VSEPC, 0x1000);
+        Direct.write(VSEPC, before);
+        drop(preempt);
+        assert_eq!(odd, 0x1000);
+        assert_eq!(even, 0x1000);
+    }
+
+    #[test]
+    fn bits_are_set_and_cleared() {
+        let preempt = PreemptOff::new();
+        let before = Direct.swap(VSSCRATCH, 0b1100);
+        Direct.set(VSSCRATCH, 0b0110);
+        let set = Direct.read(VSSCRATCH);
+        Direct.clear(VSSCRATCH, 0b1010);
+        let cleared = Direct.swap(VSSCRATCH, before);
+        drop(preempt);
+        assert_eq!(set, 0b1110);
+        assert_eq!(cleared, 0b0100);
+    }
+}

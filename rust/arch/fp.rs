@@ -22,6 +22,8 @@ use core::{
     }, //
 };
 
+use kernel::prelude::*;
+
 use crate::{
     bindings,
     isa::FpUnit, //
@@ -186,5 +188,56 @@ impl UserFp {
         let regs = unsafe { bindings::kvm_rs_user_fp() };
         // SAFETY: as in `save`; they were saved there, or were there already.
         unsafe { kvm_rs_fp_restore_d(regs.cast()) };
+    }
+}
+
+#[kunit_tests(kvm_riscv_fp)]
+mod tests {
+    use super::*;
+    use crate::sync::PreemptOff;
+
+    /// Registers in which each differs from each.
+    fn pattern(seed: u64) -> FpRegs {
+        let mut regs = FpRegs {
+            fcsr: 0x61,
+            ..FpRegs::default()
+        };
+        for (f, n) in regs.f.iter_mut().zip(1..) {
+            *f = seed.wrapping_mul(n);
+        }
+        regs
+    }
+
+    #[test]
+    fn what_is_restored_is_saved() -> Result {
+        let before = KBox::new(pattern(0x9e37_79b9_7f4a_7c15), GFP_KERNEL)?;
+        let mut after = KBox::new(FpRegs::default(), GFP_KERNEL)?;
+        let preempt = PreemptOff::new();
+        // SAFETY: the kernel runs on CPUs that have the unit (FPU); a kernel thread has nothing in
+        // it.
+        unsafe { FpUnit::Double.restore(&before) };
+        // SAFETY: as above.
+        unsafe { FpUnit::Double.save(&mut after) };
+        drop(preempt);
+        assert!(after.f == before.f);
+        assert_eq!(after.fcsr, before.fcsr);
+        Ok(())
+    }
+
+    /// F alone moves the low halves.
+    #[test]
+    fn single_moves_low_halves() -> Result {
+        let before = KBox::new(pattern(0x0123_4567_89ab_cdef), GFP_KERNEL)?;
+        let mut after = KBox::new(FpRegs::default(), GFP_KERNEL)?;
+        let preempt = PreemptOff::new();
+        // SAFETY: as above.
+        unsafe { FpUnit::Single.restore(&before) };
+        // SAFETY: as above.
+        unsafe { FpUnit::Single.save(&mut after) };
+        drop(preempt);
+        let low = |regs: &FpRegs| regs.f.map(|f| f as u32);
+        assert!(low(&after) == low(&before));
+        assert!(after.f.iter().all(|f| f >> 32 == 0));
+        Ok(())
     }
 }

@@ -8,7 +8,8 @@
 
 use kernel::{
     bitfield,
-    num::Bounded, //
+    num::Bounded,
+    prelude::*, //
 };
 
 use super::{
@@ -120,4 +121,20 @@ pub(crate) fn probe() -> Option<(Mode, u32)> {
     unload(&Direct);
     fence::gvma_all();
     found
+}
+
+#[kunit_tests(kvm_riscv_hgatp)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probe_gives_the_same_twice_and_leaves_nothing() {
+        let first = probe();
+        assert!(first.is_some());
+        assert_eq!(probe(), first);
+        let preempt = PreemptOff::new();
+        let left = Direct.hgatp() as u64;
+        drop(preempt);
+        assert_eq!(left, Hgatp::IDLE.into_raw());
+    }
 }

@@ -12,6 +12,8 @@ use core::arch::{
 };
 use core::mem::offset_of;
 
+use kernel::prelude::*;
+
 use super::{
     csr,
     nacl,
@@ -168,4 +170,75 @@ pub(crate) unsafe fn read_word(hstatus: usize, gva: usize) -> Result<usize, Trap
     };
     // SAFETY: as the caller promises; `access` is one HLV and nothing else that traps.
     unsafe { redirected(hstatus, access) }
+}
+
+/// Without translation at either stage, so that a guest virtual address is a physical one.
+#[kunit_tests(kvm_riscv_hlv)]
+mod tests {
+    use super::*;
+    use crate::{
+        arch::csr::{
+            Direct,
+            Registers, //
+        },
+        sync::{
+            IrqOff,
+            PreemptOff, //
+        },
+    };
+
+    /// No machine has memory there: physical addresses have 56 bits.
+    const NOWHERE: usize = 1 << 55;
+
+    fn physical<T>(of: &T) -> usize {
+        // SAFETY: an address is computed; `of` is in the linear map, being from `KBox`.
+        unsafe { bindings::kvm_rs_virt_to_phys(core::ptr::from_ref(of).cast_mut().cast()) as usize }
+    }
+
+    /// Runs `read` with the privilege of a guest's supervisor.
+    fn bare<R>(read: impl FnOnce(usize) -> R) -> R {
+        let _preempt = PreemptOff::new();
+        let _irqs = IrqOff::new();
+        let vsatp = Direct.swap(csr::VSATP, 0);
+        let result = read(csr::HSTATUS.read() | bindings::HSTATUS_SPVP);
+        Direct.write(csr::VSATP, vsatp);
+        result
+    }
+
+    #[test]
+    fn words_are_read() -> Result {
+        let word = KBox::new(0x0123_4567_89ab_cdef_usize, GFP_KERNEL)?;
+        let at = physical(&*word);
+        // SAFETY: interrupts are off, and there is no translation.
+        let read = bare(|hstatus| unsafe { read_word(hstatus, at) });
+        assert!(read.is_ok_and(|read| read == *word));
+        Ok(())
+    }
+
+    /// A compressed instruction, a full one, and one at an odd multiple of two.
+    #[test]
+    fn instructions_are_read() -> Result {
+        let code = KBox::new(
+            [0x1234_4501_u32, 0x0000_0073, 0x0073_0001, 0x0001_0000],
+            GFP_KERNEL,
+        )?;
+        let at = physical(&*code);
+        for (offset, insn) in [(0, 0x4501), (4, 0x73), (8, 0x1), (10, 0x73)] {
+            // SAFETY: interrupts are off, and there is no translation.
+            let read = bare(|hstatus| unsafe { read_insn(hstatus, at + offset) });
+            assert!(read.is_ok_and(|read| read == insn));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn faults_come_back() {
+        // SAFETY: interrupts are off, and there is no translation.
+        let load = bare(|hstatus| unsafe { read_word(hstatus, NOWHERE) });
+        // SAFETY: as above.
+        let fetch = bare(|hstatus| unsafe { read_insn(hstatus, NOWHERE) });
+        let is = |trap: Trap, cause: u32| trap.scause == cause as usize && trap.stval == NOWHERE;
+        assert!(load.is_err_and(|trap| is(trap, bindings::EXC_LOAD_ACCESS)));
+        assert!(fetch.is_err_and(|trap| is(trap, bindings::EXC_INST_ACCESS)));
+    }
 }

@@ -68,3 +68,28 @@ impl<T> Drop for Owner<T> {
         drop(unsafe { KBox::from_raw(value) });
     }
 }
+
+#[kunit_tests(kvm_riscv_module)]
+mod tests {
+    use super::*;
+    use kernel::sync::Arc;
+
+    static PLACE: OfModule<Arc<u32>> = OfModule::new();
+
+    #[test]
+    fn value_ends_with_its_owner() -> Result {
+        let value = Arc::new(7, GFP_KERNEL)?;
+        assert!(PLACE.get().is_none());
+        // SAFETY: nobody but this test knows the place.
+        let owner = unsafe { PLACE.own(value.clone()) }?;
+        assert_eq!(PLACE.get().map(|value| **value), Some(7));
+        // SAFETY: as above.
+        let second = unsafe { PLACE.own(value.clone()) };
+        assert!(matches!(second, Err(e) if e == EEXIST));
+        drop(owner);
+        assert!(PLACE.get().is_none());
+        // No other reference is left.
+        assert!(Arc::into_unique_or_drop(value).is_some());
+        Ok(())
+    }
+}

@@ -2,10 +2,13 @@
 """Our programs and a guest on the debug kernel: KASAN, lockdep, sleeping while
 atomic, kmemleak, UBSAN, Rust's debug assertions and overflow checks. The
 programs run on our module alone; a complaint of the kernel fails a test, as
-everywhere."""
+everywhere. And KUnit, which no other kernel here has."""
+
+import re
 
 import pytest
 
+from kvmlab.paths import TOP
 from test_guest import boots
 from test_ours import SOURCES, passes
 
@@ -16,11 +19,37 @@ LONG = {"ageing_test", "aia_device_test", "aia_hotplug_test", "fault_around_test
         "huge_recovery_test", "hugetlb_test", "imsic_test", "irqfd_aia_test", "memory_return_test",
         "migration_test", "pre_fault_memory_test", "swap_test", "userfaultfd_test"}
 
+# The suites of rust/ by name, each with the file that has it.
+SUITES = {name: path for path in sorted((TOP / "rust").rglob("*.rs"))
+          for name in re.findall(r"^#\[kunit_tests\((\w+)\)\]", path.read_text(), re.M)}
+
 
 @pytest.fixture(scope="module", autouse=True)
 def leaks_of_before(debug_lab):
     """Are not ours."""
     debug_lab.machine().check(f"echo clear >{LEAKS}")
+
+
+@pytest.fixture(scope="module")
+def kunit_log(debug_lab):
+    """What KUnit says of a module that is loaded."""
+    machine = debug_lab.machine()
+    machine.insmod("none")
+    machine.check("dmesg --clear")
+    machine.insmod("ours")
+    return machine.check("dmesg")
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_kunit(kunit_log, suite):
+    """Each test of the suite has run, and has passed."""
+    tests = re.findall(r"#\[test\]\n +fn (\w+)", SUITES[suite].read_text())
+    log = re.sub(r"^\[ *[\d.]+\] ?", "", kunit_log, flags=re.M)
+    _, _, told = log.partition(f"    # Subtest: {suite}\n")
+    told, end, _ = told.partition(f" {suite}\n")
+    assert end, f"{suite} has not ended:\n{told}"
+    assert tests
+    assert re.findall(r"^    ((?:not )?ok) \d+ (\w+)", told, re.M) == [("ok", test) for test in tests], told
 
 
 def pytest_generate_tests(metafunc):
@@ -44,6 +73,6 @@ def test_kmemleak_finds_nothing(debug_lab):
     machine = debug_lab.machine()
     machine.insmod("none")
     # An object counts as lost once it is 5 s old and two scans did not find it.
-    found = machine.check(f"sleep 6 && echo scan >{LEAKS} && sleep 6 && echo scan >{LEAKS} && cat {LEAKS}", 300)
+    found = machine.check(f"sleep 6 && echo scan >{LEAKS} && sleep 6 && echo scan >{LEAKS} && cat {LEAKS}", 600)
     machine.insmod("ours")
     assert found == ""

@@ -9,6 +9,9 @@ from .image import Image
 from .machine import Config, Machine
 from .selftests import build_selftests
 
+# Has a kernel that knows KUnit run a module's tests when it is loaded.
+KUNIT = "kunit.enable=1 kunit.autorun=1"
+
 
 class Lab:
     """Hands out machines. Only one QEMU runs, also if there are two labs: asking for
@@ -35,6 +38,8 @@ class Lab:
         if module == "ours":
             assert not self._module_error, self._module_error
             assert self.image.ours.exists(), f"there is no {self.image.ours}"
+        if self._debug:
+            config.setdefault("append", KUNIT)
         wanted = Config(**config)
         if Lab._running not in (None, self):
             Lab._running.discard()
