@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* on-c: pass */
+/* also-on: plain: pass */
+/* also-on: sv39: pass */
 /*
  * KVM_CAP_VM_GPA_BITS: the width of guest physical addresses, what it is, how
  * it is chosen, and what it limits.

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* on-c: skip: KVM_CAP_RISCV_SET_HGATP_MODE */
+/* also-on: plain: skip: KVM_CAP_RISCV_SET_HGATP_MODE */
+/* also-on: sv39: skip: KVM_CAP_RISCV_SET_HGATP_MODE */
 /*
  * KVM_CAP_RISCV_SET_HGATP_MODE: userspace chooses the G-stage translation mode
  * of a VM by its encoding in hgatp.MODE.

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* on-c: pass */
+/* also-on: plain: pass */
+/* also-on: svade: pass */
 /*
  * The ISA extension registers of KVM_{GET,SET}_ONE_REG: every id, single and
  * multi, before and after the first run, against what /proc/cpuinfo says the
  * host has.
  */
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
 #include "kvm_rs_util.h"
 
 /* What userspace may do with an extension that the host has. */
@@ -524,8 +529,59 @@ TEST(config_isa)
 	TEST_ASSERT_ERRNO(__vcpu_set_reg(vcpu, RISCV_CONFIG_REG(isa), isa & ~(1UL << 5)), EBUSY);
 }
 
+#define WITHOUT_VECTORS	"without-vectors"
+
+/* V in a process that may not use it: the guest has none, and gets none. */
+static int without_vectors(void)
+{
+	const struct isa_ext *v = &isa_exts[KVM_RISCV_ISA_EXT_V];
+	u64 multi = MULTI_REG(EN, v->id / 64), isa;
+	struct kvm_vcpu *vcpu;
+
+	vm_create_with_one_vcpu(&vcpu, guest_idle);
+
+	assert_ext(vcpu, v, 0);
+	assert_set(vcpu, v, 0, 0);
+	assert_set(vcpu, v, 1, EINVAL);
+	assert_set(vcpu, v, 2, EINVAL);
+	assert_ext(vcpu, v, 0);
+	__vcpu_set_reg(vcpu, multi, KVM_REG_RISCV_ISA_MULTI_MASK(v->id));
+	assert_ext(vcpu, v, 0);
+	isa = vcpu_get_reg(vcpu, RISCV_CONFIG_REG(isa));
+	TEST_ASSERT_OK(__vcpu_set_reg(vcpu, RISCV_CONFIG_REG(isa), isa | 1 << ('v' - 'a')));
+	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, RISCV_CONFIG_REG(isa)), isa);
+
+	run_to_sync(vcpu);
+	assert_set(vcpu, v, 0, 0);
+	assert_set(vcpu, v, 1, EBUSY);
+	assert_ext(vcpu, v, 0);
+	return 0;
+}
+
+TEST(vector_needs_permission)
+{
+	int status;
+	pid_t pid;
+
+	if (!host_has_isa("v"))
+		SKIP(return, "the host lacks V");
+
+	pid = fork();
+	TEST_ASSERT(pid >= 0, "fork");
+	if (!pid) {
+		/* From the next program on: nobody can forbid it to himself. */
+		prctl(PR_RISCV_V_SET_CONTROL, PR_RISCV_V_VSTATE_CTRL_OFF << 2, 0, 0, 0);
+		execl("/proc/self/exe", "/proc/self/exe", WITHOUT_VECTORS, NULL);
+		_exit(1);
+	}
+	TEST_ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	TEST_ASSERT(WIFEXITED(status) && !WEXITSTATUS(status), "it failed: 0x%x", status);
+}
+
 int main(int argc, char *argv[])
 {
 	close(open_kvm_dev_path_or_exit());
+	if (argc == 2 && !strcmp(argv[1], WITHOUT_VECTORS))
+		return without_vectors();
 	return test_harness_run(argc, argv);
 }
