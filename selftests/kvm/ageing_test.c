@@ -79,7 +79,7 @@ static void use(struct aged *aged, u64 page, enum use how)
 		break;
 	case STORE:
 		guest_ask(aged->vcpu, GUEST_OP_STORE, gva_of(page) + 8, page);
-		TEST_ASSERT(!vcpu_run_limited(aged->vcpu, 2000), "the store never ends: %s",
+		TEST_ASSERT(!vcpu_run_limited(aged->vcpu, DEFECT_MS), "the store never ends: %s",
 			    strerror(errno));
 		TEST_ASSERT_EQ(guest_answer(aged->vcpu, NULL), NO_TRAP);
 		break;

@@ -207,7 +207,7 @@ TEST(exact_without_eager_split)
 static void assert_store_ends(struct kvm_vcpu *vcpu, u64 page)
 {
 	guest_ask(vcpu, GUEST_OP_STORE, gva_of(page), page);
-	TEST_ASSERT(!vcpu_run_limited(vcpu, 2000), "page %lu: the store never ends: %s",
+	TEST_ASSERT(!vcpu_run_limited(vcpu, DEFECT_MS), "page %lu: the store never ends: %s",
 		    (unsigned long)page, strerror(errno));
 	TEST_ASSERT_EQ(guest_answer(vcpu, NULL), NO_TRAP);
 }

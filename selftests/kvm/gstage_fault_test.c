@@ -375,7 +375,7 @@ TEST(m9_aged_page_dirty_log)
 		SKIP(return, "the host does not mark the page idle");
 
 	guest_ask(vcpu, GUEST_OP_STORE, gva_of(1), 2);
-	TEST_ASSERT(!vcpu_run_limited(vcpu, 2000), "the store never ends: %s", strerror(errno));
+	TEST_ASSERT(!vcpu_run_limited(vcpu, DEFECT_MS), "the store never ends: %s", strerror(errno));
 	TEST_ASSERT_EQ(guest_answer(vcpu, NULL), NO_TRAP);
 	TEST_ASSERT_EQ(page_word(mem, 1)[0], 2);
 }

@@ -308,13 +308,13 @@ static void touch_sparse_vm(void)
 }
 
 /*
- * Free memory moves for reasons of its own, now and then by as much; what leaks
- * is gone in every round.
+ * Free memory moves for reasons of its own, now and then by as much, and either
+ * way; what leaks is gone in every round but perhaps one.
  */
 TEST(m4_tables_are_freed)
 {
 	long free0, free1, sec0, sec1, leak = LEAK_VMS * LEAK_TABLES * 4;
-	int round, i;
+	int round, i, kept = 0;
 
 	for (round = 0; round < LEAK_ROUNDS; round++) {
 		free0 = meminfo("MemFree:");
@@ -326,10 +326,11 @@ TEST(m4_tables_are_freed)
 
 		TH_LOG("%d VMs with %ld kB of leaf tables in all: %ld kB of memory less, SecPageTables %+ld kB",
 		       LEAK_VMS, leak, free0 - free1, sec1 - sec0);
-		if (free0 - free1 < leak / 4 && sec1 - sec0 < leak / 4)
+		if (free0 - free1 < leak / 4 && sec1 - sec0 < leak / 4 && ++kept == 2)
 			return;
 	}
-	TEST_FAIL("%ld kB are lost in each of %d rounds", free0 - free1, LEAK_ROUNDS);
+	TEST_FAIL("%ld kB are lost, and so in all but %d of %d rounds", free0 - free1, kept,
+		  LEAK_ROUNDS);
 }
 
 int main(int argc, char *argv[])

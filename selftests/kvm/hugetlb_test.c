@@ -224,7 +224,7 @@ static void check_log(struct __test_metadata *_metadata, u64 size)
 		vm_set_user_memory_region(vcpu->vm, SLOT, 0, GPA, npages * SIZE_4K, mem);
 		for (i = 0; i < npages; i += 5) {
 			guest_ask(vcpu, GUEST_OP_STORE, gva_of(i) + 16, pattern(i));
-			TEST_ASSERT(!vcpu_run_limited(vcpu, 2000), "the store never ends: %s",
+			TEST_ASSERT(!vcpu_run_limited(vcpu, DEFECT_MS), "the store never ends: %s",
 				    strerror(errno));
 			TEST_ASSERT_EQ(guest_answer(vcpu, NULL), NO_TRAP);
 			TEST_ASSERT_EQ(page_word(mem, i)[2], pattern(i));

@@ -86,7 +86,7 @@ static __maybe_unused u64 run_insn(struct kvm_vcpu *vcpu, u64 (*how)(u64), u32 i
 	struct ucall uc;
 
 	guest_ask(vcpu, GUEST_OP_EXEC, (u64)how, insn);
-	TEST_ASSERT(!vcpu_run_limited(vcpu, 1000), "instruction %08x does not end: %s", insn,
+	TEST_ASSERT(!vcpu_run_limited(vcpu, DEFECT_MS), "instruction %08x does not end: %s", insn,
 		    strerror(errno));
 	TEST_ASSERT(vcpu->run->exit_reason != KVM_EXIT_RISCV_CSR,
 		    "instruction %08x left for userspace: CSR 0x%lx", insn,

@@ -23,6 +23,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/time.h>
+#include <time.h>
 
 #include "kvm_util.h"
 #include "processor.h"
@@ -35,7 +36,15 @@
  * slower on a debug kernel.
  */
 #undef TEST_TIMEOUT_DEFAULT
-#define TEST_TIMEOUT_DEFAULT	100
+#define TEST_TIMEOUT_DEFAULT	200
+
+/*
+ * How long a test waits for what happens at once on an idle host, before it
+ * says that it never does: nobody waits that long but where it fails.  What a
+ * defect keeps the C module from ever doing is awaited for DEFECT_MS.
+ */
+#define HANG_MS			30000
+#define DEFECT_MS		6000
 
 #ifndef EXC_INST_MISALIGNED
 #define EXC_INST_MISALIGNED	0
@@ -221,6 +230,27 @@ static __maybe_unused void limit_handler(int sig)
 	if (limited_run)
 		limited_run->immediate_exit = 1;
 }
+
+/* Whether @cond comes true within @ms.  It is looked at once more when they are over. */
+#define eventually_within(ms, cond)						\
+({										\
+	struct timespec __start;						\
+	unsigned int __us = 100;						\
+	bool __over, __is;							\
+										\
+	clock_gettime(CLOCK_MONOTONIC, &__start);				\
+	for (;;) {								\
+		__over = timespec_to_ns(timespec_elapsed(__start)) > (ms) * 1000000LL; \
+		__is = (cond);							\
+		if (__is || __over)						\
+			break;							\
+		usleep(__us);							\
+		__us = min(2 * __us, 10000U);					\
+	}									\
+	__is;									\
+})
+
+#define eventually(cond)	eventually_within(HANG_MS, cond)
 
 /* One KVM_RUN that a timer ends with -EINTR after @ms; for one thread at a time. */
 static __maybe_unused int vcpu_run_limited(struct kvm_vcpu *vcpu, unsigned int ms)

@@ -454,7 +454,7 @@ static void assert_progress(struct mig_machine *m, struct travel *t, int n)
 	int i;
 
 #define advances(what) \
-	TEST_ASSERT(aia_eventually(guest->trouble || READ_ONCE(guest->what) > was.what), \
+	TEST_ASSERT(eventually(guest->trouble || READ_ONCE(guest->what) > was.what), \
 		    "move %d: " #what " stays at %lu", n, (unsigned long)was.what)
 
 	advances(rounds);
@@ -463,10 +463,10 @@ static void assert_progress(struct mig_machine *m, struct travel *t, int n)
 	advances(ipis_taken);
 	advances(box.done);
 	for (i = 1; i < MSIS && m->aia >= 0; i++)
-		TEST_ASSERT(aia_eventually(guest->trouble || READ_ONCE(guest->taken[i]) == t->sent[i]),
+		TEST_ASSERT(eventually(guest->trouble || READ_ONCE(guest->taken[i]) == t->sent[i]),
 			    "move %d: MSI %d: %lu sent, %lu taken", n, i, (unsigned long)t->sent[i],
 			    (unsigned long)guest->taken[i]);
-	TEST_ASSERT(m->aia < 0 || aia_eventually(guest->trouble ||
+	TEST_ASSERT(m->aia < 0 || eventually(guest->trouble ||
 						 READ_ONCE(guest->taken[WIRE_ID]) == t->wired),
 		    "move %d: the wire's %lu came %lu times", n, (unsigned long)t->wired,
 		    (unsigned long)guest->taken[WIRE_ID]);

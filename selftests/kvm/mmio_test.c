@@ -332,7 +332,7 @@ static void check_table_unbacked(enum guest_op op, u64 cause)
 	*pte = MMIO_GPA >> 12 << PGTBL_PTE_ADDR_SHIFT | PGTBL_PTE_VALID_MASK;
 
 	guest_ask(vcpu, op, gva, 1);
-	TEST_ASSERT(!vcpu_run_limited(vcpu, 2000), "KVM_RUN: %s", strerror(errno));
+	TEST_ASSERT(!vcpu_run_limited(vcpu, HANG_MS), "KVM_RUN: %s", strerror(errno));
 	TEST_ASSERT(vcpu->run->exit_reason != KVM_EXIT_MMIO,
 		    "the page-table walk is MMIO at 0x%llx", vcpu->run->mmio.phys_addr);
 	TEST_ASSERT_EQ(guest_answer(vcpu, NULL), cause);

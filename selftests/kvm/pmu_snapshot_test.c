@@ -334,7 +334,7 @@ TEST_F(pmu, s8_huge_event_info)
 		TEST_ASSERT(ret.error < 0, "%lu entries: error %ld", (unsigned long)nr[i], ret.error);
 		s = b.ru_stime.tv_sec - a.ru_stime.tv_sec +
 		    (b.ru_stime.tv_usec - a.ru_stime.tv_usec) / 1e6;
-		TEST_ASSERT(s < 1, "%lu entries: %.1f s in the kernel", (unsigned long)nr[i], s);
+		TEST_ASSERT(s < 5, "%lu entries: %.1f s in the kernel", (unsigned long)nr[i], s);
 	}
 }
 

@@ -420,6 +420,17 @@ TEST(zeropage)
 	kvm_vm_free(vcpu->vm);
 }
 
+/* Kills its process once somebody waits for a page. */
+static void *kill_process(void *arg)
+{
+	struct pollfd asked = { server.fd, POLLIN };
+
+	poll(&asked, 1, -1);
+	usleep(10000);
+	kill(getpid(), SIGKILL);
+	return NULL;
+}
+
 /* While nobody answers, the vCPU waits; the process can be killed then. */
 TEST(killed_while_waiting)
 {
@@ -428,17 +439,18 @@ TEST(killed_while_waiting)
 	pid_t pid = fork();
 
 	if (!pid) {
+		pthread_t thread;
+
 		server_anon(8, MADV_NOHUGEPAGE);
 		if (!uffd_open(0))
 			_exit(4);
 		vcpu = server_create();
 		vm_set_user_memory_region(vcpu->vm, SLOT, 0, GPA, server.size, server.mem);
 		server_map(vcpu, GPA, server.size);
+		pthread_create(&thread, NULL, kill_process, NULL);
 		guest_load(vcpu, gva_of(3));
 		_exit(1);
 	}
-	usleep(300000);
-	kill(pid, SIGKILL);
 	TEST_ASSERT(waitpid(pid, &status, 0) == pid, "waitpid");
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 4)
 		SKIP(return, "no userfaultfd");

@@ -48,7 +48,7 @@ static void assert_wakes(struct kvm_vcpu *vcpu, u64 sip)
 {
 	struct ucall uc;
 
-	TEST_ASSERT(!vcpu_run_limited(vcpu, 2000), "WFI sleeps on with sip 0x%lx pending: %s",
+	TEST_ASSERT(!vcpu_run_limited(vcpu, DEFECT_MS), "WFI sleeps on with sip 0x%lx pending: %s",
 		    (unsigned long)sip, strerror(errno));
 	TEST_ASSERT_EQ(get_ucall(vcpu, &uc), UCALL_SYNC);
 	TEST_ASSERT((uc.args[0] & sip) == sip, "the guest's sip is 0x%lx, not 0x%lx",
@@ -268,7 +268,7 @@ TEST(s3_set_after_start)
 	TEST_ASSERT_EQ(vcpu_get_reg(vcpus[1], RISCV_CORE_REG(regs.a1)), 4242);
 
 	/* A queued reset would send it to guest_second() with satp 0. */
-	TEST_ASSERT(!vcpu_run_limited(vcpus[1], 2000), "KVM_RUN: %s", strerror(errno));
+	TEST_ASSERT(!vcpu_run_limited(vcpus[1], HANG_MS), "KVM_RUN: %s", strerror(errno));
 	TEST_ASSERT_EQ(get_ucall(vcpus[1], &uc), UCALL_SYNC);
 	TEST_ASSERT_EQ(uc.args[0], 4242);
 	TEST_ASSERT_EQ(vcpu_get_reg(vcpus[1], RISCV_GENERAL_CSR_REG(satp)), satp);

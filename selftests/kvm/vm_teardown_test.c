@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* on-c: pass */
+/* on-c: varies: M5 */
 /* on-c-debug: fail: M5 */
 /*
  * A VM that ends while the host's memory changes under it, or while its vCPUs

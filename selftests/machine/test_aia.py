@@ -47,7 +47,7 @@ def test_guest_with_disk_and_network(lab, mode, cpus, files, smp):
                   "dd if=/dev/urandom of=/tmp/tftp/file bs=1k count=100")
     disk, file = (machine.check(f"md5sum <{name}").split()[0] for name in [DISK, "/tmp/tftp/file"])
     options = f"-smp {cpus} -M virt,aia=aplic-imsic -accel kvm,riscv-aia={mode} {DEVICES}"
-    guest = boot_guest(machine, options, WORK, timeout=240)
+    guest = boot_guest(machine, options, WORK, timeout=600)
     assert guest.done(), f"guest userspace not reached, exit {guest.exit_code}:\n{guest.output}"
     assert guest.trouble() == []
     assert guest.cpus == cpus
@@ -66,8 +66,8 @@ def test_two_guests_share_the_files(lab):
     machine = lab.machine(aia_guests=1, smp=2)
     options = "-smp 2 -M virt,aia=aplic-imsic"
     for _ in range(2):
-        code, output = machine.run(f"guest {options} >/tmp/a & guest {options} >/tmp/b; wait; cat /tmp/a /tmp/b", 300)
+        code, output = machine.run(f"guest {options} >/tmp/a & guest {options} >/tmp/b; wait; cat /tmp/a /tmp/b", 600)
         assert code == 0
         assert output.count("guest: userspace done") == 2
-    boot = boot_guest(machine, f"-smp 1 {options.split(' ', 2)[2]} -accel kvm,riscv-aia=hwaccel", timeout=240)
+    boot = boot_guest(machine, f"-smp 1 {options.split(' ', 2)[2]} -accel kvm,riscv-aia=hwaccel", timeout=600)
     assert boot.done(), boot.output

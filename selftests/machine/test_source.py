@@ -15,7 +15,7 @@ MINUTES = 60
 GOOD = ["CONFIG_RISCV=y", "CONFIG_64BIT=y", "CONFIG_CC_IS_CLANG=y", "CONFIG_RUST=y", "CONFIG_KVM=m"]
 
 
-def succeeds(*argv: str, cwd: Path = TOP, timeout: int = 20 * MINUTES, **env: str) -> str:
+def succeeds(*argv: str, cwd: Path = TOP, timeout: int = 60 * MINUTES, **env: str) -> str:
     """Runs a program; its output is the message if it fails."""
     done = subprocess.run(argv, cwd=cwd, env={**os.environ, **env}, timeout=timeout,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -83,9 +83,14 @@ class Config:
 class Machine:
     """A booted machine; use it as a context manager or call `close`."""
 
-    BOOT_SECONDS = 180
-    # What the machine gets to tell what hangs, after a command's time is up.
-    GRACE_SECONDS = 20
+    # Limits are for hosts that are busy with other things: all of it takes a fraction of
+    # them, and they are reached by what hangs alone.
+    BOOT_SECONDS = 600
+    COMMAND_SECONDS = 300
+    # What the machine gets to tell what hangs, after a command's time is up, and the last
+    # that it says of it.
+    GRACE_SECONDS = 120
+    TOLD = "kvmlab: that was all"
 
     def __init__(self, image: Image, config: Config, name: str):
         """`name` is the log's."""
@@ -120,7 +125,7 @@ class Machine:
     def __exit__(self, *_):
         self.close()
 
-    def run(self, command: str, timeout: float = 60) -> tuple[int, str]:
+    def run(self, command: str, timeout: float = COMMAND_SECONDS) -> tuple[int, str]:
         """Runs a shell command as root; returns exit code and output.
 
         Raises MachineFailure if it takes longer (the debug kernel gets more);
@@ -131,14 +136,18 @@ class Machine:
         code = base64.b64encode(command.encode()).decode()
         end = re.compile(rb"\n" + nonce.encode() + rb" (\d+)\n")
         answer = b""
+        mark = self.mark()
         deadline = time.monotonic() + timeout + self.GRACE_SECONDS
         try:
             self._channel.sendall(f"{nonce} {timeout:.0f} {code}\n".encode())
             while not (found := end.search(answer)):
-                ready, _, _ = select.select([self._channel], [], [], max(0, deadline - time.monotonic()))
-                if not ready:
+                late = time.monotonic() > deadline or self.TOLD in self.console(mark)
+                ready, _, _ = select.select([self._channel], [], [], 0 if late else 1)
+                if not ready and late:
                     self.close()
                     raise MachineFailure(f"`{command}` not done after {timeout:.0f} s; see {self.log}")
+                if not ready:
+                    continue
                 chunk = self._channel.recv(1 << 16)
                 if not chunk:
                     raise ConnectionError
@@ -149,7 +158,7 @@ class Machine:
             raise MachineFailure(f"the machine died during `{command}`; see {self.log}\n{self.tail()}") from e
         return int(found[1]), answer[: found.start()].decode(errors="replace").replace("\r\n", "\n")
 
-    def check(self, command: str, timeout: float = 60) -> str:
+    def check(self, command: str, timeout: float = COMMAND_SECONDS) -> str:
         """As `run`, for commands that must succeed."""
         code, output = self.run(command, timeout)
         if code:
@@ -194,10 +203,10 @@ class Machine:
     def alive(self) -> bool:
         return self._qemu.poll() is None
 
-    def power_off(self, timeout: float = 60, command: str = "poweroff -f") -> None:
+    def power_off(self, timeout: float = COMMAND_SECONDS, command: str = "poweroff -f") -> None:
         """An orderly end: unloads KVM, if it is not in use, and powers off."""
         self.run("rmmod kvm")
-        self.send(command, 1)
+        self.send(command, timeout / 2)
         try:
             self._qemu.wait(timeout)
         except subprocess.TimeoutExpired as e:
