@@ -55,7 +55,6 @@ pub(crate) use table::{
 use message::{
     Call,
     Convention,
-    Harts,
     Message,
     SbiError, //
 };
@@ -147,11 +146,7 @@ fn serve_at_once(vcpu: &mut Pinned<'_>, message: Message) -> Option<Result<usize
             vcpu.vcpu.note(FirmwareEvent::SetTimer);
             Ok(0)
         }),
-        Message::SendIpi(harts @ Harts::Mask(mask)) if mask.is_at_most_one() => {
-            Some(replace::send_ipi(vcpu.vcpu, harts))
-        }
-        // There may be a thousand, and each may have to be looked for.
-        Message::SendIpi(_) => None,
+        Message::SendIpi(harts) => replace::send_ipi_at_once(vcpu.vcpu, harts),
         Message::Fence(harts, fence) => replace::fence_here(vcpu, harts, fence).map(|()| Ok(0)),
         Message::Hsm(_)
         | Message::Reset(_)

@@ -192,10 +192,20 @@ impl HartMask {
         Self { base, mask }
     }
 
-    /// Whether it names no more than one hart.
+    /// What it names if that is no hart but its base, as callers have it who mean one hart.
     #[inline]
-    pub(crate) fn is_at_most_one(self) -> bool {
-        self.mask & self.mask.wrapping_sub(1) == 0
+    pub(crate) fn few(self) -> Few {
+        match self.mask {
+            0 => Few::Nobody,
+            1 => Few::One(HartId::new(self.base)),
+            _ => Few::Perhaps,
+        }
+    }
+
+    /// Whether it names no hart.
+    #[inline]
+    pub(crate) fn is_empty(self) -> bool {
+        self.mask == 0
     }
 
     /// Whether it names nobody but `hart`, which may be missing, too.
@@ -234,6 +244,17 @@ impl HartMask {
             .fold(0, |mask, bit| mask | 1 << bit);
         Self { mask, ..self }
     }
+}
+
+/// How many harts a [`HartMask`] names, as far as that is seen at a glance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Few {
+    /// None.
+    Nobody,
+    /// This one.
+    One(HartId),
+    /// It has to be looked through.
+    Perhaps,
 }
 
 /// What other harts shall forget.

@@ -7,6 +7,7 @@ use super::{
     harts::Targets,
     message::{
         Fence,
+        Few,
         Harts,
         SbiError,
         Span, //
@@ -36,16 +37,38 @@ pub(super) fn send_ipi(vcpu: &Vcpu, harts: Harts) -> Result<usize, SbiError> {
     Ok(0)
 }
 
+/// The same where no more than one is meant; none if there may be more: each of a thousand might have
+/// to be looked for, and interrupts are off.
+#[inline]
+pub(super) fn send_ipi_at_once(vcpu: &Vcpu, harts: Harts) -> Option<Result<usize, SbiError>> {
+    let Harts::Mask(mask) = harts else {
+        return None;
+    };
+    let target = match mask.few() {
+        Few::Nobody => None,
+        Few::One(hart) => match vcpu.vm().hart(hart) {
+            Some(target) => Some(target),
+            None => return Some(Err(SbiError::InvalidParam)),
+        },
+        Few::Perhaps => return None,
+    };
+    vcpu.note(FirmwareEvent::IpiSent);
+    if let Some(target) = target {
+        interrupt_one(target);
+    }
+    Some(Ok(0))
+}
+
 /// As [`fence`] where nobody but the caller is meant, with interrupts off; none if others are.
 pub(super) fn fence_here(vcpu: &mut Pinned<'_>, harts: Harts, fence: Fence) -> Option<()> {
     match harts {
         Harts::Mask(mask) if mask.is_within(vcpu.vcpu.hart()) => {
             let counts = &vcpu.vcpu.shared().firmware;
-            if mask.harts().next().is_some() {
+            if mask.is_empty() {
+                counts.note_all(|| [fence.sent()]);
+            } else {
                 counts.note_all(|| [fence.sent(), fence.received()]);
                 tlb::guest_fence_here(vcpu, fence.into());
-            } else {
-                counts.note_all(|| [fence.sent()]);
             }
             Some(())
         }
@@ -63,10 +86,12 @@ pub(super) fn fence(vcpu: &mut Loaded<'_>, harts: Harts, fence: Fence) -> Result
 
 /// Sends a software interrupt to `targets`.
 pub(super) fn interrupt(targets: &Targets<'_>) {
-    targets.for_each(|vcpu| {
-        vcpu.note(FirmwareEvent::IpiReceived);
-        vcpu.inject(Interrupt::Software);
-    });
+    targets.for_each(interrupt_one);
+}
+
+fn interrupt_one(target: &Vcpu) {
+    target.note(FirmwareEvent::IpiReceived);
+    target.inject(Interrupt::Software);
 }
 
 /// Has `targets`, which belong to the VM of `vcpu`, execute a fence before they execute another
