@@ -101,10 +101,13 @@ enum Aia {
     Present,
 }
 
+/// The host's `scounteren`, out of the CPU while the guest runs.
+#[must_use]
+pub(crate) struct HostCounters(usize);
+
 /// Values of the host that are out of the CPU while a vCPU is loaded.
 #[derive(Default)]
 struct HostSide {
-    scounteren: usize,
     senvcfg: usize,
     sstateen0: usize,
 }
@@ -245,13 +248,19 @@ impl Resident {
             with_registers!(regs => regs.write(csr::HVIP, update.apply(regs.read(csr::HVIP))));
             if let (Some(pending), Aia::Present) = (update.of(Interrupt::External), self.config.aia)
             {
-                self.set_external(match vcpu.imsic() {
-                    Some(imsic) => imsic.external(pending),
-                    None if pending => External::PLAIN,
-                    None => External::NONE,
-                });
+                self.present_external(vcpu, pending);
             }
         }
+    }
+
+    // Out of the run loop, which would set out with its constants in registers.
+    #[inline(never)]
+    fn present_external(&mut self, vcpu: &Vcpu, pending: bool) {
+        self.set_external(match vcpu.imsic() {
+            Some(imsic) => imsic.external(pending),
+            None if pending => External::PLAIN,
+            None => External::NONE,
+        });
     }
 
     /// What the guest is to see of an external interrupt that is not from a file in hardware.
@@ -362,8 +371,6 @@ impl Resident {
     fn swap_in(&mut self) {
         let host = self.facts;
         // SAFETY: acts on user mode, which this CPU does not enter before `swap_out`.
-        self.host.scounteren = unsafe { csr::SCOUNTEREN.swap(self.csrs.scounteren) };
-        // SAFETY: as above.
         self.host.senvcfg = unsafe { csr::SENVCFG.swap(self.csrs.senvcfg) };
         if host.smstateen {
             // SAFETY: as above.
@@ -378,8 +385,6 @@ impl Resident {
     fn swap_out(&mut self) {
         let host = self.facts;
         // SAFETY: the host's own value comes back.
-        self.csrs.scounteren = unsafe { csr::SCOUNTEREN.swap(self.host.scounteren) };
-        // SAFETY: as above.
         self.csrs.senvcfg = unsafe { csr::SENVCFG.swap(self.host.senvcfg) };
         if host.smstateen {
             // SAFETY: as above.
@@ -389,6 +394,21 @@ impl Resident {
             // SAFETY: 0 is what the kernel runs with.
             self.csrs.ssp = unsafe { csr::SSP.swap(0) };
         }
+    }
+
+    /// Puts the guest's `scounteren` into the CPU, for as long as interrupts are off: perf changes
+    /// the host's by one, to let user mode at counters. Gives the host's.
+    #[inline(always)]
+    pub(crate) fn swap_in_counters(&mut self) -> HostCounters {
+        // SAFETY: acts on user mode, which this CPU does not enter before `swap_out_counters`.
+        HostCounters(unsafe { csr::SCOUNTEREN.swap(self.csrs.scounteren) })
+    }
+
+    /// Puts the host's `scounteren` back.
+    #[inline(always)]
+    pub(crate) fn swap_out_counters(&mut self, host: HostCounters) {
+        // SAFETY: the host's own value comes back.
+        self.csrs.scounteren = unsafe { csr::SCOUNTEREN.swap(host.0) };
     }
 
     fn load_fp(&mut self) {

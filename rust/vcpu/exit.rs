@@ -193,7 +193,7 @@ fn virtual_instruction(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
     };
     let mode = GuestMode::of_sstatus(vcpu.owned.ctx.sstatus);
     let isa = vcpu.owned.isa.effective();
-    let counters = CounterEnable::from_raw(csr::SCOUNTEREN.read());
+    let counters = CounterEnable::from_raw(vcpu.pinned(|vcpu| vcpu.resident.csrs.scounteren));
     let done = match SystemInsn::decode(insn, mode, isa, counters, &vcpu.owned.ctx.gprs) {
         Ok(SystemInsn::Wfi) => {
             vcpu.vcpu.count(Counter::WfiExits);
@@ -237,6 +237,7 @@ impl Loaded<'_> {
     }
 
     /// Has the guest take `trap` (Privileged Architecture, "Trap Entry", for a trap into VS-mode).
+    #[inline(never)]
     pub(crate) fn redirect(&mut self, trap: &Trap) {
         with_registers!(regs => self.redirect_by(regs, trap));
     }

@@ -179,6 +179,7 @@ impl<'t, 'p> EntryToken<'t, 'p> {
     /// Runs the guest until it traps, and through calls of the SBI that are handled at once; none
     /// if after such a call something else comes first.
     fn enter(mut self) -> Option<Trap> {
+        let counters = self.vcpu.resident.swap_in_counters();
         let trap = loop {
             self.enter_once();
             let ctx = &self.vcpu.owned.ctx;
@@ -198,6 +199,7 @@ impl<'t, 'p> EntryToken<'t, 'p> {
             }
             self.vcpu.resident.flush_interrupts(self.vcpu.vcpu);
         };
+        self.vcpu.resident.swap_out_counters(counters);
         kvm::note_guest();
         trap
     }
