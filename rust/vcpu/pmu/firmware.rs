@@ -45,8 +45,14 @@ impl FirmwareCounts {
     #[inline(always)]
     pub(crate) fn note_all<const N: usize>(&self, events: impl FnOnce() -> [FirmwareEvent; N]) {
         if self.wanted.load(Ordering::Relaxed) != 0 {
-            events().into_iter().for_each(|event| self.note(event));
+            self.add_all(events);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add_all<const N: usize>(&self, events: impl FnOnce() -> [FirmwareEvent; N]) {
+        events().into_iter().for_each(|event| self.note(event));
     }
 
     #[cold]
