@@ -185,17 +185,20 @@ mod tests {
         assert_eq!(write(VSSCRATCH, 2).1, before);
     }
 
-    /// An address of an instruction is even.
+    /// There is no translation of format 1.
     #[test]
     fn learn_tells_what_does_not_fit() {
+        const RESERVED: usize = 1 << 60;
+        const SV39: usize = 8 << 60;
+
         let preempt = PreemptOff::new();
-        let before = Direct.read(VSEPC);
-        let odd = Direct.learn(VSEPC, 0x1001);
-        let even = Direct.learn(VSEPC, 0x1000);
-        Direct.write(VSEPC, before);
+        let before = Direct.swap(VSATP, 0);
+        let reserved = Direct.learn(VSATP, RESERVED);
+        let known = Direct.learn(VSATP, SV39);
+        Direct.write(VSATP, before);
         drop(preempt);
-        assert_eq!(odd, 0x1000);
-        assert_eq!(even, 0x1000);
+        assert!(reserved != RESERVED);
+        assert_eq!(known, SV39);
     }
 
     #[test]
