@@ -12,6 +12,7 @@ use kernel::{
 };
 
 use crate::{
+    arch::csr::HostCsr,
     bindings,
     vcpu::Vcpu, //
 };
@@ -77,12 +78,21 @@ impl Drop for PreemptOff {
     }
 }
 
+/// `sstatus`
+const SSTATUS: HostCsr<{ bindings::CSR_SSTATUS }> = HostCsr;
+
+/// Whether this CPU takes interrupts.
+fn interrupts_are_on() -> bool {
+    SSTATUS.read() & bindings::SR_SIE != 0
+}
+
 /// Interrupts are off while this lives; they were on before.
 pub(crate) struct IrqOff(PhantomData<*mut ()>);
 
 impl IrqOff {
-    /// Switches interrupts off.
+    /// Switches interrupts off. Does not nest: the end of one would switch them on within another.
     pub(crate) fn new() -> Self {
+        debug_assert!(interrupts_are_on());
         // SAFETY: paired with the enable in `drop`.
         unsafe { bindings::kvm_rs_local_irq_disable() };
         Self(PhantomData)
@@ -149,13 +159,6 @@ mod tests {
         raw::new_raw_spinlock,
         *, //
     };
-    use crate::arch::csr::HostCsr;
-
-    const SSTATUS: HostCsr<{ bindings::CSR_SSTATUS }> = HostCsr;
-
-    fn interrupts_are_on() -> bool {
-        SSTATUS.read() & bindings::SR_SIE != 0
-    }
 
     #[test]
     fn interrupts_are_off_while_the_guard_lives() {
