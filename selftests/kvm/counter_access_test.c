@@ -65,21 +65,12 @@ static bool can_read_cycles(void)
 	return can;
 }
 
-static void pin_self(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	TEST_ASSERT_OK(sched_setaffinity(0, sizeof(set), &set));
-}
-
 static void *allow_cycles(void *arg)
 {
 	struct kvm_vm *vm = arg;
 	u64 *guest_running = addr_gva2hva(vm, (gva_t)&running);
 
-	pin_self(1);
+	pin_self_to_cpu(1);
 	while (!READ_ONCE(*guest_running))
 		usleep(100);
 	TEST_ASSERT_OK(set_access(LEGACY));
@@ -95,7 +86,7 @@ TEST(host_changes_its_counters)
 
 	if (get_nprocs() < 2)
 		SKIP(return, "one CPU");
-	pin_self(0);
+	pin_self_to_cpu(0);
 	if (set_access(LEGACY))
 		SKIP(return, "no " SYSCTL);
 	if (!can_read_cycles())

@@ -15,17 +15,6 @@
 #define SPIN		"20000"
 #define HAND_OVER	0x08000001	/* an SBI extension that userspace serves */
 
-/* Each must be able to preempt the others. */
-static void pin_self(void)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(0, &set);
-	TEST_ASSERT(!sched_setaffinity(0, sizeof(set), &set), "sched_setaffinity: %s",
-		    strerror(errno));
-}
-
 static void fill(u64 *regs, u64 owner, u64 round)
 {
 	for (u64 i = 0; i < NR_REGS; i++)
@@ -124,7 +113,7 @@ static void *run_vcpu(void *arg)
 	u64 in[NR_REGS], out[NR_REGS];
 	struct ucall uc;
 
-	pin_self();
+	pin_self_to_cpu(0);
 	for (u64 round = 0;; round++) {
 		fill(in, 0x100 + vcpu->id, round);
 		call_with(in, out, __NR_ioctl, vcpu->fd, KVM_RUN);
@@ -148,7 +137,7 @@ static void *run_other(void *arg)
 {
 	u64 in[NR_REGS], out[NR_REGS];
 
-	pin_self();
+	pin_self_to_cpu(0);
 	for (u64 round = 0; !READ_ONCE(done); round++) {
 		fill(in, 0x200, round);
 		call_with(in, out, __NR_sched_yield, 0, 0);

@@ -71,15 +71,6 @@ do {											\
 		SKIP(return, "no interrupt files for guests on this host");		\
 } while (0)
 
-static void run_on(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	TEST_ASSERT_OK(sched_setaffinity(0, sizeof(set), &set));
-}
-
 static void move_to(struct aia_runner *runner, int cpu)
 {
 	cpu_set_t set;
@@ -417,7 +408,7 @@ TEST_F(imsic, attributes)
 	aia_file_set(self->fd, 0, IMSIC_EIP(0), 0x28);
 	/* On the way to another file all of it comes along. */
 	if (sysconf(_SC_NPROCESSORS_ONLN) > 1)
-		run_on(1);
+		pin_self_to_cpu(1);
 	run_to_done(self->vcpus[0]);
 }
 
@@ -641,7 +632,7 @@ TEST(more_vcpus_than_files)
 	self = &data;
 	if (!create(self, KVM_DEV_RISCV_AIA_MODE_AUTO, MAX_VCPUS, aia_guest_sleeper))
 		SKIP(return, "no interrupt files for guests on this host");
-	run_on(0);
+	pin_self_to_cpu(0);
 	messages(self, MAX_VCPUS, 300, disturb_not);
 	close(self->fd);
 	kvm_vm_free(self->vm);
@@ -662,7 +653,7 @@ TEST(no_file_left)
 
 	if (!aia_is_there())
 		SKIP(return, "no in-kernel irqchip");
-	run_on(0);
+	pin_self_to_cpu(0);
 	for (ran = 0; ran < 64; ran++) {
 		memset(&data, 0, sizeof(data));
 		if (!create(self, KVM_DEV_RISCV_AIA_MODE_HWACCEL, 1, guest_nothing))
@@ -684,9 +675,9 @@ TEST(no_file_left)
 	}
 	/* Elsewhere there are some. */
 	if (sysconf(_SC_NPROCESSORS_ONLN) > 1) {
-		run_on(1);
+		pin_self_to_cpu(1);
 		TEST_ASSERT_EQ(run_to_sync(vcpu), 1);
-		run_on(0);
+		pin_self_to_cpu(0);
 		TEST_ASSERT_EQ(_vcpu_run(vcpu), 0);
 		TEST_ASSERT_EQ(vcpu->run->exit_reason, KVM_EXIT_FAIL_ENTRY);
 	}
@@ -700,7 +691,7 @@ TEST(files_come_back)
 
 	if (!aia_is_there())
 		SKIP(return, "no in-kernel irqchip");
-	run_on(0);
+	pin_self_to_cpu(0);
 	for (i = 0; i < 20; i++) {
 		memset(&data, 0, sizeof(data));
 		if (!create(self, KVM_DEV_RISCV_AIA_MODE_HWACCEL, 1, guest_nothing))

@@ -12,16 +12,6 @@
 
 static u64 answered;
 
-static void pin_self(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	TEST_ASSERT(!sched_setaffinity(0, sizeof(set), &set), "sched_setaffinity: %s",
-		    strerror(errno));
-}
-
 /* What the sender does when it has sent. */
 enum then {
 	SPIN,
@@ -64,7 +54,7 @@ static void receiver(void)
 
 static void *run_receiver(void *vcpu)
 {
-	pin_self(0);
+	pin_self_to_cpu(0);
 	run_to_done(vcpu);
 	return NULL;
 }
@@ -83,7 +73,7 @@ TEST(sender_on_the_same_cpu)
 	pthread_create(&thread, NULL, run_receiver, vcpus[1]);
 	/* So that it is not for the scheduler to choose. */
 	TEST_ASSERT(!pthread_setschedparam(thread, SCHED_FIFO, &fifo), "SCHED_FIFO");
-	pin_self(0);
+	pin_self_to_cpu(0);
 	ms = vcpu_get_reg(vcpus[0], RISCV_TIMER_REG(frequency)) / 1000;
 	exiting = run_to_sync(vcpus[0]) / ms;
 	spinning = run_to_sync(vcpus[0]) / ms;

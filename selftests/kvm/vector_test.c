@@ -24,17 +24,6 @@ struct values {
 
 static struct values guest_values[NR_VCPUS];
 
-/* Each must be able to preempt the others. */
-static void pin_self(void)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(0, &set);
-	TEST_ASSERT(!sched_setaffinity(0, sizeof(set), &set), "sched_setaffinity: %s",
-		    strerror(errno));
-}
-
 static size_t nr_words(void)
 {
 	return csr_read(CSR_VLENB) * 32 / 8;
@@ -126,7 +115,7 @@ static void *run_vcpu(void *arg)
 	struct values *v = calloc(1, sizeof(*v));
 	struct ucall uc;
 
-	pin_self();
+	pin_self_to_cpu(0);
 	for (u64 round = 0;; round++) {
 		fill(v->in, 0x100 + vcpu->id, round);
 		run(vcpu->fd, v);
@@ -155,7 +144,7 @@ static void *run_other(void *arg)
 	struct values *v = calloc(1, sizeof(*v));
 	int pipes[2];
 
-	pin_self();
+	pin_self_to_cpu(0);
 	TEST_ASSERT(!pipe(pipes), "pipe: %s", strerror(errno));
 	for (u64 round = 0; !READ_ONCE(done); round++) {
 		register u64 *s2 asm("s2") = v->in;
