@@ -42,13 +42,13 @@ struct Ops(bindings::kvm_device_ops);
 // SAFETY: constant.
 unsafe impl Sync for Ops {}
 
-/// There is no `destroy`, which would come when the VM's state is gone.
+/// There is no `release`: a controller lives as long as its VM, whatever becomes of its file.
 static OPS: Ops = Ops(bindings::kvm_device_ops {
     name: c"kvm-riscv-aia".to_bytes_with_nul().as_ptr(),
     create: Some(create),
     init: None,
-    destroy: None,
-    release: Some(release),
+    destroy: Some(destroy),
+    release: None,
     set_attr: Some(set_attr),
     get_attr: Some(get_attr),
     has_attr: Some(has_attr),
@@ -99,15 +99,20 @@ unsafe extern "C" fn create(dev: *mut bindings::kvm_device, _type: u32) -> c_int
     })
 }
 
+/// Frees a device that has no file: core KVM could not open one, so that `KVM_CREATE_DEVICE` fails,
+/// or the VM ends.
+///
 /// # Safety
 ///
-/// As [`create`]; nobody uses `dev` any more.
-unsafe extern "C" fn release(dev: *mut bindings::kvm_device) {
-    // SAFETY: a device's VM lives as long as the device.
-    let vm = unsafe { Vm::from_raw((*dev).kvm) };
-    // SAFETY: see above.
-    unsafe { VmLock::assume(vm, |lock| Device::new(lock).close()) };
-    // SAFETY: core KVM leaves that to us.
+/// For core KVM, which took `dev` off the VM's list and holds no lock.
+unsafe extern "C" fn destroy(dev: *mut bindings::kvm_device) {
+    // SAFETY: `dev` is live, and its VM at least until this returns: the thread that destroys the VM
+    // calls this after `Vm::destroy`, and one that creates a device has a reference to the VM.
+    let vm = unsafe { Vm::from_raw_unless_destroyed((*dev).kvm) };
+    if let Some(vm) = vm {
+        locked(vm, |device| device.undo_create());
+    }
+    // SAFETY: core KVM allocated `dev` with `kmalloc()`, and leaves it to this function to free it.
     unsafe { bindings::kfree(dev.cast_const().cast()) };
 }
 

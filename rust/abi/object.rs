@@ -90,6 +90,19 @@ impl Vm {
         unsafe { &*kvm.cast() }
     }
 
+    /// Returns the VM, or [`None`] if [`Vm::destroy`] has already taken its state.
+    ///
+    /// # Safety
+    ///
+    /// `kvm` is live for `'a` and went through [`Vm::create`]. `Vm::destroy` does not run during
+    /// the call or `'a`.
+    pub(crate) unsafe fn from_raw_unless_destroyed<'a>(kvm: *mut bindings::kvm) -> Option<&'a Vm> {
+        // SAFETY: the caller keeps `kvm` alive, and `Vm::destroy` does not write the field now.
+        let state = unsafe { (*kvm).arch.rust };
+        // SAFETY: the state that `Vm::create` put there is there as long as the caller promises.
+        (!state.is_null()).then(|| unsafe { Vm::from_raw(kvm) })
+    }
+
     /// Core KVM's own pointer, for calls into it.
     pub(crate) fn as_ptr(&self) -> *mut bindings::kvm {
         self.0.get()

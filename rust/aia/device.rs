@@ -162,17 +162,12 @@ impl<'l, 'v> Device<'l, 'v> {
         Ok(())
     }
 
-    /// The device's file is closed, or could not be opened (c-review S15): a controller that is not
-    /// complete by now will never be, so there is none, and nothing is left of what it was to be.
-    pub(crate) fn close(&self) {
+    /// Undoes [`create`](Self::create): `KVM_CREATE_DEVICE` fails after it, so that userspace never
+    /// had a file to configure the controller with (c-review S15).
+    pub(crate) fn undo_create(&self) {
         let aia = self.vm().aia();
-        if aia.chip().is_none() {
-            *aia.config.lock() = None;
-            for vcpu in self.vm().vcpus() {
-                vcpu.shared().imsic_addr.store(NOWHERE, Ordering::Relaxed);
-            }
-            aia.in_kernel.store(false, Ordering::Release);
-        }
+        *aia.config.lock() = None;
+        aia.in_kernel.store(false, Ordering::Release);
     }
 
     /// `KVM_HAS_DEVICE_ATTR`.

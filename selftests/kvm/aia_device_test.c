@@ -104,16 +104,32 @@ TEST_F(aia, s15_failed_creation_leaves_nothing)
 	kvm_vm_free(vm);
 }
 
-/* Nor does one that is closed before it is complete: nothing of its settings. */
-TEST_F(aia, s15_closing_undoes_everything)
+/*
+ * The controller lives as long as the VM, also if the device's file is closed
+ * before it is complete (F8).
+ */
+TEST_F(aia, closing_undoes_nothing)
 {
+	struct kvm_irq_routing routing = { .nr = 0 };
+
 	aia_configure(self->vm, self->fd, KVM_DEV_RISCV_AIA_MODE_EMUL, 31);
 	close(self->fd);
-	TEST_ASSERT_ERRNO(aia_line(self->vm, 1, 1), ENXIO);
-	self->fd = kvm_create_device(self->vm, KVM_DEV_TYPE_RISCV_AIA);
-	READS(CONFIG, KVM_DEV_RISCV_AIA_CONFIG_SRCS, 0);
-	READS(ADDR, KVM_DEV_RISCV_AIA_ADDR_APLIC, AIA_NOWHERE);
-	READS(ADDR, KVM_DEV_RISCV_AIA_ADDR_IMSIC(0), AIA_NOWHERE);
+	self->fd = -1;
+	TEST_ASSERT_OK(__vm_ioctl(self->vm, KVM_SET_GSI_ROUTING, &routing));
+	TEST_ASSERT_ERRNO(aia_line(self->vm, 1, 1), EBUSY);
+	TEST_ASSERT_ERRNO(aia_signal_msi(self->vm, AIA_IMSIC(0), 1), EBUSY);
+	TEST_ASSERT_ERRNO(__kvm_create_device(self->vm, KVM_DEV_TYPE_RISCV_AIA), EEXIST);
+}
+
+/* Likewise if it was complete. */
+TEST_F(aia, closing_leaves_a_complete_controller)
+{
+	aia_configure(self->vm, self->fd, KVM_DEV_RISCV_AIA_MODE_EMUL, 31);
+	TEST_ASSERT_OK(__aia_init(self->fd));
+	close(self->fd);
+	self->fd = -1;
+	TEST_ASSERT_OK(aia_line(self->vm, 1, 1));
+	TEST_ASSERT_ERRNO(__kvm_create_device(self->vm, KVM_DEV_TYPE_RISCV_AIA), EEXIST);
 }
 
 TEST_F(aia, attributes_that_exist)
