@@ -11,15 +11,12 @@
 //! `hfence.vvma` acts on the VMID in `hgatp`. That is never swapped for a fence: if the vCPU's is
 //! not loaded, everything is left to `settle` (c-review M17).
 //!
-//! Locks: [`HfenceQueue`] has one, below all others.
+//! Locks: [`HfenceQueue`] has one, below all others. It is a raw spinlock, as the vCPU's thread
+//! takes it with preemption or interrupts off.
 
 use core::mem;
 
-use kernel::{
-    new_spinlock,
-    prelude::*,
-    sync::SpinLock, //
-};
+use kernel::prelude::*;
 
 use super::{
     addr::{
@@ -53,10 +50,16 @@ use crate::{
         nacl::with_registers, //
     },
     host,
-    sync::atomic::{
-        fence,
-        AtomicBool,
-        Ordering, //
+    sync::{
+        atomic::{
+            fence,
+            AtomicBool,
+            Ordering, //
+        },
+        raw::{
+            new_raw_spinlock,
+            RawSpinLock, //
+        },
     },
     vcpu::{
         request::Request,
@@ -341,7 +344,7 @@ const QUEUE_LEN: usize = 64;
 #[pin_data]
 pub(crate) struct HfenceQueue {
     #[pin]
-    ring: SpinLock<Ring>,
+    ring: RawSpinLock<Ring>,
     listening: AtomicBool,
 }
 
@@ -364,7 +367,7 @@ impl HfenceQueue {
     /// Nothing to do.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            ring <- new_spinlock!(Ring::new(), "HfenceQueue"),
+            ring <- new_raw_spinlock!(Ring::new(), "HfenceQueue"),
             // INVARIANT: a vCPU that did not run yet forgets everything first.
             listening: AtomicBool::new(false),
         })
