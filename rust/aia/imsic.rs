@@ -14,17 +14,15 @@
 //! arrived.
 //!
 //! Lock order: [`hgei`](super::hgei)'s evacuation, `vcpu->mutex`, [`Imsic::moving`], `mmu_lock`;
-//! [`Imsic::place`], then the table of a CPU, both in any context.
+//! [`Imsic::place`], then the table of a CPU, both in any context. The last two are raw spinlocks,
+//! the others sleep under `PREEMPT_RT`: so preemption is off only where a CPU's registers are used.
 
 use core::mem;
 
 use kernel::{
-    new_mutex, new_spinlock_irq,
+    new_mutex,
     prelude::*,
-    sync::{
-        Mutex,
-        SpinLockIrq, //
-    },
+    sync::Mutex, //
 };
 
 use super::{
@@ -46,6 +44,10 @@ use crate::{
         atomic::{
             AtomicU64,
             Ordering, //
+        },
+        raw::{
+            new_raw_spinlock,
+            RawSpinLock, //
         },
         PreemptOff, //
     },
@@ -123,22 +125,33 @@ impl Home {
 #[pin_data]
 pub(crate) struct Imsic {
     mode: Mode,
-    /// Used while the place is software, silent otherwise.
+    /// Used while the place is software. Otherwise it is clear, but for the state of a file that is
+    /// being moved.
     file: File,
     #[pin]
     moving: Mutex<()>,
     #[pin]
-    place: SpinLockIrq<Place>,
+    place: RawSpinLock<Place>,
     /// What `place` is, written with it.
     home: AtomicU64,
     /// What the vCPU's `hstatus` says; only its owner touches it.
     attached: AtomicU64,
 }
 
-/// What became of [`Imsic::settle_here`].
-enum Settled {
-    /// The guest can go on.
-    Yes,
+/// What a vCPU's file needs before the vCPU enters the guest.
+enum Move {
+    /// Nothing.
+    Stay,
+    /// To go to software.
+    ToSoftware,
+    /// To go to this file of the CPU that the vCPU is on.
+    To(VsFile),
+    /// A file of this CPU, which has none to give.
+    NoFile(usize),
+}
+
+/// Why a vCPU cannot enter the guest.
+enum Unsettled {
     /// This CPU has no file to give, and the guest must have one.
     NoFile(usize),
     /// The file's page cannot be mapped.
@@ -156,7 +169,7 @@ impl Imsic {
             mode,
             file: File::new(Identities::new(ids).ok_or(EINVAL)?),
             moving <- new_mutex!((), "kvm_riscv::imsic_moving"),
-            place <- new_spinlock_irq!(Place::Software, "kvm_riscv::imsic"),
+            place <- new_raw_spinlock!(Place::Software, "kvm_riscv::imsic"),
             home: AtomicU64::new(Home::Software.pack()),
             attached: AtomicU64::new(Home::Software.pack()),
         })
@@ -266,7 +279,7 @@ impl Imsic {
             if let Some(gpa) = vcpu.imsic_gpa() {
                 device::unmap_page(vcpu.vm(), gpa);
             }
-            self.file.absorb(&file.location().drain());
+            file.location().drain_into(&self.file);
             self.drive(vcpu);
         }
     }
@@ -290,7 +303,7 @@ impl Imsic {
         // A reset of `hstatus` comes with it.
         self.attached
             .store(Home::Software.pack(), Ordering::Relaxed);
-        self.file.drain();
+        self.file.drain(|_, _| {});
         self.drive(&vcpu.shared().irqs);
     }
 
@@ -348,48 +361,68 @@ impl Imsic {
         Ok(())
     }
 
-    /// Brings the file to this CPU, if it is to be in hardware. `moving` is held.
-    fn settle_here(&self, vcpu: &mut Pinned<'_>, gpa: Gpa) -> Settled {
-        let settled = self.settle_place(vcpu, gpa);
-        let home = self.home();
+    /// Brings the file to the CPU that the vCPU is on, if it is to be in hardware. `moving` is held.
+    fn settle(&self, vcpu: &mut Loaded<'_>, gpa: Gpa) -> Result<(), Unsettled> {
+        let me = vcpu.vcpu;
+        match vcpu.pinned(|vcpu| self.choose(vcpu)) {
+            Move::Stay => Ok(()),
+            Move::ToSoftware => {
+                self.soften(me);
+                Ok(())
+            }
+            Move::To(new) => {
+                let tables = &mut vcpu.owned.tables;
+                device::map_page(me.vm(), gpa, new.address(), tables)
+                    .map(|()| self.occupy(me, new))
+                    .map_err(|_| Unsettled::NotMapped)
+            }
+            Move::NoFile(cpu) => Err(Unsettled::NoFile(cpu)),
+        }
+    }
+
+    /// Decides where the file is to go, and claims a file in hardware for that. `moving` is held.
+    fn choose(&self, vcpu: &Pinned<'_>) -> Move {
+        let cpu = vcpu.cpu();
+        match (self.home(), self.mode) {
+            (_, Mode::Emulation) => return Move::Stay,
+            (Home::Hardware(at), _) if at.cpu == cpu => return Move::Stay,
+            _ => {}
+        }
+        match (VsFile::claim(vcpu.vcpu, vcpu.preempt()), self.mode) {
+            (Some(new), _) => Move::To(new),
+            (None, Mode::HwAccel) => Move::NoFile(cpu),
+            (None, Mode::Auto | Mode::Emulation) => Move::ToSoftware,
+        }
+    }
+
+    /// The file goes to `new`, where the guest sends messages already. `moving` is held.
+    fn occupy(&self, vcpu: &Vcpu, new: VsFile) {
+        let at = new.location();
+        if let Place::Hardware(old) = self.redirect(Place::Hardware(new)) {
+            // By way of the file in software, which is clear.
+            old.location().drain_into(&self.file);
+        }
+        at.fill_from(&self.file);
+        self.drive(&vcpu.shared().irqs);
+    }
+
+    /// Has the guest access the file in hardware, if it is on the CPU that the vCPU is on now.
+    /// `moving` is held.
+    fn attach(&self, vcpu: &mut Pinned<'_>) {
+        let home = match self.home() {
+            Home::Hardware(at) if at.cpu != vcpu.cpu() => {
+                // The scheduler has moved the vCPU meanwhile, and its file is to follow.
+                vcpu.vcpu.request(Request::InterruptFile);
+                Home::Software
+            }
+            home => home,
+        };
+        if let Home::Hardware(_) = home {
+            vcpu.resident.set_external(External::QUIET);
+        }
         let ctx = &mut vcpu.owned.ctx;
         ctx.hstatus = GuestFile::in_hstatus(home.file(), ctx.hstatus);
         self.attached.store(home.pack(), Ordering::Relaxed);
-        settled
-    }
-
-    fn settle_place(&self, vcpu: &mut Pinned<'_>, gpa: Gpa) -> Settled {
-        let me = vcpu.vcpu;
-        let cpu = vcpu.cpu();
-        match (self.home(), self.mode) {
-            (_, Mode::Emulation) => return Settled::Yes,
-            (Home::Hardware(at), _) if at.cpu == cpu => return Settled::Yes,
-            _ => {}
-        }
-        let Some(new) = VsFile::claim(me, vcpu.preempt()) else {
-            if self.mode == Mode::HwAccel {
-                return Settled::NoFile(cpu);
-            }
-            self.soften(me);
-            return Settled::Yes;
-        };
-        let page = new.address();
-        let tables = &mut vcpu.owned.tables;
-        if device::map_page(me.vm(), gpa, page, tables).is_err() {
-            return Settled::NotMapped;
-        }
-        let at = new.location();
-        let state = match self.redirect(Place::Hardware(new)) {
-            Place::Hardware(old) => old.location().drain(),
-            Place::Software => {
-                let state = self.file.drain();
-                self.drive(&me.shared().irqs);
-                state
-            }
-        };
-        at.absorb(&state, vcpu.preempt());
-        vcpu.resident.set_external(External::QUIET);
-        Settled::Yes
     }
 }
 
@@ -407,12 +440,14 @@ pub(crate) fn settle(vcpu: &mut Loaded<'_>) -> Result<Next> {
     vcpu.owned.tables.top_up(levels)?;
     let settled = {
         let _moving = imsic.moving.lock();
-        vcpu.pinned(|vcpu| imsic.settle_here(vcpu, gpa))
+        let settled = imsic.settle(vcpu, gpa);
+        vcpu.pinned(|vcpu| imsic.attach(vcpu));
+        settled
     };
     match settled {
-        Settled::Yes => Ok(Next::Resume),
-        Settled::NotMapped => Err(EFAULT),
-        Settled::NoFile(cpu) => {
+        Ok(()) => Ok(Next::Resume),
+        Err(Unsettled::NotMapped) => Err(EFAULT),
+        Err(Unsettled::NoFile(cpu)) => {
             const NO_VSFILE: u64 = bindings::KVM_EXIT_FAIL_ENTRY_NO_VSFILE as u64;
 
             vcpu.run_page().exit_fail_entry(NO_VSFILE, cpu as u32);

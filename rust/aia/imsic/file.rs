@@ -144,6 +144,11 @@ impl Register {
             _ => Err(NoRegister::Elsewhere),
         }
     }
+
+    /// Returns the registers of the arrays of a file with `words` words of identities.
+    pub(crate) fn arrays(words: usize) -> impl Iterator<Item = Self> {
+        (0..words.min(WORDS) as u8).flat_map(|word| [Self::Pending(word), Self::Enabled(word)])
+    }
 }
 
 /// The external-interrupt line from a file to its hart.
@@ -162,29 +167,6 @@ pub(crate) enum Signal {
     Raise,
     /// Whoever makes it deliverable, or made it pending before, does so.
     Quiet,
-}
-
-/// All that a file knows, to be moved to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct State {
-    /// `eidelivery`
-    pub(crate) delivery: u64,
-    /// `eithreshold`
-    pub(crate) threshold: u64,
-    /// The pending bits.
-    pub(crate) pending: [u64; WORDS],
-    /// The enable bits.
-    pub(crate) enabled: [u64; WORDS],
-}
-
-impl State {
-    /// Delivery off, nothing pending, nothing enabled.
-    pub(crate) const CLEAR: Self = Self {
-        delivery: 0,
-        threshold: 0,
-        pending: [0; WORDS],
-        enabled: [0; WORDS],
-    };
 }
 
 /// 64 identities.
@@ -340,33 +322,35 @@ impl File {
         }
     }
 
-    /// Adds what another file knew. The owner's, who drives the line afterwards.
-    pub(crate) fn absorb(&self, state: &State) {
-        self.modify(Register::Delivery, state.delivery, u64::MAX);
-        self.modify(Register::Threshold, state.threshold, u64::MAX);
-        for (index, (&pending, &enabled)) in state.pending.iter().zip(&state.enabled).enumerate() {
-            self.modify(Register::Pending(index as u8), pending, pending);
-            self.modify(Register::Enabled(index as u8), enabled, enabled);
+    /// Adds the state of another file, with `words` words of identities: `take` reads a register of
+    /// it and clears it. Called by the owner, who drives the line afterwards.
+    pub(crate) fn absorb(&self, words: usize, mut take: impl FnMut(Register) -> u64) {
+        // The order that the specification recommends for a move: first, the other file delivers
+        // nothing any more.
+        let delivery = take(Register::Delivery);
+        let threshold = take(Register::Threshold);
+        for register in Register::arrays(words) {
+            let bits = take(register);
+            self.modify(register, bits, bits);
         }
+        self.modify(Register::Threshold, threshold, u64::MAX);
+        self.modify(Register::Delivery, delivery, u64::MAX);
     }
 
-    /// Takes all that it knows, for another file: as after a reset. The owner's. What arrives
-    /// meanwhile is taken along or stays.
-    pub(crate) fn drain(&self) -> State {
-        let mut state = State::CLEAR;
-        state.delivery = self.modify(Register::Delivery, 0, u64::MAX);
-        state.threshold = self.modify(Register::Threshold, 0, u64::MAX);
-        for index in 0..self.identities.words() {
-            let pending = self.modify(Register::Pending(index as u8), 0, u64::MAX);
-            let enabled = self.modify(Register::Enabled(index as u8), 0, u64::MAX);
-            if let Some(word) = state.pending.get_mut(index) {
-                *word = pending;
-            }
-            if let Some(word) = state.enabled.get_mut(index) {
-                *word = enabled;
+    /// Clears the file, as a reset does, and adds its state to another one: `add` sets bits of an
+    /// array's register, and writes the other registers. Called by the owner. What arrives meanwhile
+    /// is taken along or stays.
+    pub(crate) fn drain(&self, mut add: impl FnMut(Register, u64)) {
+        let delivery = self.modify(Register::Delivery, 0, u64::MAX);
+        let threshold = self.modify(Register::Threshold, 0, u64::MAX);
+        for register in Register::arrays(self.identities.words()) {
+            let bits = self.modify(register, 0, u64::MAX);
+            if bits != 0 {
+                add(register, bits);
             }
         }
-        state
+        add(Register::Threshold, threshold);
+        add(Register::Delivery, delivery);
     }
 
     /// A register of one of the arrays.

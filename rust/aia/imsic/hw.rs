@@ -7,9 +7,9 @@
 //! that only the file's own CPU reaches, so it may take an IPI and the wait for it.
 
 use super::file::{
+    File,
     Identity,
-    Register,
-    State, //
+    Register, //
 };
 use crate::{
     abi::imsic,
@@ -26,26 +26,15 @@ use crate::{
     vcpu::Vcpu, //
 };
 
-/// Numbers of the registers (AIA, "Incoming MSI Controller").
-const DELIVERY: usize = 0x70;
-const THRESHOLD: usize = 0x72;
-
-const fn pending(word: usize) -> usize {
-    0x80 + 2 * word
-}
-
-const fn enabled(word: usize) -> usize {
-    0xc0 + 2 * word
-}
-
-/// The number that selects `register`; there is none for what is reserved.
+/// The number that selects `register` (AIA, "Incoming MSI Controller"); there is none for what is
+/// reserved.
 fn select(register: Register) -> Option<usize> {
     match register {
-        Register::Delivery => Some(DELIVERY),
-        Register::Threshold => Some(THRESHOLD),
+        Register::Delivery => Some(0x70),
+        Register::Threshold => Some(0x72),
         Register::Reserved => None,
-        Register::Pending(word) => Some(pending(word.into())),
-        Register::Enabled(word) => Some(enabled(word.into())),
+        Register::Pending(word) => Some(0x80 + 2 * usize::from(word)),
+        Register::Enabled(word) => Some(0xc0 + 2 * usize::from(word)),
     }
 }
 
@@ -71,7 +60,7 @@ impl VsFile {
     pub(super) fn claim(vcpu: &Vcpu, here: &PreemptOff) -> Option<Self> {
         let claim = Claim::new(here.cpu(), vcpu)?;
         claim.file().ignore();
-        take(&FileRegisters::of(claim.file(), here));
+        clear(&FileRegisters::of(claim.file(), here));
         Some(Self(claim))
     }
 
@@ -96,27 +85,29 @@ impl VsFile {
 
 /// Whoever calls these sees to it that the file stays where it is, and is the vCPU's.
 impl Location {
-    /// Takes all that the file knows; it is clear and silent afterwards. Waits for its CPU.
-    pub(super) fn drain(self) -> State {
-        let mut state = State::CLEAR;
-        self.with_registers(|registers| state = take(registers));
-        state
+    /// Moves the file's state to `file`, a file in software that is the caller's. Waits for the CPU
+    /// that the file belongs to.
+    pub(super) fn drain_into(self, file: &File) {
+        self.with_registers(|registers| {
+            file.absorb(words_in_hardware(), |register| {
+                select(register).map_or(0, |select| registers.swap(select, 0))
+            });
+        });
     }
 
-    /// Adds what another file knew. On the file's own CPU.
-    pub(super) fn absorb(self, state: &State, here: &PreemptOff) {
-        let registers = FileRegisters::of(self.file, here);
-        let words = state.pending.iter().zip(&state.enabled);
-        for (index, (&pending_bits, &enabled_bits)) in words.take(words_in_hardware()).enumerate() {
-            if pending_bits != 0 {
-                registers.set(pending(index), pending_bits);
-            }
-            if enabled_bits != 0 {
-                registers.set(enabled(index), enabled_bits);
-            }
-        }
-        registers.write(THRESHOLD, state.threshold);
-        registers.write(DELIVERY, state.delivery);
+    /// Adds the state of `file`, a file in software that is the caller's, and clears that. Waits
+    /// for the CPU that the file belongs to.
+    pub(super) fn fill_from(self, file: &File) {
+        self.with_registers(|registers| {
+            file.drain(|register, value| match (register, select(register)) {
+                // What has arrived here meanwhile stays.
+                (Register::Pending(_) | Register::Enabled(_), Some(select)) => {
+                    registers.set(select, value);
+                }
+                (_, Some(select)) => registers.write(select, value),
+                (_, None) => {}
+            });
+        });
     }
 
     /// Reads `register`. Waits for its CPU.
@@ -141,15 +132,12 @@ impl Location {
     }
 }
 
-/// Empties a file, in the order that the specification recommends for a move.
-fn take(registers: &FileRegisters<'_>) -> State {
-    let mut state = State::CLEAR;
-    state.delivery = registers.swap(DELIVERY, 0);
-    state.threshold = registers.swap(THRESHOLD, 0);
-    let words = state.pending.iter_mut().zip(&mut state.enabled);
-    for (index, (pending_bits, enabled_bits)) in words.take(words_in_hardware()).enumerate() {
-        *pending_bits = registers.swap(pending(index), 0);
-        *enabled_bits = registers.swap(enabled(index), 0);
-    }
-    state
+/// Clears a file, delivery first.
+fn clear(registers: &FileRegisters<'_>) {
+    let arrays = Register::arrays(words_in_hardware());
+    [Register::Delivery, Register::Threshold]
+        .into_iter()
+        .chain(arrays)
+        .filter_map(select)
+        .for_each(|select| registers.write(select, 0));
 }
