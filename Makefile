@@ -7,9 +7,10 @@ LLVM ?= 1
 MODULE ?= ours
 T ?=
 
-# DEBUG=1 is for the debug kernel of tools/kernel.
+# DEBUG=1 is for the debug kernel of tools/kernel, RT=1 for its PREEMPT_RT kernel.
 DEBUG ?=
-flavour := $(if $(DEBUG),-debug)
+RT ?=
+flavour := $(if $(DEBUG),-debug,$(if $(RT),-rt))
 
 # PLAIN=1 links the C helpers as an object, instead of inlining them as bitcode.
 PLAIN ?=
@@ -41,7 +42,7 @@ rustfmt = $(rust-files) | $(RUN) xargs rustfmt --edition 2021 --config-path $(ks
 module:
 	@tools/check-kdir $(kdir)
 	+@$(kbuild) MO=$(OUT) modules
-	@$(if $(DEBUG)$(PLAIN),,cp $(OUT)/kvm.ko kvm.ko)
+	@$(if $(flavour)$(PLAIN),,cp $(OUT)/kvm.ko kvm.ko)
 
 modules_install: module
 	+$(kbuild) MO=$(OUT) INSTALL_MOD_DIR=updates modules_install

@@ -5,6 +5,8 @@ which the machine's kernel complained."""
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 TOP = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TOP / "tools"), str(Path(__file__).parent)]
 
+from kvmlab.image import FLAVOURS  # noqa: E402
 from kvmlab.lab import Lab  # noqa: E402
 from kvmlab.machine import MachineFailure  # noqa: E402
 from kvmlab.paths import LOGS  # noqa: E402
@@ -21,6 +24,7 @@ from reporter import Reporter  # noqa: E402
 def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="the long variants, too")
     parser.addoption("--debug-kernel", action="store_true", help="all machines run the debug kernel")
+    parser.addoption("--rt-kernel", action="store_true", help="all machines run the PREEMPT_RT kernel")
     parser.addoption("--kvm", type=Path, help="test this kvm.ko instead of the one built here")
 
 
@@ -30,52 +34,66 @@ def pytest_configure(config):
     plugins.unregister(plugins.getplugin("terminalreporter"))
     plugins.register(Reporter(config), "terminalreporter")
     option = config.getoption
-    debug = option("--debug-kernel")
-    config.lab = Lab(os.environ.get("KVMLAB_MODULE_ERROR", ""), debug, option("--kvm"))
-    config.debug_lab = config.lab if debug else DebugLab()
+    flavour = next((name for name in FLAVOURS if name and option(f"--{name}-kernel")), "")
+    config.lab = Lab(os.environ.get("KVMLAB_MODULE_ERROR", ""), flavour, option("--kvm"))
+    for name, fixture in OTHER_KERNELS.items():
+        setattr(config, fixture, config.lab if name == flavour else LaterLab(name))
 
 
-class DebugLab(Lab):
-    """Machines of the debug kernel. Both kernel and module are built while other
-    tests run, since the first time takes as long as all of them."""
+# The fixtures for other kernels than the usual one, in the order in which those are built and used.
+OTHER_KERNELS = {"rt": "rt_lab", "debug": "debug_lab"}
 
-    LOG = LOGS / "debug-kernel.log"
 
-    def __init__(self):
-        super().__init__(debug=True)
-        self._build = None
+class LaterLab(Lab):
+    """Machines of another kernel. Both kernel and module are built while other tests
+    run, since the first time takes as long as all of them."""
 
-    def prepare(self) -> None:
-        """Begins to build."""
+    def __init__(self, flavour: str):
+        super().__init__(flavour=flavour)
+        self._log = LOGS / f"{flavour}-kernel.log"
+        self._built = Future()
+
+    def build(self) -> None:
+        """Builds both."""
         LOGS.mkdir(parents=True, exist_ok=True)
-        with open(self.LOG, "wb") as log:
-            self._build = subprocess.Popen(["nice", "make", "-C", TOP, "module", "DEBUG=1"], stdin=subprocess.DEVNULL,
-                                           stdout=log, stderr=subprocess.STDOUT)
+        with open(self._log, "wb") as log:
+            self._built.set_result(subprocess.call(
+                ["nice", "make", "-C", TOP, "module", f"{self._flavour.upper()}=1"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT))
 
     def machine(self, module: str = "ours", **config):
-        if self._build and self._build.wait():
-            pytest.fail(f"debug kernel or its kvm.ko does not build, see {self.LOG}", pytrace=False)
+        if self._built.result():
+            pytest.fail(f"{self._flavour} kernel or its kvm.ko does not build, see {self._log}", pytrace=False)
         return super().machine(module, **config)
 
 
+def later(item) -> int:
+    """The place of the other kernel that a test uses, from 1; 0 for the usual one."""
+    return next((n for n, fixture in enumerate(OTHER_KERNELS.values(), 1) if fixture in item.fixturenames), 0)
+
+
 def pytest_collection_modifyitems(config, items):
-    """The debug kernel comes last: it may be long in coming. It takes a module of its own, so that
-    it has nothing to do with one that was named."""
-    if config.getoption("--kvm") and not config.getoption("--debug-kernel"):
-        items[:] = [item for item in items if "debug_lab" not in item.fixturenames]
-    items.sort(key=lambda item: "debug_lab" in item.fixturenames)
+    """Other kernels come last: they may be long in coming. They take modules of their own, so that
+    they have nothing to do with one that was named."""
+    if config.getoption("--kvm"):
+        labs = [config.lab, *(getattr(config, fixture) for fixture in OTHER_KERNELS.values())]
+        items[:] = [item for item in items if not isinstance(labs[later(item)], LaterLab)]
+    items.sort(key=later)
 
 
 def pytest_collection_finish(session):
-    lab, option = session.config.debug_lab, session.config.getoption
-    if isinstance(lab, DebugLab) and not option("collectonly") \
-            and any("debug_lab" in item.fixturenames for item in session.items):
-        lab.prepare()
+    """Builds one kernel after the other, in the background."""
+    if session.config.getoption("collectonly"):
+        return
+    used = {later(item) for item in session.items}
+    labs = [getattr(session.config, fixture) for n, fixture in enumerate(OTHER_KERNELS.values(), 1) if n in used]
+    labs = [lab for lab in labs if isinstance(lab, LaterLab)]
+    threading.Thread(target=lambda: [lab.build() for lab in labs], daemon=True).start()
 
 
 def pytest_unconfigure(config):
-    for lab in (config.lab, config.debug_lab):
-        lab.discard()
+    for fixture in ("lab", *OTHER_KERNELS.values()):
+        getattr(config, fixture).discard()
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +107,11 @@ def debug_lab(request) -> Lab:
 
 
 @pytest.fixture(scope="session")
+def rt_lab(request) -> Lab:
+    return request.config.rt_lab
+
+
+@pytest.fixture(scope="session")
 def full(request) -> bool:
     return request.config.getoption("--full")
 
@@ -96,7 +119,7 @@ def full(request) -> bool:
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_call(item):
     """Fails a test when the kernel of its machine complained meanwhile."""
-    used = next((name for name in ("lab", "debug_lab") if name in item.fixturenames), None)
+    used = next((name for name in ("lab", *OTHER_KERNELS.values()) if name in item.fixturenames), None)
     if not used:
         yield
         return

@@ -78,7 +78,7 @@ def test_program(lab, source):
 @pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
 def test_program_on_c(lab, source):
     wanted = told(source, "on-c")
-    if lab.image.debug:
+    if lab.image.flavour == "debug":
         wanted = told(source, "on-c-debug") or wanted
     if not wanted:
         pytest.skip(f"{source.name} has no on-c line")

@@ -25,21 +25,25 @@ def guest_initrd(busybox: bytes) -> bytes:
         return f.read()
 
 
+# The kernels of tools/kernel, and how much longer than usual everything may take
+# on each: KASAN and lockdep under TCG.
+FLAVOURS = {"": 1, "debug": 8, "rt": 4}
+
+
 class Image:
     """The files of one bootable machine."""
 
-    def __init__(self, programs: dict[str, Path] | None = None, debug: bool = False,
+    def __init__(self, programs: dict[str, Path] | None = None, flavour: str = "",
                  ours: Path | None = None):
-        """`programs` go to /selftests, by name; `ours` is the module to test
-        if not the one that the Makefile builds for this kernel."""
-        flavour = ["--debug"] if debug else []
-        self.debug = debug
-        # How much longer than usual everything may take: KASAN under TCG.
-        self.slowness = 8 if debug else 1
-        self.build = Path(tool("kernel", *flavour, "--path"))
-        self.kernel = Path(tool("kernel", *flavour, "--image"))
+        """`programs` go to /selftests, by name; `flavour` is the kernel's; `ours` is
+        the module to test if not the one that the Makefile builds for this kernel."""
+        option = [f"--{flavour}"] if flavour else []
+        self.flavour = flavour
+        self.slowness = FLAVOURS[flavour]
+        self.build = Path(tool("kernel", *option, "--path"))
+        self.kernel = Path(tool("kernel", *option, "--image"))
         self.base = Path(tool("userland"))
-        self.ours = ours or TOP / "build" / ("kbuild-debug" if debug else "kbuild") / "kvm.ko"
+        self.ours = ours or TOP / "build" / "-".join(["kbuild", *filter(None, [flavour])]) / "kvm.ko"
         self.programs = programs or {}
         # The nested guest boots the small kernel, whatever the machine boots.
         self.guest_kernel = Path(tool("kernel", "--image"))

@@ -19,11 +19,11 @@ class Lab:
 
     _running: ClassVar["Lab | None"] = None
 
-    def __init__(self, module_error: str = "", debug: bool = False, ours: Path | None = None):
-        """`module_error` says why there is no kvm.ko of ours, if so; `ours` is
-        a module to test in its place."""
+    def __init__(self, module_error: str = "", flavour: str = "", ours: Path | None = None):
+        """`module_error` says why there is no kvm.ko of ours, if so; `flavour` is the
+        kernel's; `ours` is a module to test in its place."""
         self._module_error = module_error
-        self._debug = debug
+        self._flavour = flavour
         self._ours = ours
         self._machine = None
         self._module = None
@@ -31,14 +31,14 @@ class Lab:
 
     @cached_property
     def image(self) -> Image:
-        return Image(build_selftests(), self._debug, self._ours)
+        return Image(build_selftests(), self._flavour, self._ours)
 
     def machine(self, module: str = "ours", **config) -> Machine:
         """A machine of this configuration with this KVM loaded."""
         if module == "ours":
             assert not self._module_error, self._module_error
             assert self.image.ours.exists(), f"there is no {self.image.ours}"
-        if self._debug:
+        if self._flavour == "debug":
             config.setdefault("append", KUNIT)
         wanted = Config(**config)
         if Lab._running not in (None, self):
@@ -56,7 +56,7 @@ class Lab:
         return self._machine
 
     def _log_name(self, config: Config) -> str:
-        kind = "debug-machine" if self._debug else "machine"
+        kind = "-".join([*filter(None, [self._flavour]), "machine"])
         return f"{kind}-{self._count}-{config.cpu}-smp{config.smp}"
 
     @property

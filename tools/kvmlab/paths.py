@@ -51,6 +51,6 @@ def tool(name: str, *args: str) -> str:
     return out.strip().rpartition("\n")[2]
 
 
-def build_module(debug: bool = False) -> None:
+def build_module(flavour: str = "") -> None:
     """Our kvm.ko, up to date. Outside the root: a user's KDIR has its own tools."""
-    step("kvm.ko", "make", "-C", str(TOP), "module", *(["DEBUG=1"] if debug else []))
+    step("kvm.ko", "make", "-C", str(TOP), "module", *([f"{flavour.upper()}=1"] if flavour else []))

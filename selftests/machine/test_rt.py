@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Our programs and guests on a PREEMPT_RT kernel, where spinlocks sleep and interrupt
+handlers are threads, with lockdep and sleeping while atomic: what is taken with
+preemption or interrupts disabled must be a raw lock, and what allocates must not be
+there. A complaint of the kernel fails a test, as everywhere."""
+
+import pytest
+
+from test_guest import boots
+from test_ours import SOURCES, passes
+from test_power import GUEST, Beating
+
+# Run loop, vCPU load and put, interrupt files, timers, notifiers, faults, counters; the others in the full run.
+SHORT = {"aplic_test", "counter_access_test", "dirty_ring_test", "fp_test", "gstage_fault_test", "hsm_stress_test",
+         "imsic_test", "ksm_test", "mmio_test", "pmu_snapshot_test", "pmu_test", "sbi_ipi_test", "sbi_rfence_test",
+         "sbi_sta_test", "timer_restore_test", "vcpu_migration_test", "vcpu_wakeup_test", "vector_test",
+         "vm_teardown_test"}
+# They need what Kconfig lacks for PREEMPT_RT: transparent huge pages.
+NO_THP = {"huge_recovery_test"}
+
+
+def pytest_generate_tests(metafunc):
+    if "source" in metafunc.fixturenames:
+        full = metafunc.config.getoption("--full")
+        chosen = [s for s in SOURCES if s.stem in SHORT or full and s.stem not in NO_THP]
+        metafunc.parametrize("source", chosen, ids=lambda s: s.stem)
+
+
+def test_kernel_is_preempt_rt(rt_lab):
+    assert "PREEMPT_RT" in rt_lab.machine().check("uname -v")
+
+
+def test_program_on_rt_kernel(rt_lab, source):
+    passes(rt_lab, source)
+
+
+@pytest.mark.parametrize("options", ["", "-M virt,aia=aplic-imsic"], ids=["plain", "aia"])
+def test_guest_boots_on_rt_kernel(rt_lab, options):
+    boots(rt_lab.machine(), 2, options)
+
+
+# Moves every thread of the guest's QEMU to another CPU, ten times a second, until the guest has ended.
+MOVE = f"""n=0
+until grep -q '^code' {GUEST}; do
+	for task in /proc/$(pidof qemu-system-riscv64)/task/*; do
+		n=$((n + 1))
+		taskset -p $((1 << n % 4)) ${{task##*/}} >/dev/null 2>&1
+	done
+	n=$((n + 1))
+	sleep .1
+done
+echo $n"""
+
+
+@pytest.mark.parametrize("files, mode", [(3, "hwaccel"), (1, "auto")])
+def test_vcpus_move_between_cpus_on_rt_kernel(rt_lab, files, mode):
+    """Their interrupt files move with them: from CPU to CPU, and where a CPU has one file for
+    two vCPUs, between the hardware and memory."""
+    machine = rt_lab.machine(aia_guests=files)
+    guest = Beating(machine, f"-M virt,aia=aplic-imsic -accel kvm,riscv-aia={mode}")
+    moves = int(machine.check(MOVE, 600))
+    guest.assert_well()
+    assert moves > 50
