@@ -17,7 +17,7 @@ PLAIN ?=
 
 # Objects go to build/, beside no source.
 OUT := $(CURDIR)/build/kbuild$(flavour)$(if $(PLAIN),-plain)
-export MIRROR KSRC
+export MIRROR KSRC LINUX DEB_SUITE LINUX_TARBALL LINUX_SHA256
 
 ifneq ($(KDIR),)
 # The user's kernel and the user's tools.
@@ -93,5 +93,7 @@ help:
 	@echo 'make bench                instructions per operation, on the C module and on ours'
 	@echo 'make fmt fmt-check clippy rust-analyzer clean'
 	@echo
-	@echo 'KSRC= names a kernel source tree to build from, MIRROR= a Debian archive.'
+	@echo 'KSRC= names a kernel source tree to build from, LINUX_TARBALL= with LINUX_SHA256='
+	@echo 'a tarball of it, MIRROR= a Debian archive. DEBUG=1 and RT=1 are for the kernels of'
+	@echo 'tools/kernel --debug and --rt.'
 	@echo 'Each program in tools/ has --help.'

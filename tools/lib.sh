@@ -32,10 +32,23 @@ mirror() {
 		die "cannot tell the Debian mirror from apt; run with MIRROR=<url of a Debian archive>"
 }
 
-# step WHAT COMMAND...: runs COMMAND with its output in a log, one line of
-# progress every few seconds, and the tail of the log if it fails.
+# progress SECONDS DONE TOTAL: how far a step is and how long it still takes.
+progress() {
+	local percent=$((100 * ${2:-0} / $3))
+	[ $percent -lt 100 ] || percent=99
+	printf '%d%%' $percent
+	[ $percent -lt 5 ] || printf ', about %ds more' $(($1 * (100 - percent) / percent))
+}
+
+# step [-n TOTAL [-p COMMAND]] WHAT COMMAND...: runs COMMAND with its output in a
+# log, one line of progress every few seconds, and the tail of the log if it
+# fails. TOTAL is what the -p command prints at the end; without -p it is the
+# number of lines of the log.
 step() {
-	local what=$1 log start pid rc=0
+	local total='' count='' what log start pid rc=0 now
+	[ "$1" != -n ] || { total=$2; shift 2; }
+	[ "$1" != -p ] || { count=$2; shift 2; }
+	what=$1
 	shift
 	mkdir -p "$TOP/build/log"
 	log=$TOP/build/log/$(tr -cs 'a-zA-Z0-9' - <<<"$what" | sed 's/-$//').log
@@ -44,10 +57,17 @@ step() {
 	pid=$!
 	while kill -0 "$pid" 2>/dev/null; do
 		sleep 1
+		now=$((SECONDS - start))
+		[ -t 2 ] || [ $((now % 30)) -eq 29 ] || continue
+		if [ -n "$total" ]; then
+			now="$(printf '%4ds' $now)  $(progress $now "$(eval "${count:-wc -l <\"\$log\"}" 2>/dev/null || true)" "$total")"
+		else
+			now="$(printf '%4ds' $now)  $(tail -n 1 "$log" | tr -d '\r' | cut -c1-60)"
+		fi
 		if [ -t 2 ]; then
-			printf '\r  %-44s %4ds  %s lines \033[K' "$what" $((SECONDS - start)) "$(wc -l <"$log")" >&2
-		elif [ $(((SECONDS - start) % 30)) -eq 29 ]; then
-			printf '  %-44s %4ds  %s lines of log so far\n' "$what" $((SECONDS - start)) "$(wc -l <"$log")" >&2
+			printf '\r  %-44s %s\033[K' "$what" "$now" >&2
+		else
+			printf '  %-44s %s\n' "$what" "$now" >&2
 		fi
 	done
 	wait "$pid" || rc=$?
@@ -76,7 +96,10 @@ once() {
 	shift
 	[ -e "$dir/.complete" ] && return
 	(
-		flock 9
+		flock -n 9 || {
+			printf '  another run makes %s; this one waits for it\n' "${dir##*/}" >&2
+			flock 9
+		}
 		[ -e "$dir/.complete" ] && exit
 		"$@"
 		mkdir -p "$dir"

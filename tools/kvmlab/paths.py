@@ -53,4 +53,6 @@ def tool(name: str, *args: str) -> str:
 
 def build_module(flavour: str = "") -> None:
     """Our kvm.ko, up to date. Outside the root: a user's KDIR has its own tools."""
+    # Its steps, which may take minutes, are to be seen.
+    tool("kernel", *([f"--{flavour}"] if flavour else []))
     step("kvm.ko", "make", "-C", str(TOP), "module", *([f"{flavour.upper()}=1"] if flavour else []))
