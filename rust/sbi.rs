@@ -14,7 +14,10 @@
 use kernel::prelude::*;
 
 use crate::{
-    abi::core as kvm,
+    abi::{
+        core as kvm,
+        guestmem::NoPlace, //
+    },
     arch::switch::Trap,
     sync::IrqOff,
     vcpu::{
@@ -88,10 +91,46 @@ enum Outcome {
     Suspend(Start),
     /// The access that the call wanted of us is the guest's fault: it takes the trap instead.
     Redirect(Trap),
-    /// Guest memory that was missing is there now: the guest makes the call again.
+    /// The guest makes the call again: guest memory that was missing is there now, or the dirty ring
+    /// must be looked at first.
     Retry,
     /// `kvm_run` tells userspace what happened; the call does not return, or is made again.
     Exit(Next),
+}
+
+/// Why a call that accesses guest memory has no value.
+enum Unfinished {
+    /// It failed.
+    Error(SbiError),
+    /// There is no room in the dirty ring for what it writes: the guest makes the call again, after
+    /// userspace has made room.
+    RingFull,
+}
+
+impl Unfinished {
+    /// Why a call found no memory: `error`, if there is none.
+    fn without(none: NoPlace, error: SbiError) -> Self {
+        match none {
+            NoPlace::NoMemory => Self::Error(error),
+            NoPlace::RingFull => Self::RingFull,
+        }
+    }
+}
+
+impl From<SbiError> for Unfinished {
+    fn from(error: SbiError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<Result<usize, Unfinished>> for Outcome {
+    fn from(result: Result<usize, Unfinished>) -> Self {
+        match result {
+            Ok(value) => Self::Done(Ok(value)),
+            Err(Unfinished::Error(error)) => Self::Done(Err(error)),
+            Err(Unfinished::RingFull) => Self::Retry,
+        }
+    }
 }
 
 /// Handles an ECALL from VS-mode if that takes but a moment: interrupts are off, and the guest is
@@ -201,9 +240,9 @@ fn serve(vcpu: &mut Loaded<'_>, message: Message) -> Result<Outcome> {
         Message::Fence(harts, fence) => Outcome::Done(replace::fence(vcpu, harts, fence)),
         Message::Hsm(request) => Outcome::Done(hsm::handle(vcpu, request)),
         Message::Reset(reset) => srst::handle(vcpu, reset),
-        Message::Pmu(call) => Outcome::Done(pmu::handle(vcpu, call)),
+        Message::Pmu(call) => pmu::handle(vcpu, call).into(),
         Message::Fwft(request) => Outcome::Done(fwft::handle(vcpu, request)),
-        Message::StealTime(request) => Outcome::Done(sta::handle(vcpu, request)),
+        Message::StealTime(request) => sta::handle(vcpu, request).into(),
         Message::Suspend(suspend) => susp::handle(vcpu, suspend),
         Message::Legacy(call) => return v01::handle(vcpu, call),
         Message::Forward => Outcome::Forward,

@@ -33,11 +33,27 @@ use crate::{
         PAGE_SIZE, //
     },
     sync::SlotsRead,
-    vcpu::Vcpu,
+    vcpu::{
+        request::Request,
+        Vcpu, //
+    },
 };
+
+/// Why there is no [`Place`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoPlace {
+    /// There is no memory, or the guest cannot write to it.
+    NoMemory,
+    /// The vCPU's dirty ring is full but for its reserve. What needs the memory is tried again when
+    /// userspace has made room.
+    RingFull,
+}
 
 /// Some bytes of guest memory, all in one page, that the guest could write to. Dropping this notes
 /// in the dirty log what was written.
+///
+/// A vCPU whose dirty ring is full but for its reserve gets no place in memory that is logged. So one
+/// exit adds at most one entry of a place to the reserve, however many places it finds.
 pub(crate) struct Place<'s> {
     vcpu: &'s Vcpu,
     slot: Slot<'s>,
@@ -55,20 +71,29 @@ enum Log {
 }
 
 impl<'s> Place<'s> {
-    /// The `len` bytes at `gpa`, if there is memory that the guest can write to. The vCPU of `slots`
-    /// is loaded.
-    pub(crate) fn find(slots: &'s SlotsRead<'_>, gpa: Gpa, len: usize) -> Option<Self> {
+    /// Returns the `len` bytes at `gpa`, if there is memory that the guest can write to. The vCPU of
+    /// `slots` is loaded.
+    ///
+    /// # Errors
+    ///
+    /// [`NoPlace`]
+    pub(crate) fn find(slots: &'s SlotsRead<'_>, gpa: Gpa, len: usize) -> Result<Self, NoPlace> {
         let offset = (gpa.get() % PAGE_SIZE) as usize;
-        if offset.checked_add(len)? > PAGE_SIZE as usize {
-            return None;
+        if offset.saturating_add(len) > PAGE_SIZE as usize {
+            return Err(NoPlace::NoMemory);
         }
         let gfn = gpa.gfn();
-        let slot = Slot::find(slots, gfn)?;
+        let slot = Slot::find(slots, gfn).ok_or(NoPlace::NoMemory)?;
         if slot.is_going() || slot.access() == SlotAccess::ReadOnly {
-            return None;
+            return Err(NoPlace::NoMemory);
+        }
+        // Core KVM makes the request with the entry that reaches the soft limit, and the run loop
+        // looks at the ring whenever it serves requests.
+        if slot.is_logged() && slots.vcpu().requested(Request::DirtyRingSoftFull) {
+            return Err(NoPlace::RingFull);
         }
         let page = UserPtr::from_addr(slot.hva(gfn).get());
-        Some(Self {
+        Ok(Self {
             vcpu: slots.vcpu(),
             slot,
             gfn,

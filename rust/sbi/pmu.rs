@@ -6,16 +6,19 @@
 //! RISC-V Supervisor Binary Interface Specification 3.0, chapter "Performance Monitoring Unit
 //! Extension". No lock is held around what perf or guest memory do, which may sleep.
 
-use super::message::{
-    pmu::{
-        Configure,
-        Events,
-        Initial,
-        Pmu,
-        Report,
-        EVENT_INFO_SIZE, //
+use super::{
+    message::{
+        pmu::{
+            Configure,
+            Events,
+            Initial,
+            Pmu,
+            Report,
+            EVENT_INFO_SIZE, //
+        },
+        SbiError, //
     },
-    SbiError, //
+    Unfinished, //
 };
 pub(super) use crate::vcpu::pmu::layout;
 
@@ -53,23 +56,23 @@ use crate::{
 const MAX_EVENTS: usize = 1 << 16;
 
 /// Serves `call`. May sleep.
-pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Pmu) -> Result<usize, SbiError> {
+pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Pmu) -> Result<usize, Unfinished> {
     // Without counters the extension does not exist.
     let layout = pmu::layout().ok_or(SbiError::NotSupported)?;
     let select = |named| layout.select(named).ok_or(SbiError::InvalidParam);
     match call {
         Pmu::Number => Ok(layout.count()),
-        Pmu::Info(index) => layout.info(index).ok_or(SbiError::InvalidParam),
-        Pmu::Configure(wanted) => configure(vcpu, layout, select(wanted.counters)?, wanted),
+        Pmu::Info(index) => Ok(layout.info(index).ok_or(SbiError::InvalidParam)?),
+        Pmu::Configure(wanted) => Ok(configure(vcpu, layout, select(wanted.counters)?, wanted)?),
         Pmu::Start(named, initial) => start(vcpu, select(named)?, initial),
         Pmu::Stop {
             counters,
             events,
             report,
         } => stop(vcpu, select(counters)?, events, report),
-        Pmu::Read(index) => read_firmware(vcpu, index).map(|value| value as usize),
+        Pmu::Read(index) => Ok(read_firmware(vcpu, index)? as usize),
         // All of it fits.
-        Pmu::ReadHigh(index) => read_firmware(vcpu, index).map(|_| 0),
+        Pmu::ReadHigh(index) => Ok(read_firmware(vcpu, index).map(|_| 0)?),
         Pmu::SetSnapshot(place) => set_snapshot(vcpu, place),
         Pmu::EventInfo { at, count } => event_info(vcpu, at, count),
     }
@@ -94,7 +97,7 @@ fn configure(
     counters.configure(among, setup, &mut source, &vcpu.vcpu.shared().firmware)
 }
 
-fn start(vcpu: &mut Loaded<'_>, which: Selection, initial: Initial) -> Result<usize, SbiError> {
+fn start(vcpu: &mut Loaded<'_>, which: Selection, initial: Initial) -> Result<usize, Unfinished> {
     let snapshot = match initial {
         Initial::Snapshot => Some(Snapshot::read(vcpu, which)?),
         Initial::Current | Initial::Value(_) => None,
@@ -115,9 +118,9 @@ fn stop(
     which: Selection,
     events: Events,
     report: Report,
-) -> Result<usize, SbiError> {
+) -> Result<usize, Unfinished> {
     if report == Report::Snapshot && vcpu.owned.pmu.snapshot.is_none() {
-        return Err(SbiError::NoSharedMemory);
+        return Err(SbiError::NoSharedMemory.into());
     }
     let mut snapshot = Snapshot::empty();
     let mut result = Ok(());
@@ -137,7 +140,7 @@ fn stop(
     if report == Report::Snapshot {
         snapshot.write(vcpu)?;
     }
-    result.map(|()| 0)
+    Ok(result.map(|()| 0)?)
 }
 
 /// What the guest reads of counters in its memory, each in the place that it has in the mask of the
@@ -168,13 +171,20 @@ impl Snapshot {
             + bit * size_of::<u64>()
     }
 
+    /// Returns the memory of a snapshot at `gpa`. There is room for it in the dirty ring: it is the
+    /// only memory that its call writes to.
+    fn place<'s>(slots: &'s SlotsRead<'_>, gpa: Gpa) -> Result<Place<'s>, Unfinished> {
+        let place = Place::find(slots, gpa, Self::SIZE);
+        place.map_err(|none| Unfinished::without(none, SbiError::Failed))
+    }
+
     /// Reads the values for the counters `which`.
-    fn read(vcpu: &Loaded<'_>, which: Selection) -> Result<Self, SbiError> {
+    fn read(vcpu: &Loaded<'_>, which: Selection) -> Result<Self, Unfinished> {
         let mut snapshot = Self::empty();
         let gpa = vcpu.owned.pmu.snapshot;
         let gpa = gpa.ok_or(SbiError::NoSharedMemory)?;
         let slots = SlotsRead::new(vcpu.vcpu);
-        let place = Place::find(&slots, gpa, Self::SIZE).ok_or(SbiError::Failed)?;
+        let place = Self::place(&slots, gpa)?;
         for member in which.members() {
             if let Some(value) = snapshot.values.get_mut(member.bit) {
                 let read = place.read_u64(Self::offset(member.bit));
@@ -185,11 +195,11 @@ impl Snapshot {
     }
 
     /// Writes what is present, and nothing else but the overflows.
-    fn write(&self, vcpu: &Loaded<'_>) -> Result<(), SbiError> {
+    fn write(&self, vcpu: &Loaded<'_>) -> Result<(), Unfinished> {
         let gpa = vcpu.owned.pmu.snapshot;
         let gpa = gpa.ok_or(SbiError::NoSharedMemory)?;
         let slots = SlotsRead::new(vcpu.vcpu);
-        let mut place = Place::find(&slots, gpa, Self::SIZE).ok_or(SbiError::Failed)?;
+        let mut place = Self::place(&slots, gpa)?;
         let mut put = |offset, value| place.write_u64(offset, value).map_err(|_| SbiError::Failed);
         put(0, self.overflows)?;
         for (bit, &value) in self.values.iter().enumerate() {
@@ -210,20 +220,23 @@ fn read_firmware(vcpu: &mut Loaded<'_>, index: usize) -> Result<u64, SbiError> {
 }
 
 /// Nothing is written now: the specification allows that when counters stop only.
-fn set_snapshot(vcpu: &mut Loaded<'_>, place: Option<Gpa>) -> Result<usize, SbiError> {
+fn set_snapshot(vcpu: &mut Loaded<'_>, place: Option<Gpa>) -> Result<usize, Unfinished> {
     if let Some(gpa) = place {
         let slots = SlotsRead::new(vcpu.vcpu);
         let found = Place::find(&slots, gpa, PAGE_SIZE as usize);
-        found.ok_or(SbiError::InvalidAddress)?;
+        found.map_err(|none| Unfinished::without(none, SbiError::InvalidAddress))?;
     }
     vcpu.owned.pmu.snapshot = place;
     Ok(0)
 }
 
 /// Answers for `count` events from `at` on, a page at a time.
-fn event_info(vcpu: &mut Loaded<'_>, at: Gpa, count: usize) -> Result<usize, SbiError> {
+///
+/// A dirty ring may be full before all are answered. The guest then makes the same call again, which
+/// finds the first answers written, and goes on behind them.
+fn event_info(vcpu: &mut Loaded<'_>, at: Gpa, count: usize) -> Result<usize, Unfinished> {
     if count > MAX_EVENTS {
-        return Err(SbiError::InvalidParam);
+        return Err(SbiError::InvalidParam.into());
     }
     let mut gpa = at;
     let mut left = count;
@@ -236,28 +249,29 @@ fn event_info(vcpu: &mut Loaded<'_>, at: Gpa, count: usize) -> Result<usize, Sbi
         gpa = match next {
             Some(next) => Gpa::new(next),
             None if left == 0 => break,
-            None => return Err(SbiError::InvalidAddress),
+            None => return Err(SbiError::InvalidAddress.into()),
         };
         kvm::cond_resched();
     }
     Ok(0)
 }
 
-/// The same for events that are all in one page.
-fn event_info_in_page(vcpu: &Loaded<'_>, gpa: Gpa, count: usize) -> Result<(), SbiError> {
+/// The same for events that are all in one page. Answers that are there already are not written: the
+/// page may be dirty because of them, but it does not become so again.
+fn event_info_in_page(vcpu: &Loaded<'_>, gpa: Gpa, count: usize) -> Result<(), Unfinished> {
     const IDX: usize = core::mem::offset_of!(bindings::riscv_pmu_event_info, event_idx);
     const OUTPUT: usize = core::mem::offset_of!(bindings::riscv_pmu_event_info, output);
     const DATA: usize = core::mem::offset_of!(bindings::riscv_pmu_event_info, event_data);
 
     let slots = SlotsRead::new(vcpu.vcpu);
     let place = Place::find(&slots, gpa, count * EVENT_INFO_SIZE);
-    let mut place = place.ok_or(SbiError::InvalidAddress)?;
+    let mut place = place.map_err(|none| Unfinished::without(none, SbiError::InvalidAddress))?;
     for entry in (0..count).map(|i| i * EVENT_INFO_SIZE) {
         let unreachable = |_| SbiError::InvalidAddress;
         let idx = place.read_u32(entry + IDX).map_err(unreachable)?;
         let data = place.read_u64(entry + DATA).map_err(unreachable)?;
         if idx & !bindings::SBI_PMU_EVENT_IDX_MASK != 0 {
-            return Err(SbiError::InvalidParam);
+            return Err(SbiError::InvalidParam.into());
         }
         let output = match Event::decode(idx.into(), data) {
             Some(Event::Firmware(_)) => bindings::RISCV_PMU_EVENT_INFO_OUTPUT_MASK,
@@ -266,9 +280,11 @@ fn event_info_in_page(vcpu: &Loaded<'_>, gpa: Gpa, count: usize) -> Result<(), S
             }
             Some(Event::Hardware(_)) | None => 0,
         };
-        place
-            .write_u32(entry + OUTPUT, output)
-            .map_err(unreachable)?;
+        if place.read_u32(entry + OUTPUT).map_err(unreachable)? != output {
+            place
+                .write_u32(entry + OUTPUT, output)
+                .map_err(unreachable)?;
+        }
     }
     Ok(())
 }

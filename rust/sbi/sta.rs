@@ -16,9 +16,12 @@
 
 use kernel::prelude::*;
 
-use super::message::{
-    system::StealTime,
-    SbiError, //
+use super::{
+    message::{
+        system::StealTime,
+        SbiError, //
+    },
+    Unfinished, //
 };
 use crate::{
     abi::{
@@ -125,12 +128,12 @@ impl OwnedVcpu<'_> {
 }
 
 /// Serves `request`. May sleep.
-pub(super) fn handle(vcpu: &mut Loaded<'_>, request: StealTime) -> Result<usize, SbiError> {
+pub(super) fn handle(vcpu: &mut Loaded<'_>, request: StealTime) -> Result<usize, Unfinished> {
     let watch = &vcpu.vcpu.shared().steal;
     match request {
         StealTime::Report(area) => {
             let waited = kvm::waited();
-            clear(vcpu.vcpu, area).ok_or(SbiError::InvalidAddress)?;
+            clear(vcpu.vcpu, area)?;
             vcpu.owned.sbi.sta = State::Reported(area, waited);
             watch.start(waited);
         }
@@ -143,10 +146,12 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, request: StealTime) -> Result<usize,
 }
 
 /// Makes all of `area` zero, if there is memory.
-fn clear(vcpu: &Vcpu, area: Area) -> Option<()> {
+fn clear(vcpu: &Vcpu, area: Area) -> Result<(), Unfinished> {
     let slots = SlotsRead::new(vcpu);
-    let mut place = Place::find(&slots, area.gpa(), Area::BYTES)?;
-    place.write(&[0; Area::BYTES]).ok()
+    let place = Place::find(&slots, area.gpa(), Area::BYTES);
+    let mut place = place.map_err(|none| Unfinished::without(none, SbiError::InvalidAddress))?;
+    let written = place.write(&[0; Area::BYTES]);
+    written.map_err(|_| SbiError::InvalidAddress.into())
 }
 
 /// Serves [`Request::StealTime`]: reports what has come. May sleep.
@@ -183,7 +188,7 @@ pub(crate) fn record(vcpu: &mut Loaded<'_>) {
 /// preempted.
 fn begin(vcpu: &Vcpu, area: Area) -> Option<()> {
     let slots = SlotsRead::new(vcpu);
-    let mut place = Place::find(&slots, area.gpa(), Area::BYTES)?;
+    let mut place = Place::find(&slots, area.gpa(), Area::BYTES).ok()?;
     place.write_u64(Area::PREEMPTED, 0).ok()
 }
 
@@ -193,7 +198,7 @@ fn add(vcpu: &Vcpu, area: Area, nanos: u64) -> Option<()> {
         return Some(());
     }
     let slots = SlotsRead::new(vcpu);
-    let mut place = Place::find(&slots, area.gpa(), Area::BYTES)?;
+    let mut place = Place::find(&slots, area.gpa(), Area::BYTES).ok()?;
     // Read first: what is not there is brought in before the sequence is odd.
     let steal = place.read_u64(Area::STEAL).ok()?;
     let changing = area::changing(place.read_u32(Area::SEQUENCE).ok()?);

@@ -41,11 +41,13 @@ pub(crate) enum Request {
 }
 
 impl Request {
-    /// All of them, in the order in which they are served: a hart that is stopped waits before it
-    /// is reset, all else is dealt with after the reset, and the interrupt file, whose move
-    /// leaves translations to be forgotten, before them.
+    /// All of them, in the order in which they are served: the dirty ring before whatever may write
+    /// to guest memory; a hart that is stopped waits before it is reset, all else is dealt with
+    /// after the reset, and the interrupt file, whose move leaves translations to be forgotten,
+    /// before them.
     pub(crate) const ALL: [Self; 10] = [
         Self::VmDead,
+        Self::DirtyRingSoftFull,
         Self::Sleep,
         Self::Reset,
         Self::FenceI,
@@ -54,7 +56,6 @@ impl Request {
         Self::Hfence,
         Self::StealTime,
         Self::Unblock,
-        Self::DirtyRingSoftFull,
     ];
 
     /// Core KVM's constant, with the flags that say how the request is made.

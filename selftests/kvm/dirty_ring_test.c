@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* on-c: fail: M3, N25 */
+/* on-c: fail: M3, N25, F4 */
 /*
  * The dirty ring: an entry for each page that the guest stores to, in the ring
  * of the vCPU that did, once until userspace took it and reset it; and a vCPU
@@ -308,6 +308,145 @@ TEST(full)
 	vcpu_run(ring.vcpu);
 	TEST_ASSERT_KVM_EXIT_REASON(ring.vcpu, KVM_EXIT_DIRTY_RING_FULL);
 	harvest_all(&ring, soft, "one entry of room");
+	destroy(&ring);
+}
+
+/* In the guest: makes the call that sbi_ask() left, and says its error. */
+static u64 guest_call(u64 unused)
+{
+	return guest_ecall(sbi_call.ext, sbi_call.fid, sbi_call.arg).error;
+}
+
+static void ask_call(struct ring *ring, u64 ext, u64 fid, const u64 *arg)
+{
+	sbi_ask(ring->vcpu, ext, fid, arg);
+	guest_ask(ring->vcpu, GUEST_OP_EXEC, (u64)guest_call, 0);
+}
+
+/* An entry of event_get_info(). */
+struct event_info {
+	u32 event;
+	u32 output;
+	u64 data;
+};
+
+/* What the call takes at most. */
+#define NR_EVENTS	65536
+#define EVENT_PAGES	(NR_EVENTS * sizeof(struct event_info) / SIZE_4K)
+
+/*
+ * One call of the guest has KVM write to more pages than the reserve has
+ * entries: userspace is asked to make room in between, and no page is lost
+ * (F4).
+ */
+TEST(one_call_writes_more_than_the_reserve)
+{
+	const u64 arg[6] = { GPA_A, 0, NR_EVENTS, 0 };
+	u32 soft = ENTRIES - RESERVED, exits = 0, got, i;
+	struct event_info *info;
+	struct ring ring;
+	struct ucall uc;
+	int kmsg;
+
+	create(&ring, MADV_NOHUGEPAGE);
+	if (!__vcpu_has_sbi_ext(ring.vcpu, KVM_RISCV_SBI_EXT_PMU))
+		SKIP(return, "no SBI PMU");
+	info = (void *)mem;
+	for (i = 0; i < NR_EVENTS; i++)
+		info[i] = (struct event_info){ i % 11, 0x55555555, i };
+	log_slots(ring.vcpu->vm, KVM_MEM_LOG_DIRTY_PAGES);
+	for (i = 0; i < soft - 1; i++)
+		guest_store(ring.vcpu, gva_of(NPAGES + i), 1);
+	kmsg = kmsg_open();
+	ask_call(&ring, SBI_EXT_PMU, 8, arg);
+	for (;;) {
+		vcpu_run(ring.vcpu);
+		got = harvest(&ring, -1U);
+		/* Room is left for what else an exit may add. */
+		TEST_ASSERT(got <= soft + 1, "%u entries in a ring of %u with %u in reserve", got,
+			    ENTRIES, RESERVED);
+		if (ring.vcpu->run->exit_reason != KVM_EXIT_DIRTY_RING_FULL)
+			break;
+		reset(&ring, got);
+		exits++;
+	}
+	kmsg_assert_quiet(kmsg);
+	TEST_ASSERT_EQ(get_ucall(ring.vcpu, &uc), UCALL_SYNC);
+	TEST_ASSERT(uc.args[0] == NO_TRAP && !uc.args[1], "cause %ld, error %ld", (long)uc.args[0],
+		    (long)uc.args[1]);
+	TEST_ASSERT(exits, "the ring was never full");
+	/* No page is there again because the call was made again. */
+	for (i = 0; i < EVENT_PAGES; i++)
+		assert_found(i, 1, "event info");
+	for (i = 0; i < soft - 1; i++)
+		assert_found(NPAGES + i, 1, "stores");
+	assert_found_no_more("event info");
+	for (i = 0; i < NR_EVENTS; i++)
+		TEST_ASSERT(info[i].event == i % 11 && info[i].output <= 1 && info[i].data == i,
+			    "entry %u: 0x%x 0x%x", i, info[i].event, info[i].output);
+	destroy(&ring);
+}
+
+static bool thief_stop;
+
+static void *thief(void *arg)
+{
+	pin_self_to_cpu(0);
+	while (!READ_ONCE(thief_stop))
+		;
+	return NULL;
+}
+
+/*
+ * A ring that is full is looked at before steal time is written, which is news
+ * whenever the thread had to wait for its CPU (F4).
+ */
+TEST(full_ring_is_looked_at_before_steal_time_is_written)
+{
+	const u64 arg[6] = { GPA_A, 0 };
+	u32 soft = ENTRIES - RESERVED, i;
+	struct ring ring;
+	pthread_t thread;
+	u64 val, steal;
+	int kmsg;
+
+	create(&ring, MADV_NOHUGEPAGE);
+	if (__vcpu_get_reg(ring.vcpu, RISCV_SBI_EXT_REG(KVM_RISCV_SBI_EXT_STA), &val))
+		SKIP(return, "the module has no steal time");
+	ask_call(&ring, SBI_EXT_STA, 0, arg);
+	TEST_ASSERT_EQ(guest_answer(ring.vcpu, &val), NO_TRAP);
+	TEST_ASSERT_EQ(val, 0);
+	log_slots(ring.vcpu->vm, KVM_MEM_LOG_DIRTY_PAGES);
+	nr_pages = soft + 1;
+	first_page = 1;
+	sync_global_to_guest(ring.vcpu->vm, nr_pages);
+	sync_global_to_guest(ring.vcpu->vm, first_page);
+	guest_ask(ring.vcpu, GUEST_OP_EXEC, (u64)guest_store_all, 0);
+	vcpu_run(ring.vcpu);
+	TEST_ASSERT_KVM_EXIT_REASON(ring.vcpu, KVM_EXIT_DIRTY_RING_FULL);
+	steal = READ_ONCE(((u64 *)mem)[1]);
+
+	kmsg = kmsg_open();
+	pin_self_to_cpu(0);
+	WRITE_ONCE(thief_stop, false);
+	pthread_create(&thread, NULL, thief, NULL);
+	for (i = 0; i < 2 * RESERVED; i++) {
+		sched_yield();
+		vcpu_run(ring.vcpu);
+		TEST_ASSERT_KVM_EXIT_REASON(ring.vcpu, KVM_EXIT_DIRTY_RING_FULL);
+	}
+	WRITE_ONCE(thief_stop, true);
+	pthread_join(thread, NULL);
+	kmsg_assert_quiet(kmsg);
+	TEST_ASSERT_EQ(((u64 *)mem)[1], steal);
+	i = harvest(&ring, -1U);
+	/* Before the first exit there may have been something to report. */
+	TEST_ASSERT(i >= soft && i <= soft + 1, "%u entries in a full ring", i);
+	reset(&ring, i);
+	/* Now it is written. */
+	vcpu_run(ring.vcpu);
+	TEST_ASSERT_EQ(get_ucall(ring.vcpu, NULL), UCALL_SYNC);
+	TEST_ASSERT(((u64 *)mem)[1] > steal, "what the thread waited is never reported");
 	destroy(&ring);
 }
 
