@@ -10,6 +10,7 @@ use kernel::{
     error::to_result,
     ffi::{
         c_int,
+        c_uint,
         c_void, //
     },
     prelude::*, //
@@ -105,22 +106,29 @@ impl Page {
     }
 }
 
-/// The interrupt of guest interrupt files, one per CPU, requested.
-pub(crate) struct GuestExternal(u32);
+/// An interrupt of the CPUs' own controllers, requested for [`hgei::interrupt`]. Dropping it frees
+/// it; no CPU takes it any more then.
+pub(crate) struct PerCpuInterrupt(c_uint);
 
-impl GuestExternal {
-    /// Requests it, for [`hgei::interrupt`]. No CPU takes it before [`enable`](Self::enable).
+impl PerCpuInterrupt {
+    /// Requests the interrupt of guest interrupt files. No CPU takes it before
+    /// [`enable`](Self::enable).
     ///
     /// # Errors
     ///
     /// `ENOENT` if the CPUs' interrupt controller is not there; those of `request_percpu_irq()`.
-    pub(crate) fn request() -> Result<Self> {
+    pub(crate) fn guest_external() -> Result<Self> {
+        Self::request(bindings::IRQ_S_GEXT)
+    }
+
+    /// Requests the interrupt that has number `local` in `hie`.
+    fn request(local: u32) -> Result<Self> {
         // SAFETY: looks up a domain that stays, and maps a number of it.
-        let irq = unsafe { bindings::kvm_rs_guest_external_irq() };
+        let irq = unsafe { bindings::kvm_rs_local_irq(local) };
         if irq == 0 {
             return Err(ENOENT);
         }
-        // SAFETY: the handler stays until `drop`.
+        // SAFETY: the handler is constant, and `drop` frees the interrupt before the module goes.
         to_result(unsafe { bindings::kvm_rs_request_percpu_irq(irq, Some(handler)) })?;
         Ok(Self(irq))
     }
@@ -136,10 +144,11 @@ impl GuestExternal {
         // SAFETY: as above.
         unsafe { bindings::kvm_rs_disable_percpu_irq(self.0) };
     }
+}
 
-    /// No CPU ever takes it again. Called once, at the end, when it is disabled on all CPUs.
-    pub(crate) fn release(&self) {
-        // SAFETY: requested in `request`.
+impl Drop for PerCpuInterrupt {
+    fn drop(&mut self) {
+        // SAFETY: requested in `request`, and freed here alone.
         unsafe { bindings::kvm_rs_free_percpu_irq(self.0) };
     }
 }
@@ -177,4 +186,25 @@ pub(crate) fn on_cpu<F: FnMut(&PreemptOff) + Send>(cpu: usize, mut work: F) -> R
 pub(crate) fn interrupts_are_on() -> bool {
     // SAFETY: reads this CPU's state.
     !unsafe { bindings::kvm_rs_irqs_disabled() }
+}
+
+#[kunit_tests(kvm_riscv_imsic)]
+mod tests {
+    use super::*;
+
+    /// One of the numbers that only a guest's interrupts have, so that it is not requested already.
+    #[test]
+    fn interrupt_ends_with_its_owner() -> Result {
+        if common().is_none() {
+            return Ok(());
+        }
+        let interrupt = PerCpuInterrupt::request(bindings::IRQ_VS_SOFT)?;
+        let second = PerCpuInterrupt::request(bindings::IRQ_VS_SOFT);
+        let is_refused = second.is_err();
+        drop(second);
+        drop(interrupt);
+        assert!(is_refused);
+        PerCpuInterrupt::request(bindings::IRQ_VS_SOFT)?;
+        Ok(())
+    }
 }

@@ -23,8 +23,8 @@ use crate::{
         core as kvm,
         imsic::{
             self,
-            GuestExternal,
-            Page, //
+            Page,
+            PerCpuInterrupt, //
         }, //
     },
     arch::{
@@ -64,7 +64,7 @@ pub(crate) struct Host {
     overflows: bool,
     /// How many files in hardware the CPU with the fewest has.
     fewest: AtomicU32,
-    interrupt: GuestExternal,
+    interrupt: PerCpuInterrupt,
     cpus: KVec<Pin<KBox<Cpu>>>,
     /// Held while a CPU's files are taken from their vCPUs, and by those who destroy vCPUs.
     evacuation: Pin<KBox<Mutex<()>>>,
@@ -152,21 +152,14 @@ impl Interrupts {
                 .map_or(IDENTITIES, |common| common.identities),
             overflows: kvm::host_has(bindings::RISCV_ISA_EXT_SSCOFPMF),
             fewest: AtomicU32::new(common.map_or(0, |common| common.guest_files)),
-            interrupt: GuestExternal::request()?,
+            interrupt: PerCpuInterrupt::guest_external()?,
             cpus,
             evacuation,
         };
-        // SAFETY: dropped with core KVM and its callbacks gone, and without interrupts: see `drop`.
+        // SAFETY: the owner is dropped when core KVM is gone, and has switched the interrupt off on
+        // all CPUs.
         let host = unsafe { HOST.own(host) }?;
         Ok(Some(Self { _host: host }))
-    }
-}
-
-impl Drop for Interrupts {
-    fn drop(&mut self) {
-        if let Some(host) = host() {
-            host.interrupt.release();
-        }
     }
 }
 

@@ -466,11 +466,11 @@ __rust_helper void rust_helper_kvm_rs_writel(u32 value, void *to)
 
 static DEFINE_PER_CPU(u8, kvm_rs_irq_cookie);
 
-__rust_helper unsigned int rust_helper_kvm_rs_guest_external_irq(void)
+__rust_helper unsigned int rust_helper_kvm_rs_local_irq(unsigned int number)
 {
 	struct irq_domain *domain = irq_find_matching_fwnode(riscv_get_intc_hwnode(), DOMAIN_BUS_ANY);
 
-	return domain ? irq_create_mapping(domain, IRQ_S_GEXT) : 0;
+	return domain ? irq_create_mapping(domain, number) : 0;
 }
 __rust_helper int rust_helper_kvm_rs_request_percpu_irq(unsigned int irq,
 							irqreturn_t (*handler)(int, void *))
