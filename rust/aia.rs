@@ -198,28 +198,24 @@ impl Chip {
         }
     }
 
-    /// Writes `data` to `gpa`, as a device does that sends an MSI. Any context.
-    ///
-    /// # Errors
-    ///
-    /// `ENODEV` if there is no interrupt file.
-    pub(crate) fn send_to(&self, vm: &Vm, gpa: Gpa, data: u32) -> Result<Delivery> {
+    /// Returns the vCPU whose interrupt file is at `gpa`, and the offset in the file's page.
+    pub(crate) fn file_at(&self, gpa: Gpa) -> Option<(VcpuIdx, u32)> {
         let place = self.layout.split(gpa);
         if self.base != Some(place.base) || place.guest != GuestIndex::SUPERVISOR {
-            return Err(ENODEV);
+            return None;
         }
-        let idx = layout::find(&self.harts, place.hart).ok_or(ENODEV)?;
-        Ok(self.store(vm, idx, place.offset, data))
+        Some((layout::find(&self.harts, place.hart)?, place.offset))
     }
 
-    /// Writes `data` at `offset` in the page of an interrupt file (AIA, "Memory region for an
-    /// interrupt file").
-    fn store(&self, vm: &Vm, idx: VcpuIdx, offset: u32, data: u32) -> Delivery {
-        match offset {
+    /// Writes `data` to `gpa`, as a device does that sends an MSI (AIA, "Memory region for an
+    /// interrupt file"). Any context. `None` if there is no interrupt file.
+    pub(crate) fn send_to(&self, vm: &Vm, gpa: Gpa, data: u32) -> Option<Delivery> {
+        let (idx, offset) = self.file_at(gpa)?;
+        Some(match offset {
             SETEIPNUM_LE => self.inject(vm, idx, data),
             SETEIPNUM_BE => self.inject(vm, idx, data.swap_bytes()),
             _ => Delivery::Blocked,
-        }
+        })
     }
 }
 

@@ -337,17 +337,19 @@ impl<'l, 'v> Device<'l, 'v> {
             }
             None => None,
         };
+        let mut gpas = KVec::with_capacity(vcpus, GFP_KERNEL)?;
         for vcpu in vm.vcpus() {
             let gpa = Gpa::new(vcpu.shared().imsic_addr.load(Ordering::Relaxed));
             let hart = plan.place(gpa)?;
             layout::insert(&mut harts, hart, vcpu.idx()).map_err(|_| EINVAL)?;
             let imsic = KBox::pin_init(Imsic::new(plan.ids, plan.mode), GFP_KERNEL_ACCOUNT)?;
             files.push(File { gpa, imsic }, GFP_KERNEL_ACCOUNT)?;
-            devices.add(
-                gpa,
-                bindings::KVM_DEV_RISCV_IMSIC_SIZE,
-                Port::Imsic(vcpu.idx()),
-            )?;
+            gpas.push(gpa, GFP_KERNEL)?;
+        }
+        gpas.sort_unstable();
+        for run in plan.layout.runs(&gpas, plan.aplic.map(|(gpa, _)| gpa)) {
+            let size = u32::try_from(run.end.get() - run.start.get()).map_err(|_| EINVAL)?;
+            devices.add(run.start, size, Port::Imsics(run.start))?;
         }
         if let Some((_, sources)) = plan.aplic {
             kvm::set_pin_routing(vm, sources)?;
@@ -372,18 +374,19 @@ impl<'l, 'v> Device<'l, 'v> {
 pub(crate) enum Port {
     /// The APLIC.
     Aplic,
-    /// The interrupt file of the vCPU at this position.
-    Imsic(VcpuIdx),
+    /// Interrupt files, from this address on. Core KVM has room for 1,000 devices, and a VM can have
+    /// more vCPUs: so a run of files is one device.
+    Imsics(Gpa),
 }
 
 impl Port {
-    /// A guest reads the word at `offset`; `None` if there is no controller yet.
+    /// A guest reads the word at `offset`; `None` if there is no controller yet, or no file.
     pub(crate) fn read(self, vm: &Vm, offset: u32) -> Option<u32> {
         let chip = vm.aia().chip()?;
         match self {
             Self::Aplic => Some(chip.aplic()?.domain().lock().read(offset)),
             // Nothing there can be read.
-            Self::Imsic(_) => Some(0),
+            Self::Imsics(base) => chip.file_at(at(base, offset)).map(|_| 0),
         }
     }
 
@@ -405,11 +408,16 @@ impl Port {
                 }
                 domain.write(offset, value, &mut sink);
             }
-            Self::Imsic(idx) => {
+            Self::Imsics(base) => {
                 // The writer is not told what became of it, as on hardware.
-                let _: Delivery = chip.store(vm, idx, offset, value);
+                let _: Delivery = chip.send_to(vm, at(base, offset), value)?;
             }
         }
         Some(())
     }
+}
+
+/// Returns the address of an access at `offset` in the device that is at `base`.
+fn at(base: Gpa, offset: u32) -> Gpa {
+    Gpa::new(base.get() + u64::from(offset))
 }

@@ -14,6 +14,8 @@
 //!        ^ group_shift
 //! ```
 
+use core::ops::Range;
+
 use crate::mem::addr::{
     Gpa,
     VcpuIdx,
@@ -131,6 +133,27 @@ impl GroupLayout {
             (Some(guest), Some(hart), Some(group)) if apart => Ok(Self { guest, hart, group }),
             _ => Err(Overlap),
         }
+    }
+
+    /// Returns how many bytes lie between the files of a hart and those of the next hart index.
+    const fn stride(&self) -> u64 {
+        1 << self.hart.shift
+    }
+
+    /// Groups `files`, the addresses of supervisors' files in rising order, into runs of hart
+    /// indices that follow each other, which have only files of guests in between. No run has `gap`
+    /// in it, which is no file. Returns the addresses from the first file to the end of the last.
+    pub(crate) fn runs<'f>(
+        &'f self,
+        files: &'f [Gpa],
+        gap: Option<Gpa>,
+    ) -> impl Iterator<Item = Range<Gpa>> + 'f {
+        files
+            .chunk_by(move |one, next| {
+                let is_apart = gap.is_some_and(|gap| (*one..*next).contains(&gap));
+                next.get() - one.get() == self.stride() && !is_apart
+            })
+            .filter_map(|run| Some(*run.first()?..Gpa::new(run.last()?.get() + (1 << PAGE_SHIFT))))
     }
 
     /// Takes `gpa` apart.

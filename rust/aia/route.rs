@@ -59,7 +59,7 @@ pub(crate) fn pulse_wire(vm: &Vm, source: u32) -> Result<Delivery> {
 ///
 /// `EBUSY` before the controller is complete; `ENODEV` if there is no interrupt file.
 pub(crate) fn send(vm: &Vm, gpa: Gpa, data: u32) -> Result<Delivery> {
-    chip(vm)?.send_to(vm, gpa, data)
+    chip(vm)?.send_to(vm, gpa, data).ok_or(ENODEV)
 }
 
 /// An irqfd is signalled, in a context that cannot sleep.

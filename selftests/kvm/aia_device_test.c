@@ -469,6 +469,37 @@ TEST_F(aia, registers_of_a_file)
 	}
 }
 
+/* As many files as a VM can have vCPUs: more than core KVM has room for devices (F17). */
+TEST_F(aia, f17_init_with_all_vcpus)
+{
+	int n = vm_check_cap(self->vm, KVM_CAP_MAX_VCPUS), fd, i;
+	struct rlimit files = { .rlim_cur = n + 100, .rlim_max = n + 100 };
+	struct kvm_vm *vm = vm_create(1);
+	int *vcpus = calloc(n, sizeof(*vcpus));
+
+	TEST_ASSERT(n > 1000, "%d vCPUs", n);
+	TEST_ASSERT_OK(setrlimit(RLIMIT_NOFILE, &files));
+	for (i = 0; i < n; i++) {
+		vcpus[i] = __vm_ioctl(vm, KVM_CREATE_VCPU, (void *)(unsigned long)i);
+		TEST_ASSERT(vcpus[i] >= 0, "vCPU %d: %d", i, errno);
+	}
+	fd = kvm_create_device(vm, KVM_DEV_TYPE_RISCV_AIA);
+	aia_set(fd, CONFIG, KVM_DEV_RISCV_AIA_CONFIG_MODE, KVM_DEV_RISCV_AIA_MODE_EMUL);
+	aia_set(fd, CONFIG, KVM_DEV_RISCV_AIA_CONFIG_SRCS, 31);
+	aia_set(fd, CONFIG, KVM_DEV_RISCV_AIA_CONFIG_HART_BITS, 10);
+	aia_set(fd, ADDR, KVM_DEV_RISCV_AIA_ADDR_APLIC, AIA_APLIC_GPA);
+	for (i = 0; i < n; i++)
+		aia_set(fd, ADDR, KVM_DEV_RISCV_AIA_ADDR_IMSIC(i), AIA_IMSIC(i));
+	TEST_ASSERT_OK(__aia_init(fd));
+	TEST_ASSERT_EQ(aia_signal_msi(vm, AIA_IMSIC(n - 1), 5), 1);
+	TEST_ASSERT_EQ(aia_get(fd, IMSIC, aia_imsic_attr(n - 1, IMSIC_EIP(0))), 1 << 5);
+	for (i = 0; i < n; i++)
+		close(vcpus[i]);
+	free(vcpus);
+	close(fd);
+	kvm_vm_free(vm);
+}
+
 /* What userspace is told of an MSI. */
 TEST_F(aia, s14_signal_msi)
 {

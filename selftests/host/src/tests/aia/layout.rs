@@ -241,3 +241,48 @@ fn ordinary_hart_indices_are_found_at_once() {
     }
     assert!(longest <= 24, "a cluster of {longest}");
 }
+
+/// The runs of supervisors' files at `files`, as numbers.
+fn runs(guest: u32, files: &[u64], gap: Option<u64>) -> Vec<(u64, u64)> {
+    let layout = layout(LayoutBits {
+        guest,
+        hart: 10,
+        group: 1,
+        group_shift: 24,
+    });
+    let files: Vec<_> = files.iter().copied().map(Gpa::new).collect();
+    layout
+        .runs(&files, gap.map(Gpa::new))
+        .map(|run| (run.start.get(), run.end.get()))
+        .collect()
+}
+
+#[test]
+fn files_of_neighbours_are_one_run() {
+    let harts: Vec<_> = (0..1024).map(|n| 0x2800_0000 + n * 0x1000).collect();
+    assert_eq!(runs(0, &harts, None), [(0x2800_0000, 0x2840_0000)]);
+    assert_eq!(runs(0, &[], None), []);
+    assert_eq!(
+        runs(0, &[0x1000, 0x3000, 0x4000, 0x100_0000], None),
+        [(0x1000, 0x2000), (0x3000, 0x5000), (0x100_0000, 0x100_1000)]
+    );
+}
+
+#[test]
+fn files_of_guests_lie_within_a_run() {
+    assert_eq!(
+        runs(1, &[0x4000, 0x6000, 0x8000, 0xc000], None),
+        [(0x4000, 0x9000), (0xc000, 0xd000)]
+    );
+}
+
+/// An APLIC, for one.
+#[test]
+fn what_is_no_file_is_in_no_run() {
+    let files = [0x10_0000, 0x11_0000, 0x12_0000];
+    assert_eq!(
+        runs(4, &files, Some(0x11_8000)),
+        [(0x10_0000, 0x11_1000), (0x12_0000, 0x12_1000)]
+    );
+    assert_eq!(runs(4, &files, Some(0x13_0000)), [(0x10_0000, 0x12_1000)]);
+}
