@@ -81,6 +81,40 @@ pub(crate) struct Domain {
     words: [Word; WORDS],
 }
 
+/// Sources of one word, whose handling the guest ends: their numbers.
+#[derive(Clone, Debug)]
+pub(crate) struct Acknowledged {
+    word: usize,
+    sources: u32,
+}
+
+impl Acknowledged {
+    /// No source.
+    const NONE: Self = Self {
+        word: 0,
+        sources: 0,
+    };
+
+    /// Whether there is no source.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sources == 0
+    }
+}
+
+impl Iterator for Acknowledged {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        if self.is_empty() {
+            return None;
+        }
+        let n = self.sources.trailing_zeros();
+        self.sources &= self.sources - 1;
+        Some((self.word * word::SOURCES_PER_WORD) as u32 + n)
+    }
+}
+
 /// A source that exists: its word and its place there.
 #[derive(Clone, Copy)]
 struct Source(usize, Index);
@@ -276,20 +310,51 @@ impl Domain {
         }
     }
 
-    /// The source whose handling the guest ends by writing `value` at `offset`, if there is such a
-    /// one: level-sensitive, and its wire still high (low, if inverted).
+    /// Returns the sources whose handling the guest ends by writing `value` at `offset`:
+    /// level-sensitive, and their wires still high (low, if inverted).
     ///
     /// "Special consideration for level-sensitive interrupt sources": the guest asks for another
-    /// interrupt in case that the wire calls. Whoever keeps it high until the guest has served the
-    /// device must be told before [`Self::write`], so that the wire tells the truth.
-    pub(crate) fn acknowledges(&self, offset: u32, value: u32) -> Option<u32> {
-        let number = match Register::at(offset)? {
-            Register::SetIpNum => value,
-            Register::SetIpNumBe => value.swap_bytes(),
-            _ => return None,
+    /// interrupt in case that the wire calls. A resampling irqfd, which keeps the wire high until
+    /// the guest has served the device, must be told before [`Self::write`], so that the wire tells
+    /// the truth.
+    pub(crate) fn acknowledged_by_write(&self, offset: u32, value: u32) -> Acknowledged {
+        let of_source = |number| match self.source(number) {
+            Some(Source(k, n)) => self.asserted_levels(k, n.mask()),
+            None => Acknowledged::NONE,
         };
-        let Source(k, n) = self.source(number)?;
-        self.word(k).is_asserted_level(n).then_some(number)
+        match Register::at(offset) {
+            Some(Register::SetIpNum) => of_source(value),
+            Some(Register::SetIpNumBe) => of_source(value.swap_bytes()),
+            Some(Register::SetIp(k)) => match self.existing_word(k) {
+                Some(k) => self.asserted_levels(k, value),
+                None => Acknowledged::NONE,
+            },
+            _ => Acknowledged::NONE,
+        }
+    }
+
+    /// Returns the sources whose handling the guest ends by reading the register at `offset`.
+    ///
+    /// The other way that the specification has for level-sensitive sources: the guest looks at
+    /// the rectified inputs before it leaves its handler, and serves the device again if there is
+    /// reason to. Of a source that is pending, the guest was not told yet, so it is not serving it.
+    pub(crate) fn acknowledged_by_read(&self, offset: u32) -> Acknowledged {
+        match Register::at(offset) {
+            Some(Register::InClrIp(k)) => match self.existing_word(k) {
+                Some(k) => self.asserted_levels(k, !self.word(k).pending()),
+                None => Acknowledged::NONE,
+            },
+            _ => Acknowledged::NONE,
+        }
+    }
+
+    /// Returns those of the sources `mask` in word `k` that are level-sensitive, with a wire that
+    /// asserts an interrupt.
+    fn asserted_levels(&self, k: usize, mask: u32) -> Acknowledged {
+        Acknowledged {
+            word: k,
+            sources: self.word(k).asserted_levels() & mask,
+        }
     }
 
     /// The register at `offset` for userspace, which is told what does not exist.

@@ -11,6 +11,7 @@
 use kernel::prelude::*;
 
 use super::{
+    aplic::Acknowledged,
     config::{
         Invalid,
         Setting, //
@@ -384,7 +385,17 @@ impl Port {
     pub(crate) fn read(self, vm: &Vm, offset: u32) -> Option<u32> {
         let chip = vm.aia().chip()?;
         match self {
-            Self::Aplic => Some(chip.aplic()?.domain().lock().read(offset)),
+            Self::Aplic => {
+                let aplic = chip.aplic()?;
+                let mut domain = aplic.domain().lock();
+                let acknowledged = domain.acknowledged_by_read(offset);
+                if !acknowledged.is_empty() {
+                    drop(domain);
+                    notify(vm, acknowledged);
+                    domain = aplic.domain().lock();
+                }
+                Some(domain.read(offset))
+            }
             // Nothing there can be read.
             Self::Imsics(base) => chip.file_at(at(base, offset)).map(|_| 0),
         }
@@ -398,12 +409,11 @@ impl Port {
                 let aplic = chip.aplic()?;
                 let mut sink = |msi: Msi| chip.send(vm, msi);
                 let mut domain = aplic.domain().lock();
-                if let Some(source) = domain.acknowledges(offset, value) {
-                    // Whoever drives the wire of a level-sensitive source with a resampling irqfd
-                    // lowers it now, and raises it again if the device still wants that. Before
-                    // the write: it asks for another interrupt if the wire is high by then.
+                let acknowledged = domain.acknowledged_by_write(offset, value);
+                if !acknowledged.is_empty() {
+                    // Before the write: it asks for another interrupt if the wire is high by then.
                     drop(domain);
-                    kvm::notify_acked_irq(vm, source);
+                    notify(vm, acknowledged);
                     domain = aplic.domain().lock();
                 }
                 domain.write(offset, value, &mut sink);
@@ -415,6 +425,12 @@ impl Port {
         }
         Some(())
     }
+}
+
+/// Tells the resampling irqfds that the guest has handled the interrupts of these level-sensitive
+/// sources: each lowers its wire now, and raises it again if its device still wants that.
+fn notify(vm: &Vm, acknowledged: Acknowledged) {
+    acknowledged.for_each(|source| kvm::notify_acked_irq(vm, source));
 }
 
 /// Returns the address of an access at `offset` in the device that is at `base`.

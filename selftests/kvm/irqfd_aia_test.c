@@ -253,17 +253,42 @@ static bool was_resampled(int eventfd)
 	return true;
 }
 
-static u64 guest_eoi(u64 source)
+/* The ways in which a guest ends the handling of a level-sensitive interrupt. */
+static u64 guest_setipnum_le(u64 source)
 {
 	aplic_write(APLIC_SETIPNUM_LE, source);
 	return 0;
 }
 
+static u64 guest_setipnum_be(u64 source)
+{
+	aplic_write(APLIC_SETIPNUM_BE, __builtin_bswap32(source));
+	return 0;
+}
+
+static u64 guest_setipnum(u64 source)
+{
+	aplic_write(APLIC_SETIPNUM, source);
+	return 0;
+}
+
+static u64 guest_setip(u64 source)
+{
+	aplic_write(APLIC_SETIP(source / 32), 1 << source % 32);
+	return 0;
+}
+
+/* Whether the guest would have to serve the device again. */
+static u64 guest_in_clrip(u64 source)
+{
+	return aplic_read(APLIC_IN_CLRIP(source / 32)) >> source % 32 & 1;
+}
+
 /*
- * With it, the wire stays high until the guest is done, which it says by asking
- * for the interrupt again, if there is one.
+ * With resampling, the wire stays high until the guest is done, which it says by
+ * @eoi: it asks for the interrupt again, if there is one, or looks at the wire.
  */
-TEST_F(irqfd, s1_level_resample)
+static void resamples(struct kvm_vm *vm, struct kvm_vcpu *vcpu, int fd, u64 (*eoi)(u64))
 {
 	struct kvm_irqfd irqfd = {
 		.gsi = LEVEL,
@@ -271,31 +296,85 @@ TEST_F(irqfd, s1_level_resample)
 		.fd = kvm_new_eventfd(),
 		.resamplefd = kvm_new_eventfd(),
 	};
+	bool looks = eoi == guest_in_clrip;
+	u64 high;
 	int i;
 
-	TEST_ASSERT_OK(__vm_ioctl(self->vm, KVM_IRQFD, &irqfd));
+	TEST_ASSERT_OK(__vm_ioctl(vm, KVM_IRQFD, &irqfd));
 	for (i = 0; i < 3; i++) {
 		signal_fd(irqfd.fd);
-		TEST_ASSERT(eventually_within(DEFECT_MS, is_pending(self->fd, ID(LEVEL))), "signal %d", i);
-		TEST_ASSERT(is_high(self->fd, LEVEL), "the wire is low");
+		TEST_ASSERT(eventually_within(DEFECT_MS, is_pending(fd, ID(LEVEL))), "signal %d", i);
+		TEST_ASSERT(is_high(fd, LEVEL), "the wire is low");
 		TEST_ASSERT(!was_resampled(irqfd.resamplefd), "the guest was not done");
-		unpend(self->fd);
-		guest_ask(self->vcpu, GUEST_OP_EXEC, (u64)guest_eoi, LEVEL);
-		TEST_ASSERT_EQ(guest_answer(self->vcpu, NULL), NO_TRAP);
+		unpend(fd);
+		guest_ask(vcpu, GUEST_OP_EXEC, (u64)eoi, LEVEL);
+		TEST_ASSERT_EQ(guest_answer(vcpu, &high), NO_TRAP);
 		TEST_ASSERT(was_resampled(irqfd.resamplefd), "nobody was told");
-		TEST_ASSERT(!is_high(self->fd, LEVEL), "the wire stays high");
-		TEST_ASSERT(!is_pending(self->fd, ID(LEVEL)), "an interrupt of nobody");
+		TEST_ASSERT(!looks || !high, "the guest sees the wire high");
+		TEST_ASSERT(!is_high(fd, LEVEL), "the wire stays high");
+		TEST_ASSERT(!is_pending(fd, ID(LEVEL)), "an interrupt of nobody");
 	}
 	/* The other owner of the wire holds it, whatever the irqfd does. */
-	TEST_ASSERT_OK(aia_line(self->vm, LEVEL, 1));
-	TEST_ASSERT(is_pending(self->fd, ID(LEVEL)), "no interrupt");
-	unpend(self->fd);
-	guest_ask(self->vcpu, GUEST_OP_EXEC, (u64)guest_eoi, LEVEL);
-	TEST_ASSERT_EQ(guest_answer(self->vcpu, NULL), NO_TRAP);
-	TEST_ASSERT(is_high(self->fd, LEVEL), "the wire went low");
-	TEST_ASSERT(is_pending(self->fd, ID(LEVEL)), "the device still wants it");
-	TEST_ASSERT_OK(aia_line(self->vm, LEVEL, 0));
-	TEST_ASSERT(!is_high(self->fd, LEVEL), "the wire stays high");
+	TEST_ASSERT_OK(aia_line(vm, LEVEL, 1));
+	TEST_ASSERT(is_pending(fd, ID(LEVEL)), "no interrupt");
+	unpend(fd);
+	guest_ask(vcpu, GUEST_OP_EXEC, (u64)eoi, LEVEL);
+	TEST_ASSERT_EQ(guest_answer(vcpu, &high), NO_TRAP);
+	TEST_ASSERT(!looks || high, "the guest sees the wire low");
+	TEST_ASSERT(is_high(fd, LEVEL), "the wire went low");
+	TEST_ASSERT_EQ(is_pending(fd, ID(LEVEL)), !looks);
+	TEST_ASSERT_OK(aia_line(vm, LEVEL, 0));
+	TEST_ASSERT(!is_high(fd, LEVEL), "the wire stays high");
+	close(irqfd.fd);
+	close(irqfd.resamplefd);
+}
+
+TEST_F(irqfd, s1_level_resample)
+{
+	resamples(self->vm, self->vcpu, self->fd, guest_setipnum_le);
+}
+
+TEST_F(irqfd, s1_level_resample_by_setipnum)
+{
+	resamples(self->vm, self->vcpu, self->fd, guest_setipnum);
+}
+
+TEST_F(irqfd, s1_level_resample_by_setipnum_be)
+{
+	resamples(self->vm, self->vcpu, self->fd, guest_setipnum_be);
+}
+
+TEST_F(irqfd, f11_level_resample_by_setip)
+{
+	resamples(self->vm, self->vcpu, self->fd, guest_setip);
+}
+
+TEST_F(irqfd, f11_level_resample_by_in_clrip)
+{
+	resamples(self->vm, self->vcpu, self->fd, guest_in_clrip);
+}
+
+/* Of a source that is pending, the guest does not know yet: it polls another one. */
+TEST_F(irqfd, f11_level_is_not_done_while_it_is_pending)
+{
+	struct kvm_irqfd irqfd = {
+		.gsi = LEVEL,
+		.flags = KVM_IRQFD_FLAG_RESAMPLE,
+		.fd = kvm_new_eventfd(),
+		.resamplefd = kvm_new_eventfd(),
+	};
+	u64 high;
+
+	TEST_ASSERT_OK(__vm_ioctl(self->vm, KVM_IRQFD, &irqfd));
+	aia_set(self->fd, APLIC, APLIC_CLRIE(0), 1 << LEVEL);
+	signal_fd(irqfd.fd);
+	TEST_ASSERT(eventually_within(DEFECT_MS, is_high(self->fd, LEVEL)), "the wire is low");
+	guest_ask(self->vcpu, GUEST_OP_EXEC, (u64)guest_in_clrip, LEVEL);
+	TEST_ASSERT_EQ(guest_answer(self->vcpu, &high), NO_TRAP);
+	TEST_ASSERT(high, "the guest sees the wire low");
+	TEST_ASSERT(!was_resampled(irqfd.resamplefd), "the guest was not done");
+	aia_set(self->fd, APLIC, APLIC_SETIE(0), 1 << LEVEL);
+	TEST_ASSERT(is_pending(self->fd, ID(LEVEL)), "the interrupt is lost");
 	close(irqfd.fd);
 	close(irqfd.resamplefd);
 }

@@ -72,9 +72,9 @@ impl Word {
         (self.wires ^ low) & high
     }
 
-    /// Whether source `n` is level-sensitive and its wire asserts an interrupt.
-    pub(super) fn is_asserted_level(&self, n: Index) -> bool {
-        self.level() & self.rectified() & n.mask() != 0
+    /// Returns the sources that are level-sensitive, with a wire that asserts an interrupt.
+    pub(super) fn asserted_levels(&self) -> u32 {
+        self.level() & self.rectified()
     }
 
     /// The sources that can be pending now.

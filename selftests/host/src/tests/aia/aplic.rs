@@ -322,7 +322,10 @@ fn the_end_of_handling_a_level_is_told() {
     }
     let levels = |world: &World, offset, swap: fn(u32) -> u32| {
         (0..64)
-            .filter(|&number| world.domain.acknowledges(offset, swap(number)) == Some(number))
+            .filter(|&number| {
+                let told = world.domain.acknowledged_by_write(offset, swap(number));
+                told.eq([number])
+            })
             .collect::<Vec<_>>()
     };
     // 39: Level1, 40: Level0, whose wires are low.
@@ -333,9 +336,44 @@ fn the_end_of_handling_a_level_is_told() {
     assert_eq!(levels(&world, SETIPNUM, |n| n), [39]);
     assert_eq!(levels(&world, SETIPNUM_LE, |n| n), [39]);
     assert_eq!(levels(&world, SETIPNUM_BE, u32::swap_bytes), [39]);
-    for offset in [SETIP + 4, CLRIPNUM, SETIENUM, DOMAINCFG, GENMSI, 0x1ce0] {
+    for offset in [SETIP + 8, CLRIPNUM, SETIENUM, DOMAINCFG, GENMSI, 0x1ce0] {
         assert_eq!(levels(&world, offset, |n| n), [], "{offset:#x}");
     }
+}
+
+/// F11: a register of bits ends the handling of several at once.
+#[test]
+fn the_end_of_handling_is_told_for_each_bit() {
+    let mut world = World::new(40);
+    for number in [3, 4, 35, 36, 40] {
+        world.mode(number, Mode::Level1);
+        let _ = world.wire(number, Level::High);
+    }
+    world.mode(37, Mode::Edge1);
+    let _ = world.wire(37, Level::High);
+    let written = |world: &World, offset, value| {
+        let told = world.domain.acknowledged_by_write(offset, value);
+        told.collect::<Vec<_>>()
+    };
+    let read = |world: &World, offset| {
+        let told = world.domain.acknowledged_by_read(offset);
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(written(&world, SETIP, u32::MAX), [3, 4]);
+    assert_eq!(
+        written(&world, SETIP + 4, 1 << 4 | 1 << 5 | 1 << 8),
+        [36, 40]
+    );
+    assert_eq!(written(&world, SETIP + 8, u32::MAX), []);
+    assert_eq!(written(&world, IN_CLRIP, u32::MAX), []);
+    // All are pending: the guest has not been told, so it is not done with them.
+    assert_eq!(read(&world, IN_CLRIP), []);
+    world.write(IN_CLRIP, 1 << 3);
+    world.write(IN_CLRIP + 4, 1 << 3 | 1 << 5 | 1 << 8);
+    assert_eq!(read(&world, IN_CLRIP), [3]);
+    assert_eq!(read(&world, IN_CLRIP + 4), [35, 40]);
+    assert_eq!(read(&world, IN_CLRIP + 8), []);
+    assert_eq!(read(&world, SETIP), []);
 }
 
 #[test]
