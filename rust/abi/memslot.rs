@@ -212,9 +212,10 @@ impl<'s> Slot<'s> {
             )
         };
         if pfn & bindings::KVM_PFN_ERR_NOSLOT_MASK as u64 == 0 {
+            // INVARIANT: core KVM gives `page` with a reference, or null, and `pfn` belongs to it.
             return FaultIn::Page(HostRef {
                 page,
-                pfn: Pfn::new(pfn),
+                pfn: frame_at(page, pfn, self.hva(gfn)),
                 access: if writable {
                     HostAccess::ReadWrite
                 } else {
@@ -228,6 +229,23 @@ impl<'s> Slot<'s> {
             _ => FaultIn::Failed,
         }
     }
+}
+
+/// Returns the frame behind `hva`, for which the host has given `page` and `pfn`.
+///
+/// On a kernel that uses Svnapot, `get_user_pages()` resolves every address in a hugetlb page of
+/// 64 KiB to the first of its 16 frames, because `pte_pfn()` does so for each of the 16 entries.
+/// The host maps a hugetlb page as a whole and aligned, so the place of `hva` in it tells the
+/// frame, whether or not the kernel has this defect.
+fn frame_at(page: *mut bindings::page, pfn: u64, hva: Hva) -> Pfn {
+    if page.is_null() {
+        return Pfn::new(pfn);
+    }
+    // SAFETY: core KVM has given a reference to `page`, and the caller still has it, so the folio
+    // stays what it is.
+    let frames = unsafe { bindings::kvm_rs_hugetlb_frames(page) } as u64;
+    let offset = (hva.get() >> PAGE_SHIFT) as u64 & frames.wrapping_sub(1);
+    Pfn::new(pfn & !frames.wrapping_sub(1) | offset)
 }
 
 /// What became of [`Slot::fault_in`].
@@ -256,6 +274,8 @@ pub(crate) enum HostAccess {
 /// # Invariants
 ///
 /// `page` is null, for memory without `struct page`, or a page that this value has a reference to.
+/// `pfn` is the frame behind the address that the host was asked for; `page` may be another part of
+/// the same folio (see [`frame_at`]).
 pub(crate) struct HostRef {
     page: *mut bindings::page,
     pfn: Pfn,
@@ -263,8 +283,7 @@ pub(crate) struct HostRef {
 }
 
 impl HostRef {
-    /// Its frame, as far as the kernel says; see [`hostmm::HostTable`](super::hostmm::HostTable)
-    /// about Svnapot.
+    /// Returns the frame behind the address that the host was asked for.
     pub(crate) fn pfn(&self) -> Pfn {
         self.pfn
     }

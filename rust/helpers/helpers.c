@@ -269,6 +269,13 @@ __rust_helper kvm_pfn_t rust_helper_kvm_rs_faultin_pfn(const struct kvm_memory_s
 {
 	return __kvm_faultin_pfn(slot, gfn, write ? FOLL_WRITE : 0, writable, page);
 }
+/* The frames of the hugetlb page that @page is a part of; 1 for all other memory. */
+__rust_helper unsigned long rust_helper_kvm_rs_hugetlb_frames(const struct page *page)
+{
+	const struct folio *folio = page_folio(page);
+
+	return folio_test_hugetlb(folio) ? folio_nr_pages(folio) : 1;
+}
 __rust_helper unsigned long rust_helper_kvm_rs_alloc_pages(gfp_t gfp, unsigned int order)
 {
 	return __get_free_pages(gfp, order);

@@ -283,6 +283,85 @@ TEST(shared_2m)
 	check_shared(_metadata, SIZE_2M, 23);
 }
 
+#define RUSH_PAGES	128UL
+#define RUSH_ROUNDS	10
+
+/* In the guest's memory. */
+static u64 rush_round, rush_done[NR_VCPUS];
+
+/* In each round, loads every page and stores to its own of each four. */
+static void guest_rush(u64 id)
+{
+	u64 round, i, val;
+
+	for (round = 1; round <= RUSH_ROUNDS; round++) {
+		while (READ_ONCE(rush_round) < round)
+			;
+		for (i = id; i < RUSH_PAGES; i += NR_VCPUS) {
+			if (round & 1)
+				WRITE_ONCE(*(u64 *)(gva_of(i) + 8), round);
+			val = READ_ONCE(*(u64 *)gva_of(i));
+			__GUEST_ASSERT(val == pattern(i),
+				       "round %lu, vCPU %lu, page %lu: found %lx", round, id, i, val);
+		}
+		WRITE_ONCE(rush_done[id], round);
+	}
+	GUEST_DONE();
+}
+
+/*
+ * All vCPUs fault on pages of one huge page at the same time.  Where the host
+ * maps 64K as 16 entries, it clears and sets all of them for the fault of one
+ * vCPU while another vCPU looks at them (F34).
+ */
+static void check_rush(struct __test_metadata *_metadata, u64 size)
+{
+	u64 len = size > RUSH_PAGES * SIZE_4K ? size : RUSH_PAGES * SIZE_4K, *done, i, round;
+	struct crew crew;
+	char *mem;
+	int fd;
+
+	if (!hugetlb_reserve(size, len / size))
+		SKIP(return, "no huge pages of %lu kB", (unsigned long)size / 1024);
+	fd = memfd_create("hugetlb", MFD_HUGE_OF(size));
+	TEST_ASSERT(fd >= 0 && !ftruncate(fd, len), "memfd: %s", strerror(errno));
+	mem = mmap_at(len, size, 0, MAP_SHARED, fd);
+	TEST_ASSERT(mem != MAP_FAILED, "mmap: %s", strerror(errno));
+	fill(mem, RUSH_PAGES);
+	crew_create(&crew, guest_rush);
+	crew_add_slot(&crew, SLOT, 0, GPA, len, mem);
+	crew_start(&crew, crew_run_to_done);
+	done = addr_gva2hva(crew.vm, (gva_t)rush_done);
+	for (round = 1; round <= RUSH_ROUNDS; round++) {
+		/* The file keeps the contents. */
+		TEST_ASSERT_OK(madvise(mem, len, MADV_DONTNEED));
+		write_guest_global(crew.vm, rush_round, round);
+		for (i = 0; i < NR_VCPUS; i++)
+			while (READ_ONCE(done[i]) < round)
+				usleep(100);
+	}
+	crew_join(&crew);
+	for (i = 0; i < RUSH_PAGES; i++)
+		TEST_ASSERT(page_word(mem, i)[0] == pattern(i) &&
+			    page_word(mem, i)[1] == RUSH_ROUNDS - 1,
+			    "page %lu: the host finds %lx %lx", (unsigned long)i,
+			    (unsigned long)page_word(mem, i)[0],
+			    (unsigned long)page_word(mem, i)[1]);
+	kvm_vm_free(crew.vm);
+	munmap(mem, len);
+	close(fd);
+}
+
+TEST(m19_rush_64k)
+{
+	check_rush(_metadata, SIZE_64K);
+}
+
+TEST(rush_2m)
+{
+	check_rush(_metadata, SIZE_2M);
+}
+
 int main(int argc, char *argv[])
 {
 	close(open_kvm_dev_path_or_exit());
