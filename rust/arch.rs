@@ -13,5 +13,6 @@ pub(crate) mod inval;
 pub(crate) mod nacl;
 pub(crate) mod registers;
 pub(crate) mod resident;
+pub(crate) mod supervisor;
 pub(crate) mod switch;
 pub(crate) mod vector;

@@ -12,10 +12,13 @@ use crate::{
         core as kvm,
         perf, //
     },
-    arch::csr::{
-        self,
-        Direct,
-        Registers, //
+    arch::{
+        csr::{
+            self,
+            Direct,
+            Registers, //
+        },
+        supervisor::SatpModes, //
     },
     bindings,
     isa::{
@@ -58,6 +61,8 @@ pub(crate) struct Host {
     /// Combined translations are not tagged with the guest physical address and VMID, so that a
     /// G-stage fence does not reach them (Andes AX66).
     pub(crate) split_tlb: bool,
+    /// How guests can translate addresses.
+    pub(crate) satp_modes: SatpModes,
     /// The performance counters that guests can have.
     pub(crate) counters: Option<Layout>,
     /// What firmware features can make of the host.
@@ -104,6 +109,7 @@ pub(crate) fn probe() -> Result<Owner<Host>> {
         sstc: kvm::host_has(bindings::RISCV_ISA_EXT_SSTC),
         svinval: kvm::host_has(bindings::RISCV_ISA_EXT_SVINVAL),
         split_tlb: machine.vendor == ANDES && machine.arch & 0xffff == ANDES_AX66,
+        satp_modes: satp_modes(),
         counters: perf::layout(),
         features: fwft::state::Host {
             misaligned_traps: kvm::misaligned_traps_reach_us(),
@@ -130,6 +136,26 @@ fn masks_pointers(pmm: usize) -> bool {
     let accepted = Direct.read(csr::HENVCFG) & bindings::ENVCFG_PMM == pmm;
     Direct.write(csr::HENVCFG, before);
     accepted
+}
+
+/// The modes that `vsatp` of this CPU takes, hence that of all. A host that runs with fewer levels
+/// than its harts have does not keep guests from using them.
+fn satp_modes() -> SatpModes {
+    let _preempt = PreemptOff::new();
+    // No vCPU is loaded, but the host may have left something here.
+    let before = Direct.read(csr::VSATP);
+    let modes = SatpModes::CANDIDATES
+        .into_iter()
+        .fold(SatpModes::BARE, |modes, satp| {
+            Direct.write(csr::VSATP, 0);
+            if Direct.learn(csr::VSATP, satp) == satp {
+                modes.with(satp)
+            } else {
+                modes
+            }
+        });
+    Direct.write(csr::VSATP, before);
+    modes
 }
 
 /// The facts, once [`probe`] has asked.

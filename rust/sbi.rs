@@ -335,5 +335,5 @@ pub(crate) fn resume(vcpu: &mut OwnedVcpu<'_>, start: Start) {
 
 /// To the instruction after the ECALL, which has no compressed form.
 fn skip_ecall(owned: &mut Owned) {
-    owned.ctx.sepc = owned.ctx.sepc.wrapping_add(InsnLen::Four.bytes());
+    owned.ctx.skip(InsnLen::Four.bytes());
 }

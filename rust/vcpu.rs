@@ -315,7 +315,7 @@ impl OwnedVcpu<'_> {
         // What userspace answers to an exit of before is nobody's business any more.
         self.owned.pending = None;
         if let Some(start) = start {
-            self.owned.ctx.sepc = start.pc;
+            self.owned.ctx.set_pc(start.pc);
             let hart = self.vcpu.hart().get() as usize;
             self.owned.ctx.gprs.set(Reg::A0, hart);
             self.owned.ctx.gprs.set(Reg::A1, start.opaque);

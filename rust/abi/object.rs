@@ -17,6 +17,7 @@ use super::stats::Gauges;
 use crate::{
     arch::{
         resident::Resident,
+        switch::SwitchContext,
         vector::GuestVector, //
     },
     bindings,
@@ -29,6 +30,7 @@ use crate::{
         token::OwnedVcpu, //
     },
     vcpu::{
+        insn::GuestMode,
         Owned,
         Shared,
         VcpuState, //
@@ -289,12 +291,9 @@ impl Vcpu {
     /// The guest's pc and privilege as of its last exit, for profilers: may be stale.
     pub(crate) fn sample(&self) -> (usize, bool) {
         let ctx = self.state().owned.get();
-        // SAFETY: the field is in bounds; a racing owner makes the value stale, which the reader
-        // accepts, and volatile keeps the compiler from assuming otherwise.
-        let pc = unsafe { ptr::addr_of!((*ctx).ctx.sepc).read_volatile() };
-        // SAFETY: as above.
-        let sstatus = unsafe { ptr::addr_of!((*ctx).ctx.sstatus).read_volatile() };
-        (pc, sstatus & bindings::SR_SPP != 0)
+        // SAFETY: the field is in bounds of a state that lives as long as the vCPU.
+        let (pc, mode) = unsafe { SwitchContext::sample(ptr::addr_of!((*ctx).ctx)) };
+        (pc, mode == GuestMode::Supervisor)
     }
 
     /// The scheduler puts the vCPU on this CPU (`kvm_arch_vcpu_load()`).

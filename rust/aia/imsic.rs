@@ -420,8 +420,7 @@ impl Imsic {
         if let Home::Hardware(_) = home {
             vcpu.resident.set_external(External::QUIET);
         }
-        let ctx = &mut vcpu.owned.ctx;
-        ctx.hstatus = GuestFile::in_hstatus(home.file(), ctx.hstatus);
+        vcpu.owned.ctx.set_file(home.file());
         self.attached.store(home.pack(), Ordering::Relaxed);
     }
 }

@@ -23,6 +23,15 @@ pub(crate) trait Registers {
     /// Writes the register.
     fn write<const N: u32>(&self, csr: GuestCsr<N>, value: usize);
 
+    /// Writes the register so that nothing of what it held stays, even if the hardware ignores a
+    /// write of `value`: zero, which every register takes, goes first. In shared memory, where the
+    /// last value alone counts, this is [`write`](Self::write).
+    #[inline(always)]
+    fn replace<const N: u32>(&self, csr: GuestCsr<N>, value: usize) {
+        self.write(csr, 0);
+        self.write(csr, value);
+    }
+
     /// Writes the register and returns what it held.
     fn swap<const N: u32>(&self, csr: GuestCsr<N>, value: usize) -> usize;
 

@@ -23,9 +23,14 @@ use crate::{
             UserFp, //
         },
         nacl::with_registers,
+        supervisor::GuestCsrs,
+        switch::{
+            Unit,
+            UnitState,
+            UnitStatus, //
+        },
         vector::Restored, //
     },
-    bindings,
     host::{
         self,
         Claim,
@@ -46,43 +51,6 @@ use crate::{
         Vcpu, //
     }, //
 };
-
-/// The guest's supervisor registers, by the names that the guest uses.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct GuestCsrs {
-    /// `sstatus`
-    pub(crate) sstatus: usize,
-    /// `sie`, in the positions of `vsie`.
-    pub(crate) sie: usize,
-    /// `stvec`
-    pub(crate) stvec: usize,
-    /// `sscratch`
-    pub(crate) sscratch: usize,
-    /// `sepc`
-    pub(crate) sepc: usize,
-    /// `scause`
-    pub(crate) scause: usize,
-    /// `stval`
-    pub(crate) stval: usize,
-    /// `satp`
-    pub(crate) satp: usize,
-    /// `hvip`: what the guest sees pending.
-    pub(crate) hvip: usize,
-    /// `scounteren`
-    pub(crate) scounteren: usize,
-    /// `senvcfg`
-    pub(crate) senvcfg: usize,
-    /// `sstateen0`
-    pub(crate) sstateen0: usize,
-    /// `ssp`
-    pub(crate) ssp: usize,
-    /// `siselect`
-    pub(crate) siselect: usize,
-    /// The first half of the priorities of major interrupts (`hviprio1`).
-    pub(crate) iprio1: usize,
-    /// The other half (`hviprio2`).
-    pub(crate) iprio2: usize,
-}
 
 /// Registers that say what the guest may do; they follow from its configuration.
 #[derive(Clone, Copy)]
@@ -118,8 +86,8 @@ pub(crate) struct Resident {
     pub(crate) csrs: GuestCsrs,
     /// Floating-point registers; stale while loaded.
     pub(crate) fp: FpRegs,
-    /// `sstatus.FS` and `sstatus.VS` of the guest's outer status: what is live and what is dirty.
-    pub(crate) ext_status: usize,
+    /// The guest's units, in its outer `sstatus`: what is live and what is dirty.
+    pub(crate) units: UnitStatus,
     config: Config,
     /// Asked once: what it is to read a constant that is set late adds up.
     facts: &'static Host,
@@ -137,9 +105,9 @@ impl Resident {
     /// `ENODEV` before the host was probed.
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
-            csrs: GuestCsrs::default(),
+            csrs: GuestCsrs::RESET,
             fp: FpRegs::default(),
-            ext_status: 0,
+            units: UnitStatus::OFF,
             config: Config {
                 permissions: Permissions::NONE,
                 hstateen0: None,
@@ -157,11 +125,11 @@ impl Resident {
 
     /// Back to the state of a hart at reset.
     pub(crate) fn reset(&mut self, isa: EffectiveIsa, permissions: Permissions) {
-        self.csrs = GuestCsrs::default();
+        self.csrs = GuestCsrs::RESET;
         self.external = External::NONE;
         self.fp = FpRegs::default();
         self.configure(isa, permissions);
-        self.ext_status = initial_status(isa);
+        self.units = initial_units(isa);
         self.changed();
     }
 
@@ -177,11 +145,11 @@ impl Resident {
             Some(_) => Aia::Present,
             None => Aia::Absent,
         };
-        for unit in [bindings::SR_FS, bindings::SR_VS] {
-            let initial = initial_status(isa) & unit;
+        for unit in [Unit::Fp, Unit::Vector] {
+            let initial = initial_state(isa, unit);
             // What the guest lacks is Off; what it got back begins anew.
-            if initial == 0 || self.ext_status & unit == 0 {
-                self.ext_status = self.ext_status & !unit | initial;
+            if initial == UnitState::Off || self.units.is(unit, UnitState::Off) {
+                self.units = self.units.with(unit, initial);
             }
         }
         self.changed();
@@ -281,14 +249,12 @@ impl Resident {
 
     /// Changes them, as far as the hardware knows them.
     pub(crate) fn set_priorities(&mut self, priorities: [u64; 2]) {
-        self.csrs.iprio1 = priorities[0] as usize;
-        self.csrs.iprio2 = priorities[1] as usize;
-        with_registers!(regs => self.load_priorities(regs));
+        with_registers!(regs => self.csrs.set_priorities(regs, priorities));
     }
 
-    fn load_priorities(&mut self, regs: &impl Registers) {
-        self.csrs.iprio1 = regs.learn(csr::HVIPRIO1, self.csrs.iprio1);
-        self.csrs.iprio2 = regs.learn(csr::HVIPRIO2, self.csrs.iprio2);
+    /// What the guest's `scounteren` holds.
+    pub(crate) fn scounteren(&self) -> usize {
+        self.csrs.scounteren
     }
 
     /// Where the vCPU left translations.
@@ -304,7 +270,7 @@ impl Resident {
         // SAFETY: the guest has vectors, so the host has; the vCPU is entered, hence loaded, and
         // interrupts are off.
         if self.config.vector && unsafe { vcpu.vector().enter() } == Restored::Yes {
-            self.ext_status = self.ext_status & !bindings::SR_VS | bindings::SR_VS_CLEAN;
+            self.units = self.units.with(Unit::Vector, UnitState::Clean);
         }
     }
 
@@ -336,31 +302,18 @@ impl Resident {
     }
 
     fn load_csrs(&mut self, regs: &impl Registers) {
-        regs.write(csr::VSSTATUS, self.csrs.sstatus);
+        self.csrs.load(regs);
         regs.write(csr::VSIE, self.csrs.sie);
-        regs.write(csr::VSTVEC, self.csrs.stvec);
-        regs.write(csr::VSSCRATCH, self.csrs.sscratch);
-        regs.write(csr::VSEPC, self.csrs.sepc);
-        regs.write(csr::VSCAUSE, self.csrs.scause);
-        regs.write(csr::VSTVAL, self.csrs.stval);
-        regs.write(csr::VSATP, self.csrs.satp);
         regs.write(csr::HVIP, self.csrs.hvip);
         if self.config.aia == Aia::Present {
-            regs.write(csr::VSISELECT, self.csrs.siselect);
-            self.load_priorities(regs);
+            self.csrs.load_aia(regs);
             self.external.load(regs);
         }
     }
 
     /// `sie` and `hvip` are in [`put_interrupts`](Self::put_interrupts).
     fn put_csrs(&mut self, regs: &impl Registers) {
-        self.csrs.sstatus = regs.read(csr::VSSTATUS);
-        self.csrs.stvec = regs.read(csr::VSTVEC);
-        self.csrs.sscratch = regs.read(csr::VSSCRATCH);
-        self.csrs.sepc = regs.read(csr::VSEPC);
-        self.csrs.scause = regs.read(csr::VSCAUSE);
-        self.csrs.stval = regs.read(csr::VSTVAL);
-        self.csrs.satp = regs.read(csr::VSATP);
+        self.csrs.save(regs);
         if self.config.aia == Aia::Present {
             self.csrs.siselect = regs.read(csr::VSISELECT);
         }
@@ -413,23 +366,22 @@ impl Resident {
 
     fn load_fp(&mut self) {
         // Off for a guest without a unit, for good: see `configure`.
-        if self.ext_status & bindings::SR_FS != bindings::SR_FS_OFF {
+        if !self.units.is(Unit::Fp, UnitState::Off) {
             UserFp::save();
             // SAFETY: a guest's unit is one that the host has; the host's registers are saved.
             unsafe { self.config.fp.restore(&self.fp) };
-            self.ext_status = self.ext_status & !bindings::SR_FS | bindings::SR_FS_CLEAN;
+            self.units = self.units.with(Unit::Fp, UnitState::Clean);
         }
     }
 
     fn put_fp(&mut self) {
-        match self.ext_status & bindings::SR_FS {
-            bindings::SR_FS_OFF => return,
-            bindings::SR_FS_DIRTY => {
-                // SAFETY: a guest's unit is one that the host has.
-                unsafe { self.config.fp.save(&mut self.fp) };
-                self.ext_status = self.ext_status & !bindings::SR_FS | bindings::SR_FS_CLEAN;
-            }
-            _ => {}
+        if self.units.is(Unit::Fp, UnitState::Off) {
+            return;
+        }
+        if self.units.is(Unit::Fp, UnitState::Dirty) {
+            // SAFETY: a guest's unit is one that the host has.
+            unsafe { self.config.fp.save(&mut self.fp) };
+            self.units = self.units.with(Unit::Fp, UnitState::Clean);
         }
         // SAFETY: the guest's registers are saved; the thread is in the kernel since `load_fp`.
         unsafe { UserFp::restore() };
@@ -439,23 +391,29 @@ impl Resident {
         if self.config.vector {
             // SAFETY: the guest has vectors, so the host has; whoever puts does so in the vCPU's
             // thread, with preemption off.
-            unsafe { vcpu.vector().put(self.ext_status) };
-            self.ext_status = self.ext_status & !bindings::SR_VS | bindings::SR_VS_CLEAN;
+            unsafe { vcpu.vector().put(self.units) };
+            self.units = self.units.with(Unit::Vector, UnitState::Clean);
         }
     }
 }
 
-/// FS and VS of a hart with `isa` after reset: Initial where there is a unit, Off where not
-/// (c-review M11).
-fn initial_status(isa: EffectiveIsa) -> usize {
-    let fs = match isa.fp() {
-        FpUnit::Off => bindings::SR_FS_OFF,
-        FpUnit::Single | FpUnit::Double => bindings::SR_FS_INITIAL,
+/// The states of the units of a hart with `isa` after reset.
+fn initial_units(isa: EffectiveIsa) -> UnitStatus {
+    UnitStatus::OFF
+        .with(Unit::Fp, initial_state(isa, Unit::Fp))
+        .with(Unit::Vector, initial_state(isa, Unit::Vector))
+}
+
+/// The state of `unit` of a hart with `isa` after reset: Initial where there is a unit, Off where
+/// not (c-review M11).
+fn initial_state(isa: EffectiveIsa, unit: Unit) -> UnitState {
+    let is_there = match unit {
+        Unit::Fp => isa.fp() != FpUnit::Off,
+        Unit::Vector => isa.has_vector(),
     };
-    let vs = if isa.has_vector() {
-        bindings::SR_VS_INITIAL
+    if is_there {
+        UnitState::Initial
     } else {
-        bindings::SR_VS_OFF
-    };
-    fs | vs
+        UnitState::Off
+    }
 }

@@ -11,14 +11,76 @@ use core::{
     mem::offset_of, //
 };
 
-use super::nacl::{
-    self,
-    Entered, //
+use super::{
+    aia::GuestFile,
+    nacl::{
+        self,
+        Entered, //
+    },
+    supervisor::INSN_ADDRESS, //
 };
 use crate::{
     bindings,
-    vcpu::gprs::Gprs, //
+    vcpu::{
+        gprs::Gprs,
+        insn::GuestMode, //
+    }, //
 };
+
+/// A unit that `sstatus` has a state of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Floating point: FS.
+    Fp,
+    /// Vectors: VS.
+    Vector,
+}
+
+impl Unit {
+    const fn field(self) -> usize {
+        match self {
+            Self::Fp => bindings::SR_FS,
+            Self::Vector => bindings::SR_VS,
+        }
+    }
+}
+
+/// The state of a unit, in `sstatus.FS` or `sstatus.VS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum UnitState {
+    /// The guest has none.
+    Off = 0,
+    /// As after a reset.
+    Initial = 1,
+    /// What is in memory is what is in the unit.
+    Clean = 2,
+    /// The unit is newer.
+    Dirty = 3,
+}
+
+/// FS and VS of the `sstatus` with which the guest runs, and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UnitStatus(usize);
+
+impl UnitStatus {
+    const ALL: usize = Unit::Fp.field() | Unit::Vector.field();
+
+    /// No unit.
+    pub(crate) const OFF: Self = Self(0);
+
+    /// Whether `unit` is in `state`.
+    #[inline(always)]
+    pub(crate) const fn is(self, unit: Unit, state: UnitState) -> bool {
+        self.0 & unit.field() == (state as usize) << unit.field().trailing_zeros()
+    }
+
+    /// With `unit` in `state`.
+    #[inline(always)]
+    pub(crate) const fn with(self, unit: Unit, state: UnitState) -> Self {
+        Self(self.0 & !unit.field() | (state as usize) << unit.field().trailing_zeros())
+    }
+}
 
 /// What the guest's trap left behind.
 #[repr(C)]
@@ -65,16 +127,25 @@ struct Host {
 }
 
 /// Everything the assembly touches: the guest's integer context, and room for the host's.
+///
+/// `sstatus` and `hstatus` say where `sret` goes. They are private to `arch`: with a wrong one the
+/// guest's pc would run in the host's own mode.
+///
+/// # Invariants
+///
+/// Between two entries, `hstatus` has SPV and VTW, and `sstatus` is what a trap from the guest
+/// leaves there; [`came_from_guest`](Self::came_from_guest) is asked before anything else if a trap
+/// may have come from elsewhere.
 #[repr(C)]
 pub(crate) struct SwitchContext {
     /// The guest's x registers.
     pub(crate) gprs: Gprs,
     /// The guest's pc.
-    pub(crate) sepc: usize,
+    pub(super) sepc: usize,
     /// `sstatus` while the guest runs: SPP is its privilege, FS and VS its extension state.
-    pub(crate) sstatus: usize,
+    pub(super) sstatus: usize,
     /// `hstatus` while the guest runs.
-    pub(crate) hstatus: usize,
+    pub(super) hstatus: usize,
     scause: usize,
     /// Not written by an `ecall`, nor are the next two.
     stval: usize,
@@ -97,6 +168,105 @@ impl SwitchContext {
             htinst: 0,
             host: Host::default(),
         }
+    }
+
+    /// The guest's pc.
+    #[inline(always)]
+    pub(crate) fn pc(&self) -> usize {
+        self.sepc
+    }
+
+    /// Has the guest go on at `pc`. An instruction has an even address.
+    #[inline(always)]
+    pub(crate) fn set_pc(&mut self, pc: usize) {
+        self.sepc = pc & INSN_ADDRESS;
+    }
+
+    /// Has the guest go on `bytes` further on.
+    #[inline(always)]
+    pub(crate) fn skip(&mut self, bytes: usize) {
+        self.sepc = self.sepc.wrapping_add(bytes);
+    }
+
+    /// The guest's privilege.
+    #[inline(always)]
+    pub(crate) fn mode(&self) -> GuestMode {
+        GuestMode::of_sstatus(self.sstatus)
+    }
+
+    /// Has the guest go on with this privilege.
+    #[inline(always)]
+    pub(crate) fn set_mode(&mut self, mode: GuestMode) {
+        match mode {
+            GuestMode::Supervisor => self.sstatus |= bindings::SR_SPP,
+            GuestMode::User => self.sstatus &= !bindings::SR_SPP,
+        }
+    }
+
+    /// The guest's privilege and whether it expects a landing pad, as a trap of its own would leave
+    /// them in `sstatus`: SPP and SPELP. It expects none any more.
+    #[inline(always)]
+    pub(crate) fn take_trap_status(&mut self) -> usize {
+        let status = self.sstatus & (bindings::SR_SPP | bindings::SR_SPELP);
+        self.sstatus &= !bindings::SR_SPELP;
+        status
+    }
+
+    /// What the guest made of its floating-point and vector units.
+    #[inline(always)]
+    pub(crate) fn units(&self) -> UnitStatus {
+        UnitStatus(self.sstatus & UnitStatus::ALL)
+    }
+
+    /// What the guest is to find of its units.
+    #[inline(always)]
+    pub(crate) fn set_units(&mut self, units: UnitStatus) {
+        self.sstatus = self.sstatus & !UnitStatus::ALL | units.0;
+    }
+
+    /// The interrupt file of the CPU that is the guest's, if one is.
+    pub(crate) fn set_file(&mut self, file: Option<GuestFile>) {
+        self.hstatus = GuestFile::in_hstatus(file, self.hstatus);
+    }
+
+    /// `hstatus` with the guest's privilege, for `hlv`.
+    #[inline(always)]
+    pub(crate) fn hstatus(&self) -> usize {
+        self.hstatus
+    }
+
+    /// The guest's pc and privilege, for a reader that may race with the vCPU's thread: stale then.
+    ///
+    /// # Safety
+    ///
+    /// `ctx` points to a context that lives.
+    pub(crate) unsafe fn sample(ctx: *const Self) -> (usize, GuestMode) {
+        // SAFETY: the field is in bounds; a racing owner makes the value stale, which the reader
+        // accepts, and volatile keeps the compiler from assuming otherwise.
+        let pc = unsafe { (&raw const (*ctx).sepc).read_volatile() };
+        // SAFETY: as above.
+        let sstatus = unsafe { (&raw const (*ctx).sstatus).read_volatile() };
+        (pc, GuestMode::of_sstatus(sstatus))
+    }
+
+    /// Whether the last trap was the guest's. If not, the world switch itself trapped, and what is
+    /// here of pc and status is the host's: see [`forget`](Self::forget).
+    #[inline(always)]
+    pub(crate) fn came_from_guest(&self) -> bool {
+        self.hstatus & bindings::HSTATUS_SPV != 0
+    }
+
+    /// The world switch trapped: puts the registers of a hart at reset in the place of the host's,
+    /// so that neither userspace nor another entry gets those. The guest's are lost.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn forget(&mut self) {
+        *self = Self::reset();
+    }
+
+    /// `sstatus` and `hstatus`, for the log.
+    pub(crate) fn status(&self) -> (usize, usize) {
+        (self.sstatus, self.hstatus)
     }
 
     /// Whether the guest came back with an `ecall` from VS-mode.

@@ -20,6 +20,7 @@ use kernel::{
     prelude::*, //
 };
 
+use super::switch::UnitStatus;
 use crate::bindings;
 
 /// The state of one hart's vector unit.
@@ -111,7 +112,13 @@ pub(crate) enum Restored {
 
 #[cfg(CONFIG_RISCV_ISA_V)]
 mod unit {
-    use super::*;
+    use super::{
+        super::switch::{
+            Unit,
+            UnitState, //
+        },
+        *, //
+    };
 
     /// The guest's registers may be in the unit.
     const LOADED: u32 = bindings::RISCV_V_VCPU_CTX;
@@ -167,15 +174,15 @@ mod unit {
             Restored::Yes
         }
 
-        /// The vCPU is put: saves the registers if `sstatus` calls them dirty and they are in the
+        /// The vCPU is put: saves the registers if `units` calls them dirty and they are in the
         /// unit. Who was interrupted while it used the unit itself finds it as it was.
         ///
         /// # Safety
         ///
         /// The host has vectors. The vCPU is loaded by the calling thread, and preemption is off.
-        pub(crate) unsafe fn put(&self, sstatus: usize) {
+        pub(crate) unsafe fn put(&self, units: UnitStatus) {
             let _unit = UnitGuard::new();
-            if sstatus & bindings::SR_VS == bindings::SR_VS_DIRTY {
+            if units.is(Unit::Vector, UnitState::Dirty) {
                 // SAFETY: as the caller promises, with the guard.
                 unsafe { self.save() };
             }
@@ -308,7 +315,7 @@ mod unit {
         /// # Safety
         ///
         /// None; the twin of the function on a host with vectors.
-        pub(crate) unsafe fn put(&self, _sstatus: usize) {}
+        pub(crate) unsafe fn put(&self, _units: UnitStatus) {}
     }
 
     /// Nobody to call back.

@@ -131,7 +131,7 @@ fn read_vector(vcpu: &mut Loaded<'_>, gva: usize) -> Result<Read> {
             Ok(value) => *word = value as u64,
             Err(mut trap) => {
                 // The trap says where our own load is.
-                trap.sepc = vcpu.owned.ctx.sepc;
+                trap.sepc = vcpu.owned.ctx.pc();
                 return Ok(Read::Not(unreadable(vcpu, trap)?));
             }
         }

@@ -200,7 +200,7 @@ impl Loaded<'_> {
             fence(Ordering::SeqCst);
             tlb::serve_pending(vcpu);
             vcpu.settle();
-            let result = f(vcpu.owned.ctx.hstatus);
+            let result = f(vcpu.owned.ctx.hstatus());
             // The reads come before the mode that lets others go on.
             fence(Ordering::SeqCst);
             kvm::set_mode(vcpu.vcpu, bindings::OUTSIDE_GUEST_MODE);

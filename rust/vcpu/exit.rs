@@ -110,7 +110,7 @@ pub(crate) fn handle(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
         return Ok(Next::Resume);
     }
     kvm::trace_vcpu_exit(vcpu.vcpu, trap);
-    let result = if vcpu.owned.ctx.hstatus & bindings::HSTATUS_SPV == 0 {
+    let result = if !vcpu.owned.ctx.came_from_guest() {
         // The world switch itself trapped.
         Err(EFAULT)
     } else {
@@ -139,6 +139,9 @@ pub(crate) fn handle(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
         Err(EINTR) => Ok(Next::Resume),
         Err(err) => {
             report(vcpu, trap, err);
+            if !vcpu.owned.ctx.came_from_guest() {
+                vcpu.owned.ctx.forget();
+            }
             Err(err)
         }
         Ok(next) => Ok(next),
@@ -148,8 +151,8 @@ pub(crate) fn handle(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
 /// Tells the log what the guest was doing when `KVM_RUN` failed. A guest can repeat that at will,
 /// if its VMM lets it: hence the limit.
 fn report(vcpu: &Loaded<'_>, trap: &Trap, err: Error) {
-    let ctx = &vcpu.owned.ctx;
-    kvm::log_exit_error(vcpu.vcpu, trap, ctx.sstatus, ctx.hstatus, err);
+    let (sstatus, hstatus) = vcpu.owned.ctx.status();
+    kvm::log_exit_error(vcpu.vcpu, trap, sstatus, hstatus, err);
 }
 
 /// The G-stage does not map the page.
@@ -191,9 +194,9 @@ fn virtual_instruction(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
             }
         },
     };
-    let mode = GuestMode::of_sstatus(vcpu.owned.ctx.sstatus);
+    let mode = vcpu.owned.ctx.mode();
     let isa = vcpu.owned.isa.effective();
-    let counters = CounterEnable::from_raw(vcpu.pinned(|vcpu| vcpu.resident.csrs.scounteren));
+    let counters = CounterEnable::from_raw(vcpu.pinned(|vcpu| vcpu.resident.scounteren()));
     let done = match SystemInsn::decode(insn, mode, isa, counters, &vcpu.owned.ctx.gprs) {
         Ok(SystemInsn::Wfi) => {
             vcpu.vcpu.count(Counter::WfiExits);
@@ -232,8 +235,7 @@ pub(crate) fn wait_for_interrupt(vcpu: &mut Loaded<'_>) {
 impl Loaded<'_> {
     /// Moves the guest past an instruction of length `len`.
     pub(crate) fn skip(&mut self, len: InsnLen) {
-        let ctx = &mut self.owned.ctx;
-        ctx.sepc = ctx.sepc.wrapping_add(len.bytes());
+        self.owned.ctx.skip(len.bytes());
     }
 
     /// Has the guest take `trap` (Privileged Architecture, "Trap Entry", for a trap into VS-mode).
@@ -246,31 +248,29 @@ impl Loaded<'_> {
         let ctx = &mut self.owned.ctx;
         let mut status = regs.read(csr::VSSTATUS);
 
-        status &= !(bindings::SR_SPP | bindings::SR_SPIE);
-        status |= ctx.sstatus & bindings::SR_SPP;
+        // SPELP tells whether a landing pad is expected where the trap came from; at the vector none
+        // is. Zero on harts without them.
+        status &= !(bindings::SR_SPP | bindings::SR_SPIE | bindings::SR_SPELP);
+        status |= ctx.take_trap_status();
         if status & bindings::SR_SIE != 0 {
             status |= bindings::SR_SPIE;
         }
         status &= !bindings::SR_SIE;
-        // Whether a landing pad is expected where the trap came from; at the vector none is. Zero on
-        // harts without them.
-        status = status & !bindings::SR_SPELP | ctx.sstatus & bindings::SR_SPELP;
-        ctx.sstatus &= !bindings::SR_SPELP;
 
         regs.write(csr::VSSTATUS, status);
         regs.write(csr::VSCAUSE, trap.scause);
         regs.write(csr::VSTVAL, trap.stval);
         regs.write(csr::VSEPC, trap.sepc);
         // Exceptions go to the base, whatever the mode of the vector.
-        ctx.sepc = regs.read(csr::VSTVEC) & !3;
-        ctx.sstatus |= bindings::SR_SPP;
+        ctx.set_pc(regs.read(csr::VSTVEC) & !3);
+        ctx.set_mode(GuestMode::Supervisor);
     }
 
     /// Has the guest take the trap of a fetch that the hypervisor made for it; if only the G-stage
     /// lacks the page, the guest fetches again, which brings it in.
     pub(crate) fn redirect_fetch(&mut self, fault: &Trap) {
         if !is_guest_page_fault(fault) {
-            let sepc = self.owned.ctx.sepc;
+            let sepc = self.owned.ctx.pc();
             self.redirect(&Trap { sepc, ..*fault });
         }
     }

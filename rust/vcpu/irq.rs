@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     abi::core as kvm,
+    arch::supervisor,
     bindings,
     sync::atomic::{
         AtomicU64,
@@ -22,7 +23,7 @@ use crate::{
     }, //
 };
 
-mod bits;
+pub(crate) mod bits;
 
 pub(crate) use bits::{
     Interrupt,
@@ -137,7 +138,7 @@ impl OwnedVcpu<'_> {
     /// interrupt file says so, if there is one.
     pub(crate) fn set_sip(&mut self, sip: usize) {
         let shared = self.vcpu.shared();
-        let pending = bits::from_guest(sip);
+        let pending = bits::from_guest(sip & supervisor::interrupts(self.owned.isa.effective()));
         shared.irqs.word.replace(if shared.timer.is_in_hardware() {
             pending & !(1 << Interrupt::Timer.number())
         } else {

@@ -81,7 +81,7 @@ pub(crate) struct PendingCsr {
 
 impl Owned {
     fn skip(&mut self, len: InsnLen) {
-        self.ctx.sepc = self.ctx.sepc.wrapping_add(len.bytes());
+        self.ctx.skip(len.bytes());
     }
 }
 

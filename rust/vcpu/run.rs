@@ -34,10 +34,6 @@ use crate::{
     },
 };
 
-/// Bits of the outer `sstatus` that belong to [`Resident`](crate::arch::resident::Resident): loading and
-/// putting change them.
-const EXT_STATUS: usize = bindings::SR_FS | bindings::SR_VS;
-
 /// `KVM_RUN`.
 ///
 /// # Errors
@@ -214,12 +210,12 @@ impl<'t, 'p> EntryToken<'t, 'p> {
         } = self.vcpu;
         let ctx = &mut owned.ctx;
 
-        kvm::trace_entry(ctx.sepc);
+        kvm::trace_entry(ctx.pc());
         resident.restore_vector(vcpu);
-        ctx.sstatus = ctx.sstatus & !EXT_STATUS | resident.ext_status;
+        ctx.set_units(resident.units);
         // SAFETY: this token says that interrupts are off and that registers and translation are
         // the guest's; time accounting was told above, RCU is after the last entry.
         unsafe { ctx.enter() };
-        resident.ext_status = ctx.sstatus & EXT_STATUS;
+        resident.units = ctx.units();
     }
 }

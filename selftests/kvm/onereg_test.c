@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* on-c: fail: M25, M26 */
+/* on-c: fail: M25, M26, N51, N52 */
 /*
  * KVM_{GET,SET}_ONE_REG: what is refused, what is kept, and that the guest
  * gets what was set.  The ISA extension registers are in isa_ext_test, the SBI
@@ -145,6 +145,128 @@ TEST(csr)
 		vcpu = idle_create();
 		vcpu_set_reg(vcpu, RISCV_ISA_EXT_REG(KVM_RISCV_ISA_EXT_SMSTATEEN), 0);
 		assert_refused(vcpu, id, ENOENT);
+	}
+}
+
+/* Fields of sstatus; which of them there are depends on the vCPU's extensions. */
+#define SSTATUS_ALWAYS	(SR_SIE | SR_SPIE | SR_SPP | SR_SUM | 1UL << 19 /* MXR */)
+#define SSTATUS_UXL	(3UL << 32)
+#define SSTATUS_SPELP	(1UL << 23)
+
+static bool has_ext(struct kvm_vcpu *vcpu, u64 ext)
+{
+	u64 val;
+
+	return !__vcpu_get_reg(vcpu, RISCV_ISA_EXT_REG(ext), &val) && val;
+}
+
+static u64 sstatus_fields(struct kvm_vcpu *vcpu)
+{
+	u64 fields = SSTATUS_ALWAYS | SSTATUS_UXL;
+
+	if (has_ext(vcpu, KVM_RISCV_ISA_EXT_F))
+		fields |= SR_FS | SR_SD;
+	if (has_ext(vcpu, KVM_RISCV_ISA_EXT_V))
+		fields |= SR_VS | SR_SD;
+	if (has_ext(vcpu, KVM_RISCV_ISA_EXT_ZICFILP))
+		fields |= SSTATUS_SPELP;
+	return fields;
+}
+
+/*
+ * F1: QEMU's vsstatus takes any bit, and the machine then runs with it: with bit
+ * 22, mstatus.TSR, the host's next SRET traps.
+ */
+TEST(n51_sstatus_has_its_fields_only)
+{
+	struct kvm_vcpu *vcpu = idle_create();
+	u64 id = RISCV_GENERAL_CSR_REG(sstatus), fields = sstatus_fields(vcpu), val;
+	int bit;
+
+	for (bit = 0; bit < 64; bit++) {
+		vcpu_set_reg(vcpu, id, 1UL << bit);
+		val = vcpu_get_reg(vcpu, id);
+		TEST_ASSERT(!(val & ~fields), "bit %d: sstatus is 0x%lx", bit, (long)val);
+		TEST_ASSERT(bit == 32 || (val & SSTATUS_UXL) == 2UL << 32,
+			    "bit %d: sstatus is 0x%lx", bit, (long)val);
+		if (SSTATUS_ALWAYS & 1UL << bit)
+			TEST_ASSERT(val & 1UL << bit, "bit %d: sstatus is 0x%lx", bit, (long)val);
+	}
+	vcpu_set_reg(vcpu, id, ~0UL);
+	run_to_sync(vcpu);
+	val = vcpu_get_reg(vcpu, id);
+	TEST_ASSERT(!(val & ~fields), "sstatus is 0x%lx", (long)val);
+	/* The host does as before, and so does the next guest. */
+	run_to_sync(idle_create());
+}
+
+/* What no guest could write there by itself is not there. */
+TEST(n51_registers_have_their_fields_only)
+{
+	const struct {
+		u64 id, fields;
+	} regs[] = {
+		{ RISCV_CORE_REG(regs.pc), ~1UL },
+		{ RISCV_GENERAL_CSR_REG(sie), IP_SSIP | IP_STIP | IP_SEIP | 1UL << 13 },
+		{ RISCV_GENERAL_CSR_REG(sip), IP_SSIP | IP_STIP | IP_SEIP | 1UL << 13 },
+		{ RISCV_GENERAL_CSR_REG(stvec), ~2UL },
+		{ RISCV_GENERAL_CSR_REG(sepc), ~1UL },
+		{ RISCV_GENERAL_CSR_REG(scounteren), 0xffffffffUL },
+		{ RISCV_GENERAL_CSR_REG(senvcfg), 0x3000000fdUL },
+		{ CSR_IDX(KVM_REG_RISCV_CSR_AIA, 0), 0xfffUL },
+		{ CSR_IDX(KVM_REG_RISCV_CSR_AIA, 1), 0xffffff00ff00ff00UL },
+		{ CSR_IDX(KVM_REG_RISCV_CSR_SMSTATEEN, 0), 7UL },
+		{ CSR_IDX(KVM_REG_RISCV_CSR_ZICFISS, 0), ~3UL },
+		{ VECTOR_IDX(KVM_REG_RISCV_VECTOR_CSR_REG(vtype)), 1UL << 63 | 0xff },
+		{ VECTOR_IDX(KVM_REG_RISCV_VECTOR_CSR_REG(vcsr)), 7UL },
+	};
+	struct kvm_vcpu *vcpu = idle_create();
+	u64 val;
+	u32 fcsr;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(regs); i++) {
+		if (__vcpu_get_reg(vcpu, regs[i].id, &val))
+			continue;
+		vcpu_set_reg(vcpu, regs[i].id, ~0UL);
+		val = vcpu_get_reg(vcpu, regs[i].id);
+		TEST_ASSERT(!(val & ~regs[i].fields), "register %d is 0x%lx", i, (long)val);
+	}
+	if (host_has_isa("d")) {
+		fcsr = ~0U;
+		TEST_ASSERT_OK(__vcpu_set_reg_buf(vcpu, FP_D_FCSR, &fcsr));
+		TEST_ASSERT_OK(__vcpu_get_reg(vcpu, FP_D_FCSR, &fcsr));
+		TEST_ASSERT_EQ(fcsr, 0xff);
+	}
+}
+
+/*
+ * F2: hardware may ignore a write of what it cannot hold, and then keeps what is
+ * there: on this CPU, that is another VM's.
+ */
+TEST(n52_nothing_is_left_of_another_vm)
+{
+	const u64 satp = RISCV_GENERAL_CSR_REG(satp), stvec = RISCV_GENERAL_CSR_REG(stvec);
+	struct kvm_vcpu *victim = idle_create(), *vcpu = idle_create();
+	u64 mode, val, own = vcpu_get_reg(vcpu, satp);
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	TEST_ASSERT_OK(sched_setaffinity(0, sizeof(one), &one));
+
+	vcpu_set_reg(victim, satp, vcpu_get_reg(victim, satp) | 0x1234UL << 44);
+	vcpu_set_reg(victim, stvec, 0x5a5a5a58);
+	for (mode = 0xf; mode > 0xa; mode--) {
+		vcpu_set_reg(vcpu, satp, mode << 60 | 1);
+		vcpu_set_reg(vcpu, stvec, 0x40002);
+		run_to_sync(victim);
+		run_to_sync(vcpu);
+		val = vcpu_get_reg(vcpu, satp);
+		TEST_ASSERT(val == own, "mode %d: satp is 0x%lx, was 0x%lx", (int)mode, (long)val,
+			    (long)own);
+		val = vcpu_get_reg(vcpu, stvec);
+		TEST_ASSERT(val == 0x40000, "stvec is 0x%lx", (long)val);
 	}
 }
 

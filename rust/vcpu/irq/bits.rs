@@ -51,7 +51,7 @@ impl Interrupt {
     }
 
     /// Its bit.
-    pub(super) const fn bit(self) -> u32 {
+    pub(crate) const fn bit(self) -> u32 {
         1 << self.number()
     }
 }

@@ -11,9 +11,15 @@ use kernel::prelude::*;
 
 use super::table::View;
 use crate::{
+    arch::supervisor::{
+        Limits,
+        Supervisor, //
+    },
     bindings,
+    host,
     vcpu::{
         gprs::Reg,
+        insn::GuestMode,
         timer::TimerReg,
         OwnedVcpu, //
     }, //
@@ -58,10 +64,12 @@ impl Core {
 pub(super) fn get_core(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let ctx = &vcpu.owned.ctx;
     Ok(match Core::at(number)? {
-        Core::Pc => ctx.sepc as u64,
+        Core::Pc => ctx.pc() as u64,
         Core::Gpr(reg) => ctx.gprs.get(reg) as u64,
-        Core::Mode if ctx.sstatus & bindings::SR_SPP != 0 => bindings::KVM_RISCV_MODE_S.into(),
-        Core::Mode => bindings::KVM_RISCV_MODE_U.into(),
+        Core::Mode => match ctx.mode() {
+            GuestMode::Supervisor => bindings::KVM_RISCV_MODE_S.into(),
+            GuestMode::User => bindings::KVM_RISCV_MODE_U.into(),
+        },
     })
 }
 
@@ -72,10 +80,10 @@ pub(super) fn set_core(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> R
 
     let ctx = &mut vcpu.owned.ctx;
     match (Core::at(number)?, value) {
-        (Core::Pc, value) => ctx.sepc = value as usize,
+        (Core::Pc, value) => ctx.set_pc(value as usize),
         (Core::Gpr(reg), value) => ctx.gprs.set(reg, value as usize),
-        (Core::Mode, SUPERVISOR) => ctx.sstatus |= bindings::SR_SPP,
-        (Core::Mode, _) => ctx.sstatus &= !bindings::SR_SPP,
+        (Core::Mode, SUPERVISOR) => ctx.set_mode(GuestMode::Supervisor),
+        (Core::Mode, _) => ctx.set_mode(GuestMode::User),
     }
     Ok(())
 }
@@ -97,48 +105,58 @@ members! {
     }
 }
 
-/// Reads a supervisor register.
-pub(super) fn get_csr(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
-    let csr = Csr::at(number)?;
-    let sip = vcpu.sip();
-    let csrs = &vcpu.resident().csrs;
-    let value = match csr {
-        Csr::Sstatus => csrs.sstatus,
-        Csr::Sie => csrs.sie,
-        Csr::Stvec => csrs.stvec,
-        Csr::Sscratch => csrs.sscratch,
-        Csr::Sepc => csrs.sepc,
-        Csr::Scause => csrs.scause,
-        Csr::Stval => csrs.stval,
-        Csr::Sip => sip,
-        Csr::Satp => csrs.satp,
-        Csr::Scounteren => csrs.scounteren,
-        Csr::Senvcfg => csrs.senvcfg,
-    };
-    Ok(value as u64)
+impl Csr {
+    /// The register, unless it is `sip`, which is more than a value.
+    fn supervisor(self) -> Option<Supervisor> {
+        Some(match self {
+            Self::Sstatus => Supervisor::Sstatus,
+            Self::Sie => Supervisor::Sie,
+            Self::Stvec => Supervisor::Stvec,
+            Self::Sscratch => Supervisor::Sscratch,
+            Self::Sepc => Supervisor::Sepc,
+            Self::Scause => Supervisor::Scause,
+            Self::Stval => Supervisor::Stval,
+            Self::Sip => return None,
+            Self::Satp => Supervisor::Satp,
+            Self::Scounteren => Supervisor::Scounteren,
+            Self::Senvcfg => Supervisor::Senvcfg,
+        })
+    }
 }
 
-/// Writes a supervisor register. What the hardware does not take of it, reads will tell.
+/// Reads a supervisor register.
+pub(super) fn get_csr(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
+    Ok(match Csr::at(number)?.supervisor() {
+        Some(csr) => vcpu.resident().csrs.get(csr) as u64,
+        None => vcpu.sip() as u64,
+    })
+}
+
+/// Writes a supervisor register. What it cannot hold of `value` is dropped; reads tell what is
+/// left.
 pub(super) fn set_csr(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
-    let csr = Csr::at(number)?;
-    let value = value as usize;
-    let csrs = &mut vcpu.resident().csrs;
-    match csr {
-        Csr::Sstatus => csrs.sstatus = value,
-        Csr::Sie => {
-            csrs.sie = value;
-            // Who asks whether the vCPU can go on looks there (c-review M12).
-            vcpu.vcpu.shared().irqs.set_enabled(value);
+    match Csr::at(number)?.supervisor() {
+        Some(csr) => restore(vcpu, csr, value),
+        None => {
+            vcpu.set_sip(value as usize);
+            Ok(())
         }
-        Csr::Stvec => csrs.stvec = value,
-        Csr::Sscratch => csrs.sscratch = value,
-        Csr::Sepc => csrs.sepc = value,
-        Csr::Scause => csrs.scause = value,
-        Csr::Stval => csrs.stval = value,
-        Csr::Sip => vcpu.set_sip(value),
-        Csr::Satp => csrs.satp = value,
-        Csr::Scounteren => csrs.scounteren = value,
-        Csr::Senvcfg => csrs.senvcfg = value,
+    }
+}
+
+/// Writes a register that is a value.
+fn restore(vcpu: &mut OwnedVcpu<'_>, csr: Supervisor, value: u64) -> Result {
+    let satp_modes = host::get().ok_or(ENODEV)?.satp_modes;
+    let (owned, resident) = vcpu.split();
+    let limits = Limits {
+        isa: &owned.isa,
+        satp_modes,
+    };
+    resident.csrs.set(csr, value as usize, limits);
+    if csr == Supervisor::Sie {
+        let sie = resident.csrs.get(csr);
+        // What a vCPU that blocks waits for is looked up there (c-review M12).
+        vcpu.vcpu.shared().irqs.set_enabled(sie);
     }
     Ok(())
 }
@@ -157,29 +175,30 @@ members! {
     }
 }
 
-/// Reads a register of Ssaia.
-pub(super) fn get_aia(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
-    let csrs = &vcpu.resident().csrs;
-    let value = match Aia::at(number)? {
-        Aia::Siselect => csrs.siselect,
-        Aia::Iprio1 => csrs.iprio1,
-        Aia::Iprio2 => csrs.iprio2,
-        Aia::Sieh | Aia::Siph | Aia::Iprio1h | Aia::Iprio2h => 0,
-    };
-    Ok(value as u64)
+impl Aia {
+    /// The register, unless it is one that is zero.
+    fn supervisor(self) -> Option<Supervisor> {
+        match self {
+            Self::Siselect => Some(Supervisor::Siselect),
+            Self::Iprio1 => Some(Supervisor::Iprio1),
+            Self::Iprio2 => Some(Supervisor::Iprio2),
+            Self::Sieh | Self::Siph | Self::Iprio1h | Self::Iprio2h => None,
+        }
+    }
 }
 
-/// Writes a register of Ssaia. What the hardware does not take of it, reads will tell.
+/// Reads a register of Ssaia.
+pub(super) fn get_aia(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
+    let csr = Aia::at(number)?.supervisor();
+    Ok(csr.map_or(0, |csr| vcpu.resident().csrs.get(csr) as u64))
+}
+
+/// Writes a register of Ssaia, as [`set_csr`].
 pub(super) fn set_aia(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
-    let csrs = &mut vcpu.resident().csrs;
-    let value = value as usize;
-    match Aia::at(number)? {
-        Aia::Siselect => csrs.siselect = value,
-        Aia::Iprio1 => csrs.iprio1 = value,
-        Aia::Iprio2 => csrs.iprio2 = value,
-        Aia::Sieh | Aia::Siph | Aia::Iprio1h | Aia::Iprio2h => {}
+    match Aia::at(number)?.supervisor() {
+        Some(csr) => restore(vcpu, csr, value),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 members! {
@@ -191,19 +210,16 @@ members! {
 
 /// Reads a register of Smstateen.
 pub(super) fn get_sstateen(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
-    let csrs = &vcpu.resident().csrs;
     match Smstateen::at(number)? {
-        Smstateen::Sstateen0 => Ok(csrs.sstateen0 as u64),
+        Smstateen::Sstateen0 => Ok(vcpu.resident().csrs.get(Supervisor::Sstateen0) as u64),
     }
 }
 
-/// Writes a register of Smstateen.
+/// Writes a register of Smstateen, as [`set_csr`].
 pub(super) fn set_sstateen(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
-    let csrs = &mut vcpu.resident().csrs;
     match Smstateen::at(number)? {
-        Smstateen::Sstateen0 => csrs.sstateen0 = value as usize,
+        Smstateen::Sstateen0 => restore(vcpu, Supervisor::Sstateen0, value),
     }
-    Ok(())
 }
 
 members! {
@@ -215,19 +231,16 @@ members! {
 
 /// Reads a register of Zicfiss.
 pub(super) fn get_ssp(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
-    let csrs = &vcpu.resident().csrs;
     match Zicfiss::at(number)? {
-        Zicfiss::Ssp => Ok(csrs.ssp as u64),
+        Zicfiss::Ssp => Ok(vcpu.resident().csrs.get(Supervisor::Ssp) as u64),
     }
 }
 
-/// Writes a register of Zicfiss.
+/// Writes a register of Zicfiss, as [`set_csr`].
 pub(super) fn set_ssp(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
-    let csrs = &mut vcpu.resident().csrs;
     match Zicfiss::at(number)? {
-        Zicfiss::Ssp => csrs.ssp = value as usize,
+        Zicfiss::Ssp => restore(vcpu, Supervisor::Ssp, value),
     }
-    Ok(())
 }
 
 members! {

@@ -33,6 +33,9 @@ const _: () = assert!(
 
 const LOW: u64 = u32::MAX as u64;
 
+/// Accrued exceptions and rounding mode: all that fcsr has.
+const FCSR_FIELDS: u32 = 0xff;
+
 /// Reads f0 to f31 as F has them, or fcsr.
 pub(super) fn get_f(vcpu: &mut View<'_, '_>, number: usize) -> Result<u32> {
     let fp = &vcpu.resident().fp;
@@ -47,7 +50,7 @@ pub(super) fn set_f(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u32) -> Resu
     let FpRegs { f, fcsr } = &mut vcpu.resident().fp;
     match f.get_mut(number) {
         Some(f) => *f = *f & !LOW | u64::from(value),
-        None => *fcsr = value,
+        None => *fcsr = value & FCSR_FIELDS,
     }
     Ok(())
 }
@@ -71,7 +74,7 @@ pub(super) fn get_fcsr(vcpu: &mut View<'_, '_>, _number: usize) -> Result<u32> {
 
 /// Writes fcsr.
 pub(super) fn set_fcsr(vcpu: &mut OwnedVcpu<'_>, _number: usize, value: u32) -> Result {
-    vcpu.resident().fp.fcsr = value;
+    vcpu.resident().fp.fcsr = value & FCSR_FIELDS;
     Ok(())
 }
 
@@ -105,15 +108,35 @@ pub(super) fn get_vcsr(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     Ok(value as u64)
 }
 
-/// Writes a control register of the vector unit; the length of its registers cannot change.
+/// What vcsr has: saturation and rounding mode.
+const VCSR_FIELDS: usize = 0b111;
+
+/// `vtype.vill`: the configuration is none, and nothing else is in the register.
+const VILL: usize = 1 << (usize::BITS - 1);
+
+/// What vtype makes of `value`: LMUL, SEW, and what happens to the tail and to masked-off elements.
+fn legal_vtype(value: usize) -> usize {
+    const FIELDS: usize = 0xff;
+
+    if value & !FIELDS == 0 {
+        value
+    } else {
+        VILL
+    }
+}
+
+/// Writes a control register of the vector unit: what it cannot hold of `value` is dropped. The
+/// length of the unit's registers cannot change.
 pub(super) fn set_vcsr(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     let csrs = &mut vcpu.vector().csrs;
     let value = value as usize;
+    // The most elements that there can be: bytes of eight registers.
+    let elements = csrs.vlenb * 8;
     match VectorCsr::at(number)? {
-        VectorCsr::Vstart => csrs.vstart = value,
-        VectorCsr::Vl => csrs.vl = value,
-        VectorCsr::Vtype => csrs.vtype = value,
-        VectorCsr::Vcsr => csrs.vcsr = value,
+        VectorCsr::Vstart => csrs.vstart = value & elements.wrapping_sub(1),
+        VectorCsr::Vl => csrs.vl = value.min(elements),
+        VectorCsr::Vtype => csrs.vtype = legal_vtype(value),
+        VectorCsr::Vcsr => csrs.vcsr = value & VCSR_FIELDS,
         VectorCsr::Vlenb if value == csrs.vlenb => {}
         VectorCsr::Vlenb => return Err(EINVAL),
         VectorCsr::Data => return Err(ENOENT),

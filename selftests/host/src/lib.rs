@@ -43,6 +43,7 @@ mod tree {
             pub(crate) mod shared;
         }
         pub(crate) mod registers;
+        pub(crate) mod supervisor;
     }
 
     pub(crate) mod isa;
@@ -139,5 +140,7 @@ mod tests {
     mod sbi;
     #[cfg(not(loom))]
     mod sta;
+    #[cfg(not(loom))]
+    mod supervisor;
     mod vmid;
 }

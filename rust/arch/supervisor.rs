@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The guest's supervisor registers while they are in memory, and what each of them can hold. Pure.
+//!
+//! Two sources fill them: the hardware, when a vCPU is put, and userspace, through ONE_REG. What
+//! the hardware gave is legal. What userspace gives goes through [`GuestCsrs::set`], which keeps
+//! the fields that the register has and nothing else, as a write by the guest itself would: the
+//! fields are private to `arch`, so that no other way leads from userspace to a CSR. Hardware need
+//! not be as strict. QEMU's `vsstatus`, for one, takes any bit, and entering the guest then copies
+//! `mstatus.TSR` and `mstatus.MPRV` from it.
+//!
+//! Privileged Architecture, "Supervisor CSRs" and "Virtual Supervisor CSRs"; RISC-V AIA,
+//! "Supervisor-level CSRs".
+
+use super::registers::{
+    self as csr,
+    Registers, //
+};
+use crate::{
+    bindings,
+    isa::{
+        EffectiveIsa,
+        Ext,
+        FpUnit,
+        GuestIsa, //
+    },
+    vcpu::irq::bits::{
+        to_guest,
+        Interrupt, //
+    },
+};
+
+/// A supervisor register of ONE_REG that is a value in [`GuestCsrs`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Supervisor {
+    /// `sstatus`
+    Sstatus,
+    /// `sie`
+    Sie,
+    /// `stvec`
+    Stvec,
+    /// `sscratch`
+    Sscratch,
+    /// `sepc`
+    Sepc,
+    /// `scause`
+    Scause,
+    /// `stval`
+    Stval,
+    /// `satp`
+    Satp,
+    /// `scounteren`
+    Scounteren,
+    /// `senvcfg`
+    Senvcfg,
+    /// `sstateen0`
+    Sstateen0,
+    /// `ssp`
+    Ssp,
+    /// `siselect`
+    Siselect,
+    /// The first half of the priorities of major interrupts.
+    Iprio1,
+    /// The other half.
+    Iprio2,
+}
+
+/// The modes of address translation that VS-mode of this host has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SatpModes(u16);
+
+impl SatpModes {
+    /// Bare, which every hart has.
+    pub(crate) const BARE: Self = Self(1);
+
+    /// Sv39, Sv48 and Sv57, each as `satp` with that mode.
+    pub(crate) const CANDIDATES: [usize; 3] = [
+        bindings::SATP_MODE_39,
+        bindings::SATP_MODE_48,
+        bindings::SATP_MODE_57,
+    ];
+
+    /// These modes and that of `satp`.
+    pub(crate) const fn with(self, satp: usize) -> Self {
+        Self(self.0 | 1 << Self::number(satp))
+    }
+
+    /// Whether the mode of `satp` is among them.
+    const fn has(self, satp: usize) -> bool {
+        self.0 & 1 << Self::number(satp) != 0
+    }
+
+    /// `satp.MODE`: four bits.
+    const fn number(satp: usize) -> usize {
+        satp >> bindings::SATP_MODE_SHIFT
+    }
+}
+
+/// What the legal values of a guest's registers depend on.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits<'a> {
+    /// What the guest has.
+    pub(crate) isa: &'a GuestIsa,
+    /// How it can translate addresses.
+    pub(crate) satp_modes: SatpModes,
+}
+
+/// The guest's supervisor registers, by the names that the guest uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GuestCsrs {
+    pub(super) sstatus: usize,
+    /// In the positions of `vsie`.
+    pub(super) sie: usize,
+    pub(super) stvec: usize,
+    pub(super) sscratch: usize,
+    pub(super) sepc: usize,
+    pub(super) scause: usize,
+    pub(super) stval: usize,
+    pub(super) satp: usize,
+    /// What the guest sees pending.
+    pub(super) hvip: usize,
+    pub(super) scounteren: usize,
+    pub(super) senvcfg: usize,
+    pub(super) sstateen0: usize,
+    pub(super) ssp: usize,
+    pub(super) siselect: usize,
+    /// `hviprio1`
+    pub(super) iprio1: usize,
+    /// `hviprio2`
+    pub(super) iprio2: usize,
+}
+
+/// `sstatus.UXL` of 64 bits. Zero is no width, and hardware may keep what another guest left there
+/// instead.
+const UXL_64: usize = bindings::SR_UXL_64;
+
+/// `sstatus.MXR`, which the kernel's headers do not name.
+const SR_MXR: usize = 1 << 19;
+
+/// Bytes of `hviprio1` and `hviprio2` that hold a priority: those of interrupts 0, 4 and 8 do not.
+const IPRIO1: usize = 0xffff_ff00_ff00_ff00;
+const IPRIO2: usize = usize::MAX;
+
+/// Numbers that `siselect` can hold: those of AIA and of Sscsrind, without custom ones.
+const SISELECT: usize = 0xfff;
+
+/// `sstateen0`: C, FCSR and JVT.
+const SSTATEEN0: usize = 0b111;
+
+/// `ssp` is aligned to the smallest entry of a shadow stack.
+const SSP: usize = !0b11;
+
+/// The lowest bit of an address of an instruction.
+pub(crate) const INSN_ADDRESS: usize = !1;
+
+impl GuestCsrs {
+    /// The registers of a hart at reset.
+    pub(crate) const RESET: Self = Self {
+        sstatus: UXL_64,
+        sie: 0,
+        stvec: 0,
+        sscratch: 0,
+        sepc: 0,
+        scause: 0,
+        stval: 0,
+        satp: 0,
+        hvip: 0,
+        scounteren: 0,
+        senvcfg: 0,
+        sstateen0: 0,
+        ssp: 0,
+        siselect: 0,
+        iprio1: 0,
+        iprio2: 0,
+    };
+
+    /// What `csr` reads as.
+    pub(crate) fn get(&self, csr: Supervisor) -> usize {
+        match csr {
+            Supervisor::Sstatus => self.sstatus | summary(self.sstatus),
+            Supervisor::Sie => self.sie,
+            Supervisor::Stvec => self.stvec,
+            Supervisor::Sscratch => self.sscratch,
+            Supervisor::Sepc => self.sepc,
+            Supervisor::Scause => self.scause,
+            Supervisor::Stval => self.stval,
+            Supervisor::Satp => self.satp,
+            Supervisor::Scounteren => self.scounteren,
+            Supervisor::Senvcfg => self.senvcfg,
+            Supervisor::Sstateen0 => self.sstateen0,
+            Supervisor::Ssp => self.ssp,
+            Supervisor::Siselect => self.siselect,
+            Supervisor::Iprio1 => self.iprio1,
+            Supervisor::Iprio2 => self.iprio2,
+        }
+    }
+
+    /// Writes `csr` as the guest would: what is no field of the register is dropped, and a value
+    /// that a field cannot hold becomes one that it can.
+    pub(crate) fn set(&mut self, csr: Supervisor, value: usize, limits: Limits<'_>) {
+        match csr {
+            Supervisor::Sstatus => self.sstatus = sstatus(value, limits.isa.effective()),
+            Supervisor::Sie => self.sie = value & interrupts(limits.isa.effective()),
+            // Modes 2 and 3 are reserved.
+            Supervisor::Stvec => self.stvec = value & !0b10,
+            Supervisor::Sscratch => self.sscratch = value,
+            Supervisor::Sepc => self.sepc = value & INSN_ADDRESS,
+            // A trap can have any cause as far as the register is concerned.
+            Supervisor::Scause => self.scause = value,
+            Supervisor::Stval => self.stval = value,
+            // A write with a mode that there is not has no effect.
+            Supervisor::Satp if !limits.satp_modes.has(value) => {}
+            Supervisor::Satp => self.satp = value,
+            Supervisor::Scounteren => self.scounteren = value & u32::MAX as usize,
+            Supervisor::Senvcfg => self.senvcfg = senvcfg(value, limits.isa.effective()),
+            Supervisor::Sstateen0 => self.sstateen0 = value & SSTATEEN0,
+            Supervisor::Ssp => self.ssp = value & SSP,
+            Supervisor::Siselect => self.siselect = value & SISELECT,
+            Supervisor::Iprio1 => self.iprio1 = value & IPRIO1,
+            Supervisor::Iprio2 => self.iprio2 = value & IPRIO2,
+        }
+    }
+
+    /// Brings those registers to a CPU that have held another vCPU's values there. All but `hvip`
+    /// and `sie`, and those of the AIA.
+    ///
+    /// Hardware may ignore a write of what it cannot hold, and would keep the other vCPU's value:
+    /// zero, which every register can hold, goes first.
+    pub(crate) fn load(&self, regs: &impl Registers) {
+        regs.replace(csr::VSSTATUS, self.sstatus);
+        regs.replace(csr::VSTVEC, self.stvec);
+        regs.write(csr::VSSCRATCH, self.sscratch);
+        regs.replace(csr::VSEPC, self.sepc);
+        regs.replace(csr::VSCAUSE, self.scause);
+        regs.replace(csr::VSTVAL, self.stval);
+        regs.replace(csr::VSATP, self.satp);
+    }
+
+    /// Takes them from the CPU.
+    pub(super) fn save(&mut self, regs: &impl Registers) {
+        self.sstatus = regs.read(csr::VSSTATUS);
+        self.stvec = regs.read(csr::VSTVEC);
+        self.sscratch = regs.read(csr::VSSCRATCH);
+        self.sepc = regs.read(csr::VSEPC);
+        self.scause = regs.read(csr::VSCAUSE);
+        self.stval = regs.read(csr::VSTVAL);
+        self.satp = regs.read(csr::VSATP);
+    }
+
+    /// Brings `siselect` and the priorities to a CPU that has held another vCPU's, and learns what
+    /// the hardware makes of the priorities.
+    pub(crate) fn load_aia(&mut self, regs: &impl Registers) {
+        regs.replace(csr::VSISELECT, self.siselect);
+        regs.write(csr::HVIPRIO1, 0);
+        regs.write(csr::HVIPRIO2, 0);
+        self.load_priorities(regs);
+    }
+
+    /// Changes the priorities in memory and in the CPU.
+    pub(super) fn set_priorities(&mut self, regs: &impl Registers, priorities: [u64; 2]) {
+        self.iprio1 = priorities[0] as usize & IPRIO1;
+        self.iprio2 = priorities[1] as usize & IPRIO2;
+        self.load_priorities(regs);
+    }
+
+    fn load_priorities(&mut self, regs: &impl Registers) {
+        self.iprio1 = regs.learn(csr::HVIPRIO1, self.iprio1);
+        self.iprio2 = regs.learn(csr::HVIPRIO2, self.iprio2);
+    }
+}
+
+/// What `sstatus` holds of `value`: `UBE` and `XS` are fixed, `SD` follows from the others.
+fn sstatus(value: usize, isa: EffectiveIsa) -> usize {
+    let mut fields =
+        bindings::SR_SIE | bindings::SR_SPIE | bindings::SR_SPP | bindings::SR_SUM | SR_MXR;
+    if isa.fp() != FpUnit::Off {
+        fields |= bindings::SR_FS;
+    }
+    if isa.has_vector() {
+        fields |= bindings::SR_VS;
+    }
+    if isa.has(Ext::Zicfilp) {
+        fields |= bindings::SR_SPELP;
+    }
+    let uxl = match value & bindings::SR_UXL {
+        bindings::SR_UXL_32 => bindings::SR_UXL_32,
+        _ => UXL_64,
+    };
+    value & fields | uxl
+}
+
+/// `sstatus.SD`: whether a unit is dirty.
+fn summary(sstatus: usize) -> usize {
+    let is_dirty = sstatus & bindings::SR_FS == bindings::SR_FS_DIRTY
+        || sstatus & bindings::SR_VS == bindings::SR_VS_DIRTY;
+    if is_dirty {
+        bindings::SR_SD
+    } else {
+        0
+    }
+}
+
+/// The bits of `sip` and `sie`.
+pub(crate) fn interrupts(isa: EffectiveIsa) -> usize {
+    let mut interrupts =
+        Interrupt::Software.bit() | Interrupt::Timer.bit() | Interrupt::External.bit();
+    if isa.has(Ext::Sscofpmf) {
+        interrupts |= Interrupt::CounterOverflow.bit();
+    }
+    to_guest(interrupts)
+}
+
+/// What `senvcfg` holds of `value`.
+fn senvcfg(value: usize, isa: EffectiveIsa) -> usize {
+    // Invalidation as flush, as invalidation, or not at all.
+    const CBIE_RESERVED: usize = 0b10 << ENVCFG_CBIE.trailing_zeros();
+    // One of seven bits, of sixteen, or none.
+    const PMM_RESERVED: usize = 0b01 << ENVCFG_PMM.trailing_zeros();
+
+    let mut fields = bindings::ENVCFG_FIOM as usize;
+    if isa.has(Ext::Zicbom) {
+        fields |= bindings::ENVCFG_CBCFE as usize;
+        if value & ENVCFG_CBIE != CBIE_RESERVED {
+            fields |= ENVCFG_CBIE;
+        }
+    }
+    if isa.has(Ext::Zicboz) {
+        fields |= bindings::ENVCFG_CBZE as usize;
+    }
+    if isa.has(Ext::Zicfilp) {
+        fields |= bindings::ENVCFG_LPE as usize;
+    }
+    if isa.has(Ext::Zicfiss) {
+        fields |= bindings::ENVCFG_SSE as usize;
+    }
+    if isa.has(Ext::Ssnpm) && value & ENVCFG_PMM != PMM_RESERVED {
+        fields |= ENVCFG_PMM;
+    }
+    value & fields
+}
+
+// Constants of C helpers come as whatever integer bindgen makes of them, maybe a signed one.
+const ENVCFG_CBIE: usize = bindings::ENVCFG_CBIE as usize;
+const ENVCFG_PMM: usize = bindings::ENVCFG_PMM as usize;
