@@ -20,6 +20,7 @@
 use core::cell::UnsafeCell;
 
 use kernel::prelude::*;
+use pin_init::Wrapper;
 
 use crate::{
     abi::{
@@ -32,7 +33,10 @@ use crate::{
         vector::GuestVector, //
     },
     bindings,
-    host,
+    host::{
+        self,
+        Host, //
+    },
     isa::GuestIsa,
     mem::{
         cache::TableCache,
@@ -88,7 +92,9 @@ use timer::Timer;
 pub(crate) struct VcpuState {
     #[pin]
     pub(crate) shared: Shared,
+    #[pin]
     pub(crate) owned: UnsafeCell<Owned>,
+    #[pin]
     pub(crate) resident: UnsafeCell<Resident>,
     pub(crate) vector: GuestVector,
 }
@@ -98,9 +104,10 @@ impl VcpuState {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; `ENODEV` before the host was probed.
-    pub(crate) fn new() -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
+    /// `ENODEV` before the host was probed; `ENOMEM` from the initialiser.
+    pub(crate) fn new() -> Result<impl PinInit<Self, Error>> {
+        let host = host::get().ok_or(ENODEV)?;
+        Ok(try_pin_init!(Self {
             shared <- try_pin_init!(Shared {
                 irqs: Irqs::new(),
                 timer <- Timer::new(),
@@ -110,10 +117,10 @@ impl VcpuState {
                 steal: sbi::sta::Watch::new(),
                 imsic_addr: AtomicU64::new(u64::MAX),
             }),
-            owned: UnsafeCell::new(Owned::new()?),
-            resident: UnsafeCell::new(Resident::new()?),
+            owned <- UnsafeCell::pin_init(Owned::new(host)),
+            resident <- UnsafeCell::pin_init(Resident::new(host)),
             vector: GuestVector::new()?,
-        })
+        }))
     }
 }
 
@@ -165,9 +172,9 @@ pub(crate) struct Owned {
 }
 
 impl Owned {
-    fn new() -> Result<Self> {
-        let host = host::get().ok_or(ENODEV)?;
-        Ok(Self {
+    /// Makes the state of a hart of `host` in place: it is too large for the stack.
+    fn new(host: &'static Host) -> impl Init<Self> {
+        init!(Self {
             ctx: SwitchContext::reset(),
             isa: GuestIsa::new(&host.isa, host::vector_use()),
             frozen: false,

@@ -169,7 +169,7 @@ impl Vcpu {
     ///
     /// `vcpu` is valid, its `kvm` is live, and nobody else knows it yet.
     pub(crate) unsafe fn create(vcpu: *mut bindings::kvm_vcpu) -> Result {
-        let state = KBox::pin_init(VcpuState::new(), GFP_KERNEL_ACCOUNT)?;
+        let state = KBox::pin_init(VcpuState::new()?, GFP_KERNEL_ACCOUNT)?;
         // SAFETY: the caller is the only one who knows `vcpu`.
         unsafe { (*vcpu).arch.rust = state.into_foreign() };
         // SAFETY: as above; the state is in place.

@@ -98,13 +98,10 @@ pub(crate) struct Resident {
 }
 
 impl Resident {
-    /// A hart before its first reset.
-    ///
-    /// # Errors
-    ///
-    /// `ENODEV` before the host was probed.
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Self {
+    /// Makes the state of a hart of `host` before its first reset in place: it is too large for the
+    /// stack.
+    pub(crate) fn new(host: &'static Host) -> impl Init<Self> {
+        init!(Self {
             csrs: GuestCsrs::RESET,
             fp: FpRegs::default(),
             units: UnitStatus::OFF,
@@ -115,7 +112,7 @@ impl Resident {
                 vector: false,
                 aia: Aia::Absent,
             },
-            facts: host::get().ok_or(ENODEV)?,
+            facts: host,
             stamp: Stamp::NONE,
             translation: TranslationState::new(),
             external: External::NONE,

@@ -413,15 +413,16 @@ impl HfenceQueue {
 }
 
 impl Ring {
-    fn new() -> Self {
+    /// Makes an empty one in place.
+    fn new() -> impl Init<Self> {
         // INVARIANT: empty.
-        Self {
-            hfences: [Hfence::GvmaAll; QUEUE_LEN],
+        init!(Self {
+            hfences <- pin_init::init_array_from_fn(|_| Hfence::GvmaAll),
             first: 0,
             len: 0,
             gvma_all: false,
             vvma_all: false,
-        }
+        })
     }
 
     fn push(&mut self, hfence: Hfence) {

@@ -74,7 +74,7 @@ impl Pmu {
     pub(crate) fn make_counters(&mut self, layout: Layout) -> Result<&mut Counters<PerfEvent>> {
         let counters = match self.counters.take() {
             Some(counters) => counters,
-            None => KBox::new(Counters::new(layout), GFP_KERNEL_ACCOUNT)?,
+            None => KBox::init(Counters::new(layout), GFP_KERNEL_ACCOUNT)?,
         };
         Ok(self.counters.insert(counters))
     }

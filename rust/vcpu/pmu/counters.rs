@@ -199,7 +199,17 @@ pub(crate) struct Counters<E> {
 }
 
 impl<E: Event> Counters<E> {
-    /// None has an event.
+    /// Makes counters without events in place: they are too large for the stack.
+    #[cfg(not(test))]
+    pub(crate) fn new(layout: Layout) -> impl pin_init::Init<Self> {
+        pin_init::init!(Self {
+            layout,
+            pmcs <- pin_init::init_array_from_fn(|_| Pmc::Free(0)),
+        })
+    }
+
+    /// Makes counters without events.
+    #[cfg(test)]
     pub(crate) fn new(layout: Layout) -> Self {
         Self {
             layout,
