@@ -55,7 +55,11 @@ use crate::{
 /// matter of milliseconds (c-review S8).
 const MAX_EVENTS: usize = 1 << 16;
 
+// A snapshot is half a kilobyte, so the functions that have one, and those that others do not often
+// call, have stack frames of their own.
+
 /// Serves `call`. May sleep.
+#[inline(never)]
 pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Pmu) -> Result<usize, Unfinished> {
     // Without counters the extension does not exist.
     let layout = pmu::layout().ok_or(SbiError::NotSupported)?;
@@ -78,6 +82,7 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Pmu) -> Result<usize, Unfinish
     }
 }
 
+#[inline(never)]
 fn configure(
     vcpu: &mut Loaded<'_>,
     layout: Layout,
@@ -97,15 +102,17 @@ fn configure(
     counters.configure(among, setup, &mut source, &vcpu.vcpu.shared().firmware)
 }
 
+#[inline(never)]
 fn start(vcpu: &mut Loaded<'_>, which: Selection, initial: Initial) -> Result<usize, Unfinished> {
-    let snapshot = match initial {
-        Initial::Snapshot => Some(Snapshot::read(vcpu, which)?),
-        Initial::Current | Initial::Value(_) => None,
-    };
+    let mut snapshot = Snapshot::empty();
+    match initial {
+        Initial::Snapshot => snapshot.read(vcpu, which)?,
+        Initial::Current | Initial::Value(_) => {}
+    }
     let initial = |bit| match initial {
         Initial::Current => None,
         Initial::Value(value) => Some(value),
-        Initial::Snapshot => snapshot.as_ref()?.values.get(bit).copied(),
+        Initial::Snapshot => snapshot.values.get(bit).copied(),
     };
     if let Some(counters) = vcpu.owned.pmu.counters() {
         counters.start(which, initial, &vcpu.vcpu.shared().firmware)?;
@@ -113,6 +120,7 @@ fn start(vcpu: &mut Loaded<'_>, which: Selection, initial: Initial) -> Result<us
     Ok(0)
 }
 
+#[inline(never)]
 fn stop(
     vcpu: &mut Loaded<'_>,
     which: Selection,
@@ -179,19 +187,18 @@ impl Snapshot {
     }
 
     /// Reads the values for the counters `which`.
-    fn read(vcpu: &Loaded<'_>, which: Selection) -> Result<Self, Unfinished> {
-        let mut snapshot = Self::empty();
+    fn read(&mut self, vcpu: &Loaded<'_>, which: Selection) -> Result<(), Unfinished> {
         let gpa = vcpu.owned.pmu.snapshot;
         let gpa = gpa.ok_or(SbiError::NoSharedMemory)?;
         let slots = SlotsRead::new(vcpu.vcpu);
         let place = Self::place(&slots, gpa)?;
         for member in which.members() {
-            if let Some(value) = snapshot.values.get_mut(member.bit) {
+            if let Some(value) = self.values.get_mut(member.bit) {
                 let read = place.read_u64(Self::offset(member.bit));
                 *value = read.map_err(|_| SbiError::Failed)?;
             }
         }
-        Ok(snapshot)
+        Ok(())
     }
 
     /// Writes what is present, and nothing else but the overflows.
@@ -234,6 +241,7 @@ fn set_snapshot(vcpu: &mut Loaded<'_>, place: Option<Gpa>) -> Result<usize, Unfi
 ///
 /// A dirty ring may be full before all are answered. The guest then makes the same call again, which
 /// finds the first answers written, and goes on behind them.
+#[inline(never)]
 fn event_info(vcpu: &mut Loaded<'_>, at: Gpa, count: usize) -> Result<usize, Unfinished> {
     if count > MAX_EVENTS {
         return Err(SbiError::InvalidParam.into());

@@ -128,6 +128,7 @@ impl OwnedVcpu<'_> {
 }
 
 /// Serves `request`. May sleep.
+#[inline(never)]
 pub(super) fn handle(vcpu: &mut Loaded<'_>, request: StealTime) -> Result<usize, Unfinished> {
     let watch = &vcpu.vcpu.shared().steal;
     match request {
@@ -155,6 +156,7 @@ fn clear(vcpu: &Vcpu, area: Area) -> Result<(), Unfinished> {
 }
 
 /// Serves [`Request::StealTime`]: reports what has come. May sleep.
+#[inline(never)]
 pub(crate) fn record(vcpu: &mut Loaded<'_>) {
     let waited = kvm::waited();
     let shared = vcpu.vcpu.shared();

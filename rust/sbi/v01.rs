@@ -54,6 +54,7 @@ const MAX_WORDS: usize = (bindings::KVM_MAX_VCPUS as usize).div_ceil(WORD);
 /// # Errors
 ///
 /// Those of resolving a fault on a hart mask in guest memory.
+#[inline(never)]
 pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Legacy) -> Result<Outcome> {
     let done = Outcome::Done(Ok(0));
     Ok(match call {
