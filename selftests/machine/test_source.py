@@ -38,6 +38,48 @@ def test_module_builds_without_bitcode():
     assert "rust_helper_" in symbols
 
 
+def check_frames(*argv: str) -> list[str]:
+    """The functions with large stack frames, as `NAME BYTES`."""
+    done = subprocess.run([TOP / "tools/check-frames", *argv], capture_output=True, text=True)
+    found = re.findall(r": (.*) has a stack frame of (\d+) bytes", done.stderr)
+    assert done.returncode == bool(found), done.stderr
+    return [" ".join(each) for each in found]
+
+
+@pytest.mark.parametrize("flavour", ["kbuild", "kbuild-plain"])
+def test_stack_frames_were_checked(flavour):
+    """Each build looks at the frames of the Rust code; the limit is a sixteenth of the stack."""
+    succeeds("make", "module", *(["PLAIN=1"] if "plain" in flavour else []))
+    rust = TOP / "build" / flavour / "rust"
+    assert (rust / "kvm.frames").stat().st_mtime >= (rust / "kvm.o").stat().st_mtime
+    assert check_frames(rust / "kvm.o") == []
+    # The module's own functions are there, with their names.
+    assert any(name.startswith("kvm::") for name in check_frames(rust / "kvm.o", "200"))
+
+
+def test_check_frames_agrees_with_the_compiler(tmp_path):
+    """Of functions that need from a few bytes to more than one instruction can take."""
+    sizes = [8, 900, 1000, 1100, 2000, 2100, 4000, 4096, 5000, 70000, 1 << 20]
+    source = tmp_path / "frames.c"
+    source.write_text("void use(char *);\n" + "\n".join(
+        f"void uses_{size}(void) {{ char it[{size}]; use(it); }}" for size in sizes))
+    succeeds("clang", "--target=riscv64-linux-gnu", "-O2", "-c", "-fstack-usage", source.name, cwd=tmp_path)
+    told = [line.split("\t")[:2] for line in (tmp_path / "frames.su").read_text().splitlines()]
+    frames = {where.split(":")[-1]: int(size) for where, size in told}
+    assert len(frames) == len(sizes)
+    for limit in [0, 512, 1024, *frames.values()]:
+        large = sorted((item for item in frames.items() if item[1] > limit), key=lambda item: -item[1])
+        assert check_frames(tmp_path / "frames.o", str(limit)) == [f"{name} {size}" for name, size in large]
+
+
+def test_check_frames_refuses_what_has_no_code(tmp_path):
+    (tmp_path / "empty.c").touch()
+    succeeds("clang", "--target=riscv64-linux-gnu", "-c", "empty.c", cwd=tmp_path)
+    done = subprocess.run([TOP / "tools/check-frames", tmp_path / "empty.o"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "no function was found" in done.stderr
+
+
 def test_shell_scripts_are_clean():
     scripts = [p for d in ("tools", "tools/kvmlab", ".ci") for p in sorted((TOP / d).iterdir())
                if p.is_file() and (p.suffix == ".sh" or b"sh\n" in p.read_bytes().split(b"\n", 1)[0] + b"\n")]
