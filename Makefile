@@ -10,7 +10,11 @@ T ?=
 # DEBUG=1 is for the debug kernel of tools/kernel, RT=1 for its PREEMPT_RT kernel.
 DEBUG ?=
 RT ?=
-flavour := $(if $(DEBUG),-debug,$(if $(RT),-rt))
+
+# VARIANT=NAME is for a kernel of tools/variants that is not built, only prepared for modules: all
+# symbols are taken to be there.
+VARIANT ?=
+flavour := $(if $(VARIANT),-$(VARIANT),$(if $(DEBUG),-debug,$(if $(RT),-rt)))
 
 # PLAIN=1 links the C helpers as an object, instead of inlining them as bitcode.
 PLAIN ?=
@@ -30,10 +34,11 @@ RUN := tools/toolchain --run
 endif
 
 # Evaluated in recipes only: the first use may build a kernel.
-kdir = $(or $(KDIR),$(shell tools/kernel $(flavour:-%=--%) --path))
+kdir = $(or $(KDIR),$(shell tools/kernel $(if $(VARIANT),--variant=$(VARIANT) --prepared,$(flavour:-%=--%) --path)))
 ksrc = $(shell tools/kernel --source)
 # One at a time: two runs in one output directory destroy each other's objects.
-kbuild = mkdir -p build && flock build/.lock $(RUN) $(MAKE) -C $(kdir) M=$(CURDIR) ARCH=$(ARCH) LLVM=$(LLVM)
+kbuild = mkdir -p build && flock build/.lock $(RUN) $(MAKE) -C $(kdir) M=$(CURDIR) ARCH=$(ARCH) LLVM=$(LLVM) \
+	$(if $(VARIANT),KBUILD_MODPOST_WARN=1)
 rust-files = find rust selftests/host -name target -prune -o -name '*.rs' -print
 rustfmt = $(rust-files) | $(RUN) xargs rustfmt --edition 2021 --config-path $(ksrc)/.rustfmt.toml
 

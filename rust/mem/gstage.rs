@@ -33,6 +33,7 @@
 
 mod around;
 mod device;
+#[cfg(CONFIG_DEBUG_FS)]
 mod dump;
 mod duty;
 mod install;
@@ -60,10 +61,6 @@ use crate::{
 pub(crate) use self::{
     around::Neighbours,
     device::DevicePages,
-    dump::{
-        Extent,
-        Kind, //
-    },
     duty::{
         Flush,
         Progress,
@@ -93,6 +90,12 @@ pub(crate) use self::{
         TablePage,
         TableSource, //
     },
+};
+
+#[cfg(CONFIG_DEBUG_FS)]
+pub(crate) use self::dump::{
+    Extent,
+    Kind, //
 };
 
 #[cfg(test)]

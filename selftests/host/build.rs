@@ -20,7 +20,12 @@ const HELPER: &str = "../../rust/bindings_helper.h";
 
 /// Of the kernel's configuration, what the pure modules and the headers ask for. What is absent
 /// is off.
-const CONFIG: [&str; 3] = ["CONFIG_64BIT", "CONFIG_RISCV_SBI", "CONFIG_RISCV_SBI_V01"];
+const CONFIG: [&str; 4] = [
+    "CONFIG_64BIT",
+    "CONFIG_DEBUG_FS",
+    "CONFIG_RISCV_SBI",
+    "CONFIG_RISCV_SBI_V01",
+];
 
 /// Where the tree has the headers that need no configured kernel, and where those are that may.
 const UAPI: [&str; 2] = ["arch/riscv/include/uapi", "include/uapi"];

@@ -38,6 +38,23 @@ def test_module_builds_without_bitcode():
     assert "rust_helper_" in symbols
 
 
+# Configurations that the module must build for, beside those of the machines. The first has least.
+VARIANTS = sorted((path.stem for path in (TOP / "tools/variants").glob("*.config")),
+                  key=lambda name: (name != "minimal", name))
+
+
+def pytest_generate_tests(metafunc):
+    if "variant" in metafunc.fixturenames:
+        full = metafunc.config.getoption("--full")
+        metafunc.parametrize("variant", VARIANTS if full else VARIANTS[:1])
+
+
+def test_module_builds_for_variant(full, variant):
+    """Such a kernel is only prepared for modules, which takes two minutes once."""
+    for plain in ["", "1"] if full else [""]:
+        succeeds("make", "module", f"VARIANT={variant}", f"PLAIN={plain}")
+
+
 def check_frames(*argv: str) -> list[str]:
     """The functions with large stack frames, as `NAME BYTES`."""
     done = subprocess.run([TOP / "tools/check-frames", *argv], capture_output=True, text=True)
@@ -140,6 +157,16 @@ def test_check_kdir_refuses_a_config_without(kdir, symbol, sentence):
     config = kdir / ".config"
     config.write_text(config.read_text().replace(symbol, f"# {symbol[:-2]} is not set"))
     refused(kdir, sentence)
+
+
+def test_check_kdir_refuses_trimmed_symbols(kdir):
+    config = kdir / ".config"
+    good = config.read_text()
+    config.write_text(f'{good}CONFIG_TRIM_UNUSED_KSYMS=y\nCONFIG_UNUSED_KSYMS_WHITELIST=""\n')
+    refused(kdir, "CONFIG_TRIM_UNUSED_KSYMS=y")
+    # A list that names what we need is the user's business.
+    config.write_text(f'{good}CONFIG_TRIM_UNUSED_KSYMS=y\nCONFIG_UNUSED_KSYMS_WHITELIST="kvm-needs"\n')
+    assert check(kdir).returncode == 0
 
 
 @pytest.mark.parametrize("missing, sentence", [

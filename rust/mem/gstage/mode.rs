@@ -42,6 +42,7 @@ impl Mode {
     }
 
     /// Number of page-table levels.
+    #[cfg(CONFIG_DEBUG_FS)]
     #[inline(always)]
     pub(crate) const fn levels(self) -> u32 {
         self.top() as u32 + 1

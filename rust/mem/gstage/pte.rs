@@ -393,6 +393,7 @@ impl Leaf {
     }
 
     /// What guest and host may do.
+    #[cfg(CONFIG_DEBUG_FS)]
     pub(crate) fn rights(self) -> Rights {
         if self.0.write() {
             Rights::Writable
