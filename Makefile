@@ -6,6 +6,7 @@ ARCH := riscv
 LLVM ?= 1
 MODULE ?= ours
 T ?=
+TIME ?=
 
 # DEBUG=1 is for the debug kernel of tools/kernel, RT=1 for its PREEMPT_RT kernel.
 DEBUG ?=
@@ -42,7 +43,7 @@ kbuild = mkdir -p build && flock build/.lock $(RUN) $(MAKE) -C $(kdir) M=$(CURDI
 rust-files = find rust selftests/host -name target -prune -o -name '*.rs' -print
 rustfmt = $(rust-files) | $(RUN) xargs rustfmt --edition 2021 --config-path $(ksrc)/.rustfmt.toml
 
-.PHONY: module modules_install clean help rust-analyzer fmt fmt-check clippy run shell test test-full bench
+.PHONY: module modules_install clean help rust-analyzer fmt fmt-check clippy run shell test test-full fuzz bench
 
 module:
 	@tools/check-kdir $(kdir)
@@ -83,6 +84,10 @@ test:
 test-full:
 	@tools/test --full $(if $(T),-k '$(T)')
 
+fuzz:
+	@tools/toolchain
+	@tools/fuzz $(if $(TIME),--time $(TIME))
+
 bench:
 	@tools/toolchain
 	@tools/bench
@@ -95,6 +100,7 @@ help:
 	@echo 'make shell                a shell in that machine'
 	@echo 'make test [T=NAME]        all tests, or those whose name contains NAME'
 	@echo 'make test-full            the same with the long variants'
+	@echo 'make fuzz [TIME=SECONDS]  fuzzers on the debug kernel, until something is found'
 	@echo 'make bench                instructions per operation, on the C module and on ours'
 	@echo 'make fmt fmt-check clippy rust-analyzer clean'
 	@echo

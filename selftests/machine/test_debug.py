@@ -19,6 +19,12 @@ LONG = {"ageing_test", "aia_device_test", "aia_hotplug_test", "fault_around_test
         "huge_recovery_test", "hugetlb_test", "imsic_test", "irqfd_aia_test", "memory_return_test",
         "memslot_hotplug_test", "migration_test", "pre_fault_memory_test", "swap_test", "userfaultfd_test"}
 
+# How long the fuzzers of selftests/kvm run, in seconds: usually, and in the full run.
+FUZZ_SECONDS = 20, 300
+
+# Those that have a test of their own below.
+APART = {"guest_fuzz_test", "ioctl_fuzz_test"}
+
 # The suites of rust/ by name, each with the file that has it.
 SUITES = {name: path for path in sorted((TOP / "rust").rglob("*.rs"))
           for name in re.findall(r"^#\[kunit_tests\((\w+)\)\]", path.read_text(), re.M)}
@@ -54,12 +60,18 @@ def test_kunit(kunit_log, suite):
 def pytest_generate_tests(metafunc):
     if "source" in metafunc.fixturenames:
         full = metafunc.config.getoption("--full")
-        chosen = [source for source in SOURCES if full or source.stem not in LONG]
+        chosen = [source for source in SOURCES if source.stem not in APART and (full or source.stem not in LONG)]
         metafunc.parametrize("source", chosen, ids=lambda s: s.stem)
 
 
 def test_program_on_debug_kernel(debug_lab, source):
     passes(debug_lab, source)
+
+
+@pytest.mark.parametrize("name", sorted(APART))
+def test_fuzzer_on_debug_kernel(debug_lab, full, name):
+    seconds = FUZZ_SECONDS[full]
+    debug_lab.machine().check(f"/selftests/ours/{name} -t {seconds}", seconds + 120)
 
 
 @pytest.mark.parametrize("options", ["", "-M virt,aia=aplic-imsic"], ids=["plain", "aia"])
