@@ -2,6 +2,7 @@
 /* on-c: pass */
 /* also-on: plain: pass */
 /* also-on: svade: pass */
+/* also-on: max: pass */
 /*
  * The ISA extension registers of KVM_{GET,SET}_ONE_REG: every id, single and
  * multi, before and after the first run, against what /proc/cpuinfo says the

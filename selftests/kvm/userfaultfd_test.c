@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* on-c: pass */
+/* also-on: max: pass: write protection */
 /*
  * Guest memory that userspace provides page by page, as the guest asks for it:
  * live migration after the switch, snapshots that are read lazily.  Several
@@ -28,7 +29,10 @@ static struct {
 	char *mem, *alias;
 	pthread_t threads[NR_SERVERS];
 	u32 asked[MAX_PAGES], given[MAX_PAGES];
-} server;
+	/* Of write protection: the pages as they were before the first store. */
+	char *saved;
+	pthread_mutex_t saving;
+} server = { .saving = PTHREAD_MUTEX_INITIALIZER };
 
 /* The page's contents; @src has room for a huge one. */
 static void fill_page(char *src, u64 page)
@@ -69,6 +73,22 @@ static void serve_one(u64 page, char *src)
 		__atomic_add_fetch(&server.given[page], 1, __ATOMIC_RELAXED);
 }
 
+/* Saves a page before the first store to it, and lets it be written. */
+static void save_one(u64 page)
+{
+	struct uffdio_writeprotect open = {
+		.range = { (u64)server.mem + page * server.page_size, server.page_size },
+	};
+
+	/* No server may open a page that another one is still copying. */
+	pthread_mutex_lock(&server.saving);
+	if (!server.given[page]++)
+		memcpy(server.saved + page * server.page_size,
+		       server.mem + page * server.page_size, server.page_size);
+	TEST_ASSERT_OK(ioctl(server.fd, UFFDIO_WRITEPROTECT, &open));
+	pthread_mutex_unlock(&server.saving);
+}
+
 static void *serve(void *arg)
 {
 	struct pollfd fds[] = { { server.fd, POLLIN }, { server.quit[0], POLLIN } };
@@ -82,7 +102,10 @@ static void *serve(void *arg)
 		TEST_ASSERT(msg.event == UFFD_EVENT_PAGEFAULT, "event %u", msg.event);
 		page = (msg.arg.pagefault.address - (u64)server.mem) / server.page_size;
 		__atomic_add_fetch(&server.asked[page], 1, __ATOMIC_RELAXED);
-		serve_one(page, src);
+		if (msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP)
+			save_one(page);
+		else
+			serve_one(page, src);
 	}
 	munmap(src, server.page_size);
 	return NULL;
@@ -457,6 +480,94 @@ TEST(killed_while_waiting)
 	TEST_ASSERT(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL,
 		    "the vCPU did not wait: status 0x%x", status);
 	kmsg_assert_quiet(kmsg);
+}
+
+/* Every vCPU stores to all pages, and once more after they were protected. */
+static void guest_store_twice(u64 id)
+{
+	u64 n, page, *p;
+	int round;
+
+	for (round = 0; round < 2; round++) {
+		for (n = 0; n < nr_pages; n++) {
+			page = (n * 7 + id * nr_pages / NR_VCPUS) % nr_pages;
+			p = (u64 *)gva_of(page);
+			__GUEST_ASSERT(!round || READ_ONCE(p[1 + id]) == mark_of(page, id),
+				       "vCPU %lu, page %lu: found %lx", id, page, p[1 + id]);
+			WRITE_ONCE(p[1 + id], mark_of(page, id) + round);
+		}
+		GUEST_SYNC(round);
+	}
+	GUEST_DONE();
+}
+
+static void *crew_run_to_sync(void *vcpu)
+{
+	struct ucall uc;
+
+	TEST_ASSERT_EQ(run_to_ucall(vcpu, &uc), UCALL_SYNC);
+	return NULL;
+}
+
+/*
+ * A snapshot of a guest that runs: what the guests map writable is protected, and the
+ * first store to each page waits until the page is saved.
+ */
+static void check_write_protect(void)
+{
+	struct uffdio_writeprotect close = {
+		.range = { (u64)server.mem, server.size },
+		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
+	};
+	struct crew crew;
+	u64 i, id;
+
+	nr_pages = server.size / SIZE_4K;
+	server.saved = mmap(NULL, server.size, PROT_READ | PROT_WRITE, MAP_ANON_PRIVATE, -1, 0);
+	crew_create(&crew, guest_store_twice);
+	crew_add_slot(&crew, SLOT, 0, GPA, server.size, server.mem);
+	sync_global_to_guest(crew.vm, nr_pages);
+	crew_start(&crew, crew_run_to_sync);
+	crew_join(&crew);
+	TEST_ASSERT_OK(ioctl(server.fd, UFFDIO_WRITEPROTECT, &close));
+	crew_start(&crew, crew_run_to_sync);
+	crew_join(&crew);
+	server_stop();
+	for (i = 0; i < nr_pages; i++) {
+		TEST_ASSERT(server.given[i * SIZE_4K / server.page_size], "page %lu was not saved",
+			    (unsigned long)i);
+		for (id = 0; id < NR_VCPUS; id++) {
+			TEST_ASSERT(page_word(server.saved, i)[1 + id] == mark_of(i, id),
+				    "page %lu was saved with %lx of vCPU %lu", (unsigned long)i,
+				    (unsigned long)page_word(server.saved, i)[1 + id],
+				    (unsigned long)id);
+			TEST_ASSERT(page_word(server.mem, i)[1 + id] == mark_of(i, id) + 1,
+				    "page %lu lost the store of vCPU %lu", (unsigned long)i,
+				    (unsigned long)id);
+		}
+	}
+	kvm_vm_free(crew.vm);
+	munmap(server.saved, server.size);
+	munmap(server.mem, server.size);
+}
+
+TEST(write_protect_anon)
+{
+	server_anon(256, MADV_NOHUGEPAGE);
+	server.mode = UFFDIO_REGISTER_MODE_WP;
+	if (!server_start(UFFD_FEATURE_PAGEFAULT_FLAG_WP))
+		SKIP(return, "no write protection by userfaultfd");
+	check_write_protect();
+}
+
+/* A huge page is protected as one, and opened in parts. */
+TEST(write_protect_anon_thp)
+{
+	server_anon(1024, MADV_HUGEPAGE);
+	server.mode = UFFDIO_REGISTER_MODE_WP;
+	if (!server_start(UFFD_FEATURE_PAGEFAULT_FLAG_WP))
+		SKIP(return, "no write protection by userfaultfd");
+	check_write_protect();
 }
 
 static volatile siginfo_t poison_info;

@@ -53,6 +53,11 @@ def test_guest_boots_without_vector_on_sv48(lab):
     assert not guest.isa.startswith("rv64imafdcv")
 
 
+def test_guest_boots_on_max(lab):
+    """With all extensions that QEMU 11 models, and its firmware."""
+    boots(lab.machine(cpu="max"), 2)
+
+
 def test_guest_boots_on_sv39(lab):
     boots(lab.machine(cpu="sv39"), 2)
 

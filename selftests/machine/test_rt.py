@@ -4,6 +4,8 @@ handlers are threads, with lockdep and sleeping while atomic: what is taken with
 preemption or interrupts disabled must be a raw lock, and what allocates must not be
 there. A complaint of the kernel fails a test, as everywhere."""
 
+import re
+
 import pytest
 
 from test_guest import boots
@@ -61,3 +63,9 @@ def test_vcpus_move_between_cpus_on_rt_kernel(rt_lab, files, mode):
     moves = int(machine.check(MOVE, 600))
     guest.assert_well()
     assert moves > 50
+
+
+def test_lockdep_still_watches(rt_lab):
+    """It switches itself off when its tables are full, or after what it reported."""
+    stats = rt_lab.machine().check("cat /proc/lockdep_stats")
+    assert re.search(r"debug_locks: +1$", stats, re.MULTILINE), stats

@@ -57,7 +57,7 @@ class Lab:
 
     def _log_name(self, config: Config) -> str:
         kind = "-".join([*filter(None, [self._flavour]), "machine"])
-        return f"{kind}-{self._count}-{config.cpu}-smp{config.smp}"
+        return f"{kind}-{self._count}-{config.cpu}-smp{config.smp}" + (f"-qemu{config.qemu}" if config.qemu else "")
 
     @property
     def current(self) -> Machine | None:

@@ -14,9 +14,10 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from .image import Image
-from .paths import LOGS
+from .paths import LOGS, tool
 
 # What QEMU 10 models and KVM or the tests look at.
 FULL_CPU = ("rv64,h=true,sv57=true,svadu=true,svinval=true,svnapot=true,svpbmt=true,"
@@ -39,7 +40,11 @@ CPUS = {
     "no-sstc": f"{FULL_CPU},sstc=false",
     # The profile that Linux distributions are built for.
     "rva23": "rva23s64",
+    # All that QEMU 11 models, Svrsw60t59b and Zalasr among it.
+    "max": "max,h=true",
 }
+# These exist in QEMU 11 only, or are of no use in QEMU 10.
+NEED_QEMU_11 = {"max"}
 
 # Console lines of a kernel that is not well.
 TROUBLE = re.compile(
@@ -52,6 +57,17 @@ TROUBLE = re.compile(
 
 class MachineFailure(Exception):
     """The machine died, hung or never came up. Says which log to read."""
+
+
+def emulator(version: str) -> list[str]:
+    """How a QEMU is started: the toolchain root's, or version "11" of tools/qemu with its own
+    loader, libraries and firmware."""
+    if not version:
+        return ["qemu-system-riscv64"]
+    usr = Path(tool("qemu", "--path"), "usr")
+    loader = next(usr.glob("lib/*/ld-linux-*.so.*"))
+    return [str(loader), "--library-path", str(loader.parent), str(usr / "bin/qemu-system-riscv64"),
+            "-L", str(usr / "share/qemu")]
 
 
 @dataclass
@@ -68,12 +84,18 @@ class Config:
     extra: tuple[str, ...] = ()
     # Interrupt files for guests that each hart has.
     aia_guests: int = 3
+    # "11", or "" for the toolchain root's.
+    qemu: str = ""
 
-    def qemu(self, image: Image, mode: str) -> list[str]:
+    def __post_init__(self):
+        if self.cpu in NEED_QEMU_11:
+            self.qemu = "11"
+
+    def command_line(self, image: Image, mode: str) -> list[str]:
         """The QEMU command line, without console and command channel."""
         smp = int(self.icount) or self.smp
         icount = ["-icount", "shift=0,sleep=off"] if self.icount else []
-        return ["qemu-system-riscv64", "-M", f"virt,aia=aplic-imsic,aia-guests={self.aia_guests}",
+        return [*emulator(self.qemu), "-M", f"virt,aia=aplic-imsic,aia-guests={self.aia_guests}",
                 "-cpu", CPUS.get(self.cpu, self.cpu), "-smp", str(smp), "-m", self.memory, *icount, *self.extra,
                 "-nic", "none", "-no-reboot", "-display", "none", "-monitor", "none",
                 "-kernel", str(image.kernel), "-initrd", str(image.initrd),
@@ -103,7 +125,7 @@ class Machine:
         self._nonces = itertools.count(1)
         self._patience = image.slowness
         ours, theirs = socket.socketpair()
-        argv = [*config.qemu(image, "agent"), "-serial", "stdio",
+        argv = [*config.command_line(image, "agent"), "-serial", "stdio",
                 "-device", "virtio-serial-device", "-chardev", f"socket,id=kvmlab,fd={theirs.fileno()}",
                 "-device", "virtserialport,chardev=kvmlab,name=kvmlab"]
         self._write(b"$ " + " ".join(argv).encode() + b"\n")
@@ -238,4 +260,4 @@ class Machine:
 def shell(image: Image, config: Config, module: str) -> int:
     """An interactive machine on this terminal; Ctrl-A X ends it."""
     config = replace(config, append=f"module={module} {config.append}")
-    return subprocess.run([*config.qemu(image, "shell"), "-serial", "mon:stdio"]).returncode
+    return subprocess.run([*config.command_line(image, "shell"), "-serial", "mon:stdio"]).returncode
