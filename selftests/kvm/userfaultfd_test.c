@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* on-c: pass */
-/* also-on: max: pass: write protection */
+/* also-on: max: fail: N1 */
 /*
  * Guest memory that userspace provides page by page, as the guest asks for it:
  * live migration after the switch, snapshots that are read lazily.  Several
