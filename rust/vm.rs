@@ -5,7 +5,11 @@
 //! Lock order: `kvm->lock`, then `vcpu->mutex`, then `kvm->slots_lock`, then `kvm->mmu_lock`; leaf
 //! spinlocks below.
 
-use kernel::prelude::*;
+use kernel::{
+    new_spinlock,
+    prelude::*,
+    sync::SpinLock, //
+};
 
 use crate::{
     abi::stats::Gauges,
@@ -38,6 +42,10 @@ pub(crate) struct VmState {
     pub(crate) aia: Aia,
     /// `KVM_CAP_RISCV_MP_STATE_RESET` was enabled.
     pub(crate) mp_state_reset: AtomicBool,
+    /// Held while a hart starts another, and while all are stopped: see
+    /// [`Vm::stop_all`](Vm::stop_all).
+    #[pin]
+    pub(crate) starts: SpinLock<()>,
 }
 
 impl VmState {
@@ -53,6 +61,7 @@ impl VmState {
             time_delta: AtomicU64::new(crate::time::now().wrapping_neg()),
             aia <- Aia::new(),
             mp_state_reset: AtomicBool::new(false),
+            starts <- new_spinlock!((), "kvm_riscv::starts"),
         })
     }
 }

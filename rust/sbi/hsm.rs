@@ -27,7 +27,7 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, request: Hsm) -> Result<usize, SbiEr
                 return Err(SbiError::InvalidAddress);
             }
             target
-                .start(power::Start { pc, opaque })
+                .start_for(vcpu.vcpu, power::Start { pc, opaque })
                 .map_err(|_| SbiError::AlreadyAvailable)?;
             Ok(0)
         }

@@ -23,11 +23,9 @@ use crate::{
 /// where it is until userspace resets the hart.
 pub(super) fn handle(vcpu: &mut Loaded<'_>, reset: Reset) -> Outcome {
     let vm = vcpu.vcpu.vm();
-    vm.vcpus().for_each(|vcpu| {
-        vcpu.shared().power.stop();
-        // What boots next must not find the steal time of what was there before in its memory.
-        vcpu.shared().steal.stop();
-    });
+    vm.stop_all();
+    // What boots next must not find the steal time of what was there before in its memory.
+    vm.vcpus().for_each(|vcpu| vcpu.shared().steal.stop());
     vm.request_all(Request::Sleep);
     let event = match reset.kind {
         ResetKind::Shutdown => bindings::KVM_SYSTEM_EVENT_SHUTDOWN,

@@ -9,7 +9,9 @@
 //! reset, too. The reset itself is done by the hart's own thread, without a lock (c-review M16);
 //! until it is, SBI HSM calls the hart's state START_PENDING.
 //!
-//! Lock: [`Power`] owns a leaf spinlock. Nothing is called under it that could sleep or lock.
+//! Locks: [`Power`] owns a leaf spinlock. Nothing is called under it that could sleep or lock. A
+//! start and a system reset exclude each other by a lock of the VM, which comes before it and
+//! before those of the scheduler.
 
 use kernel::{
     new_spinlock,
@@ -29,7 +31,8 @@ use crate::{
     sync::atomic::{
         AtomicBool,
         Ordering, //
-    }, //
+    },
+    vm::Vm, //
 };
 
 /// Where a hart starts, and with what in `a1`.
@@ -137,27 +140,48 @@ impl Power {
     }
 }
 
+impl Vm {
+    /// Stops all harts, for a system reset: whichever of them is about to start another does so
+    /// before, and that one is stopped, too, or not at all. Those that are in the guest go on until
+    /// they serve [`Request::Sleep`], which the caller has to make.
+    pub(crate) fn stop_all(&self) {
+        let _starts = self.state().starts.lock();
+        self.vcpus().for_each(|vcpu| vcpu.shared().power.stop());
+    }
+}
+
 impl Vcpu {
-    /// Starts the hart.
+    /// Starts the hart, on behalf of `caller`.
     ///
     /// # Errors
     ///
-    /// [`AlreadyStarted`] if it is not stopped, also if another hart was faster.
-    pub(crate) fn start(&self, start: Start) -> Result<(), AlreadyStarted> {
-        let power = &self.shared().power;
+    /// [`AlreadyStarted`] if it is not stopped, also if another hart was faster; or if the caller
+    /// itself is stopped: another hart has reset the system meanwhile.
+    pub(crate) fn start_for(&self, caller: &Vcpu, start: Start) -> Result<(), AlreadyStarted> {
         {
-            let mut pending = power.start.lock();
-            if !power.stopped.load(Ordering::Relaxed) {
+            let _starts = self.vm().state().starts.lock();
+            if caller.shared().power.is_stopped() {
                 return Err(AlreadyStarted);
             }
-            *pending = Some(start);
-            self.request(Request::Reset);
-            // It may be in the WFI in which another hart's system reset stopped it.
-            self.request(Request::Unblock);
-            // Release: pairs with `is_stopped`.
-            power.stopped.store(false, Ordering::Release);
+            self.start(start)?;
         }
         self.wake();
+        Ok(())
+    }
+
+    /// Lets the hart go. The caller wakes it.
+    fn start(&self, start: Start) -> Result<(), AlreadyStarted> {
+        let power = &self.shared().power;
+        let mut pending = power.start.lock();
+        if !power.stopped.load(Ordering::Relaxed) {
+            return Err(AlreadyStarted);
+        }
+        *pending = Some(start);
+        self.request(Request::Reset);
+        // It may be in the WFI in which another hart's system reset stopped it.
+        self.request(Request::Unblock);
+        // Release: pairs with `is_stopped`.
+        power.stopped.store(false, Ordering::Release);
         Ok(())
     }
 

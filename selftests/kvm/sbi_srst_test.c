@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* on-c: fail: S17 */
+/* on-c: fail: S17, N54 */
 /*
  * SBI: system reset: what userspace is told, and that every hart stops.
  */
@@ -168,6 +168,80 @@ TEST(unknown_functions)
 TEST(switched_off)
 {
 	check_switched_off(caller_create(), KVM_RISCV_SBI_EXT_SRST, SBI_EXT_SRST, NR_FUNCTIONS);
+}
+
+/* Code for a hart without translation: stops at once. */
+static const u32 stop_code[] = {
+	0x004858b7,	/* lui a7, 0x485 */
+	0x34d88893,	/* addi a7, a7, 0x34d: HSM */
+	0x00100813,	/* li a6, 1: hart_stop */
+	0x00000073,	/* ecall */
+	0x0000006f,	/* j . */
+};
+
+static u64 starts;
+
+static void guest_start_and_start(void)
+{
+	for (;;) {
+		if (!sbi_ecall(SBI_EXT_HSM, SBI_HSM_START, 2, STUB_GPA, 0, 0, 0, 0).error)
+			WRITE_ONCE(starts, READ_ONCE(starts) + 1);
+	}
+}
+
+static void guest_reset_when_they_start(void)
+{
+	while (READ_ONCE(starts) < 5)
+		cpu_relax();
+	sbi_ecall(SBI_EXT_SRST, 0, COLD_REBOOT, 0, 0, 0, 0, 0);
+	GUEST_FAIL("system_reset returned");
+}
+
+static bool over;
+
+static void *until_over(void *vcpu)
+{
+	while (!READ_ONCE(over))
+		__vcpu_run(vcpu);
+	return NULL;
+}
+
+/* F13: a hart that is about to start another does not do so after the reset. */
+TEST(n54_no_hart_is_started_after_the_reset)
+{
+	struct sigaction sa = { .sa_handler = ignore };
+	void *mem = mmap_at(SIZE_4K, SIZE_4K, 0, MAP_ANON_PRIVATE, -1);
+	struct kvm_vcpu *harts[3];
+	pthread_t threads[3];
+	int round, i;
+
+	memcpy(mem, stop_code, sizeof(stop_code));
+
+	sigaction(SIGUSR1, &sa, NULL);
+	for (round = 0; round < 40; round++) {
+		vm = vm_create_with_vcpus(3, guest_reset_when_they_start, harts);
+		vm_set_user_memory_region(vm, 1, 0, STUB_GPA, SIZE_4K, mem);
+		vcpu_arch_set_entry_point(harts[1], guest_start_and_start);
+		TEST_ASSERT_OK(set_mp_state(harts[1], KVM_MP_STATE_RUNNABLE));
+		TEST_ASSERT_OK(set_mp_state(harts[2], KVM_MP_STATE_STOPPED));
+		over = false;
+		for (i = 1; i < 3; i++)
+			pthread_create(&threads[i], NULL, until_over, harts[i]);
+		vcpu_run(harts[0]);
+		TEST_ASSERT_KVM_EXIT_REASON(harts[0], KVM_EXIT_SYSTEM_EVENT);
+		/* Time for one that is under way. */
+		usleep(2000);
+		WRITE_ONCE(over, true);
+		for (i = 1; i < 3; i++) {
+			harts[i]->run->immediate_exit = 1;
+			pthread_kill(threads[i], SIGUSR1);
+			pthread_join(threads[i], NULL);
+		}
+		for (i = 0; i < 3; i++)
+			TEST_ASSERT(get_mp_state(harts[i]) == KVM_MP_STATE_STOPPED,
+				    "round %d: hart %d is not stopped", round, i);
+		kvm_vm_free(vm);
+	}
 }
 
 int main(int argc, char *argv[])
