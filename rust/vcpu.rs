@@ -77,7 +77,10 @@ use config::{
     Permissions, //
 };
 use gprs::Reg;
-use irq::Irqs;
+use irq::{
+    Irqs,
+    Wires, //
+};
 use mmio::Pending;
 use pmu::{
     firmware::FirmwareCounts,
@@ -333,7 +336,11 @@ impl OwnedVcpu<'_> {
         resident.reset(owned.isa.effective(), owned.permissions());
         let shared = self.vcpu.shared();
         shared.timer.reset();
-        shared.irqs.reset();
+        // Userspace that resets the hart itself has reset what drives the wire, too.
+        shared.irqs.reset(match (start, self.vcpu.imsic()) {
+            (Some(_), None) => Wires::Stay,
+            (Some(_), Some(_)) | (None, _) => Wires::Low,
+        });
         shared.hfences.clear();
         self.owned.pmu.reset(&shared.firmware);
     }

@@ -90,11 +90,23 @@ impl Irqs {
         self.word.withdraw(interrupt);
     }
 
-    /// Nothing pending, nothing enabled, as after a reset of the hart.
-    pub(crate) fn reset(&self) {
-        self.word.replace(0);
+    /// Nothing pending but what `wires` say, nothing enabled, as after a reset of the hart.
+    pub(crate) fn reset(&self, wires: Wires) {
+        match wires {
+            Wires::Stay => self.word.retain(Interrupt::External),
+            Wires::Low => self.word.replace(0),
+        }
         self.enabled.store(0, Ordering::Relaxed);
     }
+}
+
+/// What becomes of the line of external interrupts when the hart is reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wires {
+    /// It stays as userspace's interrupt controller drives it (`KVM_INTERRUPT`).
+    Stay,
+    /// It is low: what drives it was reset, too.
+    Low,
 }
 
 impl Vcpu {

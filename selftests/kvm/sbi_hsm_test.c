@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* on-c: fail: S17, S3, N5, N30, N31 */
+/* on-c: fail: S17, S3, N5, N30, N31, N53 */
 /*
  * SBI: hart state management: start, stop, status and suspend.
  */
@@ -356,6 +356,33 @@ TEST(suspend_and_resume)
 	pthread_create(&thread, NULL, run_thread, vcpus[1]);
 	run_to_done(vcpus[0]);
 	pthread_join(thread, NULL);
+}
+
+static void move_wire(struct kvm_vcpu *vcpu, u32 irq)
+{
+	struct kvm_interrupt intr = { .irq = irq };
+
+	vcpu_ioctl(vcpu, KVM_INTERRUPT, &intr);
+}
+
+/* F14: the wire is userspace's, and is where it was when the hart begins. */
+TEST(n53_a_start_does_not_move_the_wire)
+{
+	struct kvm_vcpu *vcpu = lone_caller_create();
+
+	add_stub();
+	vcpu_set_reg(vcpus[1], RISCV_GENERAL_CSR_REG(sip), IP_SSIP);
+	move_wire(vcpus[1], KVM_INTERRUPT_SET);
+	assert_sbi(0, vcpu, SBI_EXT_HSM, SBI_HSM_START, 1, STUB_GPA, 1);
+	/* What else was pending is not. */
+	TEST_ASSERT_EQ(pending(vcpus[1]), IP_SEIP);
+	assert_stub(vcpus[1], 1, 1);
+	TEST_ASSERT_EQ(pending(vcpus[1]), IP_SEIP);
+
+	TEST_ASSERT_OK(set_mp_state(vcpus[1], KVM_MP_STATE_STOPPED));
+	move_wire(vcpus[1], KVM_INTERRUPT_UNSET);
+	assert_sbi(0, vcpu, SBI_EXT_HSM, SBI_HSM_START, 1, STUB_GPA, 2);
+	TEST_ASSERT_EQ(pending(vcpus[1]), 0);
 }
 
 TEST(unknown_functions)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* on-c: fail: S5 */
+/* on-c: fail: S5, N53 */
 /*
  * SBI: system suspend: what it asks for, what userspace makes of it, and how
  * the hart goes on.
@@ -55,6 +55,18 @@ TEST_F(susp, suspend_and_resume)
 		    "the hart does not go on");
 	/* The other hart is where it was. */
 	TEST_ASSERT_EQ(get_mp_state(vcpus[1]), KVM_MP_STATE_STOPPED);
+}
+
+/* F14: the wire is userspace's, and is where it was when the hart resumes. */
+TEST_F(susp, n53_a_resume_does_not_move_the_wire)
+{
+	struct kvm_interrupt set = { .irq = KVM_INTERRUPT_SET };
+
+	ask_suspend(self->vcpu, 0);
+	vcpu_ioctl(self->vcpu, KVM_INTERRUPT, &set);
+	self->vcpu->run->riscv_sbi.ret[0] = 0;
+	assert_stub(self->vcpu, 0, OPAQUE);
+	TEST_ASSERT_EQ(pending(self->vcpu) & IP_SEIP, IP_SEIP);
 }
 
 /* The type is 32 bits wide. */

@@ -198,6 +198,16 @@ impl Word {
             });
     }
 
+    /// Forgets everything but whether `interrupt` is pending; `hvip` is to become that.
+    pub(crate) fn retain(&self, interrupt: Interrupt) {
+        // Release: as in `set`, also for the one that is kept.
+        let _ = self
+            .0
+            .fetch_update(Ordering::Release, Ordering::Relaxed, |word| {
+                Some(Self::pack(Self::pending_in(word) & interrupt.bit(), ALL))
+            });
+    }
+
     /// Forgets everything but `pending`, which is what `hvip` is to become.
     pub(crate) fn replace(&self, pending: u32) {
         self.0
