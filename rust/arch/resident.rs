@@ -47,7 +47,10 @@ use crate::{
             Permissions,
             HIDELEG, //
         },
-        irq::Interrupt,
+        irq::{
+            bits::from_guest,
+            Interrupt, //
+        },
         Vcpu, //
     }, //
 };
@@ -94,6 +97,8 @@ pub(crate) struct Resident {
     stamp: Stamp,
     translation: TranslationState,
     external: External,
+    /// A put has cleared `vsie`: what the guest has enabled is in memory alone.
+    parked: bool,
     host: HostSide,
 }
 
@@ -116,6 +121,7 @@ impl Resident {
             stamp: Stamp::NONE,
             translation: TranslationState::new(),
             external: External::NONE,
+            parked: false,
             host: HostSide::default(),
         })
     }
@@ -277,16 +283,31 @@ impl Resident {
             // First: what others can hold depends on it.
             self.load_config(regs);
             self.load_csrs(regs);
+        } else if self.parked {
+            regs.write(csr::VSIE, self.csrs.sie);
         }
+        self.parked = false;
         vcpu.shared().timer.load(regs, vcpu);
     }
 
     #[inline(always)]
     fn put_registers(&mut self, regs: &impl Registers, vcpu: &Vcpu) {
         self.put_interrupts(regs, vcpu);
+        self.park(regs);
         vcpu.shared().timer.put(regs, vcpu);
         self.put_csrs(regs);
         self.translation.unload(regs);
+    }
+
+    /// Leaves no interrupt in the CPU that is pending and enabled: WFI of the host would return at
+    /// once, for as long as the vCPU's registers stay there.
+    #[inline(always)]
+    fn park(&mut self, regs: &impl Registers) {
+        if from_guest(self.csrs.sie) as usize & self.csrs.hvip != 0 {
+            // Read back, which makes it come into force at once, not at the next entry.
+            let _ = regs.learn(csr::VSIE, 0);
+            self.parked = true;
+        }
     }
 
     fn load_config(&self, regs: &impl Registers) {
