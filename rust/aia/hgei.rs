@@ -306,7 +306,7 @@ pub(crate) fn enable_cpu(cpu: usize) {
 }
 
 fn write_defaults(host: &Host) {
-    External::NONE.load(&Direct);
+    External::QUIET.load(&Direct);
     registers::clear_priorities();
     if host.overflows {
         registers::filter_overflows(Signals::On);
@@ -330,7 +330,7 @@ fn clear(host: &Host) {
     if host.overflows {
         registers::filter_overflows(Signals::Off);
     }
-    External::NONE.load(&Direct);
+    External::QUIET.load(&Direct);
 }
 
 /// Has the vCPUs with files of `cpu`, which is this one, go on in software. None of them runs

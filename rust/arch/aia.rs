@@ -157,13 +157,11 @@ pub(crate) struct External(usize);
 impl External {
     /// An interrupt with number 9 and priority 0 is none.
     const IID: usize = (bindings::IRQ_S_EXT as usize) << bindings::HVICTL_IID_SHIFT;
-    /// The guest sees priorities, not only that there is an interrupt.
+    /// `stopi` has priorities, those of major interrupts included, not only 1 for any interrupt.
     const SHOWN: usize = bindings::HVICTL_IPRIOM;
 
-    /// No external interrupt is pending; the guest need not see priorities.
-    pub(crate) const NONE: Self = Self(Self::IID);
-    /// One is pending, from a controller that knows no priorities.
-    pub(crate) const PLAIN: Self = Self(Self::IID | 1);
+    /// One is pending, from a controller that knows no priorities: it comes first.
+    pub(crate) const PLAIN: Self = Self(Self::IID | Self::SHOWN | 1);
     /// None is pending, or the guest's own file in hardware knows.
     pub(crate) const QUIET: Self = Self(Self::IID | Self::SHOWN);
 

@@ -120,7 +120,7 @@ impl Resident {
             facts: host,
             stamp: Stamp::NONE,
             translation: TranslationState::new(),
-            external: External::NONE,
+            external: External::QUIET,
             parked: false,
             host: HostSide::default(),
         })
@@ -129,7 +129,7 @@ impl Resident {
     /// Back to the state of a hart at reset.
     pub(crate) fn reset(&mut self, isa: EffectiveIsa, permissions: Permissions) {
         self.csrs = GuestCsrs::RESET;
-        self.external = External::NONE;
+        self.external = External::QUIET;
         self.fp = FpRegs::default();
         self.configure(isa, permissions);
         self.units = initial_units(isa);
@@ -230,7 +230,7 @@ impl Resident {
         self.set_external(match vcpu.imsic() {
             Some(imsic) => imsic.external(pending),
             None if pending => External::PLAIN,
-            None => External::NONE,
+            None => External::QUIET,
         });
     }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* on-c: fail: N2, N3, N36 */
+/* on-c: fail: N2, N3, N36, N56 */
 /*
  * Interrupt files of guests, in software and in hardware: every register,
  * messages of all senders, claims, priorities, and what becomes of them when
@@ -376,6 +376,43 @@ TEST_F(imsic, n3_stopi_tells_priorities)
 {
 	CREATE(1, guest_order);
 	run_to_done(self->vcpus[0]);
+}
+
+/* The same where interrupts from outside come by a wire of userspace's. */
+static void guest_order_without_files(void)
+{
+	imsic_write(ISELECT_IPRIO(0), 10UL << 8);
+	if (imsic_read(ISELECT_IPRIO(0)) != 10UL << 8)
+		GUEST_DONE();
+	csr_clear(CSR_SSTATUS, SR_SIE);
+	csr_set(CSR_SIE, IP_SEIP | IP_SSIP);
+	GUEST_ASSERT_EQ(csr_read(CSR_STOPI_NR), 0);
+	csr_set(CSR_SIP, IP_SSIP);
+	GUEST_ASSERT_EQ(csr_read(CSR_STOPI_NR), 1 << 16 | 10);
+	GUEST_SYNC1(1);
+	/* Nothing is known of its priority: it comes first. */
+	GUEST_ASSERT_EQ(csr_read(CSR_STOPI_NR), 9 << 16 | 1);
+	csr_clear(CSR_SIP, IP_SSIP);
+	GUEST_ASSERT_EQ(csr_read(CSR_STOPI_NR), 9 << 16 | 1);
+	GUEST_DONE();
+}
+
+/* F16 */
+TEST(n56_stopi_tells_priorities_without_irqchip)
+{
+	struct kvm_interrupt set = { .irq = KVM_INTERRUPT_SET };
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+	struct ucall uc;
+
+	if (!aia_is_there())
+		SKIP(return, "no AIA");
+	vm = vm_create_with_one_vcpu(&vcpu, guest_order_without_files);
+	if (run_to_ucall(vcpu, &uc) == UCALL_SYNC) {
+		vcpu_ioctl(vcpu, KVM_INTERRUPT, &set);
+		run_to_done(vcpu);
+	}
+	kvm_vm_free(vm);
 }
 
 /* What userspace reads and writes is what the guest has. */
