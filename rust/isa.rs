@@ -241,8 +241,8 @@ impl GuestIsa {
     /// Writes the `ISA_EXT` register number `id`.
     ///
     /// In this order: [`IsaError::NotFound`] for an extension that is unknown or not offered,
-    /// [`IsaError::Invalid`] for a value other than 0 and 1, success if nothing changes,
-    /// [`IsaError::Busy`] after the first run, [`IsaError::Invalid`] if the policy forbids it.
+    /// success if nothing changes, [`IsaError::Busy`] after the first run, [`IsaError::Invalid`]
+    /// for a value other than 0 and 1, or if the policy forbids it.
     pub(crate) fn set(
         &mut self,
         host: &HostIsa,
@@ -255,6 +255,7 @@ impl GuestIsa {
         match value {
             0 => self.switch_off(host, one),
             1 => self.switch_on(host, vector, one),
+            _ if self.frozen.is_some() => Err(IsaError::Busy),
             _ => Err(IsaError::Invalid),
         }
     }

@@ -157,6 +157,7 @@ pub(crate) fn handle_at_once(vcpu: &mut Pinned<'_>, _irqs: &IrqOff) -> Handled {
         }
         Err(error) => Err(error),
     };
+    kvm::trace_vcpu_exit_at_once(vcpu.vcpu, &vcpu.owned.ctx);
     give(vcpu.owned, Convention::Standard, result);
     handled
 }

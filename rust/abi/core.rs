@@ -196,6 +196,22 @@ pub(crate) fn trace_exit(ctx: &SwitchContext) {
     }
 }
 
+/// Tracepoint `kvm_vcpu_exit` for a trap that is handled before interrupts are on again. While it is
+/// off, not even its arguments are looked at.
+#[inline(always)]
+pub(crate) fn trace_vcpu_exit_at_once(vcpu: &Vcpu, ctx: &SwitchContext) {
+    #[cold]
+    #[inline(never)]
+    fn trace(vcpu: &Vcpu, ctx: &SwitchContext) {
+        trace_vcpu_exit(vcpu, &ctx.trap());
+    }
+
+    // SAFETY: reads a static key.
+    if unsafe { bindings::trace_kvm_vcpu_exit_enabled() } {
+        trace(vcpu, ctx);
+    }
+}
+
 /// Tracepoint `kvm_vcpu_exit`.
 pub(crate) fn trace_vcpu_exit(vcpu: &Vcpu, trap: &Trap) {
     // SAFETY: a tracepoint takes any numbers.

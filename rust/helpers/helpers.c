@@ -615,6 +615,7 @@ __rust_helper struct __riscv_d_ext_state *rust_helper_kvm_rs_user_fp(void)
 
 __rust_helper void rust_helper_trace_kvm_entry(unsigned long pc) { trace_kvm_entry(pc); }
 __rust_helper bool rust_helper_trace_kvm_exit_enabled(void) { return trace_kvm_exit_enabled(); }
+__rust_helper bool rust_helper_trace_kvm_vcpu_exit_enabled(void) { return trace_kvm_vcpu_exit_enabled(); }
 __rust_helper void rust_helper_trace_kvm_exit(unsigned long sepc, unsigned long scause,
 					      unsigned long stval, unsigned long htval,
 					      unsigned long htinst)

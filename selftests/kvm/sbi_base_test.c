@@ -203,6 +203,51 @@ TEST(registers_are_preserved)
 	run_to_done(vcpus[0]);
 }
 
+#define TRACING	"/sys/kernel/tracing/"
+
+static void trace_write(const char *file, const char *text)
+{
+	int fd = open(file, O_WRONLY | O_TRUNC);
+
+	TEST_ASSERT(fd >= 0 && write(fd, text, strlen(text)) == strlen(text), "cannot write %s", file);
+	close(fd);
+}
+
+static void guest_ask_base(void)
+{
+	int i;
+
+	for (i = 0; i < 100; i++)
+		sbi_ecall(SBI_EXT_BASE, SBI_BASE_PROBE, SBI_EXT_TIME, 0, 0, 0, 0, 0);
+	GUEST_DONE();
+}
+
+/* F20: each exit for an ECALL is told, also where the answer takes but a moment. */
+TEST(each_call_has_its_exit_in_the_trace)
+{
+	struct kvm_vcpu *vcpu;
+	char line[512];
+	int calls = 0;
+	FILE *f;
+
+	if (access(TRACING "events/kvm/kvm_vcpu_exit/enable", W_OK))
+		SKIP(return, "no tracing");
+	vm = vm_create_with_one_vcpu(&vcpu, guest_ask_base);
+	trace_write(TRACING "trace", "");
+	trace_write(TRACING "events/kvm/kvm_vcpu_exit/enable", "1");
+	run_to_done(vcpu);
+	trace_write(TRACING "events/kvm/kvm_vcpu_exit/enable", "0");
+	f = fopen(TRACING "trace", "r");
+	TEST_ASSERT(f, "no trace");
+	while (fgets(line, sizeof(line), f))
+		if (strstr(line, "kvm_vcpu_exit:") && strstr(line, "SCAUSE: 0xa,"))
+			calls++;
+	fclose(f);
+	/* Those, and the end. */
+	TEST_ASSERT(calls >= 101, "%d calls in the trace", calls);
+	kvm_vm_free(vm);
+}
+
 int main(int argc, char *argv[])
 {
 	close(open_kvm_dev_path_or_exit());

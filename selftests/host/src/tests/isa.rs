@@ -120,6 +120,8 @@ fn set_follows_the_policies_in_order() {
 
                             let want = if !bitmap.offers(ext) {
                                 Err(IsaError::NotFound)
+                            } else if value > 1 && frozen {
+                                Err(IsaError::Busy)
                             } else if value > 1 {
                                 Err(IsaError::Invalid)
                             } else if Ok(value == 1) == has {
