@@ -221,6 +221,14 @@ impl GuestCsrs {
         }
     }
 
+    /// Takes back what a guest with `isa` cannot have: userspace may choose extensions after it has
+    /// written registers.
+    pub(crate) fn confine(&mut self, isa: EffectiveIsa) {
+        self.sstatus = sstatus(self.sstatus, isa);
+        self.sie &= interrupts(isa);
+        self.senvcfg = senvcfg(self.senvcfg, isa);
+    }
+
     /// Brings those registers to a CPU that have held another vCPU's values there. All but `hvip`
     /// and `sie`, and those of the AIA.
     ///

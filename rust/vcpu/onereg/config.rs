@@ -134,6 +134,11 @@ fn change_isa(
 ) -> Result {
     change(&mut vcpu.owned.isa, &host()?.isa, host::vector_use())?;
     vcpu.configure();
+    // Before the first run: afterwards there is no change, and the registers are the guest's.
+    if !vcpu.owned.frozen {
+        let (owned, resident) = vcpu.split();
+        resident.csrs.confine(owned.isa.effective());
+    }
     Ok(())
 }
 

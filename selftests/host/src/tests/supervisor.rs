@@ -211,6 +211,20 @@ fn sstatus_has_units_that_the_guest_has() {
 }
 
 #[test]
+fn what_was_written_before_an_extension_went_goes_with_it() {
+    let (isa, plain) = (guest(|_| true), guest(|_| false));
+    let (mut csrs, mut want) = (GuestCsrs::RESET, GuestCsrs::RESET);
+    for csr in ALL {
+        csrs.set(csr, usize::MAX, limits(&isa));
+    }
+    csrs.confine(plain.effective());
+    for csr in [Supervisor::Sstatus, Supervisor::Sie, Supervisor::Senvcfg] {
+        want.set(csr, usize::MAX, limits(&plain));
+        assert_eq!(csrs.get(csr), want.get(csr));
+    }
+}
+
+#[test]
 fn a_narrow_user_mode_is_kept() {
     let isa = guest(|_| true);
     let mut csrs = GuestCsrs::RESET;
