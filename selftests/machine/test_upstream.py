@@ -163,6 +163,11 @@ def test_upstream(lab, full, program, cpu):
     assert ours.code == 0 or c.code == ours.code, f"C: {c.verdict()}, ours: {ours.verdict()}\n{ours.tail}"
 
 
+# In little-endian bytes: sstatus.UXL of a new vCPU says 64 bits, where C has no width.
+SSTATUS = "reg 0x8030000003000000 = "
+OURS_ONLY = {f"{SSTATUS}00 00 00 00 00 00 00 00": f"{SSTATUS}00 00 00 00 02 00 00 00"}
+
+
 @pytest.mark.parametrize("cpu", ["full", *MODELS, *NEWER])
 def test_registers_are_those_of_c(lab, cpu):
     """Which registers a new vCPU has, in which order, with which values; get-reg-list itself only
@@ -173,4 +178,4 @@ def test_registers_are_those_of_c(lab, cpu):
 
     ours = printed("ours")
     assert len(ours) > 60
-    assert ours == printed("c")
+    assert ours == [OURS_ONLY.get(line, line) for line in printed("c")]
