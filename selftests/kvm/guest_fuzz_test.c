@@ -361,10 +361,10 @@ static void set_slot(u64 flags, u64 at, u64 size)
 
 static void read_debugfs(void)
 {
-	char path[64], buf[4096];
+	char path[96], buf[4096];
 	int fd;
 
-	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/gstage", getpid(), vm->fd);
+	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/gstage_page_tables", getpid(), vm->fd);
 	fd = open(path, O_RDONLY);
 	while (fd >= 0 && read(fd, buf, sizeof(buf)) > 0)
 		;

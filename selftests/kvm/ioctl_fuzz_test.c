@@ -588,7 +588,7 @@ static void file_event(u64 *seed)
 static void debugfs(u64 *seed)
 {
 	char path[128], buf[2048];
-	static const char * const names[] = { "gstage", "exits", "remote_tlb_flush", "pages_4k" };
+	static const char * const names[] = { "gstage_page_tables", "gstage_page_tables", "exits", "remote_tlb_flush" };
 	int fd;
 
 	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/%s", getpid(), file(seed, VM),
