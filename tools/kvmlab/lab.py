@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The machine that the tests share: one at a time, kept while it is of use."""
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -19,19 +20,26 @@ class Lab:
 
     _running: ClassVar["Lab | None"] = None
 
-    def __init__(self, module_error: str = "", flavour: str = "", ours: Path | None = None):
+    def __init__(self, module_error: str = "", flavour: str = "", ours: Path | None = None,
+                 programs: Callable[[], dict[str, Path]] = build_selftests):
         """`module_error` says why there is no kvm.ko of ours, if so; `flavour` is the
-        kernel's; `ours` is a module to test in its place."""
+        kernel's; `ours` is a module to test in its place; `programs` builds those of
+        the machine."""
         self._module_error = module_error
         self._flavour = flavour
         self._ours = ours
+        self._programs = programs
         self._machine = None
         self._module = None
         self._count = 0
 
     @cached_property
     def image(self) -> Image:
-        return Image(build_selftests(), self._flavour, self._ours)
+        return Image(self._programs(), self._flavour, self._ours)
+
+    def with_programs(self, programs: Callable[[], dict[str, Path]]) -> "Lab":
+        """A lab for the same kernel and module, whose machines have other programs."""
+        return Lab(self._module_error, self._flavour, self._ours, programs)
 
     def machine(self, module: str = "ours", **config) -> Machine:
         """A machine of this configuration with this KVM loaded."""
