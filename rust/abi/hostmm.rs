@@ -343,8 +343,8 @@ fn stores(entry: bindings::pte_t) -> Stores {
     }
 }
 
-/// Whether the page may be secret memory (`memfd_secret()`), which nobody but its process is to
-/// reach, and which `get_user_pages()` refuses. Interrupts are off.
+/// Returns whether the page is secret memory (`memfd_secret()`), which only its process is to reach,
+/// and which `get_user_pages()` refuses. Interrupts are off.
 #[inline(always)]
 fn is_secret(pfn: Pfn) -> bool {
     if !cfg!(CONFIG_SECRETMEM) {
@@ -353,8 +353,8 @@ fn is_secret(pfn: Pfn) -> bool {
     // SAFETY: an ordinary entry's frame has a `struct page`.
     let folio = unsafe { bindings::kvm_rs_pfn_folio(pfn.get() as usize) };
     // SAFETY: the page stays mapped, see `HostView`, so this is the folio of a page in use; its
-    // mapping is not freed while interrupts are off.
-    unsafe { bindings::kvm_rs_folio_is_unevictable_file(folio) }
+    // mapping and inode are not freed while interrupts are off.
+    unsafe { bindings::kvm_rs_folio_is_secret(folio) }
 }
 
 /// Tells the host's memory management that a present page is used, as `get_user_pages_fast()`

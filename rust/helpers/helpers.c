@@ -391,16 +391,19 @@ __rust_helper struct folio *rust_helper_kvm_rs_pfn_folio(unsigned long pfn)
 	return page_folio(pfn_to_page(pfn));
 }
 /*
- * Secret memory is of this kind (secretmem_mapping() is not for modules). With
- * interrupts off the mapping is not freed, see gup_fast_folio_allowed().
+ * Whether @folio is memory of memfd_secret(). secretmem_mapping() is not for
+ * modules, so this asks for the file system, of files that are not to be evicted;
+ * those include ramfs, noswap tmpfs and what SHM_LOCK was used on. With interrupts
+ * off, mapping and inode are not freed, see gup_fast_folio_allowed().
  */
-__rust_helper bool rust_helper_kvm_rs_folio_is_unevictable_file(const struct folio *folio)
+__rust_helper bool rust_helper_kvm_rs_folio_is_secret(const struct folio *folio)
 {
 	const struct address_space *mapping = READ_ONCE(folio->mapping);
 
 	return mapping &&
 	       !((unsigned long)mapping & FOLIO_MAPPING_FLAGS) &&
-	       test_bit(AS_UNEVICTABLE, &mapping->flags);
+	       test_bit(AS_UNEVICTABLE, &mapping->flags) &&
+	       mapping->host->i_sb->s_magic == SECRETMEM_MAGIC;
 }
 __rust_helper bool rust_helper_kvm_rs_folio_referenced(const struct folio *folio)
 {

@@ -7,6 +7,8 @@
  * shared, what is written becomes dirty, the dirty log stays exact, and a page
  * that nobody used stays idle.
  */
+#include <sys/shm.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "kvm_rs_mem.h"
@@ -235,6 +237,52 @@ TEST(pre_fault_64k)
 	TEST_ASSERT_EQ(vm_get_stat(vcpu->vm, pages_64k) - before, npages / WINDOW);
 	TEST_ASSERT_EQ(touch(vcpu, npages, true), 0);
 	kvm_vm_free(vcpu->vm);
+}
+
+/* Shared memory that must not be swapped is memory like any other (F26). */
+TEST(locked_shmem)
+{
+	u64 npages = 4 * WINDOW;
+	struct kvm_vcpu *vcpu;
+	char *mem;
+	int id;
+
+	id = shmget(IPC_PRIVATE, npages * SIZE_4K, IPC_CREAT | 0600);
+	if (id < 0 && errno == ENOSYS)
+		SKIP(return, "the kernel has no System V IPC");
+	TEST_ASSERT(id >= 0, "shmget: %s", strerror(errno));
+	mem = shmat(id, NULL, 0);
+	TEST_ASSERT(mem != (void *)-1, "shmat: %s", strerror(errno));
+	TEST_ASSERT_OK(shmctl(id, SHM_LOCK, NULL));
+	TEST_ASSERT_OK(shmctl(id, IPC_RMID, NULL));
+	fill(mem, npages);
+	vcpu = create(0, npages, mem);
+	/* How its address fits to the guest's windows is the kernel's choice of it. */
+	TEST_ASSERT(touch(vcpu, npages, true) <= npages / WINDOW + 1, "the neighbours do not come");
+	check_pages(vcpu, mem, 0, npages, 1, true);
+	kvm_vm_free(vcpu->vm);
+	shmdt(mem);
+}
+
+/* Secret memory is for its process alone, though it is present. */
+TEST(secret_memory)
+{
+	int fd = syscall(__NR_memfd_secret, 0);
+	struct kvm_vcpu *vcpu;
+	char *mem;
+
+	if (fd < 0 && errno == ENOSYS)
+		SKIP(return, "the kernel has no secret memory");
+	TEST_ASSERT(fd >= 0, "memfd_secret: %s", strerror(errno));
+	TEST_ASSERT(!ftruncate(fd, WINDOW * SIZE_4K), "ftruncate");
+	mem = mmap_at(WINDOW * SIZE_4K, SIZE_2M, 0, MAP_SHARED, fd);
+	TEST_ASSERT(mem != MAP_FAILED, "mmap: %s", strerror(errno));
+	fill(mem, WINDOW);
+	vcpu = create(0, WINDOW, mem);
+	guest_ask(vcpu, GUEST_OP_LOAD, gva_of(1), 0);
+	TEST_ASSERT_ERRNO(__vcpu_run(vcpu), EFAULT);
+	kvm_vm_free(vcpu->vm);
+	close(fd);
 }
 
 static const u32 flags_of[] = { 0, KVM_MEM_LOG_DIRTY_PAGES };
