@@ -22,20 +22,12 @@ use super::{
 use crate::{
     arch::switch::Trap,
     bindings,
-    mem::{
-        addr::Gpa,
-        fault::{
-            self,
-            Access, //
-        }, //
+    mem::fault::{
+        self,
+        Access, //
     },
-    sync::SlotsRead,
     vcpu::{
         exit,
-        insn::{
-            Htinst,
-            PteAccess, //
-        },
         irq::Interrupt,
         pmu::FirmwareEvent,
         Loaded,
@@ -150,13 +142,7 @@ fn unreadable(vcpu: &mut Loaded<'_>, trap: Trap) -> Result<Outcome> {
     if !exit::is_guest_page_fault(&trap) {
         return Ok(Outcome::Redirect(trap));
     }
-    let gpa = Gpa::new((trap.htval as u64) << 2 | trap.stval as u64 & 3);
-    let access = match Htinst::decode(trap.htinst) {
-        Htinst::Pseudo(PteAccess::Write) => Access::Store,
-        _ => Access::Load,
-    };
-    let slots = SlotsRead::new(vcpu.vcpu);
-    Ok(match vcpu.fault(&slots, gpa, access)? {
+    Ok(match vcpu.provide(&trap, Access::Load)? {
         fault::Outcome::Mapped => Outcome::Retry,
         fault::Outcome::Refused => Outcome::Exit(Next::MemoryFault),
         // A machine refuses an access where nothing is that could answer.

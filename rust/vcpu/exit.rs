@@ -155,8 +155,10 @@ fn report(vcpu: &Loaded<'_>, trap: &Trap, err: Error) {
     kvm::log_exit_error(vcpu.vcpu, trap, sstatus, hstatus, err);
 }
 
-/// The G-stage does not map the page.
-fn guest_page_fault(vcpu: &mut Loaded<'_>, trap: &Trap, access: Access) -> Result<Next> {
+/// Returns the guest physical address that `trap`, a guest-page fault of `access`, is about, and the
+/// access to it.
+#[inline(always)]
+fn lacking(trap: &Trap, access: Access) -> (Gpa, Access) {
     let gpa = Gpa::new((trap.htval as u64) << 2 | trap.stval as u64 & 3);
     // The walk of the guest's own tables may have been about to set an accessed or dirty bit, on
     // behalf of a load.
@@ -165,6 +167,12 @@ fn guest_page_fault(vcpu: &mut Loaded<'_>, trap: &Trap, access: Access) -> Resul
         Htinst::Pseudo(PteAccess::Read) => Access::Load,
         _ => access,
     };
+    (gpa, wanted)
+}
+
+/// The G-stage does not map the page.
+fn guest_page_fault(vcpu: &mut Loaded<'_>, trap: &Trap, access: Access) -> Result<Next> {
+    let (gpa, wanted) = lacking(trap, access);
     let slots = SlotsRead::new(vcpu.vcpu);
     match vcpu.fault(&slots, gpa, wanted)? {
         Outcome::Mapped => Ok(Next::Resume),
@@ -188,10 +196,7 @@ fn virtual_instruction(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
         Some(insn) => insn,
         None => match vcpu.read_insn(trap.sepc) {
             Ok(word) => Insn::fetched(word),
-            Err(fault) => {
-                vcpu.redirect_fetch(&fault);
-                return Ok(Next::Resume);
-            }
+            Err(fault) => return vcpu.fetch_failed(&fault),
         },
     };
     let mode = vcpu.owned.ctx.mode();
@@ -266,12 +271,47 @@ impl Loaded<'_> {
         ctx.set_mode(GuestMode::Supervisor);
     }
 
-    /// Has the guest take the trap of a fetch that the hypervisor made for it; if only the G-stage
-    /// lacks the page, the guest fetches again, which brings it in.
-    pub(crate) fn redirect_fetch(&mut self, fault: &Trap) {
+    /// Brings in the page that a read of guest memory on behalf of the guest did not find in the
+    /// G-stage: `trap` is the guest-page fault that the HLV or HLVX took, and `access` is what the
+    /// guest attempted. After [`Outcome::Mapped`] the read can be made again.
+    ///
+    /// To have the guest repeat its instruction would not do: its own fetch may hit a translation
+    /// that the hart has cached, and HLVX need not use that, so the two could repeat for ever.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR`, `ENOMEM` while providing guest memory.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn provide(&mut self, trap: &Trap, access: Access) -> Result<Outcome> {
+        let (gpa, wanted) = lacking(trap, access);
+        let slots = SlotsRead::new(self.vcpu);
+        self.fault(&slots, gpa, wanted)
+    }
+
+    /// Deals with `fault`, which the hypervisor's fetch of the guest's instruction took. If the
+    /// G-stage lacked the page, provides it and has the guest repeat the instruction; otherwise the
+    /// guest takes the trap.
+    ///
+    /// # Errors
+    ///
+    /// As [`provide`](Self::provide).
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn fetch_failed(&mut self, fault: &Trap) -> Result<Next> {
+        let sepc = self.owned.ctx.pc();
+        let trap = Trap { sepc, ..*fault };
         if !is_guest_page_fault(fault) {
-            let sepc = self.owned.ctx.pc();
-            self.redirect(&Trap { sepc, ..*fault });
+            self.redirect(&trap);
+            return Ok(Next::Resume);
+        }
+        match self.provide(fault, Access::Fetch)? {
+            Outcome::Mapped => Ok(Next::Resume),
+            Outcome::Refused => Ok(Next::MemoryFault),
+            Outcome::NoMemory => {
+                self.access_fault(Access::Fetch, &trap);
+                Ok(Next::Resume)
+            }
         }
     }
 

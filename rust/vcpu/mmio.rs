@@ -114,7 +114,8 @@ impl PendingCsr {
 ///
 /// # Errors
 ///
-/// None of its own: what cannot be completed is the guest's access fault.
+/// `EINTR`, `ENOMEM` while the instruction is read. What cannot be completed is the guest's access
+/// fault.
 pub(crate) fn access(
     vcpu: &mut Loaded<'_>,
     slots: &SlotsRead<'_>,
@@ -126,10 +127,7 @@ pub(crate) fn access(
         Ok(Some(insn)) => insn,
         Ok(None) => match vcpu.read_insn(trap.sepc) {
             Ok(word) => Insn::fetched(word),
-            Err(fault) => {
-                vcpu.redirect_fetch(&fault);
-                return Ok(Next::Resume);
-            }
+            Err(fault) => return vcpu.fetch_failed(&fault),
         },
         Err(_) => {
             vcpu.access_fault(access, trap);
