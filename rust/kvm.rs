@@ -35,13 +35,15 @@ module! {
     license: "GPL",
 }
 
-/// The loaded module; each field undoes its part when it is dropped, last first.
+/// The loaded module; each field undoes its part when it is dropped. Fields are dropped in the order
+/// of their declaration, which is the reverse of that in which [`init`](kernel::Module::init) makes
+/// them.
 struct Kvm {
     _core: module::CoreKvm,
+    _aia: Option<AiaSupport>,
     _idle: module::IdleNotifier,
     _perf: module::PerfCallbacks,
     _vector: module::VectorCallback,
-    _aia: Option<AiaSupport>,
     _nacl: Option<nacl::Acceleration>,
     _host: Owner<Host>,
 }
@@ -91,10 +93,10 @@ impl kernel::Module for Kvm {
         let core = module::CoreKvm::start(module)?;
         Ok(Self {
             _core: core,
+            _aia: aia,
             _idle: idle,
             _perf: perf,
             _vector: vector,
-            _aia: aia,
             _nacl: nacl,
             _host: host,
         })

@@ -77,6 +77,7 @@ use config::{
     Permissions, //
 };
 use gprs::Reg;
+use insn::GuestMode;
 use irq::{
     Irqs,
     Wires, //
@@ -118,6 +119,7 @@ impl VcpuState {
                 hfences <- HfenceQueue::new(),
                 firmware: FirmwareCounts::new(),
                 steal: sbi::sta::Watch::new(),
+                last_exit: LastExit::new(),
                 imsic_addr: AtomicU64::new(u64::MAX),
             }),
             owned <- UnsafeCell::pin_init(Owned::new(host)),
@@ -145,9 +147,44 @@ pub(crate) struct Shared {
     pub(crate) firmware: FirmwareCounts,
     /// What is reported of the thread's waiting.
     pub(crate) steal: sbi::sta::Watch,
+    /// Where the guest was when it last came back.
+    pub(crate) last_exit: LastExit,
     /// Where userspace wants the vCPU's interrupt file; all ones before it said so. `kvm->lock`
     /// is held around changes.
     pub(crate) imsic_addr: AtomicU64,
+}
+
+/// The guest's pc and privilege as of its last exit, for profilers, and for core KVM, which chooses a
+/// vCPU to yield to. Other CPUs read it while the guest runs, so it is a copy.
+///
+/// Bit 0, which no pc has, says whether the guest was in its supervisor mode.
+pub(crate) struct LastExit(AtomicU64);
+
+impl LastExit {
+    /// As of a reset.
+    fn new() -> Self {
+        Self(AtomicU64::new(1))
+    }
+
+    /// Notes where the guest was.
+    #[inline(always)]
+    pub(crate) fn set(&self, ctx: &SwitchContext) {
+        let supervisor = u64::from(ctx.mode() == GuestMode::Supervisor);
+        // Relaxed: the readers want no more than this value.
+        self.0
+            .store(ctx.pc() as u64 | supervisor, Ordering::Relaxed);
+    }
+
+    /// Returns the guest's pc.
+    #[cfg(CONFIG_GUEST_PERF_EVENTS)]
+    pub(crate) fn pc(&self) -> usize {
+        self.0.load(Ordering::Relaxed) as usize & !1
+    }
+
+    /// Returns whether the guest was in its supervisor mode.
+    pub(crate) fn was_supervisor(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & 1 != 0
+    }
 }
 
 /// What only the holder of `vcpu->mutex` may touch.

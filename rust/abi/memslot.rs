@@ -39,7 +39,8 @@ use crate::{
 ///
 /// # Invariants
 ///
-/// For `'s`, `raw` is a slot of a VM whose fields do not change.
+/// For `'s`, `raw` is a slot of a VM whose place, size, address and flags do not change. Core KVM may
+/// write to other fields, which link the slot with others, so no reference to the whole is made.
 #[derive(Clone, Copy)]
 pub(crate) struct Slot<'s> {
     raw: NonNull<bindings::kvm_memory_slot>,
@@ -88,7 +89,7 @@ impl SlotChange {
 impl<'s> Slot<'s> {
     /// # Safety
     ///
-    /// `raw` is null, or a slot that does not change for `'s`.
+    /// `raw` is null, or a slot that keeps its place, size, address and flags for `'s`.
     pub(crate) unsafe fn from_raw(raw: *const bindings::kvm_memory_slot) -> Option<Self> {
         // INVARIANT: as the caller promises.
         NonNull::new(raw.cast_mut()).map(|raw| Self {
@@ -113,38 +114,49 @@ impl<'s> Slot<'s> {
         self.flags() & bindings::KVM_MEMSLOT_INVALID != 0
     }
 
-    fn get(&self) -> &'s bindings::kvm_memory_slot {
-        // SAFETY: by the type's invariant.
-        unsafe { self.raw.as_ref() }
+    fn flags(&self) -> u32 {
+        // SAFETY: by the type's invariant, the slot is live and the field does not change.
+        unsafe { (*self.raw.as_ptr()).flags }
     }
 
-    fn flags(&self) -> u32 {
-        self.get().flags
+    fn base_gfn(&self) -> u64 {
+        // SAFETY: by the type's invariant, the slot is live and the field does not change.
+        unsafe { (*self.raw.as_ptr()).base_gfn }
+    }
+
+    fn npages(&self) -> usize {
+        // SAFETY: by the type's invariant, the slot is live and the field does not change.
+        unsafe { (*self.raw.as_ptr()).npages }
+    }
+
+    fn userspace_addr(&self) -> usize {
+        // SAFETY: by the type's invariant, the slot is live and the field does not change.
+        unsafe { (*self.raw.as_ptr()).userspace_addr }
     }
 
     /// The guest's frames.
     pub(crate) fn frames(&self) -> GfnRange {
-        GfnRange::from_len(Gfn::new(self.get().base_gfn), self.get().npages as u64)
+        GfnRange::from_len(Gfn::new(self.base_gfn()), self.npages() as u64)
     }
 
     /// The host address of the first frame.
     pub(crate) fn start(&self) -> Hva {
-        Hva::new(self.get().userspace_addr)
+        Hva::new(self.userspace_addr())
     }
 
     /// How many bytes it has.
     pub(crate) fn bytes(&self) -> usize {
         // Core KVM has checked that it fits.
-        self.get().npages << PAGE_SHIFT
+        self.npages() << PAGE_SHIFT
     }
 
     /// The host address of the frame `gfn`, which is the guest's choice: bounded also where the
     /// CPU guesses.
     #[inline]
     pub(crate) fn hva(&self, gfn: Gfn) -> Hva {
-        let offset = gfn.get().wrapping_sub(self.get().base_gfn) as usize;
-        let offset = nospec::index(offset, self.get().npages);
-        Hva::new(self.get().userspace_addr.wrapping_add(offset << PAGE_SHIFT))
+        let offset = gfn.get().wrapping_sub(self.base_gfn()) as usize;
+        let offset = nospec::index(offset, self.npages());
+        Hva::new(self.userspace_addr().wrapping_add(offset << PAGE_SHIFT))
     }
 
     /// Whether the guest may write.
@@ -164,8 +176,8 @@ impl<'s> Slot<'s> {
     /// The largest block around `gfn` that lies in the slot, that has the same place in a block of
     /// the host's address space as of the guest's, and that a leaf can map.
     pub(crate) fn largest_block(&self, gfn: Gfn) -> PageSize {
-        let hva_frame = (self.get().userspace_addr >> PAGE_SHIFT) as u64;
-        let differ = hva_frame ^ self.get().base_gfn;
+        let hva_frame = (self.userspace_addr() >> PAGE_SHIFT) as u64;
+        let differ = hva_frame ^ self.base_gfn();
         [PageSize::Size1G, PageSize::Size2M, PageSize::Size64K]
             .into_iter()
             .filter(|size| *size != PageSize::Size64K || mem::has_svnapot())

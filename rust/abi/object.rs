@@ -17,7 +17,6 @@ use super::stats::Gauges;
 use crate::{
     arch::{
         resident::Resident,
-        switch::SwitchContext,
         vector::GuestVector, //
     },
     bindings,
@@ -30,7 +29,6 @@ use crate::{
         token::OwnedVcpu, //
     },
     vcpu::{
-        insn::GuestMode,
         Owned,
         Shared,
         VcpuState, //
@@ -286,14 +284,6 @@ impl Vcpu {
     pub(crate) fn is_blocking(&self) -> bool {
         // SAFETY: the vCPU is live.
         unsafe { bindings::kvm_vcpu_is_blocking(self.as_ptr()) }
-    }
-
-    /// The guest's pc and privilege as of its last exit, for profilers: may be stale.
-    pub(crate) fn sample(&self) -> (usize, bool) {
-        let ctx = self.state().owned.get();
-        // SAFETY: the field is in bounds of a state that lives as long as the vCPU.
-        let (pc, mode) = unsafe { SwitchContext::sample(ptr::addr_of!((*ctx).ctx)) };
-        (pc, mode == GuestMode::Supervisor)
     }
 
     /// The scheduler puts the vCPU on this CPU (`kvm_arch_vcpu_load()`).

@@ -319,7 +319,7 @@ door! {
     /// Core KVM passes a live vCPU.
     fn kvm_arch_vcpu_in_kernel(vcpu: *mut bindings::kvm_vcpu) -> bool {
         // SAFETY: see above.
-        unsafe { Vcpu::from_raw(vcpu) }.sample().1
+        unsafe { Vcpu::from_raw(vcpu) }.shared().last_exit.was_supervisor()
     }
 }
 
@@ -332,7 +332,7 @@ door! {
     /// Core KVM passes a live vCPU.
     fn kvm_arch_vcpu_get_ip(vcpu: *mut bindings::kvm_vcpu) -> c_ulong {
         // SAFETY: see above.
-        unsafe { Vcpu::from_raw(vcpu) }.sample().0
+        unsafe { Vcpu::from_raw(vcpu) }.shared().last_exit.pc()
     }
 }
 

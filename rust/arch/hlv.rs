@@ -57,13 +57,40 @@ extern "C" {
     fn kvm_rs_hlv_trap();
 }
 
-/// Runs `access` with guest privilege in `hstatus` and faults redirected.
+/// Executes `$insn`, an HLV or HLVX, at guest virtual address `$gva`. Returns what it reads; if it
+/// traps, `$trap` is filled, and the value means nothing.
+///
+/// `stvec` names [`kvm_rs_hlv_trap`] within one `asm!` block, so that no code of the compiler's runs
+/// in between: an exception of any other instruction would be taken for that of the access.
+///
+/// To be called in an unsafe block: interrupts are off, and the guest's translation is loaded.
+macro_rules! guarded {
+    ($insn:literal, $gva:expr, $trap:expr) => {{
+        let value: usize;
+        asm!(
+            ".option push", ".option arch, +h",
+            "csrrw {stvec}, stvec, {handler}",
+            concat!($insn, " {value}, ({addr})"),
+            "csrw stvec, {stvec}",
+            ".option pop",
+            stvec = out(reg) _,
+            handler = in(reg) kvm_rs_hlv_trap as usize,
+            value = inout(reg) 0usize => value,
+            addr = in(reg) $gva,
+            in("a0") core::ptr::from_mut::<Trap>($trap),
+            out("a1") _,
+            options(nostack)
+        );
+        value
+    }};
+}
+
+/// Runs `access` with guest privilege in `hstatus`.
 ///
 /// # Safety
 ///
-/// Interrupts are off and the guest's translation is loaded. `access` executes nothing that can
-/// trap but one or more HLV/HLVX with the address of the trap in a0 and a1 as scratch.
-unsafe fn redirected(
+/// Interrupts are off and the guest's translation is loaded.
+unsafe fn with_privilege(
     hstatus: usize,
     access: impl FnOnce(&mut Trap) -> usize,
 ) -> Result<usize, Trap> {
@@ -76,13 +103,7 @@ unsafe fn redirected(
     }
     // SAFETY: only SPVP and the interception bits differ, which act on V=1 and HLV alone.
     let old_hstatus = unsafe { csr::HSTATUS.swap(hstatus) };
-    let handler = kvm_rs_hlv_trap as usize;
-    let old_stvec: usize;
-    // SAFETY: with interrupts off only `access` can trap, and the handler is made for it.
-    unsafe { asm!("csrrw {}, stvec, {}", out(reg) old_stvec, in(reg) handler, options(nostack)) };
     let value = access(&mut trap);
-    // SAFETY: the host's own value comes back.
-    unsafe { asm!("csrw stvec, {}", in(reg) old_stvec, options(nostack)) };
     // SAFETY: the host's own value comes back.
     unsafe { csr::HSTATUS.write(old_hstatus) };
     if trap.scause == 0 {
@@ -103,26 +124,10 @@ unsafe fn redirected(
 /// Interrupts are off and the guest's translation is loaded on this CPU; `hstatus` is the guest's.
 pub(crate) unsafe fn read_insn(hstatus: usize, gva: usize) -> Result<u32, Trap> {
     let half = |gva: usize| {
-        let access = |trap: &mut Trap| {
-            let value: usize;
-            // SAFETY: `redirected` runs it, with faults redirected to code that fills the trap in
-            // a0, clobbers a1 and goes on after the HLVX.
-            unsafe {
-                asm!(
-                    ".option push", ".option arch, +h",
-                    "hlvx.hu {value}, ({addr})",
-                    ".option pop",
-                    value = inout(reg) 0usize => value,
-                    addr = in(reg) gva,
-                    in("a0") core::ptr::from_mut(trap),
-                    out("a1") _,
-                    options(nostack)
-                )
-            };
-            value
-        };
-        // SAFETY: as the caller promises; `access` is one HLVX and nothing else that traps.
-        unsafe { redirected(hstatus, access) }.map_err(|mut trap| {
+        // SAFETY: interrupts are off and the translation is loaded, as the caller promises.
+        let access = |trap: &mut Trap| unsafe { guarded!("hlvx.hu", gva, trap) };
+        // SAFETY: as the caller promises.
+        unsafe { with_privilege(hstatus, access) }.map_err(|mut trap| {
             // HLVX faults as a load; what was attempted is a fetch.
             trap.scause = match trap.scause as u32 {
                 bindings::EXC_LOAD_PAGE_FAULT => bindings::EXC_INST_PAGE_FAULT as usize,
@@ -150,26 +155,10 @@ pub(crate) unsafe fn read_insn(hstatus: usize, gva: usize) -> Result<u32, Trap> 
 ///
 /// As [`read_insn`].
 pub(crate) unsafe fn read_word(hstatus: usize, gva: usize) -> Result<usize, Trap> {
-    let access = |trap: &mut Trap| {
-        let value: usize;
-        // SAFETY: `redirected` runs it, with faults redirected to code that fills the trap in a0,
-        // clobbers a1 and goes on after the HLV.
-        unsafe {
-            asm!(
-                ".option push", ".option arch, +h",
-                "hlv.d {value}, ({addr})",
-                ".option pop",
-                value = inout(reg) 0usize => value,
-                addr = in(reg) gva,
-                in("a0") core::ptr::from_mut(trap),
-                out("a1") _,
-                options(nostack)
-            )
-        };
-        value
-    };
-    // SAFETY: as the caller promises; `access` is one HLV and nothing else that traps.
-    unsafe { redirected(hstatus, access) }
+    // SAFETY: interrupts are off and the translation is loaded, as the caller promises.
+    let access = |trap: &mut Trap| unsafe { guarded!("hlv.d", gva, trap) };
+    // SAFETY: as the caller promises.
+    unsafe { with_privilege(hstatus, access) }
 }
 
 /// Without translation at either stage, so that a guest virtual address is a physical one.

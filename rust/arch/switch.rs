@@ -235,20 +235,6 @@ impl SwitchContext {
         self.hstatus
     }
 
-    /// The guest's pc and privilege, for a reader that may race with the vCPU's thread: stale then.
-    ///
-    /// # Safety
-    ///
-    /// `ctx` points to a context that lives.
-    pub(crate) unsafe fn sample(ctx: *const Self) -> (usize, GuestMode) {
-        // SAFETY: the field is in bounds; a racing owner makes the value stale, which the reader
-        // accepts, and volatile keeps the compiler from assuming otherwise.
-        let pc = unsafe { (&raw const (*ctx).sepc).read_volatile() };
-        // SAFETY: as above.
-        let sstatus = unsafe { (&raw const (*ctx).sstatus).read_volatile() };
-        (pc, GuestMode::of_sstatus(sstatus))
-    }
-
     /// Whether the last trap was the guest's. If not, the world switch itself trapped, and what is
     /// here of pc and status is the host's: see [`forget`](Self::forget).
     #[inline(always)]

@@ -196,6 +196,8 @@ impl<'t, 'p> EntryToken<'t, 'p> {
             self.vcpu.resident.flush_interrupts(self.vcpu.vcpu);
         };
         self.vcpu.resident.swap_out_counters(counters);
+        // Before interrupts are let in: one of them may be a profiler's.
+        self.vcpu.vcpu.shared().last_exit.set(&self.vcpu.owned.ctx);
         kvm::note_guest();
         trap
     }
