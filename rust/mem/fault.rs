@@ -321,10 +321,8 @@ impl Fault<'_> {
     ) -> (Install, Count) {
         let gfn = self.gpa.gfn();
         let (install, neighbours) = tree.install(self.gpa, page, tables);
-        // Userspace comes back for the rest of what it asked for: that may be runs, too.
-        let alone = self.asked.is_some() && page.size == PageSize::Size64K;
         let around = match (install.outcome, &neighbours, table) {
-            (gstage::Outcome::Mapped, Some(neighbours), Some(table)) if !alone => {
+            (gstage::Outcome::Mapped, Some(neighbours), Some(table)) => {
                 self.map_around(tree, neighbours, table)
             }
             _ => 0,
@@ -345,11 +343,7 @@ impl Fault<'_> {
         neighbours: &Neighbours<'_>,
         table: &HostTable<'_>,
     ) -> u64 {
-        let gfn = self.gpa.gfn();
-        let window = self.asked.unwrap_or_else(|| {
-            let frames = param::fault_around_frames();
-            GfnRange::from_len(Gfn::new(gfn.get() & !(frames - 1)), frames)
-        });
+        let window = self.window();
         if window.len() <= 1 {
             return 0;
         }
@@ -369,14 +363,49 @@ impl Fault<'_> {
             SlotAccess::ReadWrite if self.slot.is_logged() => Rights::WriteProtected,
             SlotAccess::ReadWrite => Rights::Writable,
         };
-        tree.fill(neighbours, frames, age, |neighbour| {
+        let host = |neighbour| {
             let page = pages.page(neighbour)?;
             let rights = match page.stores {
                 Stores::Pass => granted,
                 Stores::Fault | Stores::Dirty => Rights::HostReadOnly,
             };
-            Some((page.pfn, rights))
+            let size = if page.size == PageSize::Size4K {
+                PageSize::Size4K
+            } else {
+                self.limit_neighbour(neighbour, page.size)
+            };
+            Some(HostPage {
+                pfn: page.pfn,
+                size,
+                rights,
+            })
+        };
+        tree.fill(neighbours, frames, age, host)
+    }
+
+    /// Returns the frames that are mapped with the page, if the host has them: those that userspace
+    /// asked for, or the page's neighbours.
+    #[inline(always)]
+    fn window(&self) -> GfnRange {
+        self.asked.unwrap_or_else(|| {
+            let frames = param::fault_around_frames();
+            let first = self.gpa.gfn().get() & !(frames - 1);
+            GfnRange::from_len(Gfn::new(first), frames)
         })
+    }
+
+    /// Returns how much of `size` around `neighbour` is mapped with the faulting page: a run, where
+    /// there can be one, which single pages would rule out for good.
+    #[cold]
+    fn limit_neighbour(&self, neighbour: Gfn, size: PageSize) -> PageSize {
+        let is_run = super::has_svnapot()
+            && !self.slot.is_logged()
+            && self.slot.largest_block(neighbour).min(size) >= PageSize::Size64K;
+        if is_run {
+            PageSize::Size64K
+        } else {
+            PageSize::Size4K
+        }
     }
 
     /// Asks the host for the page and installs it, and its neighbours; tells how many of them.
@@ -469,6 +498,11 @@ impl Fault<'_> {
         }
         if let Some(given) = given {
             given.installed(&lock);
+        }
+        if page.size > PageSize::Size64K && page.size > install.level.leaf_size() {
+            // Smaller pages are there, or were: the tree keeps the table.
+            drop(lock);
+            super::slots::join(self.vm, &self.slot, self.gpa.gfn(), page.size);
         }
         Done::Mapped(fence, mapped)
     }

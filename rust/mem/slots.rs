@@ -15,7 +15,8 @@ use kernel::prelude::*;
 use super::{
     addr::{
         Gfn,
-        GfnRange, //
+        GfnRange,
+        PageSize, //
     },
     cache::TableCache,
     gstage::{
@@ -30,7 +31,8 @@ use super::{
         TableMemory,
         Teardown, //
     },
-    tlb,
+    has_svnapot,
+    tlb, //
 };
 use crate::{
     abi::{
@@ -91,7 +93,7 @@ pub(crate) fn commit(vm: &Vm, slot: &Slot<'_>, change: SlotChange) {
         return;
     }
     if !slot.is_logged() {
-        recover(&mut WriteGuard::lock(vm), slot);
+        recover(&mut WriteGuard::lock(vm), slot, slot.frames());
         return;
     }
     // Piece by piece, by `protect_logged`.
@@ -130,14 +132,20 @@ pub(crate) fn protect_logged(lock: &mut WriteHeld<'_>, base: Gfn, mask: u64) {
     }
 }
 
-/// Makes blocks of what the log had split, and the rest writable again: `slot` is logged no more.
-/// Readers of its old flags are through, and will not split or protect anything now.
+/// Makes blocks of what the log had split among `frames` of `slot`, and the rest writable again: the
+/// slot is not logged. Readers of flags from when it was are through, and will not split or protect
+/// anything now.
 ///
 /// The host's page table says what is a block, as far as it is not about to take some of it away.
 /// (What such an invalidation has unmapped stays so; the rest of the slot is put together.)
-fn recover(lock: &mut WriteHeld<'_>, slot: &Slot<'_>) {
+fn recover(lock: &mut WriteHeld<'_>, slot: &Slot<'_>, frames: GfnRange) {
     let vm = lock.vm();
-    let mut rest = slot.frames();
+    let smallest = if has_svnapot() {
+        PageSize::Size64K
+    } else {
+        PageSize::Size2M
+    };
+    let mut rest = frames;
     while let Some((mut tree, host)) = lock.tree_and_host() {
         let Progress {
             done_to,
@@ -145,6 +153,7 @@ fn recover(lock: &mut WriteHeld<'_>, slot: &Slot<'_>) {
             duty,
         } = tree.recover(
             rest,
+            smallest,
             |gfn| host_block(&host, slot, gfn),
             || is_contended(vm),
         );
@@ -156,6 +165,18 @@ fn recover(lock: &mut WriteHeld<'_>, slot: &Slot<'_>) {
         rest = GfnRange::new(done_to, rest.end());
         lock.relax();
     }
+}
+
+/// Puts a block of `size` around `gfn`, a frame of `slot`, if the host has one, in place of the
+/// tables that are there. A fault found that it could not, because smaller pages had been mapped, if
+/// only for a time.
+///
+/// The slot must not be logged, and the caller must be in a section of `kvm->srcu` since it saw
+/// that: a log that begins then waits for it before it splits blocks.
+#[cold]
+pub(super) fn join(vm: &Vm, slot: &Slot<'_>, gfn: Gfn, size: PageSize) {
+    let frames = GfnRange::from_len(gfn.align_down(size), size.frames());
+    recover(&mut WriteGuard::lock(vm), slot, frames);
 }
 
 /// How the host maps `gfn`, as far as that is one block within `slot`.

@@ -11,7 +11,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "kvm_rs_mem.h"
+#include "kvm_rs_pgtable.h"
 
 #define SLOT	1
 #define GPA	SIZE_1G
@@ -283,6 +283,56 @@ TEST(secret_memory)
 	TEST_ASSERT_ERRNO(__vcpu_run(vcpu), EFAULT);
 	kvm_vm_free(vcpu->vm);
 	close(fd);
+}
+
+/*
+ * F24: what is mapped with a page that is in no run, because its run begins before
+ * the slot, are runs where the host has some.
+ */
+static void check_runs_around(struct __test_metadata *_metadata, bool pre_fault)
+{
+	static struct dump dump;
+	u64 npages = 16 * WINDOW - 1, gpa = GPA + SIZE_4K, before;
+	struct kvm_pre_fault_memory range = { .gpa = gpa, .size = npages * SIZE_4K };
+	struct kvm_vcpu *vcpu;
+	char *mem;
+
+	if (!host_has_isa("svnapot") || (pre_fault && !kvm_has_cap(KVM_CAP_PRE_FAULT_MEMORY)))
+		SKIP(return, "no Svnapot, or no KVM_PRE_FAULT_MEMORY");
+	if (!hugetlb_reserve(SIZE_64K, 16))
+		SKIP(return, "no huge pages of 64K");
+	/* In one table of the host's. */
+	mem = mmap_at(16 * SIZE_64K, SIZE_2M, 0, MAP_ANON_PRIVATE | MAP_HUGE_OF(SIZE_64K), -1);
+	TEST_ASSERT(mem != MAP_FAILED, "mmap: %s", strerror(errno));
+	fill(mem + SIZE_4K, npages);
+	vcpu = server_create();
+	set_around(SIZE_2M);
+	vm_set_user_memory_region(vcpu->vm, SLOT, 0, gpa, npages * SIZE_4K, mem + SIZE_4K);
+	server_map(vcpu, gpa, npages * SIZE_4K);
+	if (pre_fault) {
+		vcpu_ioctl(vcpu, KVM_PRE_FAULT_MEMORY, &range);
+		TEST_ASSERT_EQ(range.size, 0);
+	}
+	TEST_ASSERT_EQ(guest_load(vcpu, gva_of(0)), pattern(0));
+	dump_read(vcpu->vm, &dump);
+	TEST_ASSERT_EQ(dump_bytes(&dump, gpa, npages * SIZE_4K, SIZE_64K), 15 * SIZE_64K);
+	TEST_ASSERT_EQ(dump_bytes(&dump, gpa, npages * SIZE_4K, SIZE_4K), SIZE_64K - SIZE_4K);
+	assert_stats_are(vcpu->vm, &dump);
+	before = faults(vcpu);
+	check_pages(vcpu, mem + SIZE_4K, 0, npages, 1, true);
+	TEST_ASSERT_EQ(faults(vcpu), before);
+	kvm_vm_free(vcpu->vm);
+	munmap(mem, 16 * SIZE_64K);
+}
+
+TEST(runs_around_a_page)
+{
+	check_runs_around(_metadata, false);
+}
+
+TEST(runs_around_a_pre_faulted_page)
+{
+	check_runs_around(_metadata, true);
 }
 
 static const u32 flags_of[] = { 0, KVM_MEM_LOG_DIRTY_PAGES };

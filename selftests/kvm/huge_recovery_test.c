@@ -209,6 +209,72 @@ TEST(block_1g)
 	munmap(mem, SIZE_1G);
 }
 
+/* F23: a run that is not all the slot's, at its begin, is no obstacle to the others. */
+TEST(runs_of_a_slot_with_offset)
+{
+	u64 gpa = GPA + SIZE_4K, size = SIZE_2M - SIZE_4K, npages = size / SIZE_4K, i;
+	struct kvm_vcpu *vcpu;
+	u64 *log;
+	char *mem;
+
+	mem = host_has_isa("svnapot") ? hugetlb_map(SIZE_64K, SIZE_2M) : NULL;
+	if (!mem)
+		SKIP(return, "no huge pages of 64K, or no Svnapot");
+	log = calloc(npages / 64 + 1, 8);
+	vcpu = server_create();
+	vm_set_user_memory_region(vcpu->vm, SLOT, 0, gpa, size, mem + SIZE_4K);
+	server_map(vcpu, gpa, size);
+	for (i = 0; i < npages; i++)
+		guest_store(vcpu, gva_of(i), pattern(i));
+	dump_read(vcpu->vm, &before);
+	TEST_ASSERT_EQ(dump_bytes(&before, gpa, size, SIZE_64K), 31 * SIZE_64K);
+
+	vm_set_user_memory_region(vcpu->vm, SLOT, KVM_MEM_LOG_DIRTY_PAGES, gpa, size, mem + SIZE_4K);
+	for (i = 0; i < npages; i += 20)
+		guest_store(vcpu, gva_of(i) + 8, i);
+	kvm_vm_get_dirty_log(vcpu->vm, SLOT, log);
+	dump_read(vcpu->vm, &during);
+	TEST_ASSERT_EQ(dump_bytes(&during, gpa, size, SIZE_64K), 0);
+
+	vm_set_user_memory_region(vcpu->vm, SLOT, 0, gpa, size, mem + SIZE_4K);
+	dump_read(vcpu->vm, &after);
+	assert_stats_are(vcpu->vm, &after);
+	TEST_ASSERT_EQ(dump_bytes(&after, gpa, size, SIZE_64K), 31 * SIZE_64K);
+	TEST_ASSERT_EQ(dump_writable(&after, gpa, size), size);
+	for (i = 0; i < npages; i++)
+		TEST_ASSERT_EQ(guest_load(vcpu, gva_of(i)), pattern(i));
+	kvm_vm_free(vcpu->vm);
+	munmap(mem, SIZE_2M);
+	free(log);
+}
+
+/* F25: in whatever order a table loses its pages, it gives way to a block. */
+TEST(emptied_tables)
+{
+	struct rig rig;
+	u64 at, faults;
+
+	rig_create(&rig, map_advised(SIZE, MADV_NOHUGEPAGE), 0);
+	touch_blocks(&rig, 0);
+	touch_blocks(&rig, 511);
+	for (at = 0; at < SIZE; at += SIZE_2M) {
+		munmap(rig.mem + at + SIZE_2M / 2, SIZE_2M / 2);
+		munmap(rig.mem + at, SIZE_2M / 2);
+	}
+	TEST_ASSERT(mmap(rig.mem, SIZE, PROT_READ | PROT_WRITE, MAP_ANON_PRIVATE | MAP_FIXED, -1,
+			 0) == rig.mem, "mmap: %s", strerror(errno));
+	TEST_ASSERT_OK(madvise(rig.mem, SIZE, MADV_HUGEPAGE));
+	memset(rig.mem, 0, SIZE);
+	faults = vcpu_faults(rig.vcpu);
+	touch_blocks(&rig, 0);
+	TEST_ASSERT_EQ(vcpu_faults(rig.vcpu), faults + BLOCKS);
+	look(&rig, &after);
+	TEST_ASSERT(is_whole(&after), "tables of before are in the way");
+	touch_blocks(&rig, 300);
+	TEST_ASSERT_EQ(vcpu_faults(rig.vcpu), faults + BLOCKS);
+	rig_free(&rig);
+}
+
 /* Small pages of the host's stay small, and are writable again without a fault. */
 TEST(small_pages_are_writable_again)
 {

@@ -8,17 +8,22 @@ use crate::mem::addr::{
     Gfn,
     GfnRange,
     Level,
-    PageSize,
-    Pfn, //
+    PageSize, //
 };
 
 use super::{
+    install::HostPage,
+    napot::{
+        self,
+        Claim, //
+    },
     pte::{
         self,
         Age,
         Leaf,
+        Ppn,
         Pte,
-        Rights, //
+        RUN, //
     },
     table::{
         Counted,
@@ -58,13 +63,15 @@ impl<'v> Neighbours<'v> {
 }
 
 impl<M: TableMemory> MmuRead<'_, M> {
-    /// Maps 4 KiB pages where the table of `neighbours` has none yet: of those of `frames` that lie
-    /// in that table, and for which `host` knows a page. Returns how many.
+    /// Maps pages where the table of `neighbours` has none yet: of those of `frames` that lie in that
+    /// table, and for which `host` knows a page. Returns how many.
     ///
     /// `host` is asked in ascending order, once per frame with nothing there. What it answers must
     /// be true as long as the lock is held, as for [`install`](Self::install): the host has not
-    /// invalidated the frame since, and dirty logging allows the rights. It need not fence anything:
-    /// a hart that remembers an empty entry faults, and finds the page.
+    /// invalidated the frame since, and dirty logging allows the rights. A page that it gives
+    /// [`PageSize::Size64K`] is mapped as a run, with the pages of the run that are no `frames`, if
+    /// nothing else is mapped there; a page of any other size is mapped by itself. Nothing needs to
+    /// be fenced: a hart that remembers an empty entry faults, and finds the page.
     ///
     /// `age` is what the pages start as. [`Age::Old`]: the guest's first access sets A, so that
     /// ageing knows what was used; for hosts whose harts do so by themselves (Svadu), because on
@@ -75,18 +82,25 @@ impl<M: TableMemory> MmuRead<'_, M> {
         neighbours: &Neighbours<'_>,
         frames: GfnRange,
         age: Age,
-        mut host: impl FnMut(Gfn) -> Option<(Pfn, Rights)>,
+        mut host: impl FnMut(Gfn) -> Option<HostPage>,
     ) -> u64 {
         let frames = frames.intersection(neighbours.frames());
         let mut gfn = frames.start();
         let mut filled = 0;
+        let mut in_runs = 0;
         for slot in neighbours.table.slots_of(frames) {
             // What is something stays it; what is empty, somebody else may be faster to fill.
             if slot.peek() == Pte::EMPTY {
-                if let Some((pfn, rights)) = host(gfn) {
-                    if let Some(ppn) = pte::ppn(pfn) {
-                        let leaf = Leaf::memory(ppn, rights).aged(age);
-                        filled += u64::from(slot.replace(Pte::EMPTY, leaf.pte()).is_ok());
+                if let Some(page) = host(gfn) {
+                    if let Some(ppn) = pte::ppn(page.pfn) {
+                        if page.size == PageSize::Size64K
+                            && self.fill_run(neighbours, gfn, ppn, page, age)
+                        {
+                            in_runs += RUN as u64;
+                        } else {
+                            let leaf = Leaf::memory(ppn, page.rights).aged(age);
+                            filled += u64::from(slot.replace(Pte::EMPTY, leaf.pte()).is_ok());
+                        }
                     }
                 }
             }
@@ -97,6 +111,25 @@ impl<M: TableMemory> MmuRead<'_, M> {
                 .mem
                 .count(Counted::Leaves(PageSize::Size4K), filled as i64);
         }
-        filled
+        filled + in_runs
+    }
+
+    /// Makes a run around `gfn`, which `page`, of frame `ppn`, is behind. Returns whether it did.
+    #[cold]
+    fn fill_run(
+        &self,
+        neighbours: &Neighbours<'_>,
+        gfn: Gfn,
+        ppn: Ppn,
+        page: HostPage,
+        age: Age,
+    ) -> bool {
+        // In a run, guest and host frame have the same offset.
+        if (gfn.get() ^ page.pfn.get()) % RUN as u64 != 0 {
+            return false;
+        }
+        let whole = Leaf::run(ppn, page.rights).aged(age);
+        let run = neighbours.table.run(gfn);
+        matches!(napot::claim(self.root.mem, run, gfn, whole), Claim::Run(_))
     }
 }

@@ -48,7 +48,9 @@ impl<M: TableMemory> MmuWrite<'_, M> {
     /// Undoes what dirty logging did to `range`, a slot's frames, now that it has ended.
     ///
     /// - A table whose leaves are parts of one block of the host becomes a leaf: of 2 MiB, and if
-    ///   the host has 1 GiB, of that. Within what stays pages, 16 of them become a Svnapot run.
+    ///   the host has 1 GiB, of that. Within what stays pages, each 16 of them that are so in the
+    ///   host become a Svnapot run.
+    /// - A table without entries goes, so that the next fault there can make a block.
     /// - What stays as it is gets its write permission back, if the host's page is known to be
     ///   writable: a few instructions per page here, a fault each later.
     ///
@@ -56,7 +58,8 @@ impl<M: TableMemory> MmuWrite<'_, M> {
     /// block that host mapping, slot and CPU allow around the frame, and whether the host lets its
     /// process write to all of that; none if it has nothing there. It is asked about once per leaf
     /// table, if at all: not if guest and host frames have different offsets, and not again within
-    /// what it said. Whoever takes pages away from a block of the host does so with all of the
+    /// what it said. If `smallest`, the smallest block that the CPU has, is [`PageSize::Size64K`], it
+    /// is asked about each run of a table that stays pages, too. Whoever takes pages away from a block of the host does so with all of the
     /// block, and has not been here yet, because the frame is still mapped; so the answer stays
     /// true until the lock is dropped.
     ///
@@ -69,6 +72,7 @@ impl<M: TableMemory> MmuWrite<'_, M> {
     pub(crate) fn recover(
         &mut self,
         range: GfnRange,
+        smallest: PageSize,
         host: impl FnMut(Gfn) -> Option<HostPage>,
         stop_here: impl FnMut() -> bool,
     ) -> Progress<Teardown<M>> {
@@ -76,6 +80,7 @@ impl<M: TableMemory> MmuWrite<'_, M> {
             mem: self.root.mem,
             duty: Teardown::none(self.root.mem),
             host: Answers { host, last: None },
+            smallest,
             stop_here,
         };
         let ended = self.walk(range, &mut visitor);
@@ -211,6 +216,7 @@ struct Recover<M, H, F> {
     mem: M,
     duty: Teardown<M>,
     host: Answers<H>,
+    smallest: PageSize,
     stop_here: F,
 }
 
@@ -218,12 +224,20 @@ impl<M: TableMemory, H: FnMut(Gfn) -> Option<HostPage>, F> Recover<M, H, F> {
     /// Does what can be done about a leaf table.
     fn leaf_table(&mut self, place: &Place<'_>, table: TablePtr, slots: &[Slot]) {
         let Some((gfn, leaf)) = first_leaf(place, slots) else {
+            if place.is_whole() {
+                self.remove(place, table);
+            }
             return;
         };
-        let answer = self.host.about(gfn, leaf, Level::Page, PageSize::Size64K);
-        match answer {
-            Some(answer) if answer.size == PageSize::Size64K => self.runs(place, slots),
-            Some(answer) if self.block(place, table, slots, answer) => return,
+        match self.host.about(gfn, leaf, Level::Page, self.smallest) {
+            Some(answer) if answer.size > PageSize::Size64K => {
+                if self.block(place, table, slots, answer) {
+                    return;
+                }
+            }
+            // The first page says nothing about runs of the others: its own may begin before the
+            // slot, or be about to change.
+            _ if self.smallest == PageSize::Size64K => self.runs(place, slots),
             _ => {}
         }
         let index = |gfn: Gfn| gfn.get().wrapping_sub(place.span.start().get()) as usize;
@@ -235,12 +249,22 @@ impl<M: TableMemory, H: FnMut(Gfn) -> Option<HostPage>, F> Recover<M, H, F> {
 
     /// Does what can be done about a table of blocks; the walk has been to its end.
     fn block_table(&mut self, place: &Place<'_>, table: TablePtr, slots: &[Slot]) {
+        if slots.iter().all(|slot| slot.peek() == Pte::EMPTY) {
+            self.remove(place, table);
+            return;
+        }
         let Some((gfn, leaf)) = first_leaf(place, slots) else {
             return;
         };
         if let Some(answer) = self.host.about(gfn, leaf, Level::Mega, PageSize::Size1G) {
             self.block(place, table, slots, answer);
         }
+    }
+
+    /// Takes out `table`, which has no entries.
+    fn remove(&mut self, place: &Place<'_>, table: TablePtr) {
+        place.slot.clear();
+        self.duty.retire(table);
     }
 
     /// Puts a leaf in place of `table` if `answer` allows it; tells whether it did.
@@ -299,6 +323,7 @@ impl<M: TableMemory, H: FnMut(Gfn) -> Option<HostPage>, F> Recover<M, H, F> {
             return;
         };
         let answer = self.host.about(gfn, leaf, Level::Page, PageSize::Size64K);
+        let answer = answer.filter(|answer| answer.size == PageSize::Size64K);
         let Some((answer, ppn)) =
             answer.and_then(|answer| Some((answer, answer.ppn(span.start())?)))
         else {

@@ -124,9 +124,17 @@ impl Vm<'_> {
                 let (install, neighbours) = tree.install(fault, page, &mut self.arena.source(8));
                 install.flush.delegate();
                 if let Some(neighbours) = neighbours {
+                    let runs = *logging == Logging::Off && gfn % 2 == 0;
                     tree.fill(&neighbours, frames, Age::Old, |gfn| {
-                        let pfn = Pfn::new(behind(gfn.get(), BACKING));
-                        Some((pfn, Rights::WriteProtected))
+                        Some(HostPage {
+                            pfn: Pfn::new(behind(gfn.get(), BACKING)),
+                            size: if runs {
+                                PageSize::Size64K
+                            } else {
+                                PageSize::Size4K
+                            },
+                            rights: Rights::WriteProtected,
+                        })
                     });
                 }
             }
@@ -180,7 +188,8 @@ impl Vm<'_> {
                     sizes,
                     rights: Rights::Writable,
                 };
-                let recover = tree.recover(all, |gfn| host.page(gfn.get()), || false);
+                let recover =
+                    tree.recover(all, PageSize::Size64K, |gfn| host.page(gfn.get()), || false);
                 recover.duty.settle(|_| (), |table| self.arena.free(table));
             }
         }

@@ -51,7 +51,7 @@ fn recover(
     range: GfnRange,
     host: impl FnMut(Gfn) -> Option<HostPage>,
 ) -> Option<Scope> {
-    let recover = view.recover(range, host, || false);
+    let recover = view.recover(range, PageSize::Size64K, host, || false);
     assert_eq!(recover.stop, Stop::Done);
     let mut scope = None;
     recover
@@ -249,7 +249,7 @@ fn recovery_goes_on_where_it_stopped() {
         loop {
             let rest = GfnRange::new(from, range.end());
             let host = host(PageSize::Size1G, Rights::Writable);
-            let recover = view.recover(rest, host, || true);
+            let recover = view.recover(rest, PageSize::Size64K, host, || true);
             recover.duty.settle(|_| (), |table| arena.free(table));
             if recover.stop == Stop::Done {
                 break;
@@ -277,8 +277,7 @@ fn fault_around_fills_what_is_missing() {
         assert!(result.flush.is_none());
         let neighbours = neighbours.expect("it ended in a leaf table");
         let filled = view.fill(&neighbours, frames(RUN, 16), Age::Old, |gfn| {
-            let pfn = Pfn::new(gfn.get() + OFFSET);
-            (gfn.get() < RUN + 4).then_some((pfn, Rights::HostReadOnly))
+            host(PageSize::Size4K, Rights::HostReadOnly)(gfn).filter(|_| gfn.get() < RUN + 4)
         });
         assert_eq!(filled, 2);
         let leaves = snapshot(arena, root).leaves;
@@ -291,5 +290,185 @@ fn fault_around_fills_what_is_missing() {
         let beyond = frames(BLOCK, 16);
         let none = view.fill(&neighbours, beyond, Age::Old, |_| panic!("not asked"));
         assert_eq!(none, 0);
+    });
+}
+
+/// The pages that fault-around adds to a page at `gfn`, where `host` has them, in `around`.
+fn fill_around(
+    view: &MmuRead<'_, &Arena>,
+    arena: &Arena,
+    gfn: u64,
+    around: GfnRange,
+    host: impl FnMut(Gfn) -> Option<HostPage>,
+) -> u64 {
+    let page = HostPage {
+        pfn: Pfn::new(gfn + OFFSET),
+        size: PageSize::Size4K,
+        rights: Rights::Writable,
+    };
+    let fault = FaultGpa::new(Gfn::new(gfn).gpa());
+    let (_, neighbours) = view.install(fault, page, &mut arena.source(9));
+    let neighbours = neighbours.expect("it ended in a leaf table");
+    view.fill(&neighbours, around, Age::Old, host)
+}
+
+/// F24: a fault on a page that is in no run leaves the runs around it whole.
+#[test]
+fn fault_around_makes_runs_where_the_host_has_them() {
+    each_mode(|arena, root, view| {
+        // A slot that begins with the second page of a run.
+        let runs = host(PageSize::Size64K, Rights::Writable);
+        let filled = fill_around(&view, arena, 1, frames(1, 2 * RUN), |gfn| {
+            let page = runs(gfn)?;
+            Some(HostPage {
+                size: if gfn.get() < RUN {
+                    PageSize::Size4K
+                } else {
+                    page.size
+                },
+                ..page
+            })
+        });
+        // With all pages of the run that the range ends in.
+        assert_eq!(filled, 14 + 2 * RUN);
+        let leaves = snapshot(arena, root).leaves;
+        assert_eq!(leaves.len(), 15 + 2);
+        for first in [RUN, 2 * RUN] {
+            assert!(leaves[&first].run && !leaves[&first].young);
+            assert_eq!(
+                backing(&view, first + 5),
+                Some((first + 5 + OFFSET, Rights::Writable))
+            );
+        }
+    });
+}
+
+#[test]
+fn fault_around_makes_no_run_of_other_offsets_or_around_a_page() {
+    each_mode(|arena, root, view| {
+        put(&view, arena, RUN + 7, PageSize::Size4K, Rights::Writable);
+        let runs = host(PageSize::Size64K, Rights::Writable);
+        let filled = fill_around(&view, arena, 0, frames(0, 3 * RUN), |gfn| {
+            let page = runs(gfn)?;
+            let shift = u64::from(gfn.get() >= 2 * RUN);
+            Some(HostPage {
+                pfn: Pfn::new(page.pfn.get() + shift),
+                ..page
+            })
+        });
+        assert_eq!(filled, 3 * RUN - 2);
+        assert!(snapshot(arena, root).leaves.values().all(|leaf| !leaf.run));
+    });
+}
+
+/// F23: a page at the edge of a slot, whose run is not all the slot's, is not what decides.
+#[test]
+fn each_group_becomes_a_run_again_by_itself() {
+    each_mode(|arena, root, mut view| {
+        let range = frames(1, 6 * RUN);
+        put(&view, arena, 1, PageSize::Size4K, Rights::Writable);
+        for first in [RUN, 3 * RUN, 6 * RUN] {
+            put(&view, arena, first, PageSize::Size64K, Rights::Writable);
+        }
+        log(&mut view, arena, frames(0, BLOCK));
+        let runs = host(PageSize::Size64K, Rights::Writable);
+        let scope = recover(&mut view, arena, range, |gfn| {
+            let page = runs(gfn)?;
+            // What the host is about to change counts by pages, too.
+            let is_page = gfn.get() < RUN || gfn.get() >= 6 * RUN;
+            Some(HostPage {
+                size: if is_page { PageSize::Size4K } else { page.size },
+                ..page
+            })
+        });
+        assert_eq!(scope, Some(Scope::Frames(frames(RUN, 3 * RUN))));
+        let leaves = snapshot(arena, root).leaves;
+        assert_eq!(leaves.len(), 1 + 2 + 16);
+        assert!(leaves[&RUN].run && leaves[&(3 * RUN)].run);
+        assert!(!leaves[&1].run && leaves[&1].rights == Rights::Writable);
+    });
+}
+
+#[test]
+fn recovery_makes_no_runs_without_svnapot() {
+    each_mode(|arena, root, mut view| {
+        put(&view, arena, 0, PageSize::Size2M, Rights::Writable);
+        log(&mut view, arena, frames(0, BLOCK));
+        let asked = Cell::new(0);
+        // Of a table that cannot be a block, because a part of it is no frame of the range.
+        for size in [PageSize::Size4K, PageSize::Size2M] {
+            let host = host(size, Rights::Writable);
+            let range = frames(0, BLOCK - 1);
+            let recover = view.recover(
+                range,
+                PageSize::Size2M,
+                |gfn| {
+                    asked.set(asked.get() + 1);
+                    host(gfn).filter(|_| size == PageSize::Size4K)
+                },
+                || false,
+            );
+            assert!(recover.duty.is_none());
+        }
+        assert_eq!(asked.get(), 2);
+        assert_eq!(snapshot(arena, root).leaves.len(), 512);
+    });
+}
+
+/// F25: a leaf table that lost its pages in whatever order is no obstacle to a block.
+#[test]
+fn block_takes_the_place_of_an_emptied_table() {
+    each_mode(|arena, root, mut view| {
+        for gfn in [BLOCK + 3, BLOCK + 9, 2 * BLOCK - 1] {
+            put(&view, arena, gfn, PageSize::Size4K, Rights::Writable);
+        }
+        for gfn in [2 * BLOCK - 1, BLOCK + 9, BLOCK + 3] {
+            let unmap = view.unmap(frames(gfn, 1), || false);
+            unmap.duty.settle(|_| (), |table| arena.free(table));
+        }
+        let tables = arena.live();
+        let none = |_| panic!("there is nothing to be asked about");
+        let scope = recover(&mut view, arena, frames(BLOCK, BLOCK), none);
+        assert_eq!(scope, Some(Scope::Everything));
+        assert_eq!(arena.live(), tables - 1);
+        let block = put(&view, arena, BLOCK + 5, PageSize::Size2M, Rights::Writable);
+        assert_eq!(block, (Outcome::Mapped, Level::Mega));
+        assert_eq!(snapshot(arena, root).leaves.len(), 1);
+    });
+}
+
+/// F25: the same above: tables without entries hold no block of 1 GiB up.
+#[test]
+fn gigantic_block_takes_the_place_of_emptied_tables() {
+    each_mode(|arena, root, mut view| {
+        for block in [0, 7, 511] {
+            put(
+                &view,
+                arena,
+                block * BLOCK,
+                PageSize::Size4K,
+                Rights::Writable,
+            );
+        }
+        for block in [511, 7] {
+            let unmap = view.unmap(frames(block * BLOCK, 1), || false);
+            unmap.duty.settle(|_| (), |table| arena.free(table));
+        }
+        let giga = frames(0, 1 << 18);
+        let blocks = host(PageSize::Size1G, Rights::Writable);
+        recover(&mut view, arena, giga, blocks);
+        let leaves = snapshot(arena, root).leaves;
+        assert_eq!((leaves.len(), leaves[&0].level), (1, Level::Giga));
+    });
+}
+
+/// A part of a table is no reason to take all of it.
+#[test]
+fn table_with_pages_elsewhere_stays() {
+    each_mode(|arena, root, mut view| {
+        put(&view, arena, BLOCK - 1, PageSize::Size4K, Rights::Writable);
+        let none = |_| panic!("there is nothing to be asked about");
+        assert_eq!(recover(&mut view, arena, frames(0, BLOCK - 1), none), None);
+        assert_eq!(snapshot(arena, root).leaves.len(), 1);
     });
 }

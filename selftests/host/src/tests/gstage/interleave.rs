@@ -103,7 +103,11 @@ impl Vm {
         install.flush.delegate();
         let neighbours = neighbours.expect("a leaf table");
         read.fill(&neighbours, frames, Age::Old, |gfn| {
-            Some((Pfn::new(gfn.get() + OFFSET), rights))
+            Some(HostPage {
+                pfn: Pfn::new(gfn.get() + OFFSET),
+                size: PageSize::Size4K,
+                rights,
+            })
         })
     }
 

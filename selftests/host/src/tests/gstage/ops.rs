@@ -86,6 +86,7 @@ pub(super) enum Op {
 pub(super) struct Around {
     pub(super) frames: GfnRange,
     pub(super) backing: u64,
+    pub(super) size: PageSize,
     pub(super) rights: Rights,
     pub(super) age: Age,
 }
@@ -174,10 +175,12 @@ pub(super) fn ops(mode: Mode) -> BoxedStrategy<Op> {
     };
     let tables = || prop_oneof![1 => 0_usize..4, 4 => Just(8_usize)];
     let age = prop::sample::select(vec![Age::Old, Age::Young]);
-    let around = (gfn(), 1_u64..40, backing(), rights(), age).prop_map(
-        |(gfn, len, backing, rights, age)| Around {
+    let small = prop::sample::select(vec![PageSize::Size4K, PageSize::Size64K]);
+    let around = (gfn(), 1_u64..40, backing(), small, rights(), age).prop_map(
+        |(gfn, len, backing, size, rights, age)| Around {
             frames: GfnRange::from_len(Gfn::new(gfn), len),
             backing,
+            size,
             rights,
             age,
         },

@@ -275,8 +275,11 @@ impl<'a> World<'a> {
         let mut expect = 0;
         let mut asked = Vec::new();
         let page = |gfn: Gfn| {
-            let pfn = Pfn::new(behind(gfn.get(), around.backing));
-            (gfn.get() % 5 != 0).then_some((pfn, around.rights))
+            (gfn.get() % 5 != 0).then_some(HostPage {
+                pfn: Pfn::new(behind(gfn.get(), around.backing)),
+                size: around.size,
+                rights: around.rights,
+            })
         };
         let filled = self
             .read()
@@ -290,13 +293,19 @@ impl<'a> World<'a> {
                 continue;
             }
             assert_eq!(asked.remove(0), at);
-            if let Some((pfn, rights)) = page(Gfn::new(at)) {
+            if let Some(page) = page(Gfn::new(at)) {
+                let group = GfnRange::from_len(Gfn::new(at & !15), 16);
+                let run = page.size == PageSize::Size64K
+                    && around.backing % 16 == 0
+                    && touching(&self.model, group).is_empty();
+                let first = if run { at & !15 } else { at };
                 let leaf = Seen {
+                    run,
                     young: around.age == Age::Young,
-                    ..Seen::page(pfn.get(), rights)
+                    ..Seen::page(page.pfn.get() - (at - first), page.rights)
                 };
-                self.model.insert(at, leaf);
-                expect += 1;
+                self.model.insert(first, leaf);
+                expect += leaf.size().frames();
             }
         }
         assert!(asked.is_empty());

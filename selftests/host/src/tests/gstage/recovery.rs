@@ -36,6 +36,7 @@ impl World<'_> {
             let rest = GfnRange::new(from, range.end());
             let progress = self.write().recover(
                 rest,
+                PageSize::Size64K,
                 |gfn| {
                     assert!(rest.contains(gfn));
                     host.page(gfn.get())
@@ -63,7 +64,7 @@ impl World<'_> {
                     part = GfnRange::new(last, range.end()).intersection(part);
                 }
                 if !part.is_empty() {
-                    self.recover_table(level, span, part, host);
+                    self.recover_table(level, span, part, range, host);
                 }
             }
         }
@@ -76,34 +77,46 @@ impl World<'_> {
         self.settle(duty)
     }
 
-    fn recover_table(&mut self, level: Level, span: GfnRange, part: GfnRange, host: &Host) {
+    fn recover_table(
+        &mut self,
+        level: Level,
+        span: GfnRange,
+        part: GfnRange,
+        range: GfnRange,
+        host: &Host,
+    ) {
         let Some(gfn) = touching(&self.model, part).first().copied() else {
             return;
         };
         let gfn = gfn.max(part.start().get());
-        // The table's first page decides whether runs are made of its others.
-        let has_runs = host
-            .page(gfn)
-            .is_some_and(|page| page.size == PageSize::Size64K)
-            && host.backing % 16 == 0
-            && find(&self.model, gfn)
-                .is_some_and(|(start, leaf)| leaf.pfn + (gfn - start) == behind(gfn, host.backing));
-        if level == Level::Mega && has_runs {
+        // No run is made of a table of which the host says that it may be larger.
+        let may_be_block = host.page(gfn).is_some_and(|page| {
+            page.size > PageSize::Size64K && host.backing % page.size.frames() == 0
+        }) && find(&self.model, gfn)
+            .is_some_and(|(start, leaf)| leaf.pfn + (gfn - start) == behind(gfn, host.backing));
+        if level == Level::Mega && !may_be_block {
             for start in (span.start().get()..span.end().get()).step_by(16) {
                 let run = GfnRange::from_len(Gfn::new(start), 16);
                 if part.covers(run) {
-                    self.join(PageSize::Size64K, run, run, host);
+                    self.join(PageSize::Size64K, run, run, range, host);
                 }
             }
         }
         let size = level.leaf_size();
         if level == Level::Mega || part.end() == span.end() {
-            self.join(size, span, part, host);
+            self.join(size, span, part, range, host);
         }
     }
 
     /// Makes one leaf of `size` of the leaves in `span` if they are so in the host.
-    fn join(&mut self, size: PageSize, span: GfnRange, part: GfnRange, host: &Host) {
+    fn join(
+        &mut self,
+        size: PageSize,
+        span: GfnRange,
+        part: GfnRange,
+        range: GfnRange,
+        host: &Host,
+    ) {
         let starts = touching(&self.model, span);
         let Some(gfn) = touching(&self.model, part).first().copied() else {
             return;
@@ -122,7 +135,11 @@ impl World<'_> {
         if size == PageSize::Size1G {
             let mut tables = self.now.tables.iter();
             let still = |&(level, first): &(Level, u64)| {
+                let frames = level.span(Gfn::new(first));
+                // A table without entries goes.
+                let is_emptied = range.covers(frames) && touching(&self.model, frames).is_empty();
                 level == Level::Mega
+                    && !is_emptied
                     && span.contains(Gfn::new(first))
                     && self
                         .model

@@ -354,7 +354,9 @@ fn loom_page_against_recovery() {
                     rights: Rights::Writable,
                 })
             };
-            let recover = locked.vm.write().recover(frames(RUN, 16), host, || false);
+            let range = frames(RUN, 16);
+            let smallest = PageSize::Size64K;
+            let recover = locked.vm.write().recover(range, smallest, host, || false);
             let arena = locked.vm.arena;
             recover.duty.settle(|_| (), |table| arena.free(table));
             assert_eq!(locked.vm.size(RUN), Some(PageSize::Size64K));
