@@ -88,10 +88,11 @@ impl<'l> HostView<'l> {
         Self { vm, changing }
     }
 
-    /// How the host maps what is behind `gfn`, a frame of `slot`.
-    pub(crate) fn page(&self, slot: &Slot<'_>, gfn: Gfn) -> Option<Present> {
+    /// Returns how the host maps what is behind `gfn`, a frame of `slot`; see
+    /// [`HostTable::mapping`].
+    pub(crate) fn mapping(&self, slot: &Slot<'_>, gfn: Gfn) -> Option<Present> {
         let irqs = IrqOff::new();
-        HostTable::around(self, slot, gfn, &irqs)?.page()
+        HostTable::around(self, slot, gfn, &irqs)?.mapping()
     }
 
     /// Those of `frames` that can be relied on from `gfn` on in both directions. `gfn` itself is one
@@ -110,8 +111,8 @@ impl<'l> HostView<'l> {
 
 /// A part of the host's page table, behind a slot: what an entry for a block maps, or a leaf table.
 ///
-/// Only pages are seen that `get_user_pages_fast()` would give for reading, too. Entries are read
-/// without the host's locks.
+/// Only pages are seen that `get_user_pages_fast()` would give for reading, too, but for what
+/// [`HostTable::mapping`] tells. Entries are read without the host's locks.
 ///
 /// # Invariants
 ///
@@ -247,10 +248,24 @@ impl<'t> HostTable<'t> {
         self.look(self.gfn, self.index)
     }
 
-    /// The page behind `gfn`, which is not changing, in place `index`.
+    /// Returns what the entry behind the frame that the table was looked for maps, whatever memory
+    /// that is: the huge zero page and the memory of a device, too, which no other function here
+    /// gives.
+    ///
+    /// The guest may have such memory only where the host has said so before: the caller compares
+    /// the frame with the one that the host gave, or that the tree has from then. If they are the
+    /// same, all that the entry maps may be mapped like it.
+    pub(crate) fn mapping(&self) -> Option<Present> {
+        let (entry, size) = self.entry(self.index);
+        // SAFETY: This looks at a value.
+        let is_readable = unsafe { bindings::kvm_rs_pte_is_readable(entry) };
+        is_readable.then(|| self.present(self.gfn, self.index, entry, size))
+    }
+
+    /// Returns the entry for place `index`, and how much it maps.
     #[inline(always)]
-    fn look(&self, gfn: Gfn, index: u64) -> Option<Present> {
-        let (entry, size) = match self.kind {
+    fn entry(&self, index: u64) -> (bindings::pte_t, PageSize) {
+        match self.kind {
             Kind::Block(entry, size) => (entry, size),
             Kind::Leaves(first) => {
                 let index = (index % PageSize::Size2M.frames()) as usize;
@@ -260,30 +275,39 @@ impl<'t> HostTable<'t> {
                 let entry = unsafe { bindings::kvm_rs_ptep_get(place) };
                 (entry, leaf_size(entry))
             }
-        };
+        }
+    }
+
+    /// The page behind `gfn`, which is not changing, in place `index`.
+    #[inline(always)]
+    fn look(&self, gfn: Gfn, index: u64) -> Option<Present> {
+        let (entry, size) = self.entry(index);
         // SAFETY: a value is looked at.
         if !unsafe { bindings::kvm_rs_pte_is_ordinary(entry) } {
             return None;
         }
+        let present = self.present(gfn, index, entry, size);
+        (!is_secret(present.pfn)).then_some(present)
+    }
+
+    /// Returns what `entry`, for `size`, says of `gfn`, which is in place `index`.
+    #[inline(always)]
+    fn present(&self, gfn: Gfn, index: u64, entry: bindings::pte_t, size: PageSize) -> Present {
         // SAFETY: a value is looked at.
         let first = unsafe { bindings::kvm_rs_pte_pfn(entry) } as u64;
         // What is contiguous is aligned in both address spaces, so the offset is that of the
         // address. This is true of a Svnapot entry, too, which is repeated for each of its pages,
         // and which the kernel resolves to the first one's frame (c-review M19).
         let offset = index & (size.frames() - 1);
-        let pfn = Pfn::new(first | offset);
-        if is_secret(pfn) {
-            return None;
-        }
-        Some(Present {
-            pfn,
+        Present {
+            pfn: Pfn::new(first | offset),
             size: if size == PageSize::Size4K || self.is_settled(gfn, offset, size) {
                 size
             } else {
                 PageSize::Size4K
             },
             stores: stores(entry),
-        })
+        }
     }
 
     /// Whether nothing changes in the block of `size` in which `gfn` is in place `offset`.

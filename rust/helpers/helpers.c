@@ -374,6 +374,13 @@ __rust_helper bool rust_helper_kvm_rs_pte_is_ordinary(pte_t pte)
 
 	return (pte_val(pte) & (wanted | _PAGE_SPECIAL | _PAGE_MTMASK)) == wanted;
 }
+/* Readable by the process, whatever is behind it. */
+__rust_helper bool rust_helper_kvm_rs_pte_is_readable(pte_t pte)
+{
+	const unsigned long wanted = _PAGE_PRESENT | _PAGE_READ | _PAGE_USER;
+
+	return (pte_val(pte) & wanted) == wanted;
+}
 __rust_helper bool rust_helper_kvm_rs_pte_write(pte_t pte) { return pte_write(pte); }
 __rust_helper bool rust_helper_kvm_rs_pte_dirty(pte_t pte) { return pte_dirty(pte); }
 __rust_helper unsigned long rust_helper_kvm_rs_pte_pfn(pte_t pte) { return pte_pfn(pte); }

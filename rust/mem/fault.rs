@@ -433,14 +433,15 @@ impl Fault<'_> {
         let host = lock.host();
         let irqs = IrqOff::new();
         let table = HostTable::around(&host, &self.slot, gfn, &irqs);
-        let (pfn, size) = match table.as_ref().and_then(HostTable::page) {
-            // What is not the kernel's memory is mapped page by page: its owner may have mapped it
-            // in any manner.
-            Some(present) if given.is_memory() => (present.pfn, self.limit(present.size)),
-            _ => (given.pfn(), PageSize::Size4K),
+        // The entry for the page that the host gave says how much it maps like it, be that memory,
+        // the huge zero page, or a device's.
+        let mapping = table.as_ref().and_then(HostTable::mapping);
+        let size = match mapping {
+            Some(mapping) if mapping.pfn == given.pfn() => self.limit(mapping.size),
+            _ => PageSize::Size4K,
         };
         let page = HostPage {
-            pfn,
+            pfn: given.pfn(),
             size,
             rights: self.rights(given.access()),
         };

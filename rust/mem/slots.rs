@@ -179,9 +179,10 @@ pub(super) fn join(vm: &Vm, slot: &Slot<'_>, gfn: Gfn, size: PageSize) {
     recover(&mut WriteGuard::lock(vm), slot, frames);
 }
 
-/// How the host maps `gfn`, as far as that is one block within `slot`.
+/// How the host maps `gfn`, which the tree maps, as far as that is one block within `slot`.
 fn host_block(host: &HostView<'_>, slot: &Slot<'_>, gfn: Gfn) -> Option<HostPage> {
-    let present = host.page(slot, gfn)?;
+    // The tree compares the frame with its own.
+    let present = host.mapping(slot, gfn)?;
     let rights = match (slot.access(), present.stores) {
         (SlotAccess::ReadOnly, _) | (_, Stores::Fault) => Rights::HostReadOnly,
         // A clean entry will do: the block is a single folio, which was marked dirty as a whole
