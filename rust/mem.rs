@@ -10,6 +10,7 @@
 //! - [`vmid`]: VMIDs, handed out without stopping anybody.
 //! - [`device`]: pages of devices that a guest reaches by itself.
 //! - [`cache`]: table pages, allocated before locks are taken.
+//! - [`icache`]: which memory may hold instructions that CPUs have not seen yet.
 //! - `dump`: the tree, for people to look at.
 //!
 //! Lock order: `kvm->slots_lock`, then `kvm->srcu`, then `kvm->mmu_lock`, then the locks of
@@ -54,6 +55,7 @@ pub(crate) mod device;
 pub(crate) mod dump;
 pub(crate) mod fault;
 pub(crate) mod gstage;
+pub(crate) mod icache;
 pub(crate) mod slots;
 pub(crate) mod tlb;
 pub(crate) mod vmid;
@@ -140,6 +142,8 @@ pub(crate) struct Memory {
     /// For each CPU, which vCPU of this VM last ran there: its index plus 1; 0 for none. Only that
     /// CPU uses the cell.
     last: KVec<AtomicU32>,
+    /// Where the host has taken pages away.
+    moved: icache::MovedRegions,
 }
 
 impl Memory {
@@ -156,6 +160,7 @@ impl Memory {
             hgatp: AtomicU64::new(Hgatp::without_vmid(host_max_mode(), tree.root_pfn()).into_raw()),
             vmid: vmid::Cell::new(),
             last: cpu_cells()?,
+            moved: icache::MovedRegions::new(),
         })
     }
 
@@ -179,6 +184,12 @@ impl Memory {
             // INVARIANT: the tree has this mode now.
             memory.hgatp.store(hgatp.into_raw(), Ordering::Relaxed);
         }
+    }
+
+    /// Returns the regions from which the host has taken pages that the guest had.
+    #[inline(always)]
+    pub(crate) fn moved(&self) -> &icache::MovedRegions {
+        &self.moved
     }
 
     /// The tree's cell, for the guards of `mmu_lock`.

@@ -148,6 +148,15 @@ enum Kind {
 }
 
 impl Kind {
+    /// Returns what `entry`, which is not present, is if it is anything: the place of a block that
+    /// is swapped out or on its way to other frames.
+    #[cold]
+    fn absent(entry: bindings::pte_t, size: PageSize) -> Option<Self> {
+        // SAFETY: This looks at a value.
+        let is_none = unsafe { bindings::kvm_rs_pte_none(entry) };
+        (!is_none).then_some(Kind::Block(entry, size))
+    }
+
     /// How many pages it maps.
     #[inline(always)]
     fn pages(self) -> u64 {
@@ -217,7 +226,8 @@ impl<'t> HostTable<'t> {
         let pud = unsafe { bindings::kvm_rs_pud(p4d, hva) };
         // SAFETY: a value is looked at.
         if !unsafe { bindings::kvm_rs_pud_present(pud) } {
-            return None;
+            // SAFETY: a value is converted.
+            return Kind::absent(unsafe { bindings::kvm_rs_pud_pte(pud) }, PageSize::Size1G);
         }
         // SAFETY: a value is looked at.
         if unsafe { bindings::kvm_rs_pud_leaf(pud) } {
@@ -229,7 +239,8 @@ impl<'t> HostTable<'t> {
         let pmd = unsafe { bindings::kvm_rs_pmd(pud, hva) };
         // SAFETY: a value is looked at.
         if !unsafe { bindings::kvm_rs_pmd_present(pmd) } {
-            return None;
+            // SAFETY: a value is converted.
+            return Kind::absent(unsafe { bindings::kvm_rs_pmd_pte(pmd) }, PageSize::Size2M);
         }
         // SAFETY: a value is looked at.
         if unsafe { bindings::kvm_rs_pmd_leaf(pmd) } {
@@ -260,6 +271,14 @@ impl<'t> HostTable<'t> {
         // SAFETY: This looks at a value.
         let is_readable = unsafe { bindings::kvm_rs_pte_is_readable(entry) };
         is_readable.then(|| self.present(self.gfn, self.index, entry, size))
+    }
+
+    /// Returns whether the host has nothing behind the frame that the table was looked for, nor
+    /// anything swapped out or on its way.
+    pub(crate) fn is_none(&self) -> bool {
+        let (entry, _) = self.entry(self.index);
+        // SAFETY: This looks at a value.
+        unsafe { bindings::kvm_rs_pte_none(entry) }
     }
 
     /// Returns the entry for place `index`, and how much it maps.
@@ -393,6 +412,40 @@ pub(crate) fn note_use(page: Present, _irqs: &IrqOff) {
         // SAFETY: as above.
         unsafe { bindings::kvm_rs_folio_set_referenced(folio) };
     }
+}
+
+/// Returns whether all CPUs have seen the instructions in the folio of `pfn`, which has a
+/// `struct page` and is mapped, or of which the caller has a reference.
+pub(crate) fn is_icache_clean(pfn: Pfn) -> bool {
+    // SAFETY: The caller's frame has a `struct page`.
+    let folio = unsafe { bindings::kvm_rs_pfn_folio(pfn.get() as usize) };
+    // SAFETY: The folio is in use.
+    unsafe { bindings::kvm_rs_folio_icache_clean(folio) }
+}
+
+/// Returns whether both frames belong to one folio. As for [`is_icache_clean`].
+pub(crate) fn are_one_folio(one: Pfn, other: Pfn) -> bool {
+    // SAFETY: The caller's frame has a `struct page`.
+    let one = unsafe { bindings::kvm_rs_pfn_folio(one.get() as usize) };
+    // SAFETY: The caller's frame has a `struct page`.
+    let other = unsafe { bindings::kvm_rs_pfn_folio(other.get() as usize) };
+    core::ptr::eq(one, other)
+}
+
+/// Notes that they have: since the contents of the folio of `pfn` were last moved by the host, all
+/// CPUs have executed FENCE.I. As for [`is_icache_clean`].
+pub(crate) fn set_icache_clean(pfn: Pfn) {
+    // SAFETY: The caller's frame has a `struct page`.
+    let folio = unsafe { bindings::kvm_rs_pfn_folio(pfn.get() as usize) };
+    // SAFETY: The folio is in use. The host clears the mark when it gives the folio away or writes
+    // to it.
+    unsafe { bindings::kvm_rs_folio_set_icache_clean(folio) };
+}
+
+/// Has all CPUs execute FENCE.I, and waits for them. Interrupts are on.
+pub(crate) fn flush_icache_all() {
+    // SAFETY: Interrupts are on, as the caller sees to.
+    unsafe { bindings::kvm_rs_flush_icache_all() };
 }
 
 /// Whether the CPUs of the host set A bits of page tables themselves (Svadu).

@@ -310,6 +310,17 @@ impl HostRef {
         !self.page.is_null()
     }
 
+    /// Returns whether it is anonymous memory.
+    pub(crate) fn is_anon(&self) -> bool {
+        if !self.is_memory() {
+            return false;
+        }
+        // SAFETY: By the type's invariant the frame has a `struct page`.
+        let folio = unsafe { bindings::kvm_rs_pfn_folio(self.pfn.get() as usize) };
+        // SAFETY: By the type's invariant there is a reference to the page.
+        unsafe { bindings::kvm_rs_folio_anon(folio) }
+    }
+
     /// Gives the reference back after the page was installed. The lock, still held, keeps the
     /// host's invalidations from passing in between.
     ///

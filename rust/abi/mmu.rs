@@ -76,7 +76,7 @@ door! {
         } else {
             Patience::Atomic
         };
-        slots::unmap(&mut lock, frames(range), patience);
+        slots::invalidate(&mut lock, frames(range), patience);
         false
     }
 }

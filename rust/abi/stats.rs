@@ -235,7 +235,7 @@ macro_rules! counters {
             $($(#[$attr])* $name = offset_of!(kvm_vcpu_stat, $field),)+
         }
 
-        const VCPU_TABLE: [kvm_stats_desc; 30] = table! { kvm_vcpu_stat:
+        const VCPU_TABLE: [kvm_stats_desc; 31] = table! { kvm_vcpu_stat:
             generic.halt_successful_poll => Events,
             generic.halt_attempted_poll => Events,
             generic.halt_poll_invalid => Events,
@@ -293,6 +293,8 @@ counters! {
     PfRetry = pf_retry,
     /// Neighbours of faulting pages that were mapped with them.
     PfAround = pf_around,
+    /// Faults before which all CPUs forgot old instructions.
+    PfFenceI = pf_fence_i,
 }
 
 /// Adds `events` to a counter of `vcpu`.

@@ -374,6 +374,7 @@ __rust_helper bool rust_helper_kvm_rs_pte_is_ordinary(pte_t pte)
 
 	return (pte_val(pte) & (wanted | _PAGE_SPECIAL | _PAGE_MTMASK)) == wanted;
 }
+__rust_helper bool rust_helper_kvm_rs_pte_none(pte_t pte) { return pte_none(pte); }
 /* Readable by the process, whatever is behind it. */
 __rust_helper bool rust_helper_kvm_rs_pte_is_readable(pte_t pte)
 {
@@ -416,6 +417,20 @@ __rust_helper bool rust_helper_kvm_rs_folio_referenced(const struct folio *folio
 {
 	return folio_test_referenced(folio);
 }
+__rust_helper bool rust_helper_kvm_rs_folio_anon(const struct folio *folio)
+{
+	return folio_test_anon(folio);
+}
+/* Whether all CPUs have seen the instructions in it, see flush_icache_pte(). */
+__rust_helper bool rust_helper_kvm_rs_folio_icache_clean(const struct folio *folio)
+{
+	return test_bit(PG_dcache_clean, &folio->flags.f);
+}
+__rust_helper void rust_helper_kvm_rs_folio_set_icache_clean(struct folio *folio)
+{
+	set_bit(PG_dcache_clean, &folio->flags.f);
+}
+__rust_helper void rust_helper_kvm_rs_flush_icache_all(void) { flush_icache_all(); }
 __rust_helper void rust_helper_kvm_rs_folio_set_referenced(struct folio *folio)
 {
 	folio_set_referenced(folio);

@@ -20,6 +20,7 @@ use super::{
         GfnRange,
         Gpa,
         PageSize,
+        Pfn,
         PAGE_SHIFT, //
     },
     cache::TableCache,
@@ -34,6 +35,7 @@ use super::{
         Neighbours,
         Rights, //
     },
+    icache::FrameSet,
     shared,
     tlb, //
 };
@@ -43,6 +45,7 @@ use crate::{
         hostmm::{
             self,
             HostTable,
+            HostView,
             Stores, //
         },
         memslot::{
@@ -66,7 +69,8 @@ use crate::{
     },
     vcpu::{
         stat::Counter,
-        Loaded, //
+        Loaded,
+        Vcpu, //
     },
     vm::Vm,
 };
@@ -201,6 +205,29 @@ struct Fault<'f> {
     asked: Option<GfnRange>,
 }
 
+/// Which neighbours are mapped with a page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Around {
+    /// All that the host has.
+    All,
+    /// Those whose instructions all CPUs have seen.
+    Seen,
+}
+
+/// A page that the host was asked for.
+struct Given<'g> {
+    page: &'g HostRef,
+    /// The host had nothing in its place before.
+    was_absent: bool,
+}
+
+impl Given<'_> {
+    /// Returns whether it is new to the guest: the host has filled it with zeros for this fault.
+    fn is_zeroed(&self) -> bool {
+        self.was_absent && self.page.is_anon()
+    }
+}
+
 /// What [`Fault::install`] has mapped.
 struct Count {
     /// Neighbours.
@@ -272,9 +299,9 @@ impl Fault<'_> {
         // A table for each level below the root's.
         tables.top_up(self.vm.memory().mode().top() as usize)?;
 
-        let (done, around) = match self.map_present(tables) {
+        let (done, around) = match self.map_present(me, tables) {
             Some(done) => done,
-            None => self.map_faulted_in(tables)?,
+            None => self.map_faulted_in(me, tables)?,
         };
         if around != 0 {
             me.count_many(Counter::PfAround, around);
@@ -284,11 +311,17 @@ impl Fault<'_> {
 
     /// Installs what the host's page table has for the page already, and for its neighbours; tells
     /// how many of them. None if the host must be asked.
-    fn map_present(&self, tables: &mut TableCache) -> Option<(Done, u64)> {
+    fn map_present(&self, vcpu: &Vcpu, tables: &mut TableCache) -> Option<(Done, u64)> {
         let gfn = self.gpa.gfn();
         let lock = ReadGuard::lock(self.vm);
         let tree = lock.tree()?;
         let host = lock.host();
+        let around = if self.may_be_moved() {
+            self.show_code(vcpu, &tree, &host, None);
+            Around::Seen
+        } else {
+            Around::All
+        };
         let irqs = IrqOff::new();
         let table = HostTable::around(&host, &self.slot, gfn, &irqs)?;
         let present = table.page()?;
@@ -305,25 +338,107 @@ impl Fault<'_> {
             size: self.limit(present.size),
             rights: self.rights(access),
         };
-        let (install, count) = self.install(&tree, page, tables, Some(&table));
+        let (install, count) = self.install(&tree, page, tables, Some(&table), around);
         drop(irqs);
         let done = self.finish(lock, page, install, count.mapped, None);
         Some((done, count.around))
     }
 
-    /// Installs the page, and its neighbours from `table`.
+    /// Returns whether the page or a neighbour of it may hold instructions that the host has moved
+    /// to where they are, see [`icache`](super::icache).
+    #[inline(always)]
+    fn may_be_moved(&self) -> bool {
+        self.access == Access::Fetch || self.vm.memory().moved().contains(self.gpa.gfn())
+    }
+
+    /// Has all CPUs see the instructions of the page and its neighbours, as far as the host has them
+    /// and has not shown them before. What `tree` maps already is not looked at.
+    ///
+    /// `given` is the page, if the host was asked for it.
+    ///
+    /// `mmu_lock`, which `host` stands for, keeps the pages where they are. CPUs that wait for it
+    /// wait with interrupts on, so they take the interrupt that has them execute FENCE.I.
+    #[cold]
+    fn show_code(
+        &self,
+        vcpu: &Vcpu,
+        tree: &MmuRead<'_, LinearMap>,
+        host: &HostView<'_>,
+        given: Option<&Given<'_>>,
+    ) {
+        let gfn = self.gpa.gfn();
+        let given = given.filter(|given| given.page.is_memory());
+        let is_new = |pfn| {
+            given.is_some_and(|given| {
+                given.is_zeroed() && hostmm::are_one_folio(given.page.pfn(), pfn)
+            })
+        };
+        let mut unseen = FrameSet::EMPTY;
+        let mut look = |gfn, pfn| {
+            if !tree.is_mapped(gfn) && !hostmm::is_icache_clean(pfn) && !is_new(pfn) {
+                unseen.add(gfn);
+            }
+        };
+        self.for_window(host, &mut look);
+        // The page itself may be none that the host's table shows: the zero page.
+        if let Some(given) = given {
+            look(gfn, given.page.pfn());
+        }
+        if unseen.is_empty() {
+            return;
+        }
+        vcpu.count(Counter::PfFenceI);
+        hostmm::flush_icache_all();
+        self.for_window(host, |gfn, pfn| {
+            if unseen.contains(gfn) {
+                hostmm::set_icache_clean(pfn);
+            }
+        });
+        if let Some(given) = given.filter(|_| unseen.contains(gfn)) {
+            hostmm::set_icache_clean(given.page.pfn());
+        }
+    }
+
+    /// Calls `look` for the page and its neighbours, with the frames that the host has there.
+    fn for_window(&self, host: &HostView<'_>, mut look: impl FnMut(Gfn, Pfn)) {
+        let irqs = IrqOff::new();
+        let Some(table) = HostTable::around(host, &self.slot, self.gpa.gfn(), &irqs) else {
+            return;
+        };
+        let pages = table.pages();
+        let frames = self.window().intersection(pages.frames());
+        for gfn in (frames.start().get()..frames.end().get()).map(Gfn::new) {
+            if let Some(page) = pages.page(gfn) {
+                look(gfn, page.pfn);
+            }
+        }
+    }
+
+    /// Returns whether the host has nothing in the page's place, not even elsewhere. If it is
+    /// changing something there, the answer is void.
+    #[cold]
+    fn is_absent(&self) -> bool {
+        let lock = ReadGuard::lock(self.vm);
+        let host = lock.host();
+        let irqs = IrqOff::new();
+        let table = HostTable::around(&host, &self.slot, self.gpa.gfn(), &irqs);
+        table.is_none_or(|table| table.is_none())
+    }
+
+    /// Installs the page, and its neighbours from `table` as `around` says.
     fn install(
         &self,
         tree: &MmuRead<'_, LinearMap>,
         page: HostPage,
         tables: &mut TableCache,
         table: Option<&HostTable<'_>>,
+        around: Around,
     ) -> (Install, Count) {
         let gfn = self.gpa.gfn();
         let (install, neighbours) = tree.install(self.gpa, page, tables);
         let around = match (install.outcome, &neighbours, table) {
             (gstage::Outcome::Mapped, Some(neighbours), Some(table)) => {
-                self.map_around(tree, neighbours, table)
+                self.map_around(tree, neighbours, table, around)
             }
             _ => 0,
         };
@@ -342,6 +457,7 @@ impl Fault<'_> {
         tree: &MmuRead<'_, LinearMap>,
         neighbours: &Neighbours<'_>,
         table: &HostTable<'_>,
+        around: Around,
     ) -> u64 {
         let window = self.window();
         if window.len() <= 1 {
@@ -380,7 +496,13 @@ impl Fault<'_> {
                 rights,
             })
         };
-        tree.fill(neighbours, frames, age, host)
+        match around {
+            // Not in the same closure: most faults need not look.
+            Around::All => tree.fill(neighbours, frames, age, host),
+            Around::Seen => tree.fill(neighbours, frames, age, |neighbour| {
+                host(neighbour).filter(|page| hostmm::is_icache_clean(page.pfn))
+            }),
+        }
     }
 
     /// Returns the frames that are mapped with the page, if the host has them: those that userspace
@@ -409,10 +531,12 @@ impl Fault<'_> {
     }
 
     /// Asks the host for the page and installs it, and its neighbours; tells how many of them.
-    fn map_faulted_in(&self, tables: &mut TableCache) -> Result<(Done, u64)> {
+    fn map_faulted_in(&self, vcpu: &Vcpu, tables: &mut TableCache) -> Result<(Done, u64)> {
         let gfn = self.gpa.gfn();
         // What the host says is true as long as it does not say otherwise; from here on we notice.
         let seq = InvalidateSeq::read(self.vm);
+        let may_be_moved = self.may_be_moved();
+        let was_absent = may_be_moved && self.is_absent();
         let want = match self.access {
             Access::Store => HostAccess::ReadWrite,
             Access::Load | Access::Fetch => HostAccess::ReadOnly,
@@ -431,6 +555,16 @@ impl Fault<'_> {
             return Ok((Done::Refused, 0));
         };
         let host = lock.host();
+        let around = if may_be_moved {
+            let given = Given {
+                page: &given,
+                was_absent,
+            };
+            self.show_code(vcpu, &tree, &host, Some(&given));
+            Around::Seen
+        } else {
+            Around::All
+        };
         let irqs = IrqOff::new();
         let table = HostTable::around(&host, &self.slot, gfn, &irqs);
         // The entry for the page that the host gave says how much it maps like it, be that memory,
@@ -445,7 +579,7 @@ impl Fault<'_> {
             size,
             rights: self.rights(given.access()),
         };
-        let (install, count) = self.install(&tree, page, tables, table.as_ref());
+        let (install, count) = self.install(&tree, page, tables, table.as_ref(), around);
         drop(irqs);
         let done = self.finish(lock, page, install, count.mapped, Some(given));
         Ok((done, count.around))

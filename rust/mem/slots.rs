@@ -211,23 +211,33 @@ pub(crate) fn flush_all(vm: &Vm) {
     }
 }
 
-/// Unmaps `frames`; nothing remembers them when it returns.
-pub(crate) fn unmap(lock: &mut WriteHeld<'_>, frames: GfnRange, patience: Patience) {
+/// The host takes `frames` away, maybe to put the same contents into others: unmaps them. No CPU
+/// remembers a translation of them when this returns.
+pub(crate) fn invalidate(lock: &mut WriteHeld<'_>, frames: GfnRange, patience: Patience) {
+    if unmap(lock, frames, patience) {
+        lock.vm().memory().moved().add(frames);
+    }
+}
+
+/// Unmaps `frames`; nothing remembers them when it returns. Returns whether anything was mapped.
+fn unmap(lock: &mut WriteHeld<'_>, frames: GfnRange, patience: Patience) -> bool {
     let vm = lock.vm();
     let mut rest = frames;
+    let mut was_mapped = false;
     while let Some(mut tree) = lock.tree() {
         let Progress {
             done_to,
             stop,
             duty,
         } = tree.unmap(rest, || patience == Patience::MayYield && is_contended(vm));
-        settle(vm, duty, free_table);
+        was_mapped |= settle(vm, duty, free_table);
         if stop != Stop::Asked {
             break;
         }
         rest = GfnRange::new(done_to, frames.end());
         lock.relax();
     }
+    was_mapped
 }
 
 /// Unmaps the entry that maps `gfn`.
@@ -246,15 +256,21 @@ pub(crate) fn test_age(lock: &mut WriteHeld<'_>, frames: GfnRange) -> Age {
         .map_or(Age::Old, |mut tree| tree.test_age(frames))
 }
 
-/// Flushes, then has `free` take the tables that are out of the tree.
-fn settle<M: TableMemory>(vm: &Vm, duty: Teardown<M>, free: impl FnMut(FormerTable)) {
+/// Flushes, then has `free` take the tables that are out of the tree. Returns whether there was
+/// anything to flush.
+fn settle<M: TableMemory>(vm: &Vm, duty: Teardown<M>, free: impl FnMut(FormerTable)) -> bool {
+    let mut was_owed = false;
     duty.settle(
-        |scope| match scope {
-            Scope::Frames(frames) => tlb::flush_frames(vm, frames),
-            Scope::Everything => tlb::flush_everything(vm),
+        |scope| {
+            was_owed = true;
+            match scope {
+                Scope::Frames(frames) => tlb::flush_frames(vm, frames),
+                Scope::Everything => tlb::flush_everything(vm),
+            }
         },
         free,
     );
+    was_owed
 }
 
 /// Takes write permission from `frames`.

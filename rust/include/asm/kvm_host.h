@@ -68,6 +68,7 @@ struct kvm_vcpu_stat {
 	u64 pf_spurious;
 	u64 pf_retry;
 	u64 pf_around;
+	u64 pf_fence_i;
 };
 
 struct kvm_arch_memory_slot {

@@ -145,6 +145,11 @@ impl<M: TableMemory> MmuRead<'_, M> {
         Some(mapping)
     }
 
+    /// Returns whether there is a leaf that maps `gfn`.
+    pub(crate) fn is_mapped(&self, gfn: Gfn) -> bool {
+        self.leaf(gfn).is_some()
+    }
+
     /// The slot and value of the leaf that maps `gfn`.
     #[inline(always)]
     fn leaf(&self, gfn: Gfn) -> Option<(&Slot, Mapping)> {

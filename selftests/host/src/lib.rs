@@ -51,6 +51,7 @@ mod tree {
     pub(crate) mod mem {
         pub(crate) mod addr;
         pub(crate) mod gstage;
+        pub(crate) mod icache;
         pub(crate) mod vmid;
     }
 
@@ -125,6 +126,8 @@ mod tests {
     #[cfg(not(loom))]
     mod fwft;
     mod gstage;
+    #[cfg(not(loom))]
+    mod icache;
     #[cfg(not(loom))]
     mod insn;
     mod irq;
