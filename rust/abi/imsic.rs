@@ -182,6 +182,13 @@ pub(crate) fn on_cpu<F: FnMut(&PreemptOff) + Send>(cpu: usize, mut work: F) -> R
     to_result(unsafe { bindings::kvm_rs_call_on_cpu(cpu as c_int, Some(call::<F>), work) })
 }
 
+/// Whether this is the only CPU that is online, with interrupts off, because the machine is about
+/// to sleep or to make an image of itself.
+pub(crate) fn is_suspending() -> bool {
+    // SAFETY: reads a variable that only suspend and hibernation set to this state.
+    unsafe { bindings::kvm_rs_is_suspending() }
+}
+
 /// Whether the caller may sleep, as far as interrupts are concerned.
 pub(crate) fn interrupts_are_on() -> bool {
     // SAFETY: reads this CPU's state.

@@ -27,6 +27,7 @@ use crate::{
             PerCpuInterrupt, //
         }, //
     },
+    aia::imsic::Imsic,
     arch::{
         aia::{
             self as registers,
@@ -39,6 +40,7 @@ use crate::{
     bindings,
     sync::{
         atomic::{
+            AtomicBool,
             AtomicU32,
             AtomicU64,
             Ordering, //
@@ -79,6 +81,8 @@ struct Cpu {
     free: AtomicU64,
     /// `hgeie` of a CPU that is idle without its registers.
     watched: AtomicU64,
+    /// The machine sleeps, and the vCPUs keep the state of their files.
+    suspended: AtomicBool,
 }
 
 struct Table {
@@ -176,6 +180,7 @@ impl Cpu {
             ),
             free: AtomicU64::new(0),
             watched: AtomicU64::new(0),
+            suspended: AtomicBool::new(false),
         })
     }
 
@@ -301,6 +306,9 @@ pub(crate) fn enable_cpu(cpu: usize) {
         }
     });
     write_defaults(host);
+    if cell.suspended.swap(false, Ordering::Relaxed) {
+        for_each_file(cell, Imsic::resume);
+    }
     host.interrupt.enable();
     registers::set_signals(Signals::On);
 }
@@ -319,10 +327,27 @@ pub(crate) fn disable_cpu(cpu: usize) {
     clear(host);
     registers::set_signals(Signals::Off);
     host.interrupt.disable();
-    // When the machine is suspended or shut down, nobody runs who could miss anything, and files
-    // keep what they know.
     if imsic::interrupts_are_on() {
         evacuate(host, cpu);
+    } else if imsic::is_suspending() {
+        // Files belong to this CPU, whose power may go.
+        if let Some(cell) = host.cpu(cpu) {
+            cell.suspended.store(true, Ordering::Relaxed);
+            for_each_file(cell, Imsic::suspend);
+        }
+    }
+    // Otherwise the machine ends, and no vCPU runs any more.
+}
+
+/// Has `f` save or restore each file of this CPU, the only one that is online. Interrupts are off.
+fn for_each_file(cell: &Cpu, f: fn(&Imsic, &PreemptOff)) {
+    let here = PreemptOff::new();
+    let table = cell.table.lock();
+    for owner in table.owners.iter().flatten() {
+        // SAFETY: the table is locked.
+        if let Some(imsic) = unsafe { owner.vcpu() }.imsic() {
+            f(imsic, &here);
+        }
     }
 }
 

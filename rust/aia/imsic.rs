@@ -126,7 +126,7 @@ impl Home {
 pub(crate) struct Imsic {
     mode: Mode,
     /// Used while the place is software. Otherwise it is clear, but for the state of a file that is
-    /// being moved.
+    /// being moved, or whose CPU sleeps with the machine.
     file: File,
     #[pin]
     moving: Mutex<()>,
@@ -290,6 +290,31 @@ impl Imsic {
         let _moving = self.moving.lock();
         if matches!(self.home(), Home::Hardware(at) if at.cpu == cpu) {
             self.soften(vcpu);
+        }
+    }
+
+    /// Keeps the state of a file in the hardware of this CPU while the machine sleeps. This CPU is
+    /// the only one, with interrupts off, and no vCPU is in the midst of a move: user threads are
+    /// frozen, and the CPUs that went offline before have moved theirs.
+    pub(super) fn suspend(&self, here: &PreemptOff) {
+        if let Some(at) = self.hardware_of(here) {
+            at.drain_here(&self.file, here);
+        }
+    }
+
+    /// Gives a file in the hardware of this CPU its state back, under the conditions of
+    /// [`suspend`](Self::suspend).
+    pub(super) fn resume(&self, here: &PreemptOff) {
+        if let Some(at) = self.hardware_of(here) {
+            at.fill_here(&self.file, here);
+        }
+    }
+
+    /// Returns where the file is, if that is in the hardware of this CPU.
+    fn hardware_of(&self, here: &PreemptOff) -> Option<Location> {
+        match self.home() {
+            Home::Hardware(at) if at.cpu == here.cpu() => Some(at),
+            _ => None,
         }
     }
 

@@ -529,6 +529,10 @@ __rust_helper int rust_helper_kvm_rs_call_on_cpu(int cpu, void (*work)(void *), 
 	return smp_call_function_single(cpu, work, arg, 1);
 }
 __rust_helper bool rust_helper_kvm_rs_irqs_disabled(void) { return irqs_disabled(); }
+__rust_helper bool rust_helper_kvm_rs_is_suspending(void)
+{
+	return system_state == SYSTEM_SUSPEND;
+}
 
 /* Vector state. */
 

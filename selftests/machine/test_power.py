@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 """CPUs that go and come, a machine that sleeps, and its end, while guests run."""
 
+import base64
 import re
+import shutil
+import subprocess
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -124,6 +128,45 @@ def test_guest_sleeps_with_the_machine(lab, options):
     trouble = machine.trouble(mark)
     lab.discard()
     assert console.count("PM: suspend entry (s2idle)") == console.count("PM: suspend exit") == SLEEPS
+    guest.assert_well(guest.of(console))
+    assert trouble == []
+
+
+DEEP_SLEEP = Path(__file__).parent / "deep_sleep"
+
+
+@pytest.fixture
+def deep_sleep(lab, tmp_path) -> bytes:
+    """A module that makes a machine one that can be suspended to RAM."""
+    shutil.copytree(DEEP_SLEEP, tmp_path, dirs_exist_ok=True)
+    made = subprocess.run(["make", "-C", lab.image.build, f"M={tmp_path}", "ARCH=riscv", "LLVM=1", "modules"],
+                          capture_output=True, text=True)
+    assert made.returncode == 0, made.stdout + made.stderr
+    module = tmp_path / "deep_sleep.ko"
+    subprocess.run(["llvm-strip", "--strip-debug", module], check=True)
+    return module.read_bytes()
+
+
+def test_guest_files_outlive_suspend_to_ram(lab, deep_sleep):
+    """F10: the CPU that sleeps last does not go offline before, and its interrupt files lose what
+    they know. Both vCPUs have theirs there."""
+    machine = lab.machine()
+    mark = machine.mark()
+    guest = Beating(machine, "-M virt,aia=aplic-imsic -accel kvm,riscv-aia=hwaccel")
+    machine.check("rm -f /tmp/deep_sleep")
+    text = base64.b64encode(deep_sleep).decode()
+    for at in range(0, len(text), 1 << 14):
+        machine.check(f"echo {text[at:at + (1 << 14)]} >>/tmp/deep_sleep")
+    machine.check("base64 -d /tmp/deep_sleep >/tmp/deep_sleep.ko && insmod /tmp/deep_sleep.ko; "
+                  "for task in /proc/$(pidof qemu-system-riscv64)/task/*; do taskset -p 1 ${task##*/} || exit 1; done")
+    machine.send("exec >/dev/ttyS0 2>&1; "
+                 f"for n in $(seq {SLEEPS}); do sleep 1; echo mem >/sys/power/state; done; "
+                 f"until grep -q '^code' {GUEST}; do sleep 1; done; cat {GUEST}; echo end of sleep", 700)
+    console = wait_for(machine, "^end of sleep", mark, 600).replace("\r\n", "\n")
+    trouble = machine.trouble(mark)
+    lab.discard()
+    assert console.count("PM: suspend entry (deep)") == console.count("PM: suspend exit") == SLEEPS
+    assert console.count("deep_sleep: CPU 0 lost its guests' interrupt files") == SLEEPS
     guest.assert_well(guest.of(console))
     assert trouble == []
 

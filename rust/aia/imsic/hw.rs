@@ -88,26 +88,23 @@ impl Location {
     /// Moves the file's state to `file`, a file in software that is the caller's. Waits for the CPU
     /// that the file belongs to.
     pub(super) fn drain_into(self, file: &File) {
-        self.with_registers(|registers| {
-            file.absorb(words_in_hardware(), |register| {
-                select(register).map_or(0, |select| registers.swap(select, 0))
-            });
-        });
+        self.with_registers(|registers| drain(registers, file));
+    }
+
+    /// As [`drain_into`](Self::drain_into), on the file's own CPU, with interrupts on or off.
+    pub(super) fn drain_here(self, file: &File, here: &PreemptOff) {
+        drain(&FileRegisters::of(self.file, here), file);
     }
 
     /// Adds the state of `file`, a file in software that is the caller's, and clears that. Waits
     /// for the CPU that the file belongs to.
     pub(super) fn fill_from(self, file: &File) {
-        self.with_registers(|registers| {
-            file.drain(|register, value| match (register, select(register)) {
-                // What has arrived here meanwhile stays.
-                (Register::Pending(_) | Register::Enabled(_), Some(select)) => {
-                    registers.set(select, value);
-                }
-                (_, Some(select)) => registers.write(select, value),
-                (_, None) => {}
-            });
-        });
+        self.with_registers(|registers| fill(registers, file));
+    }
+
+    /// As [`fill_from`](Self::fill_from), on the file's own CPU, with interrupts on or off.
+    pub(super) fn fill_here(self, file: &File, here: &PreemptOff) {
+        fill(&FileRegisters::of(self.file, here), file);
     }
 
     /// Reads `register`. Waits for its CPU.
@@ -130,6 +127,24 @@ impl Location {
         // A CPU does not go before its files are given back, so this does not fail.
         let _ = imsic::on_cpu(self.cpu, |here| work(&FileRegisters::of(self.file, here)));
     }
+}
+
+/// Moves what the registers hold to `file`.
+fn drain(registers: &FileRegisters<'_>, file: &File) {
+    file.absorb(words_in_hardware(), |register| {
+        select(register).map_or(0, |select| registers.swap(select, 0))
+    });
+}
+
+/// Moves what `file` holds to the registers, where what has arrived meanwhile stays.
+fn fill(registers: &FileRegisters<'_>, file: &File) {
+    file.drain(|register, value| match (register, select(register)) {
+        (Register::Pending(_) | Register::Enabled(_), Some(select)) => {
+            registers.set(select, value);
+        }
+        (_, Some(select)) => registers.write(select, value),
+        (_, None) => {}
+    });
 }
 
 /// Clears a file, delivery first.
