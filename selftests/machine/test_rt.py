@@ -13,7 +13,7 @@ from test_ours import SOURCES, passes
 from test_power import GUEST, Beating
 
 # Run loop, vCPU load and put, interrupt files, timers, notifiers, faults, counters; the others in the full run.
-SHORT = {"aplic_test", "counter_access_test", "dirty_ring_test", "fp_test", "gstage_fault_test", "hsm_stress_test",
+SHORT = {"aplic_test", "counter_access_test", "fp_test", "gstage_fault_test", "hsm_stress_test",
          "imsic_test", "ksm_test", "mmio_test", "pmu_snapshot_test", "pmu_test", "sbi_ipi_test", "sbi_rfence_test",
          "sbi_sta_test", "timer_restore_test", "vcpu_migration_test", "vcpu_wakeup_test", "vector_test",
          "vm_teardown_test"}
