@@ -129,9 +129,9 @@ impl fmt::Display for Run {
         let end = self.frames.end().gpa().get();
         write!(
             f,
-            "{start:#018x}-{end:#018x} {total}{total_unit} {size}{size_unit} \
-             r{write}{execute} {accessed}d {host} {pbmt}",
-        )
+            "{start:#018x}-{end:#018x} {total}{total_unit} {size}{size_unit} ",
+        )?;
+        write!(f, "r{write}{execute} {accessed}d {host} {pbmt}")
     }
 }
 
