@@ -66,7 +66,10 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Pmu) -> Result<usize, Unfinish
     let select = |named| layout.select(named).ok_or(SbiError::InvalidParam);
     match call {
         Pmu::Number => Ok(layout.count()),
-        Pmu::Info(index) => Ok(layout.info(index).ok_or(SbiError::InvalidParam)?),
+        Pmu::Info(index) => {
+            vcpu.owned.pmu.describe();
+            Ok(layout.info(index).ok_or(SbiError::InvalidParam)?)
+        }
         Pmu::Configure(wanted) => Ok(configure(vcpu, layout, select(wanted.counters)?, wanted)?),
         Pmu::Start(named, initial) => start(vcpu, select(named)?, initial),
         Pmu::Stop {
@@ -132,7 +135,7 @@ fn stop(
     }
     let mut snapshot = Snapshot::empty();
     let mut result = Ok(());
-    if let Some(counters) = vcpu.owned.pmu.counters() {
+    if let Some(counters) = vcpu.owned.pmu.stop_counters() {
         let firmware = &vcpu.vcpu.shared().firmware;
         result = counters.stop(which, events, firmware, |stopped| {
             let bit = 1 << stopped.bit;

@@ -46,8 +46,10 @@ pub(crate) fn layout() -> Option<Layout> {
 
 /// The counters of one vCPU.
 pub(crate) struct Pmu {
-    /// None before the first is configured, as most guests never do.
+    /// [`None`] before the first is configured, as most guests never do.
     counters: Option<KBox<Counters<PerfEvent>>>,
+    /// The guest has asked what its counters are, and has neither configured nor stopped one since.
+    described: bool,
     /// The page where snapshots go.
     pub(crate) snapshot: Option<Gpa>,
 }
@@ -57,6 +59,7 @@ impl Pmu {
     pub(crate) const fn new() -> Self {
         Self {
             counters: None,
+            described: false,
             snapshot: None,
         }
     }
@@ -64,6 +67,29 @@ impl Pmu {
     /// The counters, if any has ever been configured.
     pub(crate) fn counters(&mut self) -> Option<&mut Counters<PerfEvent>> {
         self.counters.as_deref_mut()
+    }
+
+    /// Notes that the guest has asked what a counter is.
+    pub(crate) fn describe(&mut self) {
+        self.described = true;
+    }
+
+    /// Returns the counters, if any has ever been configured, to stop some.
+    pub(crate) fn stop_counters(&mut self) -> Option<&mut Counters<PerfEvent>> {
+        self.described = false;
+        self.counters()
+    }
+
+    /// Returns what the guest reads in the counter of hardware with number `index`, if it can.
+    ///
+    /// `cycle` and `instret` are Zicntr's, so they can be read without any call of the SBI. Only a
+    /// guest that was told what they are, and has not used the PMU yet, is refused, as one would be
+    /// that reads any other counter without an event: upstream's `sbi_pmu_test` sees to that.
+    fn read(&mut self, index: usize, firmware: &FirmwareCounts) -> Option<u64> {
+        match &self.counters {
+            Some(counters) => counters.read_hardware(index, firmware),
+            None => (is_zicntr(index) && !self.described).then_some(0),
+        }
     }
 
     /// The counters, to configure one.
@@ -76,6 +102,7 @@ impl Pmu {
             Some(counters) => counters,
             None => KBox::init(Counters::new(layout), GFP_KERNEL_ACCOUNT)?,
         };
+        self.described = false;
         Ok(self.counters.insert(counters))
     }
 
@@ -94,24 +121,24 @@ impl Vcpu {
     }
 }
 
+/// Whether `index` is the number of `cycle` or `instret`.
+fn is_zicntr(index: usize) -> bool {
+    const INSTRET: usize = (bindings::CSR_INSTRET - bindings::CSR_CYCLE) as usize;
+    matches!(index, 0 | INSTRET)
+}
+
 /// The guest reads a counter (Zicntr, Zihpm). May sleep.
 ///
 /// Without counters there are still `cycle` and `instret`, which never move: guests rely on them
 /// (`kvm_riscv_vcpu_pmu_read_hpm()`).
 pub(crate) fn csr(vcpu: &mut Loaded<'_>, op: &CsrOp) -> Outcome {
     let csr = u32::from(op.csr.into_raw());
+    let index = csr.wrapping_sub(bindings::CSR_CYCLE) as usize;
     let value = match layout() {
-        None => match csr {
-            bindings::CSR_CYCLE | bindings::CSR_INSTRET => Some(0),
-            _ => None,
-        },
+        None => is_zicntr(index).then_some(0),
         Some(_) => {
-            let index = csr.wrapping_sub(bindings::CSR_CYCLE) as usize;
             let firmware = &vcpu.vcpu.shared().firmware;
-            vcpu.owned
-                .pmu
-                .counters()
-                .and_then(|counters| counters.read_hardware(index, firmware))
+            vcpu.owned.pmu.read(index, firmware)
         }
     };
     value.map_or(Outcome::Illegal, |value| Outcome::Done(value as usize))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* on-c: fail: M13, S2, S6, S7, S16, N15 */
+/* on-c: fail: M13, S2, S6, S7, S16, N15, F9 */
 /*
  * The SBI PMU extension by the words of its specification: every function, its
  * errors, what is counted, and what a counter's state is after each call.
@@ -269,6 +269,64 @@ TEST_F(pmu, m13_csrs_of_user)
 		assert_illegal(self->vcpu, user_insn, CSRRW(csrs[i]), "a write by the user");
 		run_insn(self->vcpu, set_scounteren, ~(1UL << (csrs[i] - CSR_CYCLE)), NULL);
 		assert_illegal(self->vcpu, user_insn, CSRR(csrs[i]), "a read by the user");
+	}
+}
+
+/* Zicntr's two counters. */
+static const u32 zicntr[] = { CSR_CYCLE, CSR_INSTRET };
+
+/*
+ * A guest without a driver for the PMU reads them: loaders and libraries do so
+ * for a clock or for entropy (F9).
+ */
+TEST(cycle_and_instret_are_there_without_any_call)
+{
+	struct kvm_vcpu *vcpu = priv_create();
+	u64 val, cause;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(zicntr); i++) {
+		cause = run_insn(vcpu, super_insn, CSRR(zicntr[i]), &val);
+		TEST_ASSERT(cause == NO_TRAP, "CSR 0x%x: cause %ld", zicntr[i], (long)cause);
+		TEST_ASSERT_EQ(val, 0);
+		assert_illegal(vcpu, super_insn, CSRRW(zicntr[i]), "a write");
+		run_insn(vcpu, set_scounteren, 7, NULL);
+		TEST_ASSERT_EQ(run_insn(vcpu, user_insn, CSRR(zicntr[i]), &val), NO_TRAP);
+		TEST_ASSERT_EQ(val, 0);
+		run_insn(vcpu, set_scounteren, 0, NULL);
+		assert_illegal(vcpu, user_insn, CSRR(zicntr[i]), "a read by the user");
+	}
+	/* Other counters are the PMU's. */
+	assert_illegal(vcpu, super_insn, CSRR(CSR_HPMCOUNTER3), "hpmcounter3");
+	kvm_vm_free(vcpu->vm);
+}
+
+/*
+ * A driver stops all counters when it begins, and lets them go when it is done.
+ * The two can be read all the time; Linux lets its users read them without
+ * having an event for them (perf_user_access of 2) (F9).
+ */
+TEST_F(pmu, cycle_and_instret_hold_what_they_had)
+{
+	static const u64 events[] = { CYCLES, INSTRET };
+	u64 c, val;
+	int i;
+
+	assert_pmu(0, PMU_STOP, 0, self->all, RESET);
+	for (i = 0; i < ARRAY_SIZE(zicntr); i++) {
+		c = zicntr[i] - CSR_CYCLE;
+		TEST_ASSERT_EQ(read_counter(self, c), 0);
+		TEST_ASSERT_EQ(assert_pmu(0, PMU_MATCH, c, 1, 0, events[i]), c);
+		TEST_ASSERT_EQ(read_counter(self, c), 0);
+		assert_pmu(0, PMU_START, c, 1, INIT_VALUE, BIG);
+		assert_pmu(0, PMU_STOP, c, 1);
+		val = read_counter(self, c);
+		TEST_ASSERT(val > BIG, "counter %lu: %lu", (unsigned long)c, (unsigned long)val);
+		assert_pmu(SBI_ERR_ALREADY_STOPPED, PMU_STOP, c, 1, RESET);
+		TEST_ASSERT_EQ(read_counter(self, c), val);
+		run_insn(self->vcpu, set_scounteren, 7, NULL);
+		TEST_ASSERT_EQ(run_insn(self->vcpu, user_insn, CSRR(zicntr[i]), &c), NO_TRAP);
+		TEST_ASSERT_EQ(c, val);
 	}
 }
 

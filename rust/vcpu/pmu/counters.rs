@@ -367,12 +367,16 @@ impl<E: Event> Counters<E> {
         }
     }
 
-    /// What a counter of hardware holds; [`None`] if it has no event or is none.
+    /// Returns what a counter of hardware holds; [`None`] if it is none, or if it is programmable and
+    /// has no event. The other two are Zicntr's and always hold something.
     pub(crate) fn read_hardware(&self, index: usize, firmware: &FirmwareCounts) -> Option<u64> {
         self.layout.kind(index)?;
         match self.pmc(index)? {
-            pmc @ Pmc::Hardware(..) => Some(shown(self.layout, index, pmc.value(firmware))),
-            Pmc::Free(_) | Pmc::Firmware(..) => None,
+            Pmc::Free(_) if index >= FIRST_PROGRAMMABLE => None,
+            pmc @ (Pmc::Free(_) | Pmc::Hardware(..)) => {
+                Some(shown(self.layout, index, pmc.value(firmware)))
+            }
+            Pmc::Firmware(..) => None,
         }
     }
 

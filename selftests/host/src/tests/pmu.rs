@@ -468,7 +468,7 @@ fn a_host_that_refuses() {
 
     hart.machine.borrow_mut().refuse_create = true;
     assert_eq!(hart.configure(only(0), auto), Err(SbiError::NotSupported));
-    assert_eq!(hart.read(0), None);
+    assert_eq!(hart.read(0), Some(0));
     hart.machine.borrow_mut().refuse_create = false;
     hart.machine.borrow_mut().refuse_start = true;
     assert_eq!(hart.configure(only(0), auto), Err(SbiError::Failed));
@@ -483,6 +483,25 @@ fn a_host_that_refuses() {
     };
     assert_eq!(hart.configure(only(0), first), Err(SbiError::NotSupported));
     assert_eq!(hart.start(only(0), None), Ok(()));
+}
+
+/// found F9: Zicntr's two counters hold something, with an event or without.
+#[test]
+fn cycles_and_instructions_can_always_be_read() {
+    let mut hart = Hart::new();
+
+    assert_eq!((hart.read(0), hart.read(2)), (Some(0), Some(0)));
+    assert_eq!((hart.read(1), hart.read(3)), (None, None));
+    for index in [0, 2, 3] {
+        let event = if index == 2 { INSTRUCTIONS } else { CYCLES };
+        assert_eq!(hart.configure(only(index), setup(event)), Ok(index));
+        assert_eq!(hart.start(only(index), Some(100)), Ok(()));
+        hart.happen(event, 7);
+        assert_eq!(hart.stop(only(index), Events::Reset).0, Ok(()));
+        hart.happen(event, 7);
+    }
+    assert_eq!((hart.read(0), hart.read(2)), (Some(107), Some(107)));
+    assert_eq!(hart.read(3), None);
 }
 
 #[test]
