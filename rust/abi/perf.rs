@@ -25,12 +25,14 @@ use crate::{
             counters::{
                 Event,
                 NotStarted,
+                Overflows,
                 Source, //
             },
             event::HardwareEvent,
             layout::Layout,
             wrap::{
                 self,
+                Expired,
                 Wrap,
                 Wrapped, //
             }, //
@@ -61,13 +63,16 @@ pub(crate) fn can_count(event: HardwareEvent) -> bool {
 }
 
 /// Makes events for the counters of one vCPU.
-pub(crate) struct PerfSource<'v>(&'v Vcpu);
+pub(crate) struct PerfSource<'v> {
+    vcpu: &'v Vcpu,
+    overflows: Overflows,
+}
 
 impl<'v> PerfSource<'v> {
     /// For the counters of `vcpu`, the caller's own: what is made is kept in its
     /// [`Owned`](crate::vcpu::Owned).
-    pub(crate) fn of(vcpu: &'v Vcpu) -> Self {
-        Self(vcpu)
+    pub(crate) fn of(vcpu: &'v Vcpu, overflows: Overflows) -> Self {
+        Self { vcpu, overflows }
     }
 }
 
@@ -76,7 +81,8 @@ impl Source for PerfSource<'_> {
 
     fn create(&mut self, event: HardwareEvent, filter: Filter, width: u32) -> Option<PerfEvent> {
         let target = Target {
-            vcpu: NonNull::from(self.0),
+            vcpu: NonNull::from(self.vcpu),
+            overflows: self.overflows,
             wrap: Wrap::new(wrap::mask(width)),
         };
         let target = KBox::new(target, GFP_KERNEL_ACCOUNT).ok()?;
@@ -112,10 +118,24 @@ pub(crate) struct PerfEvent {
     target: KBox<Target>,
 }
 
-/// Who is told of an overflow.
+/// The counter that an event is for.
 struct Target {
     vcpu: NonNull<Vcpu>,
+    overflows: Overflows,
     wrap: Wrap,
+}
+
+impl Target {
+    /// Looks at the `count` of the live event whose target this is: the guest gets the interrupt if
+    /// its counter has wrapped. Any context.
+    fn look(&self, count: u64) -> Expired {
+        let expired = self.wrap.expired(count);
+        if expired.wrapped == Wrapped::Now && self.overflows == Overflows::Told {
+            // SAFETY: The event is alive, hence the vCPU is.
+            unsafe { self.vcpu.as_ref() }.inject(Interrupt::CounterOverflow);
+        }
+        expired
+    }
 }
 
 impl Event for PerfEvent {
@@ -131,7 +151,10 @@ impl Event for PerfEvent {
 
     fn stop(&mut self) -> u64 {
         // SAFETY: a live event, by the invariant. Its count begins anew.
-        unsafe { bindings::perf_event_pause(self.raw.as_ptr(), true) }
+        let count = unsafe { bindings::perf_event_pause(self.raw.as_ptr(), true) };
+        // An overflow whose interrupt has not come yet never comes.
+        let _ = self.target.look(count);
+        count
     }
 
     fn count(&self) -> u64 {
@@ -141,7 +164,7 @@ impl Event for PerfEvent {
     }
 
     fn wrapped(&self) -> bool {
-        self.target.wrap.happened()
+        self.target.overflows == Overflows::Told && self.target.wrap.happened()
     }
 }
 
@@ -165,16 +188,9 @@ door! {
         let target = unsafe { &*context.cast::<Target>() };
         // SAFETY: perf passes a live event.
         let count = unsafe { bindings::kvm_rs_perf_count(event) };
-        let expired = target.wrap.expired(count);
+        let expired = target.look(count);
         // The host's counter would go on with the same period.
         // SAFETY: this is the event's overflow handler.
         unsafe { bindings::kvm_rs_perf_rearm(event, expired.period) };
-        match expired.wrapped {
-            Wrapped::NotYet => {}
-            Wrapped::Now => {
-                // SAFETY: the event is alive, hence the vCPU is.
-                unsafe { target.vcpu.as_ref() }.inject(Interrupt::CounterOverflow);
-            }
-        }
     }
 }

@@ -10,6 +10,7 @@ use crate::{
             counters::{
                 Event,
                 NotStarted,
+                Overflows,
                 Source, //
             },
             event::HardwareEvent,
@@ -34,7 +35,7 @@ pub(crate) struct PerfSource;
 
 impl PerfSource {
     /// For any vCPU.
-    pub(crate) fn of(_vcpu: &Vcpu) -> Self {
+    pub(crate) fn of(_vcpu: &Vcpu, _overflows: Overflows) -> Self {
         Self
     }
 }

@@ -32,6 +32,7 @@ use crate::{
         },
     },
     bindings,
+    isa::Ext,
     mem::addr::{
         Gpa,
         PAGE_SIZE, //
@@ -40,7 +41,10 @@ use crate::{
     vcpu::{
         pmu::{
             self,
-            counters::Setup,
+            counters::{
+                Overflows,
+                Setup, //
+            },
             event::Event,
             layout::{
                 Layout,
@@ -99,9 +103,14 @@ fn configure(
         run: wanted.run,
         filter: wanted.filter,
     };
+    let overflows = if vcpu.owned.isa.effective().has(Ext::Sscofpmf) {
+        Overflows::Told
+    } else {
+        Overflows::Ignored
+    };
     let counters = vcpu.owned.pmu.make_counters(layout);
     let counters = counters.map_err(|_| SbiError::Failed)?;
-    let mut source = PerfSource::of(vcpu.vcpu);
+    let mut source = PerfSource::of(vcpu.vcpu, overflows);
     counters.configure(among, setup, &mut source, &vcpu.vcpu.shared().firmware)
 }
 

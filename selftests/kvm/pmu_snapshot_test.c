@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* on-c: fail: S8, S16, N15 */
+/* on-c: fail: S8, S16, N15, F15 */
 /* also-on: max: fail: S8, S16, N15 */
 /*
  * What the SBI PMU extension does in the guest's memory: snapshots of counters
@@ -42,6 +42,15 @@ static u64 guest_await_overflow(u64 times)
 		asm volatile("nop");
 	csr_clear(CSR_SSTATUS, SR_SIE);
 	return overflows;
+}
+
+/* Whether an overflow's interrupt is pending; takes it away. */
+static u64 guest_take_pending(u64 unused)
+{
+	u64 sip = csr_read(CSR_SIP);
+
+	csr_clear(CSR_SIP, 1UL << IRQ_LCOFI);
+	return sip >> IRQ_LCOFI & 1;
 }
 
 /* In the host. */
@@ -262,6 +271,44 @@ TEST_F(pmu, s16_overflow_bits)
 	assert_pmu(0, PMU_START, c, 1, INIT_VALUE, 0);
 	assert_pmu(0, PMU_STOP, c, 1, TAKE_SNAPSHOT);
 	TEST_ASSERT_EQ(self->page[0], 0);
+}
+
+/* Whether the guest is told of overflows. */
+static bool has_overflows(FIXTURE_DATA(pmu) *self)
+{
+	return __vcpu_has_isa_ext(self->vcpu, KVM_RISCV_ISA_EXT_SSCOFPMF);
+}
+
+/*
+ * A counter that has wrapped when it is stopped says so, even if the host's
+ * interrupt has not come yet, or never comes (F15).  Without Sscofpmf the bits
+ * are zero (F19).
+ */
+TEST_F(pmu, a_counter_that_stops_has_overflowed)
+{
+	static const u64 events[] = { CYCLES, INSTRET, CYCLES, INSTRET };
+	bool interrupts = has_overflows(self) && host_interrupts();
+	int i;
+
+	assert_pmu(0, PMU_SHMEM, self->gpa, 0, 0);
+	for (i = 0; i < ARRAY_SIZE(events); i++) {
+		u64 c = assert_pmu(0, PMU_MATCH, 0, self->all, 0, events[i]);
+
+		assert_pmu(0, PMU_START, c, 1, INIT_VALUE, -5000UL);
+		guest_do(self->vcpu, guest_spin, 1000000);
+		fill(self);
+		/* Also if it lets its event go at once. */
+		assert_pmu(0, PMU_STOP, c, 1, i < 2 ? TAKE_SNAPSHOT : TAKE_SNAPSHOT | RESET);
+		TEST_ASSERT(self->page[1] < BIG, "the counter did not wrap");
+		TEST_ASSERT_EQ(self->page[0], has_overflows(self));
+		if (interrupts)
+			TEST_ASSERT_EQ(guest_do(self->vcpu, guest_take_pending, 0), 1);
+		if (i >= 2)
+			continue;
+		assert_pmu(0, PMU_START, c, 1, INIT_VALUE, 0);
+		assert_pmu(0, PMU_STOP, c, 1, TAKE_SNAPSHOT | RESET);
+		TEST_ASSERT_EQ(self->page[0], 0);
+	}
 }
 
 /* An entry of event_get_info(). */

@@ -50,6 +50,15 @@ pub(crate) trait Source {
     fn create(&mut self, event: HardwareEvent, filter: Filter, width: u32) -> Option<Self::Event>;
 }
 
+/// Whether the guest is told that a counter has wrapped (Sscofpmf).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overflows {
+    /// By an interrupt, and in snapshots.
+    Told,
+    /// Not at all.
+    Ignored,
+}
+
 /// An event of hardware that is counted, from 0 whenever it is started.
 pub(crate) trait Event {
     /// Starts to count for a counter that holds `value`.
@@ -59,13 +68,14 @@ pub(crate) trait Event {
     /// [`NotStarted`] if the host refuses.
     fn start(&mut self, value: u64) -> Result<(), NotStarted>;
 
-    /// Stops it, and tells how much it has counted since it was started.
+    /// Stops it, and tells how much it has counted since it was started. Its counter has wrapped if
+    /// that says so, whether or not the host has noticed.
     fn stop(&mut self) -> u64;
 
     /// How much it has counted since it was started.
     fn count(&self) -> u64;
 
-    /// Whether its counter has wrapped since it was last started.
+    /// Whether its counter has wrapped since it was last started, and the guest is to know.
     fn wrapped(&self) -> bool;
 }
 
@@ -187,8 +197,7 @@ pub(crate) struct Report {
     pub(crate) bit: usize,
     /// What it holds.
     pub(crate) value: u64,
-    /// Whether it has wrapped since it was started. One that lost its event has nothing left that
-    /// could have.
+    /// Whether it has wrapped since it was started.
     pub(crate) wrapped: bool,
 }
 
@@ -345,13 +354,14 @@ impl<E: Event> Counters<E> {
             }
             pmc.stop(firmware);
             let value = shown(layout, index, pmc.value(firmware));
+            let wrapped = pmc.wrapped();
             if events == Events::Reset {
                 *pmc = Pmc::Free(value);
             }
             report(Report {
                 bit,
                 value,
-                wrapped: pmc.wrapped(),
+                wrapped,
             });
         }
         self.tell(firmware);

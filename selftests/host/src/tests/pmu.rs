@@ -27,6 +27,7 @@ use crate::{
                 self,
                 Counters,
                 NotStarted,
+                Overflows,
                 Report,
                 Setup,
                 Source, //
@@ -86,6 +87,7 @@ struct MockEvent {
     machine: Shared,
     what: (u32, u64),
     since: Option<u64>,
+    wrapped: bool,
     value: u64,
     mask: u64,
 }
@@ -103,12 +105,14 @@ impl counters::Event for MockEvent {
             return Err(NotStarted);
         }
         self.value = value & self.mask;
+        self.wrapped = false;
         self.since = Some(self.now());
         Ok(())
     }
 
     fn stop(&mut self) -> u64 {
         let count = self.count();
+        self.wrapped = count > self.mask - self.value;
         assert!(self.since.take().is_some(), "stopped twice");
         count
     }
@@ -118,7 +122,7 @@ impl counters::Event for MockEvent {
     }
 
     fn wrapped(&self) -> bool {
-        self.since.is_some() && self.count() > self.mask - self.value
+        self.wrapped
     }
 }
 
@@ -142,6 +146,7 @@ impl Source for Mock {
             machine: self.0.clone(),
             what: (event.kind, event.config),
             since: None,
+            wrapped: false,
             value: 0,
             mask: wrap::mask(width),
         })
@@ -535,6 +540,14 @@ fn what_is_told_of_counters_that_stop() {
     // One without an event is none.
     let (result, reports) = hart.stop(only(4), Events::Reset);
     assert_eq!((result, reports), (Ok(()), vec![]));
+    // One that wraps says so, also if it loses its event (found F15).
+    for events in [Events::Keep, Events::Reset] {
+        assert_eq!(hart.start(only(3), Some(u64::MAX)), Ok(()));
+        hart.happen(CYCLES, 5);
+        let (result, reports) = hart.stop(only(3), events);
+        assert_eq!((result, reports[0].value), (Ok(()), 4));
+        assert_eq!(wrapped(reports), [true]);
+    }
 }
 
 /// The kernel's own driver is not in its configuration.
@@ -547,6 +560,6 @@ fn without_the_driver_there_are_no_counters() {
     };
     assert_eq!(perf_absent::layout(), None);
     assert!(!perf_absent::can_count(event));
-    let mut source = perf_absent::PerfSource::of(&Vcpu);
+    let mut source = perf_absent::PerfSource::of(&Vcpu, Overflows::Told);
     assert!(source.create(event, filter, WIDTH).is_none());
 }

@@ -53,6 +53,21 @@ fn wraps() {
     assert!(!wrap.happened());
 }
 
+/// found F15: the one who stops a counter may be the first to see that it has wrapped.
+#[test]
+fn a_wrap_is_noticed_without_its_interrupt() {
+    let wrap = Wrap::new(u64::MAX);
+    assert_eq!(wrap.start(u64::MAX - 49), 50);
+    assert_eq!(wrap.expired(49).wrapped, Wrapped::NotYet);
+    assert!(!wrap.happened());
+    assert_eq!(wrap.expired(60).wrapped, Wrapped::Now);
+    assert!(wrap.happened());
+    // The interrupt comes nevertheless, and finds nothing new.
+    let expired = wrap.expired(61);
+    assert_eq!(expired.wrapped, Wrapped::NotYet);
+    assert_eq!(expired.period, i64::MAX as u64);
+}
+
 proptest! {
     /// Whatever the steps, the counter is said to have wrapped when it has.
     #[test]
