@@ -26,6 +26,7 @@ use crate::{
                 Event,
                 NotStarted,
                 Overflows,
+                Room,
                 Source, //
             },
             event::HardwareEvent,
@@ -79,7 +80,13 @@ impl<'v> PerfSource<'v> {
 impl Source for PerfSource<'_> {
     type Event = PerfEvent;
 
-    fn create(&mut self, event: HardwareEvent, filter: Filter, width: u32) -> Option<PerfEvent> {
+    fn create(
+        &mut self,
+        event: HardwareEvent,
+        filter: Filter,
+        width: u32,
+        room: Room,
+    ) -> Option<PerfEvent> {
         let target = Target {
             vcpu: NonNull::from(self.vcpu),
             overflows: self.overflows,
@@ -100,10 +107,14 @@ impl Source for PerfSource<'_> {
         };
         let raw = kernel::error::from_err_ptr(raw).ok()?;
         // INVARIANT: the event is new, and `target` is its context.
-        Some(PerfEvent {
+        let mut event = PerfEvent {
             raw: NonNull::new(raw)?,
             target,
-        })
+        };
+        // It was enabled, to see whether the host has a counter left for it.
+        let fits = !event.is_refused();
+        event.stop();
+        (fits || room == Room::ComesFree).then_some(event)
     }
 }
 
@@ -138,14 +149,35 @@ impl Target {
     }
 }
 
+impl PerfEvent {
+    /// Whether the host had no counter left for the event when it last wanted one. Only
+    /// [`enable`](Self::enable) makes it try again.
+    fn is_refused(&self) -> bool {
+        // SAFETY: A live event, by the invariant.
+        unsafe { bindings::kvm_rs_perf_is_refused(self.raw.as_ptr()) }
+    }
+
+    /// Has the host count, or try to.
+    fn enable(&mut self) {
+        // SAFETY: A live event, by the invariant.
+        unsafe { bindings::perf_event_enable(self.raw.as_ptr()) };
+    }
+
+    /// Sets the period from here on.
+    fn set_period(&mut self, period: u64) -> Result {
+        // SAFETY: A live event, by the invariant.
+        to_result(unsafe { bindings::perf_event_period(self.raw.as_ptr(), period) })
+    }
+}
+
 impl Event for PerfEvent {
     fn start(&mut self, value: u64) -> Result<(), NotStarted> {
         let period = self.target.wrap.start(value);
-        // SAFETY: a live event, by the invariant.
-        to_result(unsafe { bindings::perf_event_period(self.raw.as_ptr(), period) })
-            .map_err(|_| NotStarted)?;
-        // SAFETY: as above.
-        unsafe { bindings::perf_event_enable(self.raw.as_ptr()) };
+        self.set_period(period).map_err(|_| NotStarted)?;
+        self.enable();
+        if self.is_refused() {
+            return Err(NotStarted);
+        }
         Ok(())
     }
 

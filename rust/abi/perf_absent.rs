@@ -11,6 +11,7 @@ use crate::{
                 Event,
                 NotStarted,
                 Overflows,
+                Room,
                 Source, //
             },
             event::HardwareEvent,
@@ -43,7 +44,7 @@ impl PerfSource {
 impl Source for PerfSource {
     type Event = PerfEvent;
 
-    fn create(&mut self, _: HardwareEvent, _: Filter, _: u32) -> Option<PerfEvent> {
+    fn create(&mut self, _: HardwareEvent, _: Filter, _: u32, _: Room) -> Option<PerfEvent> {
         None
     }
 }

@@ -715,7 +715,6 @@ rust_helper_kvm_rs_perf_create(u32 type, u64 config, bool exclude_user, bool exc
 		.config1 = RISCV_PMU_CONFIG1_GUEST_EVENTS,
 		.sample_period = period,
 		.pinned = true,
-		.disabled = true,
 		.exclude_host = true,
 		.exclude_hv = true,
 		.exclude_user = exclude_user,
@@ -724,6 +723,11 @@ rust_helper_kvm_rs_perf_create(u32 type, u64 config, bool exclude_user, bool exc
 
 	return perf_event_create_kernel_counter(&attr, -1, current, kvm_rs_overflow_handler,
 						context);
+}
+/* Whether @event, which is pinned, found no counter when it was last to be put on a CPU. */
+__rust_helper bool rust_helper_kvm_rs_perf_is_refused(struct perf_event *event)
+{
+	return READ_ONCE(event->state) == PERF_EVENT_STATE_ERROR;
 }
 __rust_helper u64 rust_helper_kvm_rs_perf_count(struct perf_event *event)
 {

@@ -66,9 +66,9 @@ FIXTURE(pmu)
 {
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;
-	/* Shared memory, for the host, and its address. */
+	/* Shared memory, for the host, and its addresses in the guest. */
 	u64 *page;
-	u64 gpa;
+	u64 gpa, gva;
 	/* Counters there are, and sets of them. */
 	u64 nr, all, fixed, hw, fw;
 	union sbi_pmu_ctr_info info[64];
@@ -128,6 +128,7 @@ FIXTURE_SETUP(pmu)
 	gva = vm_alloc_page(vm);
 	self->page = addr_gva2hva(vm, gva);
 	self->gpa = addr_gva2gpa(vm, gva);
+	self->gva = gva;
 
 	self->nr = assert_pmu(0, PMU_NUM);
 	TEST_ASSERT(self->nr && self->nr <= 64, "%lu counters", (unsigned long)self->nr);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* on-c: fail: M13, S2, S6, S7, S16, N15, F9 */
+/* also-on: few-counters: fail: F12 */
 /*
  * The SBI PMU extension by the words of its specification: every function, its
  * errors, what is counted, and what a counter's state is after each call.
@@ -327,6 +328,102 @@ TEST_F(pmu, cycle_and_instret_hold_what_they_had)
 		run_insn(self->vcpu, set_scounteren, 7, NULL);
 		TEST_ASSERT_EQ(run_insn(self->vcpu, user_insn, CSRR(zicntr[i]), &c), NO_TRAP);
 		TEST_ASSERT_EQ(c, val);
+	}
+}
+
+/* In the guest: instructions, and both kinds of misses in the data TLB. */
+static u64 guest_work(u64 gva)
+{
+	u64 i;
+
+	for (i = 0; i < 100; i++) {
+		asm volatile("sfence.vma" : : : "memory");
+		READ_ONCE(*(u64 *)gva);
+		asm volatile("sfence.vma" : : : "memory");
+		WRITE_ONCE(*(u64 *)gva, i);
+	}
+	return 0;
+}
+
+/* Events that happen in guest_work(): no two counters need to count one. */
+#define DTLB_MISS(op)	(0x10000UL | PERF_COUNT_HW_CACHE_DTLB << 3 | (op) << 1 | 1)
+
+static const u64 busy_events[] = {
+	CYCLES, INSTRET,
+	DTLB_MISS(PERF_COUNT_HW_CACHE_OP_READ), DTLB_MISS(PERF_COUNT_HW_CACHE_OP_WRITE),
+};
+
+/* The counters for them. */
+static void choose_counters(FIXTURE_DATA(pmu) *self, u64 c[])
+{
+	c[0] = 0;
+	c[1] = CSR_INSTRET - CSR_CYCLE;
+	c[2] = lowest(self->hw);
+	c[3] = c[2] + 1;
+	TEST_ASSERT(self->hw >> c[3] & 1, "one programmable counter");
+}
+
+static void assert_counts(FIXTURE_DATA(pmu) *self, u64 c)
+{
+	u64 before = read_counter(self, c);
+
+	guest_do(self->vcpu, guest_work, self->gva);
+	TEST_ASSERT(read_counter(self, c) > before, "counter %lu does not count",
+		    (unsigned long)c);
+}
+
+/*
+ * The host may have fewer counters that can count at a time than it tells of:
+ * what counts is what was said to be configured and started (F12).
+ */
+TEST_F(pmu, a_counter_that_was_started_counts)
+{
+	u64 c[ARRAY_SIZE(busy_events)], started = 0, refused = 0;
+	int i;
+
+	choose_counters(self, c);
+	for (i = 0; i < ARRAY_SIZE(c); i++) {
+		struct sbiret ret = pmu(PMU_MATCH, c[i], 1, AUTO_START, busy_events[i]);
+
+		if (ret.error) {
+			TEST_ASSERT_EQ(ret.error, SBI_ERR_NOT_SUPPORTED);
+			/* It can once another has given its own back. */
+			assert_pmu(0, PMU_STOP, lowest(started), 1, RESET);
+			started &= started - 1;
+			refused++;
+			TEST_ASSERT_EQ(assert_pmu(0, PMU_MATCH, c[i], 1, AUTO_START,
+						  busy_events[i]), c[i]);
+		}
+		started |= 1UL << c[i];
+		assert_counts(self, c[i]);
+		/* A new event in the place of another needs no other counter. */
+		assert_pmu(0, PMU_MATCH, c[i], 1, SKIP_MATCH | AUTO_START, busy_events[i]);
+		assert_counts(self, c[i]);
+	}
+	TH_LOG("%lu of %lu found no counter", (unsigned long)refused, ARRAY_SIZE(c));
+}
+
+/* More may be configured than can start. */
+TEST_F(pmu, a_counter_that_cannot_count_does_not_start)
+{
+	u64 c[ARRAY_SIZE(busy_events)], started = 0;
+	int i;
+
+	choose_counters(self, c);
+	for (i = 0; i < ARRAY_SIZE(c); i++)
+		assert_pmu(0, PMU_MATCH, c[i], 1, 0, busy_events[i]);
+	for (i = 0; i < ARRAY_SIZE(c); i++) {
+		struct sbiret ret = pmu(PMU_START, c[i], 1, INIT_VALUE, 5);
+
+		if (ret.error) {
+			TEST_ASSERT_EQ(ret.error, SBI_ERR_FAILURE);
+			assert_pmu(SBI_ERR_ALREADY_STOPPED, PMU_STOP, c[i], 1);
+			assert_pmu(0, PMU_STOP, lowest(started), 1);
+			started &= started - 1;
+			assert_pmu(0, PMU_START, c[i], 1);
+		}
+		started |= 1UL << c[i];
+		assert_counts(self, c[i]);
 	}
 }
 

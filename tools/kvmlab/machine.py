@@ -36,6 +36,8 @@ CPUS = {
     "svade": FULL_CPU.replace("svadu=true", "svadu=false,svade=true"),
     # Landing pads and shadow stacks, whatever the kernel makes of them.
     "cfi": f"{FULL_CPU},zicfilp=true,zicfiss=true",
+    # Four counters, two of which can count at a time.
+    "few-counters": f"{FULL_CPU},pmu-mask=0x18",
     # The guest's timer is an hrtimer of the host's.
     "no-sstc": f"{FULL_CPU},sstc=false",
     # The profile that Linux distributions are built for.

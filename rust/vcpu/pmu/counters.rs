@@ -46,8 +46,24 @@ pub(crate) trait Source {
     type Event: Event;
 
     /// Prepares to count `event` in those modes that `filter` leaves, for a counter with one bit
-    /// more than `width`. [`None`] if the host cannot.
-    fn create(&mut self, event: HardwareEvent, filter: Filter, width: u32) -> Option<Self::Event>;
+    /// more than `width`. [`None`] if the host cannot, or has no counter left and `room` does not say
+    /// that one comes free.
+    fn create(
+        &mut self,
+        event: HardwareEvent,
+        filter: Filter,
+        width: u32,
+        room: Room,
+    ) -> Option<Self::Event>;
+}
+
+/// Whether the host needs another counter for a new event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// It does.
+    Needed,
+    /// The new event replaces one that counts.
+    ComesFree,
 }
 
 /// Whether the guest is told that a counter has wrapped (Sscofpmf).
@@ -65,7 +81,7 @@ pub(crate) trait Event {
     ///
     /// # Errors
     ///
-    /// [`NotStarted`] if the host refuses.
+    /// [`NotStarted`] if the host refuses, or has no counter left.
     fn start(&mut self, value: u64) -> Result<(), NotStarted>;
 
     /// Stops it, and tells how much it has counted since it was started. Its counter has wrapped if
@@ -258,8 +274,13 @@ impl<E: Event> Counters<E> {
         *pmc = match (setup.event, kind) {
             (event::Event::Firmware(event), Kind::Firmware) => Pmc::Firmware(event, count),
             (event::Event::Hardware(event), Kind::Hardware { width }) => {
+                let room = if pmc.is_started() {
+                    Room::ComesFree
+                } else {
+                    Room::Needed
+                };
                 let event = source
-                    .create(event, setup.filter, width)
+                    .create(event, setup.filter, width, room)
                     .ok_or(SbiError::NotSupported)?;
                 Pmc::Hardware(event, count)
             }

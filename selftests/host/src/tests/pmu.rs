@@ -29,6 +29,7 @@ use crate::{
                 NotStarted,
                 Overflows,
                 Report,
+                Room,
                 Setup,
                 Source, //
             },
@@ -79,6 +80,7 @@ struct Machine {
     alive: usize,
     refuse_start: bool,
     refuse_create: bool,
+    no_room: bool,
 }
 
 type Shared = Rc<RefCell<Machine>>;
@@ -137,10 +139,18 @@ struct Mock(Shared);
 impl Source for Mock {
     type Event = MockEvent;
 
-    fn create(&mut self, event: HardwareEvent, _: Filter, width: u32) -> Option<MockEvent> {
-        if self.0.borrow().refuse_create {
+    fn create(
+        &mut self,
+        event: HardwareEvent,
+        _: Filter,
+        width: u32,
+        room: Room,
+    ) -> Option<MockEvent> {
+        let machine = self.0.borrow();
+        if machine.refuse_create || room == Room::Needed && machine.no_room {
             return None;
         }
+        drop(machine);
         self.0.borrow_mut().alive += 1;
         Some(MockEvent {
             machine: self.0.clone(),
@@ -490,6 +500,28 @@ fn a_host_that_refuses() {
     assert_eq!(hart.start(only(0), None), Ok(()));
 }
 
+/// found F12: a counter that the host has no counter for is not configured; one that takes the place
+/// of another needs none.
+#[test]
+fn a_host_without_room() {
+    let mut hart = Hart::new();
+    let first = Setup {
+        choice: Choice::First,
+        ..setup(CYCLES)
+    };
+
+    assert_eq!(hart.configure(only(3), setup(CYCLES)), Ok(3));
+    hart.machine.borrow_mut().no_room = true;
+    let refused = Err(SbiError::NotSupported);
+    assert_eq!(hart.configure(only(4), setup(CYCLES)), refused);
+    // It is not counting, so that it has no counter of the host to give away.
+    assert_eq!(hart.configure(only(3), first), refused);
+    assert_eq!(hart.start(only(3), Some(5)), Ok(()));
+    assert_eq!(hart.configure(only(3), first), Ok(3));
+    assert_eq!(hart.machine.borrow().alive, 1);
+    assert_eq!(hart.read(3), Some(5));
+}
+
 /// found F9: Zicntr's two counters hold something, with an event or without.
 #[test]
 fn cycles_and_instructions_can_always_be_read() {
@@ -561,5 +593,5 @@ fn without_the_driver_there_are_no_counters() {
     assert_eq!(perf_absent::layout(), None);
     assert!(!perf_absent::can_count(event));
     let mut source = perf_absent::PerfSource::of(&Vcpu, Overflows::Told);
-    assert!(source.create(event, filter, WIDTH).is_none());
+    assert!(source.create(event, filter, WIDTH, Room::Needed).is_none());
 }
