@@ -19,6 +19,7 @@ use kernel::{
 use crate::{
     bindings,
     sbi::message::pmu::Filter,
+    sync::IrqOff,
     vcpu::{
         irq::Interrupt,
         pmu::{
@@ -157,6 +158,12 @@ impl PerfEvent {
         unsafe { bindings::kvm_rs_perf_is_refused(self.raw.as_ptr()) }
     }
 
+    /// Whether this thread is the one that it counts.
+    fn counts_this_thread(&self) -> bool {
+        // SAFETY: A live event, by the invariant.
+        unsafe { bindings::kvm_rs_perf_counts_current(self.raw.as_ptr()) }
+    }
+
     /// Has the host count, or try to.
     fn enable(&mut self) {
         // SAFETY: A live event, by the invariant.
@@ -168,10 +175,20 @@ impl PerfEvent {
         // SAFETY: A live event, by the invariant.
         to_result(unsafe { bindings::perf_event_period(self.raw.as_ptr(), period) })
     }
+
+    /// Returns the count, in the thread that is counted. Interrupts are off, so it does not change in
+    /// the kernel.
+    fn count_here(&self, _irqs: &IrqOff) -> u64 {
+        // SAFETY: A live event, by the invariant, and interrupts are off.
+        unsafe { bindings::kvm_rs_perf_read(self.raw.as_ptr()) }
+    }
 }
 
 impl Event for PerfEvent {
     fn start(&mut self, value: u64) -> Result<(), NotStarted> {
+        if !self.counts_this_thread() {
+            return Err(NotStarted);
+        }
         let period = self.target.wrap.start(value);
         self.set_period(period).map_err(|_| NotStarted)?;
         self.enable();
@@ -186,17 +203,48 @@ impl Event for PerfEvent {
         let count = unsafe { bindings::perf_event_pause(self.raw.as_ptr(), true) };
         // An overflow whose interrupt has not come yet never comes.
         let _ = self.target.look(count);
-        count
+        self.target.wrap.own(count)
     }
 
     fn count(&self) -> u64 {
         let (mut enabled, mut running) = (0, 0);
         // SAFETY: a live event, by the invariant; the times are writable.
-        unsafe { bindings::perf_event_read_value(self.raw.as_ptr(), &mut enabled, &mut running) }
+        let count = unsafe {
+            bindings::perf_event_read_value(self.raw.as_ptr(), &mut enabled, &mut running)
+        };
+        self.target.wrap.own(count)
     }
 
     fn wrapped(&self) -> bool {
         self.target.overflows == Overflows::Told && self.target.wrap.happened()
+    }
+
+    fn leave(&mut self) {
+        if !self.counts_this_thread() {
+            return;
+        }
+        let irqs = IrqOff::new();
+        let count = self.count_here(&irqs);
+        let _ = self.target.look(count);
+        self.target.wrap.leave(count);
+    }
+
+    fn enter(&mut self) {
+        // Whatever another thread does is foreign.
+        if !self.counts_this_thread() {
+            return;
+        }
+        let irqs = IrqOff::new();
+        let period = self.target.wrap.enter(self.count_here(&irqs));
+        drop(irqs);
+        if let Some(period) = period {
+            // Perf takes any period that `Wrap` gives; a wrap is noticed late if not.
+            let _ = self.set_period(period);
+        }
+        // The thread may have come to a CPU whose counters were all in use.
+        if self.is_refused() {
+            self.enable();
+        }
     }
 }
 

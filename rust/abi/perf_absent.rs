@@ -68,4 +68,12 @@ impl Event for PerfEvent {
     fn wrapped(&self) -> bool {
         match *self {}
     }
+
+    fn leave(&mut self) {
+        match *self {}
+    }
+
+    fn enter(&mut self) {
+        match *self {}
+    }
 }

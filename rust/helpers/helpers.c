@@ -729,6 +729,18 @@ __rust_helper bool rust_helper_kvm_rs_perf_is_refused(struct perf_event *event)
 {
 	return READ_ONCE(event->state) == PERF_EVENT_STATE_ERROR;
 }
+__rust_helper bool rust_helper_kvm_rs_perf_counts_current(struct perf_event *event)
+{
+	return event->hw.target == current;
+}
+/* With interrupts off, in the thread that @event counts. */
+__rust_helper u64 rust_helper_kvm_rs_perf_read(struct perf_event *event)
+{
+	if (READ_ONCE(event->state) == PERF_EVENT_STATE_ACTIVE &&
+	    READ_ONCE(event->oncpu) == smp_processor_id())
+		event->pmu->read(event);
+	return local64_read(&event->count);
+}
 __rust_helper u64 rust_helper_kvm_rs_perf_count(struct perf_event *event)
 {
 	return local64_read(&event->count);

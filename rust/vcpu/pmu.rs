@@ -80,6 +80,22 @@ impl Pmu {
         self.counters()
     }
 
+    /// A `KVM_RUN` begins.
+    #[inline(always)]
+    pub(crate) fn enter(&mut self) {
+        if let Some(counters) = self.counters() {
+            counters.enter();
+        }
+    }
+
+    /// A `KVM_RUN` ends.
+    #[inline(always)]
+    pub(crate) fn leave(&mut self) {
+        if let Some(counters) = self.counters() {
+            counters.leave();
+        }
+    }
+
     /// Returns what the guest reads in the counter of hardware with number `index`, if it can.
     ///
     /// `cycle` and `instret` are Zicntr's, so they can be read without any call of the SBI. Only a

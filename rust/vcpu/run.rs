@@ -49,14 +49,23 @@ pub(crate) fn run(vcpu: &mut OwnedVcpu<'_>) -> Result {
     vcpu.loaded(|vcpu| {
         let _signals = kvm::SignalMask::activate(vcpu.vcpu);
         vcpu.run_page().set_exit_reason(bindings::KVM_EXIT_UNKNOWN);
-        loop {
-            match round(vcpu)? {
-                Next::Resume => {}
-                Next::Userspace => return Ok(()),
-                Next::MemoryFault => return Err(EFAULT),
-            }
-        }
+        vcpu.owned.pmu.enter();
+        let result = rounds(vcpu);
+        vcpu.owned.pmu.leave();
+        result
     })
+}
+
+/// Into the guest and out of it until userspace is needed.
+#[inline(always)]
+fn rounds(vcpu: &mut Loaded<'_>) -> Result {
+    loop {
+        match round(vcpu)? {
+            Next::Resume => {}
+            Next::Userspace => return Ok(()),
+            Next::MemoryFault => return Err(EFAULT),
+        }
+    }
 }
 
 /// The first run makes the configuration final.

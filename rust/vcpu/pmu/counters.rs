@@ -75,9 +75,10 @@ pub(crate) enum Overflows {
     Ignored,
 }
 
-/// An event of hardware that is counted, from 0 whenever it is started.
+/// An event of hardware that is counted, from 0 whenever it is started, while its vCPU is in
+/// `KVM_RUN`.
 pub(crate) trait Event {
-    /// Starts to count for a counter that holds `value`.
+    /// Starts to count for a counter that holds `value`, in `KVM_RUN`.
     ///
     /// # Errors
     ///
@@ -93,6 +94,12 @@ pub(crate) trait Event {
 
     /// Whether its counter has wrapped since it was last started, and the guest is to know.
     fn wrapped(&self) -> bool;
+
+    /// The `KVM_RUN` ends that it counts in. It is started.
+    fn leave(&mut self);
+
+    /// The next `KVM_RUN` begins.
+    fn enter(&mut self);
 }
 
 /// The host does not start to count.
@@ -220,6 +227,8 @@ pub(crate) struct Report {
 /// All counters of a hart.
 pub(crate) struct Counters<E> {
     layout: Layout,
+    /// Whether a counter of hardware is started.
+    counting: bool,
     pmcs: [Pmc<E>; MAX_COUNTERS],
 }
 
@@ -229,6 +238,7 @@ impl<E: Event> Counters<E> {
     pub(crate) fn new(layout: Layout) -> impl pin_init::Init<Self> {
         pin_init::init!(Self {
             layout,
+            counting: false,
             pmcs <- pin_init::init_array_from_fn(|_| Pmc::Free(0)),
         })
     }
@@ -238,6 +248,7 @@ impl<E: Event> Counters<E> {
     pub(crate) fn new(layout: Layout) -> Self {
         Self {
             layout,
+            counting: false,
             pmcs: [const { Pmc::Free(0) }; MAX_COUNTERS],
         }
     }
@@ -411,12 +422,44 @@ impl<E: Event> Counters<E> {
         }
     }
 
-    /// Says which firmware events are to be counted.
-    fn tell(&self, firmware: &FirmwareCounts) {
-        firmware.want(self.pmcs.iter().fold(0, |events, pmc| match pmc {
-            Pmc::Firmware(event, Count::Started(_)) => events | event.bit(),
-            Pmc::Free(_) | Pmc::Firmware(..) | Pmc::Hardware(..) => events,
-        }));
+    /// Says which firmware events are to be counted, and notes whether any of hardware are.
+    fn tell(&mut self, firmware: &FirmwareCounts) {
+        let (mut events, mut counting) = (0, false);
+        for pmc in &self.pmcs {
+            match pmc {
+                Pmc::Firmware(event, Count::Started(_)) => events |= event.bit(),
+                Pmc::Hardware(_, Count::Started(_)) => counting = true,
+                Pmc::Free(_) | Pmc::Firmware(..) | Pmc::Hardware(..) => {}
+            }
+        }
+        firmware.want(events);
+        self.counting = counting;
+    }
+
+    /// A `KVM_RUN` of the hart ends: what its thread does until the next one is not counted.
+    #[inline]
+    pub(crate) fn leave(&mut self) {
+        if self.counting {
+            self.for_each_counting(E::leave);
+        }
+    }
+
+    /// A `KVM_RUN` of the hart begins.
+    #[inline]
+    pub(crate) fn enter(&mut self) {
+        if self.counting {
+            self.for_each_counting(E::enter);
+        }
+    }
+
+    #[cold]
+    fn for_each_counting(&mut self, mut f: impl FnMut(&mut E)) {
+        for pmc in &mut self.pmcs {
+            match pmc {
+                Pmc::Hardware(event, Count::Started(_)) => f(event),
+                Pmc::Free(_) | Pmc::Firmware(..) | Pmc::Hardware(..) => {}
+            }
+        }
     }
 }
 

@@ -89,6 +89,7 @@ struct MockEvent {
     machine: Shared,
     what: (u32, u64),
     since: Option<u64>,
+    left_at: Option<u64>,
     wrapped: bool,
     value: u64,
     mask: u64,
@@ -126,6 +127,16 @@ impl counters::Event for MockEvent {
     fn wrapped(&self) -> bool {
         self.wrapped
     }
+
+    fn leave(&mut self) {
+        assert_eq!(self.left_at.replace(self.now()), None, "left twice");
+    }
+
+    fn enter(&mut self) {
+        let left_at = self.left_at.take().expect("entered twice");
+        // What came in between is not this counter's.
+        self.since = self.since.map(|since| since + (self.now() - left_at));
+    }
 }
 
 impl Drop for MockEvent {
@@ -156,6 +167,7 @@ impl Source for Mock {
             machine: self.0.clone(),
             what: (event.kind, event.config),
             since: None,
+            left_at: None,
             wrapped: false,
             value: 0,
             mask: wrap::mask(width),
@@ -539,6 +551,33 @@ fn cycles_and_instructions_can_always_be_read() {
     }
     assert_eq!((hart.read(0), hart.read(2)), (Some(107), Some(107)));
     assert_eq!(hart.read(3), None);
+}
+
+/// found F18: what the thread does between one `KVM_RUN` and the next is not the guest's.
+#[test]
+fn counters_count_in_a_run_alone() {
+    let mut hart = Hart::new();
+
+    for index in [0, 3, 4] {
+        assert_eq!(hart.configure(only(index), setup(CYCLES)), Ok(index));
+    }
+    // Nothing counts: nothing to do.
+    hart.counters.leave();
+    hart.counters.enter();
+    assert_eq!(hart.start(named(0, 0b1001), Some(10)), Ok(()));
+    hart.happen(CYCLES, 5);
+    for _ in 0..3 {
+        hart.counters.leave();
+        hart.happen(CYCLES, 1000);
+        hart.counters.enter();
+        hart.happen(CYCLES, 5);
+    }
+    assert_eq!(hart.stop(only(0), Events::Keep).0, Ok(()));
+    hart.counters.leave();
+    hart.counters.enter();
+    hart.happen(CYCLES, 1);
+    let values = [0, 3, 4].map(|index| hart.read(index));
+    assert_eq!(values, [Some(30), Some(31), Some(0)]);
 }
 
 #[test]

@@ -55,6 +55,8 @@ enum Step {
     Start(usize, u64, Option<u64>),
     Stop(usize, u64, Events),
     Happen(u64, u64),
+    /// It happens to another vCPU, which the thread runs meanwhile.
+    HappenElsewhere(u64, u64),
     Reset,
 }
 
@@ -85,6 +87,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (base(), mask(), select(vec![Events::Keep, Events::Reset]))
             .prop_map(|(b, m, e)| Step::Stop(b, m, e)),
         4 => (events(), 0u64..100).prop_map(|(idx, times)| Step::Happen(idx, times)),
+        2 => (select(vec![CYCLES, INSTRUCTIONS, CACHE_MISSES]), 0u64..100)
+            .prop_map(|(idx, times)| Step::HappenElsewhere(idx, times)),
         1 => Just(Step::Reset),
     ];
     proptest::collection::vec(step, 1..60)
@@ -208,6 +212,11 @@ proptest! {
                             counter.value = counter.value.wrapping_add(times);
                         }
                     }
+                }
+                Step::HappenElsewhere(idx, times) => {
+                    hart.counters.leave();
+                    hart.happen(idx, times);
+                    hart.counters.enter();
                 }
                 Step::Reset => {
                     hart.counters = Counters::new(layout());

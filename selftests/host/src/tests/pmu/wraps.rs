@@ -68,7 +68,93 @@ fn a_wrap_is_noticed_without_its_interrupt() {
     assert_eq!(expired.period, i64::MAX as u64);
 }
 
+/// found F18.
+#[test]
+fn foreign_events_do_not_make_a_counter_wrap() {
+    let wrap = Wrap::new(0xffff_ffff);
+    assert_eq!(wrap.start(0xffff_ff00), 0x100);
+    assert_eq!(wrap.own(0x40), 0x40);
+    assert_eq!(wrap.enter(0x40), None);
+    wrap.leave(0x40);
+    // Perf's period is over, for another vCPU; the next end is as far away as can be.
+    assert_eq!(wrap.own(0x100), 0x40);
+    let expired = wrap.expired(0x100);
+    assert_eq!(
+        (expired.wrapped, expired.period),
+        (Wrapped::NotYet, i64::MAX as u64)
+    );
+    // Back in the guest, 0xc0 of its own are left.
+    assert_eq!(wrap.enter(0x1040), Some(0xc0));
+    assert_eq!(wrap.own(0x1040), 0x40);
+    assert_eq!(wrap.enter(0x1041), None);
+    assert_eq!(wrap.expired(0x10ff).wrapped, Wrapped::NotYet);
+    assert_eq!(wrap.expired(0x1100).wrapped, Wrapped::Now);
+    assert_eq!(wrap.own(0x1100), 0x100);
+
+    // A period that foreign events have only shortened ends early, and goes on.
+    assert_eq!(wrap.start(0xffff_ff00), 0x100);
+    wrap.leave(0x10);
+    assert_eq!(wrap.enter(0x50), None);
+    let expired = wrap.expired(0x100);
+    assert_eq!((expired.wrapped, expired.period), (Wrapped::NotYet, 0x40));
+    assert_eq!(wrap.expired(0x140).wrapped, Wrapped::Now);
+
+    // A start forgets all of it.
+    wrap.leave(0x200);
+    assert_eq!(wrap.start(0), 1 << 32);
+    assert_eq!(wrap.own(7), 7);
+}
+
 proptest! {
+    /// Whatever else the thread runs in between, a counter counts and wraps by its own events, and
+    /// an end of perf's period is never later than its wrap.
+    #[test]
+    fn wraps_are_those_of_own_events(
+        value: u64,
+        steps in proptest::collection::vec((0u64..3000, 0u64..3000), 1..30),
+    ) {
+        // Ten bits, so that there is much to see.
+        let mask = wrap::mask(9);
+        let wrap = Wrap::new(mask);
+        let mut end = wrap.start(value);
+        let (mut count, mut own) = (0u64, 0u64);
+        let turns = |own: u64| ((value & mask) + own) / (mask + 1);
+
+        // As perf does it: an interrupt at the end of each period.
+        let pass = |count: &mut u64, own: Option<&mut u64>, end: &mut u64, events: u64| {
+            let mut own = own;
+            for _ in 0..events {
+                *count += 1;
+                let mut expected = Wrapped::NotYet;
+                if let Some(own) = own.as_deref_mut() {
+                    *own += 1;
+                    if turns(*own) > turns(*own - 1) {
+                        expected = Wrapped::Now;
+                    }
+                }
+                let found = if *count == *end {
+                    let expired = wrap.expired(*count);
+                    *end = count.saturating_add(expired.period);
+                    expired.wrapped
+                } else {
+                    Wrapped::NotYet
+                };
+                assert_eq!(found, expected, "event {count}");
+            }
+        };
+        for (here, elsewhere) in steps {
+            pass(&mut count, Some(&mut own), &mut end, here);
+            prop_assert_eq!(wrap.own(count), own);
+            wrap.leave(count);
+            pass(&mut count, None, &mut end, elsewhere);
+            prop_assert_eq!(wrap.own(count), own);
+            if let Some(period) = wrap.enter(count) {
+                end = count.saturating_add(period);
+            }
+            prop_assert_eq!(wrap.own(count), own);
+        }
+    }
+
     /// Whatever the steps, the counter is said to have wrapped when it has.
     #[test]
     fn wraps_are_noticed_when_they_happen(
