@@ -149,7 +149,8 @@ def deep_sleep(lab, tmp_path) -> bytes:
 
 def test_guest_files_outlive_suspend_to_ram(lab, deep_sleep):
     """F10: the CPU that sleeps last does not go offline before, and its interrupt files lose what
-    they know. Both vCPUs have theirs there."""
+    they know. Both vCPUs have theirs there. TODO: this guest lives by its timers alone, so that it
+    goes on without its files; one that needs IPIs or its console's interrupt would show their loss."""
     machine = lab.machine()
     mark = machine.mark()
     guest = Beating(machine, "-M virt,aia=aplic-imsic -accel kvm,riscv-aia=hwaccel")
