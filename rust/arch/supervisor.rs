@@ -325,21 +325,21 @@ fn senvcfg(value: usize, isa: EffectiveIsa) -> usize {
     // One of seven bits, of sixteen, or none.
     const PMM_RESERVED: usize = 0b01 << ENVCFG_PMM.trailing_zeros();
 
-    let mut fields = bindings::ENVCFG_FIOM as usize;
+    let mut fields = bindings::ENVCFG_FIOM;
     if isa.has(Ext::Zicbom) {
-        fields |= bindings::ENVCFG_CBCFE as usize;
+        fields |= bindings::ENVCFG_CBCFE;
         if value & ENVCFG_CBIE != CBIE_RESERVED {
             fields |= ENVCFG_CBIE;
         }
     }
     if isa.has(Ext::Zicboz) {
-        fields |= bindings::ENVCFG_CBZE as usize;
+        fields |= bindings::ENVCFG_CBZE;
     }
     if isa.has(Ext::Zicfilp) {
-        fields |= bindings::ENVCFG_LPE as usize;
+        fields |= bindings::ENVCFG_LPE;
     }
     if isa.has(Ext::Zicfiss) {
-        fields |= bindings::ENVCFG_SSE as usize;
+        fields |= bindings::ENVCFG_SSE;
     }
     if isa.has(Ext::Ssnpm) && value & ENVCFG_PMM != PMM_RESERVED {
         fields |= ENVCFG_PMM;
@@ -348,5 +348,5 @@ fn senvcfg(value: usize, isa: EffectiveIsa) -> usize {
 }
 
 // Constants of C helpers come as whatever integer bindgen makes of them, maybe a signed one.
-const ENVCFG_CBIE: usize = bindings::ENVCFG_CBIE as usize;
-const ENVCFG_PMM: usize = bindings::ENVCFG_PMM as usize;
+const ENVCFG_CBIE: usize = bindings::ENVCFG_CBIE;
+const ENVCFG_PMM: usize = bindings::ENVCFG_PMM;

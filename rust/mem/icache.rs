@@ -45,7 +45,7 @@ pub(crate) struct MovedRegions([AtomicU64; WORDS]);
 impl MovedRegions {
     /// Returns a set without regions.
     pub(crate) fn new() -> Self {
-        Self([const { AtomicU64::new(0) }; WORDS])
+        Self(core::array::from_fn(|_| AtomicU64::new(0)))
     }
 
     /// Adds the regions of `frames`.
@@ -80,7 +80,7 @@ impl MovedRegions {
     /// Returns the index of the word that has the bit of `region`, and the bit.
     #[inline(always)]
     fn place(region: u64) -> (usize, u64) {
-        let bits = u64::BITS as u64;
+        let bits = u64::from(u64::BITS);
         ((region / bits) as usize % WORDS, 1 << (region % bits))
     }
 }
