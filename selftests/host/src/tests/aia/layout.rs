@@ -246,7 +246,7 @@ fn ordinary_hart_indices_are_found_at_once() {
 fn runs(guest: u32, files: &[u64], gap: Option<u64>) -> Vec<(u64, u64)> {
     let layout = layout(LayoutBits {
         guest,
-        hart: 10,
+        hart: 8,
         group: 1,
         group_shift: 24,
     });
