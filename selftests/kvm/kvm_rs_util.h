@@ -223,7 +223,12 @@ static __maybe_unused u64 run_to_sync(struct kvm_vcpu *vcpu)
 	return uc.args[0];
 }
 
-static struct kvm_run *limited_run __maybe_unused;
+/*
+ * Volatile, since the handler reads it: setitimer() is declared to call nothing of
+ * this file, so the compiler may otherwise move the store behind it.  A signal
+ * that comes before KVM_RUN would then be lost, and with it the end of the run.
+ */
+static struct kvm_run *volatile limited_run __maybe_unused;
 
 static __maybe_unused void limit_handler(int sig)
 {
