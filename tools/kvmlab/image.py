@@ -34,15 +34,16 @@ class Image:
     """The files of one bootable machine."""
 
     def __init__(self, programs: dict[str, Path] | None = None, flavour: str = "",
-                 ours: Path | None = None):
+                 ours: Path | None = None, newest: bool = False):
         """`programs` go to /selftests, by name; `flavour` is the kernel's; `ours` is
-        the module to test if not the one that the Makefile builds for this kernel."""
+        the module to test if not the one that the Makefile builds for this kernel.
+        `newest` gives the machine the userland of tools/userland --newest."""
         option = [f"--{flavour}"] if flavour else []
         self.flavour = flavour
         self.slowness = FLAVOURS[flavour]
         self.build = Path(tool("kernel", *option, "--path"))
         self.kernel = Path(tool("kernel", *option, "--image"))
-        self.base = Path(tool("userland"))
+        self.base = Path(tool("userland", *["--newest"] * newest))
         self.ours = ours or TOP / "build" / "-".join(["kbuild", *filter(None, [flavour])]) / "kvm.ko"
         self.programs = programs or {}
         # The nested guest boots the small kernel, whatever the machine boots.

@@ -41,8 +41,13 @@ class Lab:
         """A lab for the same kernel and module, whose machines have other programs."""
         return Lab(self._module_error, self._flavour, self._ours, programs)
 
-    def machine(self, module: str = "ours", **config) -> Machine:
-        """A machine of this configuration with this KVM loaded."""
+    @cached_property
+    def newest_image(self) -> Image:
+        return Image(flavour=self._flavour, ours=self._ours, newest=True)
+
+    def machine(self, module: str = "ours", newest: bool = False, **config) -> Machine:
+        """A machine of this configuration with this KVM loaded. `newest` gives it the newest QEMU as a VMM,
+        and no selftests."""
         if module == "ours":
             assert not self._module_error, self._module_error
             assert self.image.ours.exists(), f"there is no {self.image.ours}"
@@ -52,11 +57,13 @@ class Lab:
         if Lab._running not in (None, self):
             Lab._running.discard()
         Lab._running = self
-        if self._machine and (self._machine.config != wanted or not self._machine.alive()):
+        image = self.newest_image if newest else self.image
+        if self._machine and ((self._machine.config, self._machine.image) != (wanted, image)
+                              or not self._machine.alive()):
             self.discard()
         if not self._machine:
             self._count += 1
-            self._machine = Machine(self.image, wanted, self._log_name(wanted))
+            self._machine = Machine(image, wanted, self._log_name(wanted))
             self._module = "none"
         if self._module != module:
             self._machine.insmod(module)

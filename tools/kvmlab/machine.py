@@ -120,6 +120,7 @@ class Machine:
         """`name` is the log's."""
         LOGS.mkdir(parents=True, exist_ok=True)
         self.config = config
+        self.image = image
         self.log = LOGS / f"{name}.log"
         self._log = open(self.log, "wb")
         self._lock = threading.Lock()
