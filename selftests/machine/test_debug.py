@@ -16,9 +16,9 @@ LEAKS = "/sys/kernel/debug/kmemleak"
 
 # Under KASAN these take more than a quarter of a minute each: in the full run only.
 LONG = {"ageing_test", "aia_device_test", "aia_hotplug_test", "fault_around_test", "gstage_stress_test",
-        "huge_recovery_test", "hugetlb_test", "imsic_test", "irqfd_aia_test", "memory_return_test",
-        "memory_soak_test", "memslot_hotplug_test", "migration_test", "pre_fault_memory_test", "swap_test",
-        "userfaultfd_test"}
+        "huge_recovery_test", "hugetlb_test", "imsic_test", "irqfd_aia_test", "memory_kinds_test",
+        "memory_return_test", "memory_soak_test", "memslot_hotplug_test", "migration_test", "pre_fault_memory_test",
+        "swap_test", "userfaultfd_test"}
 
 # How long the fuzzers of selftests/kvm run, in seconds: usually, and in the full run.
 FUZZ_SECONDS = 20, 300
