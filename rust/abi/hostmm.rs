@@ -124,6 +124,7 @@ pub(crate) struct HostTable<'t> {
     gfn: Gfn,
     index: u64,
     kind: Kind,
+    map: PageMap,
     /// With interrupts off tables are not freed: that waits for an RCU grace period, or for this
     /// CPU to take an IPI.
     life: PhantomData<&'t IrqOff>,
@@ -189,6 +190,7 @@ impl<'t> HostTable<'t> {
             gfn,
             index: (hva >> PAGE_SHIFT) as u64 & (kind.pages() - 1),
             kind,
+            map: PageMap::new(),
             life: PhantomData,
         })
     }
@@ -306,7 +308,7 @@ impl<'t> HostTable<'t> {
             return None;
         }
         let present = self.present(gfn, index, entry, size);
-        (!is_secret(present.pfn)).then_some(present)
+        (!self.is_secret(present.pfn)).then_some(present)
     }
 
     /// Returns what `entry`, for `size`, says of `gfn`, which is in place `index`.
@@ -326,6 +328,32 @@ impl<'t> HostTable<'t> {
                 PageSize::Size4K
             },
             stores: stores(entry),
+        }
+    }
+
+    /// Returns whether the page is secret memory (`memfd_secret()`), which only its process is to
+    /// reach, and which `get_user_pages()` refuses.
+    #[inline(always)]
+    fn is_secret(&self, pfn: Pfn) -> bool {
+        if !cfg!(CONFIG_SECRETMEM) {
+            return false;
+        }
+        // SAFETY: The frame of an ordinary entry has a `struct page`. The page stays mapped, see
+        // `HostView`, so its folio is in use; its mapping and inode are not freed while interrupts
+        // are off, see `life`.
+        unsafe { bindings::kvm_rs_page_is_secret(self.map.page(pfn)) }
+    }
+
+    /// Tells the host's memory management that `page`, one of this table's, is used, as
+    /// `get_user_pages_fast()` does.
+    #[inline]
+    pub(crate) fn note_use(&self, page: Present) {
+        // SAFETY: The page is mapped, and stays so as long as its owner needs `mmu_lock` to unmap
+        // it; a hint that came too late would do no harm.
+        let is_referenced = unsafe { bindings::kvm_rs_folio_referenced(self.map.folio(page.pfn)) };
+        if !is_referenced {
+            // SAFETY: As above.
+            unsafe { bindings::kvm_rs_folio_set_referenced(self.map.folio(page.pfn)) };
         }
     }
 
@@ -353,6 +381,32 @@ impl HostPages<'_> {
         let table = self.table;
         let distance = gfn.get().wrapping_sub(table.gfn.get());
         table.look(gfn, table.index.wrapping_add(distance))
+    }
+}
+
+/// Where the kernel has the `struct page` of each frame. It is looked up once for many frames.
+#[derive(Clone, Copy)]
+struct PageMap(*mut bindings::page);
+
+impl PageMap {
+    #[inline(always)]
+    fn new() -> Self {
+        // SAFETY: This looks at constants of this boot.
+        Self(unsafe { bindings::kvm_rs_memmap() })
+    }
+
+    /// Returns the `struct page` of `pfn`, if it has one.
+    #[inline(always)]
+    fn page(self, pfn: Pfn) -> *mut bindings::page {
+        // SAFETY: This computes an address.
+        unsafe { bindings::kvm_rs_memmap_page(self.0, pfn.get() as usize) }
+    }
+
+    /// Returns the folio of `pfn`, which has a `struct page`.
+    #[inline(always)]
+    fn folio(self, pfn: Pfn) -> *mut bindings::folio {
+        // SAFETY: The caller's frame has a `struct page`.
+        unsafe { bindings::kvm_rs_page_folio(self.page(pfn)) }
     }
 }
 
@@ -386,57 +440,25 @@ fn stores(entry: bindings::pte_t) -> Stores {
     }
 }
 
-/// Returns whether the page is secret memory (`memfd_secret()`), which only its process is to reach,
-/// and which `get_user_pages()` refuses. Interrupts are off.
-#[inline(always)]
-fn is_secret(pfn: Pfn) -> bool {
-    if !cfg!(CONFIG_SECRETMEM) {
-        return false;
-    }
-    // SAFETY: an ordinary entry's frame has a `struct page`.
-    let folio = unsafe { bindings::kvm_rs_pfn_folio(pfn.get() as usize) };
-    // SAFETY: the page stays mapped, see `HostView`, so this is the folio of a page in use; its
-    // mapping and inode are not freed while interrupts are off.
-    unsafe { bindings::kvm_rs_folio_is_secret(folio) }
-}
-
-/// Tells the host's memory management that a present page is used, as `get_user_pages_fast()`
-/// does.
-#[inline]
-pub(crate) fn note_use(page: Present, _irqs: &IrqOff) {
-    // SAFETY: a present page's frame has a `struct page`.
-    let folio = unsafe { bindings::kvm_rs_pfn_folio(page.pfn.get() as usize) };
-    // SAFETY: the page is mapped, and stays so as long as its owner needs `mmu_lock` to unmap it;
-    // a hint that came too late would do no harm.
-    if !unsafe { bindings::kvm_rs_folio_referenced(folio) } {
-        // SAFETY: as above.
-        unsafe { bindings::kvm_rs_folio_set_referenced(folio) };
-    }
-}
-
 /// Returns whether all CPUs have seen the instructions in the folio of `pfn`, which has a
 /// `struct page` and is mapped, or of which the caller has a reference.
 pub(crate) fn is_icache_clean(pfn: Pfn) -> bool {
-    // SAFETY: The caller's frame has a `struct page`.
-    let folio = unsafe { bindings::kvm_rs_pfn_folio(pfn.get() as usize) };
+    let folio = PageMap::new().folio(pfn);
     // SAFETY: The folio is in use.
     unsafe { bindings::kvm_rs_folio_icache_clean(folio) }
 }
 
 /// Returns whether both frames belong to one folio. As for [`is_icache_clean`].
 pub(crate) fn are_one_folio(one: Pfn, other: Pfn) -> bool {
-    // SAFETY: The caller's frame has a `struct page`.
-    let one = unsafe { bindings::kvm_rs_pfn_folio(one.get() as usize) };
-    // SAFETY: The caller's frame has a `struct page`.
-    let other = unsafe { bindings::kvm_rs_pfn_folio(other.get() as usize) };
+    let one = PageMap::new().folio(one);
+    let other = PageMap::new().folio(other);
     core::ptr::eq(one, other)
 }
 
 /// Notes that they have: since the contents of the folio of `pfn` were last moved by the host, all
 /// CPUs have executed FENCE.I. As for [`is_icache_clean`].
 pub(crate) fn set_icache_clean(pfn: Pfn) {
-    // SAFETY: The caller's frame has a `struct page`.
-    let folio = unsafe { bindings::kvm_rs_pfn_folio(pfn.get() as usize) };
+    let folio = PageMap::new().folio(pfn);
     // SAFETY: The folio is in use. The host clears the mark when it gives the folio away or writes
     // to it.
     unsafe { bindings::kvm_rs_folio_set_icache_clean(folio) };

@@ -315,10 +315,9 @@ impl HostRef {
         if !self.is_memory() {
             return false;
         }
-        // SAFETY: By the type's invariant the frame has a `struct page`.
-        let folio = unsafe { bindings::kvm_rs_pfn_folio(self.pfn.get() as usize) };
-        // SAFETY: By the type's invariant there is a reference to the page.
-        unsafe { bindings::kvm_rs_folio_anon(folio) }
+        // SAFETY: By the type's invariant there is a reference to the page, which is a part of the
+        // folio of the frame.
+        unsafe { bindings::kvm_rs_folio_anon(bindings::kvm_rs_page_folio(self.page)) }
     }
 
     /// Gives the reference back after the page was installed. The lock, still held, keeps the

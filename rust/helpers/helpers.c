@@ -394,20 +394,45 @@ __rust_helper unsigned long rust_helper_kvm_rs_pte_leaf_size(pte_t pte)
 
 /* What mm/ notes about pages. */
 
-__rust_helper struct folio *rust_helper_kvm_rs_pfn_folio(unsigned long pfn)
+/*
+ * The first of all struct page, which a kernel that finds its paging mode at boot
+ * computes; @map below is what this gave. Without one array of them it is of no use.
+ */
+__rust_helper struct page *rust_helper_kvm_rs_memmap(void)
 {
-	return page_folio(pfn_to_page(pfn));
+#if defined(CONFIG_SPARSEMEM_VMEMMAP) || defined(CONFIG_FLATMEM)
+	return pfn_to_page(0);
+#else
+	return NULL;
+#endif
+}
+__rust_helper struct page *rust_helper_kvm_rs_memmap_page(struct page *map, unsigned long pfn)
+{
+#if defined(CONFIG_SPARSEMEM_VMEMMAP) || defined(CONFIG_FLATMEM)
+	return map + pfn;
+#else
+	return pfn_to_page(pfn);
+#endif
+}
+__rust_helper struct folio *rust_helper_kvm_rs_page_folio(struct page *page)
+{
+	return page_folio(page);
 }
 /*
- * Whether @folio is memory of memfd_secret(). secretmem_mapping() is not for
- * modules, so this asks for the file system, of files that are not to be evicted;
- * those include ramfs, noswap tmpfs and what SHM_LOCK was used on. With interrupts
- * off, mapping and inode are not freed, see gup_fast_folio_allowed().
+ * Whether @page is memory of memfd_secret(). secretmem_mapping() is not
+ * for modules, so this asks for the file system, of files that are not to be evicted;
+ * those include ramfs, noswap tmpfs and what SHM_LOCK was used on. Before, it asks
+ * for what most pages are and secret memory is not, without a look at their folio:
+ * anonymous memory or shmem, or a part of a large folio. With interrupts off, mapping
+ * and inode are not freed, see gup_fast_folio_allowed().
  */
-__rust_helper bool rust_helper_kvm_rs_folio_is_secret(const struct folio *folio)
+__rust_helper bool rust_helper_kvm_rs_page_is_secret(const struct page *page)
 {
-	const struct address_space *mapping = READ_ONCE(folio->mapping);
+	const struct address_space *mapping;
 
+	if (test_bit(PG_swapbacked, &page->flags.f) || PageCompound(page))
+		return false;
+	mapping = READ_ONCE(page_folio(page)->mapping);
 	return mapping &&
 	       !((unsigned long)mapping & FOLIO_MAPPING_FLAGS) &&
 	       test_bit(AS_UNEVICTABLE, &mapping->flags) &&

@@ -332,7 +332,7 @@ impl Fault<'_> {
             // Asking the host marks the page dirty, and then it can be writable.
             (Stores::Dirty, SlotAccess::ReadWrite) => return None,
         };
-        hostmm::note_use(present, &irqs);
+        table.note_use(present);
         let page = HostPage {
             pfn: present.pfn,
             size: self.limit(present.size),
@@ -479,8 +479,11 @@ impl Fault<'_> {
             SlotAccess::ReadWrite if self.slot.is_logged() => Rights::WriteProtected,
             SlotAccess::ReadWrite => Rights::Writable,
         };
-        let host = |neighbour| {
+        tree.fill(neighbours, frames, age, |neighbour| {
             let page = pages.page(neighbour)?;
+            if around == Around::Seen && !hostmm::is_icache_clean(page.pfn) {
+                return None;
+            }
             let rights = match page.stores {
                 Stores::Pass => granted,
                 Stores::Fault | Stores::Dirty => Rights::HostReadOnly,
@@ -495,14 +498,7 @@ impl Fault<'_> {
                 size,
                 rights,
             })
-        };
-        match around {
-            // Not in the same closure: most faults need not look.
-            Around::All => tree.fill(neighbours, frames, age, host),
-            Around::Seen => tree.fill(neighbours, frames, age, |neighbour| {
-                host(neighbour).filter(|page| hostmm::is_icache_clean(page.pfn))
-            }),
-        }
+        })
     }
 
     /// Returns the frames that are mapped with the page, if the host has them: those that userspace
