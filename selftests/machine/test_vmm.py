@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The newest packaged QEMU as a VMM on our module: guests that stop and go on, that are
-saved and restored in another process, that have two NUMA nodes or a split irqchip."""
+saved and restored in another process, that have two NUMA nodes or a split irqchip, that boot
+through firmware."""
 
 import re
 import shlex
@@ -126,4 +127,35 @@ def test_guest_of_newest_qemu_boots(lab, options):
     guest = boot_guest(lab.machine(newest=True), f"-smp 4 {options}", timeout=600)
     assert guest.done(), f"exit {guest.exit_code}:\n{guest.output}"
     assert guest.cpus == 4
+    assert guest.trouble() == []
+
+
+# The disk of a guest: GRUB, and what it starts.
+DISK = """
+mkdir -p /tmp/disk/EFI/BOOT /tmp/disk/boot/grub
+cp /usr/lib/grub/riscv64-efi/monolithic/gcdriscv64.efi /tmp/disk/EFI/BOOT/BOOTRISCV64.EFI
+cp /guest/Image /guest/initrd.cpio /tmp/disk
+cat >/tmp/disk/boot/grub/grub.cfg <<END
+linux /Image console=ttyS0 panic=-1 printk.devkmsg=on from=grub
+initrd /initrd.cpio
+boot
+END
+"""
+
+
+@pytest.mark.parametrize("machine_options", ["virt", "virt,aia=aplic-imsic"], ids=["plain", "aia"])
+def test_guest_boots_through_firmware(lab, machine_options):
+    """U-Boot finds GRUB on a virtio disk, GRUB loads Linux from there. U-Boot is given as an ELF file:
+    without firmware of its own, QEMU would put a binary elsewhere than it is linked for."""
+    machine = lab.machine(newest=True)
+    machine.check(DISK)
+    guest = Guest(*machine.run(
+        f"qemu-system-riscv64 -M {machine_options} -accel kvm -cpu host -smp 2 -m 512M -display none -monitor none "
+        "-serial stdio -nic none -no-reboot -kernel /usr/lib/u-boot/qemu-riscv64_smode/uboot.elf "
+        "-drive file=fat:rw:/tmp/disk,format=raw,if=virtio </dev/null", 300))
+    machine.check("rm -r /tmp/disk")
+    assert re.search(r"^U-Boot 20", guest.output, re.MULTILINE), guest.output
+    assert re.search(r"Kernel command line: .*\bfrom=grub$", guest.output, re.MULTILINE), guest.output
+    assert guest.done(), f"exit {guest.exit_code}:\n{guest.output}"
+    assert guest.cpus == 2
     assert guest.trouble() == []
