@@ -44,23 +44,10 @@ __rust_helper void rust_helper_kvm_rs_preempt_disable(void) { preempt_disable();
 __rust_helper void rust_helper_kvm_rs_preempt_enable(void) { preempt_enable(); }
 __rust_helper void rust_helper_kvm_rs_local_irq_disable(void) { local_irq_disable(); }
 __rust_helper void rust_helper_kvm_rs_local_irq_enable(void) { local_irq_enable(); }
-__rust_helper unsigned long rust_helper_kvm_rs_local_irq_save(void)
-{
-	unsigned long flags;
-
-	local_irq_save(flags);
-	return flags;
-}
-__rust_helper void rust_helper_kvm_rs_local_irq_restore(unsigned long flags)
-{
-	local_irq_restore(flags);
-}
 __rust_helper unsigned int rust_helper_kvm_rs_smp_processor_id(void) { return smp_processor_id(); }
 __rust_helper unsigned int rust_helper_kvm_rs_num_online_cpus(void) { return num_online_cpus(); }
-__rust_helper unsigned int rust_helper_kvm_rs_num_possible_cpus(void) { return num_possible_cpus(); }
 __rust_helper unsigned int rust_helper_kvm_rs_nr_cpu_ids(void) { return nr_cpu_ids; }
 __rust_helper void rust_helper_kvm_rs_cond_resched(void) { cond_resched(); }
-__rust_helper bool rust_helper_kvm_rs_need_resched(void) { return need_resched(); }
 __rust_helper bool rust_helper_kvm_rs_signal_pending(void) { return signal_pending(current); }
 __rust_helper struct mm_struct *rust_helper_kvm_rs_current_mm(void) { return current->mm; }
 
@@ -220,23 +207,10 @@ __rust_helper bool rust_helper_kvm_are_all_memslots_empty(struct kvm *kvm)
 {
 	return kvm_are_all_memslots_empty(kvm);
 }
-__rust_helper struct kvm_memslots *rust_helper_kvm_memslots(struct kvm *kvm)
-{
-	return kvm_memslots(kvm);
-}
-__rust_helper struct kvm_memory_slot *rust_helper_id_to_memslot(struct kvm_memslots *slots, int id)
-{
-	return id_to_memslot(slots, id);
-}
-__rust_helper bool rust_helper_kvm_slot_dirty_track_enabled(const struct kvm_memory_slot *slot)
-{
-	return kvm_slot_dirty_track_enabled(slot);
-}
 __rust_helper bool rust_helper_kvm_dirty_log_manual_protect_and_init_set(struct kvm *kvm)
 {
 	return kvm_dirty_log_manual_protect_and_init_set(kvm);
 }
-__rust_helper bool rust_helper_kvm_is_error_hva(unsigned long hva) { return kvm_is_error_hva(hva); }
 __rust_helper void rust_helper_kvm_rs_mmu_read_lock(struct kvm *kvm) { read_lock(&kvm->mmu_lock); }
 __rust_helper void rust_helper_kvm_rs_mmu_read_unlock(struct kvm *kvm) { read_unlock(&kvm->mmu_lock); }
 __rust_helper void rust_helper_kvm_rs_mmu_write_lock(struct kvm *kvm) { write_lock(&kvm->mmu_lock); }
@@ -247,10 +221,6 @@ __rust_helper void rust_helper_kvm_rs_mmu_write_unlock(struct kvm *kvm)
 __rust_helper bool rust_helper_kvm_rs_mmu_needbreak(struct kvm *kvm)
 {
 	return need_resched() || rwlock_needbreak(&kvm->mmu_lock);
-}
-__rust_helper void rust_helper_kvm_rs_mmu_assert_write(struct kvm *kvm)
-{
-	lockdep_assert_held_write(&kvm->mmu_lock);
 }
 __rust_helper bool rust_helper_mmu_invalidate_retry_gfn(struct kvm *kvm, unsigned long seq, gfn_t gfn)
 {
@@ -489,7 +459,6 @@ __rust_helper void rust_helper_riscv_cs_get_mult_shift(u32 *mult, u32 *shift)
 {
 	riscv_cs_get_mult_shift(mult, shift);
 }
-__rust_helper void rust_helper_kvm_rs_local_flush_icache_all(void) { local_flush_icache_all(); }
 
 /* The host's interrupt files; but for the first of these, only if there are any. */
 

@@ -31,6 +31,13 @@ def test_clippy_is_silent():
     succeeds("make", "clippy")
 
 
+def test_helpers_are_called():
+    helpers = set(re.findall(r"\brust_helper_(\w+)", (TOP / "rust/helpers/helpers.c").read_text()))
+    called = {word for path in (TOP / "rust").rglob("*.rs") for word in re.findall(r"\w+", path.read_text())}
+    assert helpers
+    assert sorted(helpers - called) == []
+
+
 def test_module_builds_without_bitcode():
     """What a compiler pair with two LLVMs gets: the helpers as an object."""
     succeeds("make", "module", "PLAIN=1")
