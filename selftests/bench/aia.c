@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /*
  * Interrupts: wires, MSIs, and what a guest does to take one. The interrupt
  * file is in software, so that every step is KVM's.

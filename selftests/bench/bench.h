@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What KVM's operations cost, in nanoseconds, which are instructions on a
  * machine that counts them (QEMU's -icount shift=0). tools/bench runs this;

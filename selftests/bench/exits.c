@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* What is done one at a time: exits, ONE_REG, creation. */
 #include <time.h>
 

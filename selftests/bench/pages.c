@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /*
  * What is done to ranges of memory, per page of 4K or block of 2M. Each function
  * sets up a memslot of its own, measures one thing and leaves nothing behind.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /*
  * Demand paging by several vCPUs at a time: each has a CPU, and stores to pages
  * of its own that no guest has touched since the slot was made.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: S15 */
 /*
  * The device of the in-kernel interrupt controller, as userspace has it: every

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: varies: S10 */
 /*
  * CPUs go offline and come back under the traffic of interrupts: what a file

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: S13, N37 */
 /*
  * The interrupt controller moves to another VM with its guest: all of its state

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: S11, S12, S13 */
 /*
  * The APLIC: what its registers keep and ignore, and when a source is pending

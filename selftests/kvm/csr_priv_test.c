@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M13, M14 */
 /*
  * What the guest's user and supervisor may do: instructions that trap to KVM

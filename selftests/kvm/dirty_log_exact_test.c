@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M3 */
 /*
  * The dirty log says of every page exactly whether the guest stored to it, on

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M3, N25, F4 */
 /*
  * The dirty ring: an entry for each page that the guest stores to, in the ring

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: skip: fault_around_bytes */
 /* also-on: svade: skip: fault_around_bytes */
 /*

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: skip: the usual kernel injects no faults */
 /* on-c-debug: skip: the C module is not what is loaded again and again */
 /*

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: pass */
 /*
  * Floating-point registers belong to whom they belong: guests and the threads

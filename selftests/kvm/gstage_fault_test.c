@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M1, N1 */
 /* also-on: svade: fail: M1, M9, N1 */
 /*

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M4 */
 /*
  * Four vCPUs fault on the same memory while the host takes it away, gives it

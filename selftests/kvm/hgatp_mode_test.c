@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: skip: KVM_CAP_RISCV_SET_HGATP_MODE */
 /* also-on: plain: skip: KVM_CAP_RISCV_SET_HGATP_MODE */
 /* also-on: sv39: skip: KVM_CAP_RISCV_SET_HGATP_MODE */

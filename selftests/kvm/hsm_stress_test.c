@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: varies: M8, M16 */
 /*
  * Harts that start and stop while others fence them and interrupt them, and

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: skip: huge-page recovery, statistics of pages by size */
 /*
  * When dirty logging ends, blocks that it split are whole again at once: no

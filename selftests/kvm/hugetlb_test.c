@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M19 */
 /*
  * Guests on hugetlbfs pages of 64K (Svnapot), 2M and 1G: every page of a huge

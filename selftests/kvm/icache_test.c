@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: skip: statistic of instruction caches */
 /*
  * F27: the host's kernel may move the guest's instructions to other frames, about

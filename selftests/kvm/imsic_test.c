@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: N2, N3, N36, N56 */
 /*
  * Interrupt files of guests, in software and in hardware: every register,

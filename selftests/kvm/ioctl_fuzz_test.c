@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: skip: a fuzzer of the C module finds what is known of it, which ends the machine */
 /*
  * Generated ioctls of /dev/kvm, VMs, vCPUs and devices from several threads,

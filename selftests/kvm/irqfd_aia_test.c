@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: S1, N4 */
 /*
  * Interrupts by eventfd into the in-kernel interrupt controller: as MSIs, and

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M11 */
 /*
  * What the guest sees of an extension that userspace turned off: an illegal

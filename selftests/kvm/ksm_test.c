@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M1 */
 /*
  * Guest memory that ksmd merges with other memory of the same contents: the

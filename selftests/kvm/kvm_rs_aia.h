@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The in-kernel interrupt controller, for tests: making one, its registers
  * from the inside (guest) and from the outside (device attributes).

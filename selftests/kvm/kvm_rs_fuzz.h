@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What the fuzzers share: rounds in processes of their own, each from a seed
  * that repeats it, random values that prefer boundaries, random instructions,

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The SBI's firmware features, for tests: a guest that makes calls and looks at
  * what they do, and the registers that userspace has of each feature.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What the tests of guest memory share: contents that tell one page from
  * another, huge pages of a size, and what the host kernel knows of a page.

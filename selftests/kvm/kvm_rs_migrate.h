@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Saving a VM and restoring it in another process, by ioctls alone, the way a
  * VMM does it.

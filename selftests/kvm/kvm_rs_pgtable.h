@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What the tests share that look at the G-stage page table of a VM: the dump in
  * debugfs, the statistics, and what the host says it spends on tables.

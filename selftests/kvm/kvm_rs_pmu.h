@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The SBI PMU extension, for tests: calls that the host makes through a guest,
  * and the guest's counters.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What the tests of the SBI share, one program for each extension: a VM whose
  * first vCPU makes calls, a hart that starts without translation, and what the

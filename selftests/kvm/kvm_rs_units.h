@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0 */
 /*
  * In the guest: whether all registers of the floating-point and of the vector
  * unit keep what they have over some time, whatever the host does meanwhile.

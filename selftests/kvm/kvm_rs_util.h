@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What the tests of this directory share on top of the upstream KVM selftest
  * library: catching traps inside the guest, running a vCPU with a time limit,

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: skip: KVM_CAP_MEMORY_FAULT_INFO */
 /*
  * Guest memory that the host cannot provide ends KVM_RUN with EFAULT and

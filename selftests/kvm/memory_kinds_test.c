@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: pass */
 /*
  * Every kind of memory that a host can put behind a slot, by every access, before

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M4 */
 /*
  * Once a VM is gone, the host has all its memory back: every page of a G-stage

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M19 */
 /*
  * Three vCPUs keep contents of their own in every page of one kind of memory

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M3, N38 */
 /*
  * Memory slots that come, go, move and share memory while vCPUs use them: a

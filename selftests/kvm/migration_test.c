@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M25, S3, S4 */
 /* also-on: no-sstc: fail: M25, S3, S4 */
 /*

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M14, M21, M22 */
 /*
  * Loads and stores where no memslot is: every form reaches userspace with the

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M25, M26, N51, N52 */
 /*
  * KVM_{GET,SET}_ONE_REG: what is refused, what is kept, and that the guest

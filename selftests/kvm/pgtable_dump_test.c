@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: skip: page-table dump, statistics of pages by size */
 /*
  * gstage_page_tables in debugfs shows what is mapped, how large its leaves are,

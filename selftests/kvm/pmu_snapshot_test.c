@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: S8, S16, N15, F15 */
 /* also-on: max: fail: S8, S16, N15 */
 /*

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M13, S2, S6, S7, S16, N15, F9, F18 */
 /* also-on: few-counters: fail: F12 */
 /*

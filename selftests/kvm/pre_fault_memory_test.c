@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: skip: KVM_CAP_PRE_FAULT_MEMORY */
 /*
  * KVM_PRE_FAULT_MEMORY maps memory as loads of the guest would, and does

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: skip: F1: a register that userspace writes ends the machine */
 /*
  * A vCPU whose state is anything that userspace can say: every register of

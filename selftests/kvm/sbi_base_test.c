@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: pass */
 /*
  * SBI: the base extension, and what holds for every call: how it is encoded,

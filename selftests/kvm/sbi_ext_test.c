@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M26 */
 /*
  * SBI extensions as userspace sees them: the registers that switch them on and

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: N8 */
 /*
  * SBI: the ranges of experimental extensions and of vendors', which userspace

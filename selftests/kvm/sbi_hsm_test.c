@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: S17, S3, N5, N30, N31, N53 */
 /*
  * SBI: hart state management: start, stop, status and suspend.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: pass */
 /*
  * SBI: the IPI extension: which harts a mask names, and what they get.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: S17, N32 */
 /*
  * SBI: the RFENCE extension: results, and that other harts have fenced when a

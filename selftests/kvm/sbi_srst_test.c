@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: S17, N54 */
 /*
  * SBI: system reset: what userspace is told, and that every hart stops.

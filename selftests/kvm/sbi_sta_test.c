@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: S4, S7, N9, N10, N11, N12 */
 /*
  * SBI: steal-time accounting: the call, what is written and when, and the state

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: S5, N53 */
 /*
  * SBI: system suspend: what it asks for, what userspace makes of it, and how

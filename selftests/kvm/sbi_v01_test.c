@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: S9, N6, N7 */
 /*
  * SBI: the legacy extensions of v0.1, where each call is an extension, a0 alone

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: varies: M1 */
 /*
  * Guest memory that the host swaps out and in again, at its own wish or because

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M2, M10 */
 /*
  * A vCPU keeps its state, all of it and no other's, wherever its thread runs

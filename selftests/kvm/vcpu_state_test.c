@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M12, M26, S3 */
 /*
  * What userspace and the guest do to a vCPU's interrupts, power and debug

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: N55 */
 /*
  * A hart that waits for an interrupt runs when it has one, also if the hart

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /* on-c: pass */
 /*
  * Vector registers belong to whom they belong: guests and threads of the host,

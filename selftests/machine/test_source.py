@@ -38,6 +38,16 @@ def test_helpers_are_called():
     assert sorted(helpers - called) == []
 
 
+def test_licence_has_one_spelling():
+    """In each file that has a place for it, but what is exported to userspace says more."""
+    files = [path for part in ("rust", "selftests", "tools", "Documentation") for path in (TOP / part).rglob("*")
+             if path.suffix in {".rs", ".c", ".h", ".py", ".sh", ".rst"} and "target" not in path.parts]
+    said = {str(path): re.findall(r"SPDX-License-Identifier: (.*?)(?: \*/)?$", path.read_text(), re.M)[:1]
+            for path in files}
+    assert files
+    assert {path: ids for path, ids in said.items() if ids != ["GPL-2.0"] and "/uapi/" not in path} == {}
+
+
 def test_module_builds_without_bitcode():
     """What a compiler pair with two LLVMs gets: the helpers as an object."""
     succeeds("make", "module", "PLAIN=1")
