@@ -25,6 +25,7 @@ def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="the long variants, too")
     parser.addoption("--debug-kernel", action="store_true", help="all machines run the debug kernel")
     parser.addoption("--rt-kernel", action="store_true", help="all machines run the PREEMPT_RT kernel")
+    parser.addoption("--kernels", choices=["usual", "others"], help="only tests that use this or these")
     parser.addoption("--kvm", type=Path, help="test this kvm.ko instead of the one built here")
 
 
@@ -78,6 +79,8 @@ def pytest_collection_modifyitems(config, items):
     if config.getoption("--kvm"):
         labs = [config.lab, *(getattr(config, fixture) for fixture in OTHER_KERNELS.values())]
         items[:] = [item for item in items if not isinstance(labs[later(item)], LaterLab)]
+    if kernels := config.getoption("--kernels"):
+        items[:] = [item for item in items if bool(later(item)) == (kernels == "others")]
     items.sort(key=later)
 
 
