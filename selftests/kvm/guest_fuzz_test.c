@@ -39,7 +39,7 @@ struct frame {
 	u64 saved[14];
 	u64 cause, epc, tval;		/* 368 */
 	u64 pc, status;			/* 392 */
-	u64 seed;
+	struct fuzz_stream stream;
 };
 
 kvm_static_assert(offsetof(struct frame, saved) == 256);
@@ -120,7 +120,7 @@ static u64 guest_value(u64 *seed)
 /* Registers for an SBI call that is nearly right. */
 static void guest_sbi_regs(struct frame *f)
 {
-	u64 *a = &f->regs[10], *seed = &f->seed;
+	u64 *a = &f->regs[10], *seed = &f->stream.seed;
 
 	a[7] = fuzz_sbi_ext(seed);
 	a[6] = one_in(seed, 32) ? fuzz_value(seed) : below(seed, 10);
@@ -166,7 +166,7 @@ static void guest_sbi_regs(struct frame *f)
 /* Code of some instructions, and as much of it as can be run. */
 static void guest_block(struct frame *f, u64 id)
 {
-	u64 *seed = &f->seed, base, room = one_in(seed, 8) ? TEST_GVA + id * SIZE_4K : CODE_GVA + id * SIZE_4K;
+	u64 *seed = &f->stream.seed, base, room = one_in(seed, 8) ? TEST_GVA + id * SIZE_4K : CODE_GVA + id * SIZE_4K;
 	int n = 2 + below(seed, 12), first = 0, i, tries;
 	volatile u32 *code = (u32 *)room;
 	bool user = one_in(seed, 8), sleeps = one_in(seed, 4);
@@ -225,6 +225,7 @@ static void guest_main(u64 id)
 {
 	for (;;) {
 		counts[id].blocks++;
+		fuzz_step(&frames[id].stream, &fuzz_recipe);
 		guest_block(&frames[id], id);
 	}
 }
@@ -323,6 +324,7 @@ static void *guest_thread(void *arg)
 	struct guest *g = arg;
 	u64 *count = addr_gva2hva(vm, (gva_t)&counts[g - guests]), now, traps, before = 0;
 
+	fuzz_cover_begin();
 	while (!over) {
 		if (!__vcpu_run(g->vcpu)) {
 			fuzz_add(exits, 1);
@@ -333,6 +335,8 @@ static void *guest_thread(void *arg)
 			fuzz_add(by[256 + (errno & 63)], 1);
 		}
 		now = READ_ONCE(count[0]);
+		/* A guest may have stored something else to its count. */
+		fuzz_cover_note(min_t(u64, now, 1 << 16));
 		if (now != g->progress)
 			g->patience = PATIENCE;
 		else if (!g->patience--) {
@@ -520,6 +524,7 @@ static void create(u64 *seed)
 			else if (one_in(seed, 2))
 				__vcpu_set_reg(guests[page].vcpu, RISCV_SBI_EXT_REG(i), 0);
 	sync_global_to_guest(vm, has_ring);
+	sync_global_to_guest(vm, fuzz_recipe);
 }
 
 static void *disturb_thread(void *arg)
@@ -544,7 +549,7 @@ static void round_main(u64 seed)
 	create(&seed);
 	for (i = 0; i < NR_GUESTS; i++) {
 		f = addr_gva2hva(vm, (gva_t)&frames[i]);
-		f->seed = fuzz_mix(seed, i);
+		f->stream.thread = i;
 		guest_remember(&guests[i]);
 		pthread_create(&guests[i].thread, NULL, guest_thread, &guests[i]);
 	}

@@ -674,14 +674,18 @@ static void memory_is_gone(int sig)
 	siglongjmp(next_call, 1);
 }
 
+static __thread struct fuzz_stream stream;
+
 static void *thread_main(void *arg)
 {
-	u64 seed = (u64)arg;
-	volatile int i = 0;
-
+	stream.thread = (u64)arg;
+	fuzz_cover_begin();
 	sigsetjmp(next_call, 1);
-	while (i++ < CALLS)
-		step(&seed);
+	while (stream.step < CALLS) {
+		fuzz_step(&stream, &fuzz_recipe);
+		step(&stream.seed);
+		fuzz_cover_note(stream.step);
+	}
 	__atomic_add_fetch(&over, 1, __ATOMIC_RELAXED);
 	return NULL;
 }
@@ -759,7 +763,7 @@ static void round_main(u64 seed)
 
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	for (i = 0; i < NR_THREADS; i++)
-		pthread_create(&threads[i], NULL, thread_main, (void *)fuzz_mix(seed, i));
+		pthread_create(&threads[i], NULL, thread_main, (void *)i);
 	while (over < NR_THREADS && fuzz_ms_since(&start) < ROUND_MS) {
 		usleep(TICK_US);
 		for (i = 0; i < NR_THREADS; i++)

@@ -4,13 +4,20 @@
  * that repeats it, random values that prefer boundaries, random instructions,
  * and the end: the kernel has not complained, and a fresh VM works.
  *
- *   NAME_test [-s SEED] [-t SECONDS] [-r ROUND]
+ *   NAME_test [-s SEED] [-t SECONDS] [-r ROUND] [-p PIECES]
  *
  * The seed decides what each thread asks for, not how the threads interleave.
+ *
+ * A kernel with KCOV says what code a call has reached.  A round in which a thread
+ * reached code that none had reached before is kept, up to that step, and later
+ * rounds begin like it and go on with another seed: a round is a list of pieces,
+ * seeds with how many steps each is good for.  The kernel's log has the pieces of
+ * each round, for -p to repeat.
  */
 #ifndef SELFTEST_KVM_RS_FUZZ_H
 #define SELFTEST_KVM_RS_FUZZ_H
 
+#include <linux/kcov.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -28,12 +35,30 @@ static int test_harness_run(int argc, char **argv) __maybe_unused;
 
 #define FUZZ_COUNTS	320
 
+/* What a round asks for. */
+#define FUZZ_PIECES	8
+struct fuzz_recipe {
+	u64 nr;
+	struct {
+		u64 seed, steps;
+	} piece[FUZZ_PIECES];
+};
+
+#define FUZZ_KEPT	512
+#define FUZZ_CODE_BITS	18
+
 /* In memory that all processes share. */
 struct fuzz_stats {
 	u64 calls, succeeded;		/* made by the host */
 	u64 traps, exits, resets;	/* of guests */
 	u64 signals;			/* rounds that a signal ended */
 	u64 by[FUZZ_COUNTS], by_succeeded[FUZZ_COUNTS];
+
+	/* Of KCOV: code that was reached, by hash; how much; the last step of a round that was first. */
+	u64 seen[(1 << FUZZ_CODE_BITS) / 64];
+	u64 code, first_step;
+	u64 nr_kept;
+	struct fuzz_recipe kept[FUZZ_KEPT];
 };
 
 static struct fuzz_stats *fuzz_stats __maybe_unused;
@@ -70,6 +95,23 @@ static __maybe_unused bool one_in(u64 *seed, u64 n)
 	const u64 __of[] = { __VA_ARGS__ };					\
 	__of[below(seed, ARRAY_SIZE(__of))];					\
 })
+
+/* Where one thread is in the recipe of its round. */
+struct fuzz_stream {
+	u64 seed, thread, piece, left, step;
+};
+
+/* Before each step of a thread. */
+static __maybe_unused void fuzz_step(struct fuzz_stream *stream, const struct fuzz_recipe *recipe)
+{
+	if (!stream->left && stream->piece < recipe->nr) {
+		stream->seed = fuzz_mix(recipe->piece[stream->piece].seed, stream->thread);
+		stream->left = recipe->piece[stream->piece].steps;
+		stream->piece++;
+	}
+	stream->left -= !!stream->left;
+	stream->step++;
+}
 
 /* A value that prefers small ones, single bits, and the neighbours of both. */
 static __maybe_unused u64 fuzz_value(u64 *seed)
@@ -236,7 +278,7 @@ static __maybe_unused s64 fuzz_ms_since(struct timespec *start)
 /* What happens is told in the kernel's log, where it stands beside what the kernel says. */
 static __maybe_unused void fuzz_tell(const char *fmt, ...)
 {
-	char line[160];
+	char line[480];
 	va_list ap;
 	int fd, n;
 
@@ -247,6 +289,100 @@ static __maybe_unused void fuzz_tell(const char *fmt, ...)
 	if (fd >= 0 && write(fd, line, n) != n)
 		pr_info("# cannot write to the kernel's log\n");
 	close(fd);
+}
+
+/* What the threads of this round ask for. */
+static struct fuzz_recipe fuzz_recipe __maybe_unused;
+
+/* The code that this thread has reached: KCOV's buffer, if the kernel has that. */
+#define FUZZ_COVER_SIZE	(1 << 16)
+static __thread u64 *fuzz_cover __maybe_unused;
+
+/* From here on, of this thread. */
+static __maybe_unused void fuzz_cover_begin(void)
+{
+	int fd = open("/sys/kernel/debug/kcov", O_RDWR);
+
+	if (fd < 0)
+		return;
+	TEST_ASSERT(!ioctl(fd, KCOV_INIT_TRACE, FUZZ_COVER_SIZE), "KCOV_INIT_TRACE: %s", strerror(errno));
+	fuzz_cover = mmap(NULL, FUZZ_COVER_SIZE * sizeof(u64), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	TEST_ASSERT(fuzz_cover != MAP_FAILED, "mmap of kcov");
+	TEST_ASSERT(!ioctl(fd, KCOV_ENABLE, KCOV_TRACE_PC), "KCOV_ENABLE: %s", strerror(errno));
+	close(fd);
+}
+
+/* Notes what was reached, since the last time, by this thread in @step. */
+static __maybe_unused void fuzz_cover_note(u64 step)
+{
+	u64 i, n, at, bit, last, code = 0;
+
+	if (!fuzz_cover)
+		return;
+	n = __atomic_exchange_n(&fuzz_cover[0], 0, __ATOMIC_RELAXED);
+	for (i = 1; i <= n && i < FUZZ_COVER_SIZE; i++) {
+		at = fuzz_mix(fuzz_cover[i], 0) >> (64 - FUZZ_CODE_BITS);
+		bit = 1UL << at % 64;
+		if (READ_ONCE(fuzz_stats->seen[at / 64]) & bit)
+			continue;
+		if (!(__atomic_fetch_or(&fuzz_stats->seen[at / 64], bit, __ATOMIC_RELAXED) & bit))
+			code++;
+	}
+	if (!code)
+		return;
+	fuzz_add(code, code);
+	last = READ_ONCE(fuzz_stats->first_step);
+	while (last < step && !__atomic_compare_exchange_n(&fuzz_stats->first_step, &last, step, false,
+							   __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+}
+
+/* Keeps the round that was, as far as it led to new code. */
+static __maybe_unused void fuzz_keep(u64 seed)
+{
+	u64 left = fuzz_stats->first_step, i;
+	struct fuzz_recipe kept = {};
+
+	fuzz_stats->first_step = 0;
+	if (!left)
+		return;
+	for (i = 0; i < fuzz_recipe.nr && left; i++) {
+		kept.piece[i] = fuzz_recipe.piece[i];
+		kept.piece[i].steps = min_t(u64, kept.piece[i].steps, left);
+		left -= kept.piece[i].steps;
+		kept.nr++;
+	}
+	i = fuzz_stats->nr_kept < FUZZ_KEPT ? fuzz_stats->nr_kept++ : below(&seed, FUZZ_KEPT);
+	fuzz_stats->kept[i] = kept;
+}
+
+/* What the round of @seed asks for: begins like one that was kept, one time in two. */
+static __maybe_unused void fuzz_choose(u64 seed)
+{
+	u64 last = seed;
+
+	fuzz_recipe.nr = 0;
+	if (fuzz_stats->nr_kept && one_in(&seed, 2))
+		fuzz_recipe = fuzz_stats->kept[below(&seed, fuzz_stats->nr_kept)];
+	if (fuzz_recipe.nr == FUZZ_PIECES)
+		fuzz_recipe.nr--;
+	fuzz_recipe.piece[fuzz_recipe.nr].seed = last;
+	fuzz_recipe.piece[fuzz_recipe.nr++].steps = ~0UL;
+}
+
+/* Of -p: SEED:STEPS,SEED:STEPS,... */
+static __maybe_unused void fuzz_parse(const char *text)
+{
+	char *end;
+
+	for (fuzz_recipe.nr = 0; *text; fuzz_recipe.nr++) {
+		TEST_ASSERT(fuzz_recipe.nr < FUZZ_PIECES, "more than %d pieces", FUZZ_PIECES);
+		fuzz_recipe.piece[fuzz_recipe.nr].seed = strtoull(text, &end, 0);
+		TEST_ASSERT(*end == ':', "no ':' in %s", text);
+		fuzz_recipe.piece[fuzz_recipe.nr].steps = strtoull(end + 1, &end, 0);
+		text = end + (*end == ',');
+	}
+	TEST_ASSERT(fuzz_recipe.nr, "no piece");
 }
 
 static __maybe_unused void fuzz_fresh_guest(void)
@@ -273,11 +409,16 @@ static __maybe_unused void fuzz_fresh_vm(void)
 /* One round in a process group of its own, which is killed if it does not end by itself. */
 static __maybe_unused void fuzz_round(void (*round)(u64 seed), u64 seed, int nr)
 {
+	char pieces[FUZZ_PIECES * 42 + 1] = "";
 	struct timespec start;
-	int status = 0;
+	int status = 0, at = 0;
 	pid_t pid, ended;
+	u64 i;
 
-	fuzz_tell("%s: seed %lu round %d\n", fuzz_name, (unsigned long)seed, nr);
+	for (i = 0; i < fuzz_recipe.nr; i++)
+		at += snprintf(pieces + at, sizeof(pieces) - at, "%s%lu:%lu", at ? "," : "",
+			       (unsigned long)fuzz_recipe.piece[i].seed, (unsigned long)fuzz_recipe.piece[i].steps);
+	fuzz_tell("%s: seed %lu round %d -p %s\n", fuzz_name, (unsigned long)seed, nr, pieces);
 	pid = fork();
 	TEST_ASSERT(pid >= 0, "fork");
 	if (!pid) {
@@ -286,7 +427,7 @@ static __maybe_unused void fuzz_round(void (*round)(u64 seed), u64 seed, int nr)
 		signal(SIGBUS, SIG_DFL);
 		setpgid(0, 0);
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		round(fuzz_mix(seed, nr));
+		round(fuzz_recipe.piece[0].seed);
 		_exit(0);
 	}
 	setpgid(pid, pid);
@@ -328,16 +469,18 @@ static __maybe_unused void fuzz_main(int argc, char **argv, void (*round)(u64 se
 {
 	int opt, kmsg, first = 0, last = INT_MAX, nr;
 	struct timespec start;
+	const char *pieces = NULL;
 	u64 seed = 1;
 
 	fuzz_name = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
-	while ((opt = getopt(argc, argv, "s:t:r:")) != -1) {
+	while ((opt = getopt(argc, argv, "s:t:r:p:")) != -1) {
 		switch (opt) {
 		case 's': seed = strtoull(optarg, NULL, 0); break;
 		case 't': fuzz_seconds = atoi(optarg); break;
 		case 'r': first = last = atoi(optarg); break;
+		case 'p': pieces = optarg; break;
 		default:
-			printf("usage: %s [-s SEED] [-t SECONDS] [-r ROUND]\n", argv[0]);
+			printf("usage: %s [-s SEED] [-t SECONDS] [-r ROUND] [-p PIECES]\n", argv[0]);
 			exit(KSFT_FAIL);
 		}
 	}
@@ -349,8 +492,14 @@ static __maybe_unused void fuzz_main(int argc, char **argv, void (*round)(u64 se
 
 	kmsg = kmsg_open();
 	clock_gettime(CLOCK_MONOTONIC, &start);
-	for (nr = first; nr <= last && (nr == first || fuzz_ms_since(&start) < fuzz_seconds * 1000LL); nr++)
+	for (nr = first; nr <= last && (nr == first || fuzz_ms_since(&start) < fuzz_seconds * 1000LL); nr++) {
+		if (pieces)
+			fuzz_parse(pieces);
+		else
+			fuzz_choose(fuzz_mix(seed, nr));
 		fuzz_round(round, seed, nr);
+		fuzz_keep(fuzz_mix(seed, nr));
+	}
 	fuzz_fresh_vm();
 	kmsg_assert_quiet(kmsg);
 	printf("# seed %lu: %d rounds, %lu calls (%lu succeeded), %lu guest traps, %lu exits, %lu resets, %lu rounds ended by a signal\n",
@@ -358,6 +507,9 @@ static __maybe_unused void fuzz_main(int argc, char **argv, void (*round)(u64 se
 	       (unsigned long)fuzz_stats->succeeded, (unsigned long)fuzz_stats->traps,
 	       (unsigned long)fuzz_stats->exits, (unsigned long)fuzz_stats->resets,
 	       (unsigned long)fuzz_stats->signals);
+	if (fuzz_stats->code)
+		printf("# %lu places of code reached; %lu rounds kept\n",
+		       (unsigned long)fuzz_stats->code, (unsigned long)fuzz_stats->nr_kept);
 }
 
 #endif /* SELFTEST_KVM_RS_FUZZ_H */

@@ -71,8 +71,10 @@ def test_program_on_debug_kernel(debug_lab, source):
 
 @pytest.mark.parametrize("name", sorted(name for name in APART if "fuzz" in name))
 def test_fuzzer_on_debug_kernel(debug_lab, full, name):
+    """With KCOV's guidance."""
     seconds = FUZZ_SECONDS[full]
-    debug_lab.machine().check(f"/selftests/ours/{name} -t {seconds}", seconds + 120)
+    output = debug_lab.machine().check(f"/selftests/ours/{name} -t {seconds}", seconds + 120)
+    assert re.search(r"^# \d{3,} places of code reached; [1-9]\d* rounds kept$", output, re.M), output
 
 
 @pytest.mark.parametrize("options", ["", "-M virt,aia=aplic-imsic"], ids=["plain", "aia"])
