@@ -26,6 +26,7 @@ pub(crate) mod core;
 #[cfg(CONFIG_DEBUG_FS)]
 mod debugfs;
 mod device;
+pub(crate) mod folio;
 pub(crate) mod guestmem;
 pub(crate) mod hostmm;
 pub(crate) mod imsic;

@@ -3,13 +3,19 @@
 //! The host's own address space: how it maps what is behind a guest page. Answers to
 //! `get_hva_mapping_size()` and to the loop over VMAs of `mmu.c`.
 
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    ops::Deref, //
+};
 
 use kernel::prelude::*;
 
-use super::memslot::{
-    Slot,
-    SlotAccess, //
+use super::{
+    folio::LiveFolio,
+    memslot::{
+        Slot,
+        SlotAccess, //
+    }, //
 };
 use crate::{
     bindings,
@@ -25,9 +31,9 @@ use crate::{
     vm::Vm,
 };
 
-/// A page as an entry of the host's page table has it.
+/// What an entry of the host's page table says of a frame, whatever memory that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Present {
+pub(crate) struct HostMapping {
     /// The frame of the page itself, also where the entry maps more.
     pub(crate) pfn: Pfn,
     /// How much the entry maps, with the same rights; 4 KiB if the host is about to take away a part
@@ -35,6 +41,36 @@ pub(crate) struct Present {
     pub(crate) size: PageSize,
     /// What the process may do.
     pub(crate) stores: Stores,
+}
+
+/// A page as an entry of the host's page table has it: the kernel's memory, which stays mapped for
+/// `'t`, in which interrupts are off and `mmu_lock` is held.
+///
+/// # Invariants
+///
+/// The frame has a `struct page`.
+#[derive(Clone, Copy)]
+pub(crate) struct Present<'t> {
+    mapping: HostMapping,
+    life: PhantomData<&'t HostTable<'t>>,
+}
+
+impl Deref for Present<'_> {
+    type Target = HostMapping;
+
+    #[inline(always)]
+    fn deref(&self) -> &HostMapping {
+        &self.mapping
+    }
+}
+
+impl<'t> Present<'t> {
+    /// Returns what the page is a part of.
+    pub(crate) fn folio(self) -> LiveFolio<'t> {
+        let folio = PageMap::new().folio(self.pfn);
+        // SAFETY: By the type's invariant the frame has a folio, which is in use for `'t`.
+        unsafe { LiveFolio::new(folio) }
+    }
 }
 
 /// What a store of the process meets.
@@ -90,7 +126,7 @@ impl<'l> HostView<'l> {
 
     /// Returns how the host maps what is behind `gfn`, a frame of `slot`; see
     /// [`HostTable::mapping`].
-    pub(crate) fn mapping(&self, slot: &Slot<'_>, gfn: Gfn) -> Option<Present> {
+    pub(crate) fn mapping(&self, slot: &Slot<'_>, gfn: Gfn) -> Option<HostMapping> {
         let irqs = IrqOff::new();
         HostTable::around(self, slot, gfn, &irqs)?.mapping()
     }
@@ -257,7 +293,7 @@ impl<'t> HostTable<'t> {
 
     /// The page behind the frame that the table was looked for.
     #[inline(always)]
-    pub(crate) fn page(&self) -> Option<Present> {
+    pub(crate) fn page(&self) -> Option<Present<'_>> {
         self.look(self.gfn, self.index)
     }
 
@@ -268,11 +304,11 @@ impl<'t> HostTable<'t> {
     /// The guest may have such memory only where the host has said so before: the caller compares
     /// the frame with the one that the host gave, or that the tree has from then. If they are the
     /// same, all that the entry maps may be mapped like it.
-    pub(crate) fn mapping(&self) -> Option<Present> {
+    pub(crate) fn mapping(&self) -> Option<HostMapping> {
         let (entry, size) = self.entry(self.index);
         // SAFETY: This looks at a value.
         let is_readable = unsafe { bindings::kvm_rs_pte_is_readable(entry) };
-        is_readable.then(|| self.present(self.gfn, self.index, entry, size))
+        is_readable.then(|| self.decode(self.gfn, self.index, entry, size))
     }
 
     /// Returns whether the host has nothing behind the frame that the table was looked for, nor
@@ -301,26 +337,31 @@ impl<'t> HostTable<'t> {
 
     /// The page behind `gfn`, which is not changing, in place `index`.
     #[inline(always)]
-    fn look(&self, gfn: Gfn, index: u64) -> Option<Present> {
+    fn look(&self, gfn: Gfn, index: u64) -> Option<Present<'_>> {
         let (entry, size) = self.entry(index);
         // SAFETY: a value is looked at.
         if !unsafe { bindings::kvm_rs_pte_is_ordinary(entry) } {
             return None;
         }
-        let present = self.present(gfn, index, entry, size);
-        (!self.is_secret(present.pfn)).then_some(present)
+        let mapping = self.decode(gfn, index, entry, size);
+        // INVARIANT: An ordinary entry maps memory of the kernel's. With `mmu_lock` held, which
+        // `host` stands for, the host does not unmap it.
+        (!self.is_secret(mapping.pfn)).then_some(Present {
+            mapping,
+            life: PhantomData,
+        })
     }
 
     /// Returns what `entry`, for `size`, says of `gfn`, which is in place `index`.
     #[inline(always)]
-    fn present(&self, gfn: Gfn, index: u64, entry: bindings::pte_t, size: PageSize) -> Present {
+    fn decode(&self, gfn: Gfn, index: u64, entry: bindings::pte_t, size: PageSize) -> HostMapping {
         // SAFETY: a value is looked at.
         let first = unsafe { bindings::kvm_rs_pte_pfn(entry) } as u64;
         // What is contiguous is aligned in both address spaces, so the offset is that of the
         // address. This is true of a Svnapot entry, too, which is repeated for each of its pages,
         // and which the kernel resolves to the first one's frame (c-review M19).
         let offset = index & (size.frames() - 1);
-        Present {
+        HostMapping {
             pfn: Pfn::new(first | offset),
             size: if size == PageSize::Size4K || self.is_settled(gfn, offset, size) {
                 size
@@ -344,16 +385,14 @@ impl<'t> HostTable<'t> {
         unsafe { bindings::kvm_rs_page_is_secret(self.map.page(pfn)) }
     }
 
-    /// Tells the host's memory management that `page`, one of this table's, is used, as
-    /// `get_user_pages_fast()` does.
+    /// Tells the host's memory management that `page` is used, as `get_user_pages_fast()` does.
     #[inline]
-    pub(crate) fn note_use(&self, page: Present) {
-        // SAFETY: The page is mapped, and stays so as long as its owner needs `mmu_lock` to unmap
-        // it; a hint that came too late would do no harm.
-        let is_referenced = unsafe { bindings::kvm_rs_folio_referenced(self.map.folio(page.pfn)) };
-        if !is_referenced {
+    pub(crate) fn note_use(&self, page: Present<'_>) {
+        let folio = self.map.folio(page.pfn);
+        // SAFETY: By its type's invariant the page has a folio that is in use.
+        if !unsafe { bindings::kvm_rs_folio_referenced(folio) } {
             // SAFETY: As above.
-            unsafe { bindings::kvm_rs_folio_set_referenced(self.map.folio(page.pfn)) };
+            unsafe { bindings::kvm_rs_folio_set_referenced(folio) };
         }
     }
 
@@ -374,7 +413,7 @@ impl HostPages<'_> {
 
     /// The page behind `gfn`; none if that is no frame of these.
     #[inline(always)]
-    pub(crate) fn page(&self, gfn: Gfn) -> Option<Present> {
+    pub(crate) fn page(&self, gfn: Gfn) -> Option<Present<'_>> {
         if !self.frames.contains(gfn) {
             return None;
         }
@@ -402,10 +441,10 @@ impl PageMap {
         unsafe { bindings::kvm_rs_memmap_page(self.0, pfn.get() as usize) }
     }
 
-    /// Returns the folio of `pfn`, which has a `struct page`.
+    /// Returns the folio of `pfn`, a frame with a `struct page` that is in use.
     #[inline(always)]
     fn folio(self, pfn: Pfn) -> *mut bindings::folio {
-        // SAFETY: The caller's frame has a `struct page`.
+        // SAFETY: The callers, all in this file, have such a frame.
         unsafe { bindings::kvm_rs_page_folio(self.page(pfn)) }
     }
 }
@@ -440,33 +479,14 @@ fn stores(entry: bindings::pte_t) -> Stores {
     }
 }
 
-/// Returns whether all CPUs have seen the instructions in the folio of `pfn`, which has a
-/// `struct page` and is mapped, or of which the caller has a reference.
-pub(crate) fn is_icache_clean(pfn: Pfn) -> bool {
-    let folio = PageMap::new().folio(pfn);
-    // SAFETY: The folio is in use.
-    unsafe { bindings::kvm_rs_folio_icache_clean(folio) }
-}
-
-/// Returns whether both frames belong to one folio. As for [`is_icache_clean`].
-pub(crate) fn are_one_folio(one: Pfn, other: Pfn) -> bool {
-    let one = PageMap::new().folio(one);
-    let other = PageMap::new().folio(other);
-    core::ptr::eq(one, other)
-}
-
-/// Notes that they have: since the contents of the folio of `pfn` were last moved by the host, all
-/// CPUs have executed FENCE.I. As for [`is_icache_clean`].
-pub(crate) fn set_icache_clean(pfn: Pfn) {
-    let folio = PageMap::new().folio(pfn);
-    // SAFETY: The folio is in use. The host clears the mark when it gives the folio away or writes
-    // to it.
-    unsafe { bindings::kvm_rs_folio_set_icache_clean(folio) };
-}
-
-/// Has all CPUs execute FENCE.I, and waits for them. Interrupts are on.
+/// Has all CPUs execute FENCE.I, and waits for them.
+///
+/// # Context
+///
+/// Interrupts are on: with them off this may wait for a CPU that waits for this one, which the
+/// kernel warns of.
 pub(crate) fn flush_icache_all() {
-    // SAFETY: Interrupts are on, as the caller sees to.
+    // SAFETY: This sends interrupts and waits.
     unsafe { bindings::kvm_rs_flush_icache_all() };
 }
 

@@ -13,7 +13,10 @@ use core::{
 
 use kernel::prelude::*;
 
-use super::tables::ReadGuard;
+use super::{
+    folio::LiveFolio,
+    tables::ReadGuard, //
+};
 use crate::{
     bindings,
     mem::{
@@ -310,14 +313,13 @@ impl HostRef {
         !self.page.is_null()
     }
 
-    /// Returns whether it is anonymous memory.
-    pub(crate) fn is_anon(&self) -> bool {
-        if !self.is_memory() {
-            return false;
-        }
-        // SAFETY: By the type's invariant there is a reference to the page, which is a part of the
-        // folio of the frame.
-        unsafe { bindings::kvm_rs_folio_anon(bindings::kvm_rs_page_folio(self.page)) }
+    /// Returns the folio of the page, of ordinary memory.
+    pub(crate) fn folio(&self) -> Option<LiveFolio<'_>> {
+        self.is_memory().then(|| {
+            // SAFETY: By the type's invariant this is a page, with a reference for as long as this
+            // value lives, and a part of the folio of the frame.
+            unsafe { LiveFolio::new(bindings::kvm_rs_page_folio(self.page)) }
+        })
     }
 
     /// Gives the reference back after the page was installed. The lock, still held, keeps the

@@ -20,7 +20,6 @@ use super::{
         GfnRange,
         Gpa,
         PageSize,
-        Pfn,
         PAGE_SHIFT, //
     },
     cache::TableCache,
@@ -42,6 +41,7 @@ use super::{
 use crate::{
     abi::{
         core as kvm,
+        folio::LiveFolio,
         hostmm::{
             self,
             HostTable,
@@ -224,7 +224,7 @@ struct Given<'g> {
 impl Given<'_> {
     /// Returns whether it is new to the guest: the host has filled it with zeros for this fault.
     fn is_zeroed(&self) -> bool {
-        self.was_absent && self.page.is_anon()
+        self.was_absent && self.page.folio().is_some_and(LiveFolio::is_anon)
     }
 }
 
@@ -367,40 +367,36 @@ impl Fault<'_> {
         given: Option<&Given<'_>>,
     ) {
         let gfn = self.gpa.gfn();
-        let given = given.filter(|given| given.page.is_memory());
-        let is_new = |pfn| {
-            given.is_some_and(|given| {
-                given.is_zeroed() && hostmm::are_one_folio(given.page.pfn(), pfn)
-            })
-        };
+        let given_folio = given.and_then(|given| given.page.folio());
+        let zeroed = given_folio.filter(|_| given.is_some_and(Given::is_zeroed));
         let mut unseen = FrameSet::EMPTY;
-        let mut look = |gfn, pfn| {
-            if !tree.is_mapped(gfn) && !hostmm::is_icache_clean(pfn) && !is_new(pfn) {
+        let mut look = |gfn, folio: LiveFolio<'_>| {
+            if !tree.is_mapped(gfn) && !folio.is_icache_clean() && zeroed != Some(folio) {
                 unseen.add(gfn);
             }
         };
         self.for_window(host, &mut look);
         // The page itself may be none that the host's table shows: the zero page.
-        if let Some(given) = given {
-            look(gfn, given.page.pfn());
+        if let Some(folio) = given_folio {
+            look(gfn, folio);
         }
         if unseen.is_empty() {
             return;
         }
         vcpu.count(Counter::PfFenceI);
         hostmm::flush_icache_all();
-        self.for_window(host, |gfn, pfn| {
+        self.for_window(host, |gfn, folio| {
             if unseen.contains(gfn) {
-                hostmm::set_icache_clean(pfn);
+                folio.set_icache_clean();
             }
         });
-        if let Some(given) = given.filter(|_| unseen.contains(gfn)) {
-            hostmm::set_icache_clean(given.page.pfn());
+        if let Some(folio) = given_folio.filter(|_| unseen.contains(gfn)) {
+            folio.set_icache_clean();
         }
     }
 
-    /// Calls `look` for the page and its neighbours, with the frames that the host has there.
-    fn for_window(&self, host: &HostView<'_>, mut look: impl FnMut(Gfn, Pfn)) {
+    /// Calls `look` for the page and its neighbours, with the folios that the host has there.
+    fn for_window(&self, host: &HostView<'_>, mut look: impl FnMut(Gfn, LiveFolio<'_>)) {
         let irqs = IrqOff::new();
         let Some(table) = HostTable::around(host, &self.slot, self.gpa.gfn(), &irqs) else {
             return;
@@ -409,7 +405,7 @@ impl Fault<'_> {
         let frames = self.window().intersection(pages.frames());
         for gfn in (frames.start().get()..frames.end().get()).map(Gfn::new) {
             if let Some(page) = pages.page(gfn) {
-                look(gfn, page.pfn);
+                look(gfn, page.folio());
             }
         }
     }
@@ -481,7 +477,7 @@ impl Fault<'_> {
         };
         tree.fill(neighbours, frames, age, |neighbour| {
             let page = pages.page(neighbour)?;
-            if around == Around::Seen && !hostmm::is_icache_clean(page.pfn) {
+            if around == Around::Seen && !page.folio().is_icache_clean() {
                 return None;
             }
             let rights = match page.stores {
