@@ -70,7 +70,8 @@ impl VmRef {
         // waits for those who are about to open a file in it.
         let live = unsafe { bindings::kvm_get_kvm_safe(vm.as_ptr()) };
         // INVARIANT: just taken.
-        live.then_some(Self(vm))
+        // Made only then: to drop it puts the reference.
+        live.then(|| Self(vm))
     }
 
     /// The reference that an open file holds.

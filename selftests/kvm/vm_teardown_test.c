@@ -155,6 +155,64 @@ TEST(delete_memslot_while_running)
 	kmsg_assert_quiet(kmsg);
 }
 
+static char debugfs_path[96];
+
+static void *open_thread(void *arg)
+{
+	char buf[256];
+	u64 opened = 0;
+	int fd;
+
+	while (!READ_ONCE(done)) {
+		fd = open(debugfs_path, O_RDONLY);
+		if (fd < 0)
+			continue;
+		opened++;
+		/* What was opened in time may be gone from debugfs. */
+		TEST_ASSERT(read(fd, buf, sizeof(buf)) >= 0 || errno == EIO, "read: %s", strerror(errno));
+		close(fd);
+	}
+	return (void *)opened;
+}
+
+/* Opening fails once the VM's end has begun, and takes nothing from it. */
+TEST(debugfs_file_is_opened_while_the_vm_ends)
+{
+	int kvm_fd = open_kvm_dev_path_or_exit(), kmsg = kmsg_open(), i, fd;
+	struct timespec start;
+	pthread_t threads[3];
+	void *opened;
+	u64 all = 0;
+
+	fd = ioctl(kvm_fd, KVM_CREATE_VM, 0);
+	TEST_ASSERT(fd >= 0, "KVM_CREATE_VM: %s", strerror(errno));
+	snprintf(debugfs_path, sizeof(debugfs_path), "/sys/kernel/debug/kvm/%d-%d/gstage_page_tables", getpid(), fd);
+	if (access(debugfs_path, F_OK))
+		SKIP(return, "no gstage_page_tables in debugfs");
+	done = false;
+	for (i = 0; i < ARRAY_SIZE(threads); i++)
+		pthread_create(&threads[i], NULL, open_thread, NULL);
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	do {
+		usleep(500);
+		close(fd);
+		/* The VM's directory has its number, which the threads' files may take meanwhile. */
+		fd = ioctl(kvm_fd, KVM_CREATE_VM, 0);
+		TEST_ASSERT(fd >= 0, "KVM_CREATE_VM: %s", strerror(errno));
+		snprintf(debugfs_path, sizeof(debugfs_path), "/sys/kernel/debug/kvm/%d-%d/gstage_page_tables",
+			 getpid(), fd);
+	} while (timespec_to_ns(timespec_elapsed(start)) < 3000000000LL);
+	WRITE_ONCE(done, true);
+	for (i = 0; i < ARRAY_SIZE(threads); i++) {
+		pthread_join(threads[i], &opened);
+		all += (u64)opened;
+	}
+	close(fd);
+	close(kvm_fd);
+	TEST_ASSERT(all, "no file was opened");
+	kmsg_assert_quiet(kmsg);
+}
+
 int main(int argc, char *argv[])
 {
 	close(open_kvm_dev_path_or_exit());
