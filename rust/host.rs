@@ -69,7 +69,7 @@ pub(crate) struct Host {
     pub(crate) features: fwft::state::Host,
     /// Identity of the harts.
     pub(crate) machine: MachineIds,
-    /// Whose registers are in each CPU; see [`Host::claim`].
+    /// Which vCPU's registers are in each CPU; see [`Host::claim`].
     residents: KVec<Residence>,
 }
 
@@ -119,7 +119,9 @@ pub(crate) fn probe() -> Result<Owner<Host>> {
         machine,
         residents,
     };
-    // SAFETY: the last field of `Kvm` to be dropped, or a variable that outlives what was begun.
+    // SAFETY: The owner is the last field of `Kvm` to be dropped, or, if module init fails, a
+    // variable that outlives all that was begun. So nothing else of the module runs when it is
+    // dropped.
     unsafe { HOST.own(host) }
 }
 
@@ -215,11 +217,11 @@ impl Host {
 pub(crate) enum Claim {
     /// The registers are where they were put.
     Resident,
-    /// Somebody else's registers are there.
+    /// The registers of another vCPU, or of none, are there.
     Fresh,
 }
 
-/// The guest registers of `cpu` are lost or cleared: nobody's are there.
+/// The guest registers of `cpu` are lost or cleared: those of no vCPU are there.
 pub(crate) fn evict(cpu: usize) {
     if let Some(cell) = get().and_then(|host| host.residents.get(cpu)) {
         cell.stamp.store(0, Ordering::Relaxed);
@@ -285,7 +287,7 @@ mod tests {
         let host = get().ok_or(ENODEV)?;
         let preempt = PreemptOff::new();
         let mut stamp = Stamp::NONE;
-        // A CPU that nobody has claimed has no stamp, either.
+        // This CPU has no cell, and a CPU that no vCPU has claimed has no stamp, either.
         let found = host.claim(host.residents.len(), &mut stamp);
         drop(preempt);
         assert!(found == Claim::Fresh);

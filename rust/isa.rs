@@ -192,8 +192,8 @@ impl HostIsa {
 ///
 /// # Invariants
 ///
-/// `chosen` has only extensions that the host offers; `frozen`, once there, is what `chosen` has
-/// in effect, and neither changes again.
+/// `chosen` has only extensions that the host offers. Once `frozen` is there, it is what `chosen`
+/// has in effect, and neither changes again.
 #[derive(Clone, Debug)]
 pub(crate) struct GuestIsa {
     chosen: IsaSet,
@@ -203,7 +203,7 @@ pub(crate) struct GuestIsa {
 impl GuestIsa {
     /// What a new vCPU has: all that is offered and may be switched on.
     pub(crate) fn new(host: &HostIsa, vector: VectorUse) -> Self {
-        // INVARIANT: a subset of what is offered, and not frozen.
+        // INVARIANT: The set is a subset of what the host offers, and it is not frozen.
         Self {
             chosen: host.offered.and(host.enable_allowed(vector)),
             frozen: None,
@@ -228,7 +228,8 @@ impl GuestIsa {
     pub(crate) fn freeze(&mut self) -> EffectiveIsa {
         let effective = self.effective();
 
-        // INVARIANT: `effective` is that of `chosen`.
+        // INVARIANT: `effective` is what `chosen` has in effect, and the same value if it was
+        // frozen before.
         self.frozen = Some(effective);
         effective
     }
@@ -337,7 +338,7 @@ impl GuestIsa {
                 chosen.without(IsaSet::EMPTY.with(ext))
             };
         }
-        // INVARIANT: not frozen, and each extension that came is offered.
+        // INVARIANT: The ISA is not frozen, and the host offers each extension that is switched on.
         self.chosen = chosen;
         Ok(())
     }
@@ -360,7 +361,7 @@ impl GuestIsa {
         if !new.is_subset_of(host.enable_allowed(vector)) {
             return Err(IsaError::Invalid);
         }
-        // INVARIANT: not frozen, and `new` is offered.
+        // INVARIANT: The ISA is not frozen, and the host offers `new`.
         self.chosen = self.chosen.or(new);
         Ok(())
     }
@@ -378,7 +379,7 @@ impl GuestIsa {
         if !old.is_subset_of(host.disable) {
             return Err(IsaError::Invalid);
         }
-        // INVARIANT: not frozen, and the set only shrinks.
+        // INVARIANT: The ISA is not frozen, and the set only shrinks.
         self.chosen = self.chosen.without(old);
         Ok(())
     }

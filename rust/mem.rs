@@ -7,7 +7,7 @@
 //! - [`fault`]: a guest touches what is not mapped.
 //! - [`slots`]: userspace and the host's memory management change what there is to be mapped.
 //! - [`tlb`]: fences, on this CPU and on others, and what a CPU owes before a vCPU may run on it.
-//! - [`vmid`]: VMIDs, handed out without stopping anybody.
+//! - [`vmid`]: VMIDs, handed out without stopping any vCPU.
 //! - [`device`]: pages of devices that a guest reaches by itself.
 //! - [`cache`]: table pages, allocated before locks are taken.
 //! - [`icache`]: which memory may hold instructions that CPUs have not seen yet.
@@ -129,7 +129,8 @@ pub(crate) fn host_max_mode() -> Mode {
 ///
 /// - `hgatp` is the mode of the tree in `tree`, and the frame of its root. The root's page stays
 ///   where it is for as long as this value lives, even after the tree was closed: so what a vCPU
-///   loads into `hgatp` is never the address of a page that is somebody else's (c-review M5, M23).
+///   loads into `hgatp` is never the address of a page that belongs to another user (c-review M5,
+///   M23).
 /// - `last` has a cell for every CPU.
 #[pin_data]
 pub(crate) struct Memory {
@@ -154,7 +155,8 @@ impl Memory {
     ///
     /// `ENOMEM`.
     pub(crate) fn new(gauges: Gauges) -> impl PinInit<Self, Error> {
-        // INVARIANT: the tree is made with the mode that `hgatp` gets.
+        // INVARIANT: The tree is made with the mode that `hgatp` gets, `hgatp` gets the frame of
+        // the tree's root, and `last` gets a cell for every CPU.
         try_pin_init!(Self {
             tree: TreeCell::new(host_max_mode(), gauges)?,
             hgatp: AtomicU64::new(Hgatp::without_vmid(host_max_mode(), tree.root_pfn()).into_raw()),
@@ -181,7 +183,7 @@ impl Memory {
         // Without a vCPU nothing is mapped, so it cannot be too late.
         if WriteGuard::lock(vm.vm()).set_mode(mode).is_ok() {
             let hgatp = Hgatp::without_vmid(mode, memory.tree.root_pfn());
-            // INVARIANT: the tree has this mode now.
+            // INVARIANT: The tree has this mode now, and `hgatp` gets the frame of its root.
             memory.hgatp.store(hgatp.into_raw(), Ordering::Relaxed);
         }
     }

@@ -46,8 +46,8 @@ pub(crate) mod nospec {
         // All ones if index < len: the subtraction borrows, unless either has its top bit set.
         let mask = !((index | len.wrapping_sub(1).wrapping_sub(index)) as isize >> 63) as usize;
         let mut mask = mask;
-        // SAFETY: no instruction at all; the compiler forgets what it knows of `mask`, so that it
-        // cannot turn the arithmetic back into the branch.
+        // SAFETY: The template has no instruction at all. The compiler forgets what it knows of
+        // `mask`, so it cannot turn the arithmetic back into the branch.
         unsafe { core::arch::asm!("/* {0} */", inout(reg) mask, options(nomem, nostack)) };
         index & mask
     }
@@ -59,21 +59,21 @@ pub(crate) struct PreemptOff(PhantomData<*mut ()>);
 impl PreemptOff {
     /// Switches preemption off.
     pub(crate) fn new() -> Self {
-        // SAFETY: paired with the enable in `drop`.
+        // SAFETY: `drop` enables preemption again.
         unsafe { bindings::kvm_rs_preempt_disable() };
         Self(PhantomData)
     }
 
     /// The CPU that this code runs on, and stays on.
     pub(crate) fn cpu(&self) -> usize {
-        // SAFETY: preemption is off, so that the answer stays true.
+        // SAFETY: Preemption is off while `self` lives, so this thread stays on the CPU.
         unsafe { bindings::kvm_rs_smp_processor_id() as usize }
     }
 }
 
 impl Drop for PreemptOff {
     fn drop(&mut self) {
-        // SAFETY: paired with the disable in `new`.
+        // SAFETY: `new` disabled preemption, and this is the matching enable.
         unsafe { bindings::kvm_rs_preempt_enable() };
     }
 }
@@ -93,24 +93,25 @@ impl IrqOff {
     /// Switches interrupts off. Does not nest: the end of one would switch them on within another.
     pub(crate) fn new() -> Self {
         debug_assert!(interrupts_are_on());
-        // SAFETY: paired with the enable in `drop`.
+        // SAFETY: The caller has interrupts on, since the guard does not nest, and `drop` enables
+        // them again.
         unsafe { bindings::kvm_rs_local_irq_disable() };
         Self(PhantomData)
     }
 
     /// Lets pending interrupts in, once.
     pub(crate) fn window(&mut self) {
-        // SAFETY: paired with the disable below; `&mut self` proves that nothing borrowed from
-        // this guard is in use across the window.
+        // SAFETY: The call below disables interrupts again. `&mut self` proves that nothing
+        // borrowed from this guard is in use across the window.
         unsafe { bindings::kvm_rs_local_irq_enable() };
-        // SAFETY: restores the state that this guard stands for.
+        // SAFETY: This restores the state that the guard stands for: interrupts are off.
         unsafe { bindings::kvm_rs_local_irq_disable() };
     }
 }
 
 impl Drop for IrqOff {
     fn drop(&mut self) {
-        // SAFETY: paired with the disable in `new`.
+        // SAFETY: `new` disabled interrupts, which were on before, and this is the matching enable.
         unsafe { bindings::kvm_rs_local_irq_enable() };
     }
 }
@@ -132,7 +133,8 @@ impl<'a> SlotsRead<'a> {
     pub(crate) fn new(vcpu: &'a Vcpu) -> Self {
         Self {
             vcpu,
-            // SAFETY: the VM is live; paired with the unlock in `drop`.
+            // SAFETY: A live vCPU keeps its VM live, and `drop` calls the matching unlock with this
+            // index.
             index: unsafe { bindings::kvm_rs_slots_read_lock(vcpu.vm().as_ptr()) },
             thread: NotThreadSafe,
         }
@@ -148,7 +150,8 @@ impl<'a> SlotsRead<'a> {
 impl Drop for SlotsRead<'_> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: paired with the lock in `new`, which gave the index.
+        // SAFETY: `new` entered the section in this thread, for the same VM, and got this index.
+        // The live vCPU keeps the VM live.
         unsafe { bindings::kvm_rs_slots_read_unlock(self.vcpu.vm().as_ptr(), self.index) };
     }
 }

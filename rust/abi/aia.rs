@@ -39,7 +39,7 @@ use crate::{
 #[repr(transparent)]
 struct Ops(bindings::kvm_device_ops);
 
-// SAFETY: constant.
+// SAFETY: The table is constant, and so is the name that it points to.
 unsafe impl Sync for Ops {}
 
 /// There is no `release`: a controller lives as long as its VM, whatever becomes of its file.
@@ -66,7 +66,7 @@ impl DeviceType {
     ///
     /// `EEXIST` if it is already.
     pub(crate) fn register() -> Result<Self> {
-        // SAFETY: the table is constant, and taken back in `drop`.
+        // SAFETY: The table is constant, and `drop` unregisters it before the module is unloaded.
         to_result(unsafe {
             bindings::kvm_register_device_ops(
                 &OPS.0,
@@ -79,7 +79,8 @@ impl DeviceType {
 
 impl Drop for DeviceType {
     fn drop(&mut self) {
-        // SAFETY: registered in `register`; the module goes, so there is no VM.
+        // SAFETY: `register` registered the table. The module is being unloaded, or was never
+        // ready, so there is no VM.
         unsafe {
             bindings::kvm_unregister_device_ops(bindings::kvm_device_type_KVM_DEV_TYPE_RISCV_AIA)
         };
@@ -88,12 +89,13 @@ impl Drop for DeviceType {
 
 /// # Safety
 ///
-/// For core KVM, which holds `kvm->lock`; `dev` is its own.
+/// Core KVM calls this with `kvm->lock` held. `dev` is core KVM's own, new and live.
 unsafe extern "C" fn create(dev: *mut bindings::kvm_device, _type: u32) -> c_int {
-    // SAFETY: a device's VM lives as long as the device.
+    // SAFETY: Core KVM passes a live `dev`, and the thread that creates it has a reference to its
+    // VM.
     let vm = unsafe { Vm::from_raw((*dev).kvm) };
     from_result(|| {
-        // SAFETY: see above.
+        // SAFETY: Core KVM holds `kvm->lock` until this function returns.
         unsafe { VmLock::assume(vm, |lock| Device::new(lock).create()) }?;
         Ok(0)
     })
@@ -104,15 +106,16 @@ unsafe extern "C" fn create(dev: *mut bindings::kvm_device, _type: u32) -> c_int
 ///
 /// # Safety
 ///
-/// For core KVM, which took `dev` off the VM's list and holds no lock.
+/// Core KVM calls this with no lock held, after it took `dev` off the VM's list.
 unsafe extern "C" fn destroy(dev: *mut bindings::kvm_device) {
-    // SAFETY: `dev` is live, and its VM at least until this returns: the thread that destroys the VM
-    // calls this after `Vm::destroy`, and one that creates a device has a reference to the VM.
+    // SAFETY: Core KVM passes a live `dev`. Its VM is live at least until this returns: the thread
+    // that destroys the VM calls this after `Vm::destroy`, and a thread that creates a device has a
+    // reference to the VM.
     let vm = unsafe { Vm::from_raw_unless_destroyed((*dev).kvm) };
     if let Some(vm) = vm {
         locked(vm, |device| device.undo_create());
     }
-    // SAFETY: core KVM allocated `dev` with `kmalloc()`, and leaves it to this function to free it.
+    // SAFETY: Core KVM allocated `dev` with `kmalloc()`, and leaves it to this function to free it.
     unsafe { bindings::kfree(dev.cast_const().cast()) };
 }
 
@@ -120,14 +123,16 @@ unsafe extern "C" fn destroy(dev: *mut bindings::kvm_device) {
 ///
 /// # Safety
 ///
-/// For core KVM's device functions: `dev` is live, `attr` is core KVM's own copy.
+/// `dev` and `attr` are the arguments of one of core KVM's device functions: `dev` is live, and
+/// `attr` is core KVM's own copy of the user's argument. `'a` ends with that function.
 unsafe fn request<'a>(
     dev: *mut bindings::kvm_device,
     attr: *mut bindings::kvm_device_attr,
 ) -> Result<(&'a Vm, Attr, UserPtr)> {
-    // SAFETY: a device's VM lives as long as the device.
+    // SAFETY: The caller passes a live `dev`, and the file of a device has a reference to its VM.
     let vm = unsafe { Vm::from_raw((*dev).kvm) };
-    // SAFETY: as the caller promises.
+    // SAFETY: The caller passes core KVM's own copy, which is initialised and which no other thread
+    // writes.
     let attr = unsafe { ptr::read(attr) };
     let user = UserPtr::from_addr(attr.addr as usize);
     Ok((vm, Attr::new(attr.group, attr.attr)?, user))
@@ -140,13 +145,13 @@ fn locked<R>(vm: &Vm, f: impl FnOnce(&Device<'_, '_>) -> R) -> R {
 
 /// # Safety
 ///
-/// As [`request`].
+/// Core KVM passes a live `dev`, and in `attr` its own copy of the user's argument.
 unsafe extern "C" fn set_attr(
     dev: *mut bindings::kvm_device,
     attr: *mut bindings::kvm_device_attr,
 ) -> c_int {
     from_result(|| {
-        // SAFETY: as the caller promises.
+        // SAFETY: Core KVM passes a live `dev`, and in `attr` its own copy of the user's argument.
         let (vm, attr, user) = unsafe { request(dev, attr) }?;
         let value = match attr.width() {
             Width::Nothing => 0,
@@ -160,13 +165,13 @@ unsafe extern "C" fn set_attr(
 
 /// # Safety
 ///
-/// As [`request`].
+/// Core KVM passes a live `dev`, and in `attr` its own copy of the user's argument.
 unsafe extern "C" fn get_attr(
     dev: *mut bindings::kvm_device,
     attr: *mut bindings::kvm_device_attr,
 ) -> c_int {
     from_result(|| {
-        // SAFETY: as the caller promises.
+        // SAFETY: Core KVM passes a live `dev`, and in `attr` its own copy of the user's argument.
         let (vm, attr, user) = unsafe { request(dev, attr) }?;
         let value = locked(vm, |device| device.get(attr))?;
         match attr.width() {
@@ -180,13 +185,13 @@ unsafe extern "C" fn get_attr(
 
 /// # Safety
 ///
-/// As [`request`].
+/// Core KVM passes a live `dev`, and in `attr` its own copy of the user's argument.
 unsafe extern "C" fn has_attr(
     dev: *mut bindings::kvm_device,
     attr: *mut bindings::kvm_device_attr,
 ) -> c_int {
     from_result(|| {
-        // SAFETY: as the caller promises.
+        // SAFETY: Core KVM passes a live `dev`, and in `attr` its own copy of the user's argument.
         let (vm, attr, _) = unsafe { request(dev, attr) }?;
         locked(vm, |device| device.has(attr))?;
         Ok(0)

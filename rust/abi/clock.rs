@@ -36,13 +36,13 @@ use crate::{
 /// The `time` register.
 #[inline(always)]
 pub(crate) fn ticks() -> u64 {
-    // SAFETY: reads a counter.
+    // SAFETY: This only reads a counter.
     unsafe { bindings::kvm_rs_get_cycles64() }
 }
 
 /// How often it ticks per second.
 pub(crate) fn frequency() -> u64 {
-    // SAFETY: written at boot, once.
+    // SAFETY: The kernel writes the variable once, at boot, so no CPU writes it now.
     let ticks = unsafe { bindings::riscv_timebase };
     ticks as u64
 }
@@ -56,7 +56,7 @@ pub(crate) struct Scale {
 /// From ticks to nanoseconds.
 pub(crate) fn scale() -> Scale {
     let mut scale = Scale { mult: 0, shift: 0 };
-    // SAFETY: both are valid for a write.
+    // SAFETY: Both pointers come from mutable references, so they are valid for a write.
     unsafe { bindings::riscv_cs_get_mult_shift(&mut scale.mult, &mut scale.shift) };
     scale
 }
@@ -66,8 +66,8 @@ pub(crate) fn scale() -> Scale {
 ///
 /// # Invariants
 ///
-/// While the timer is started, or its callback runs, `vcpu` is the vCPU that this is part of.
-/// Dropping stops the timer and waits for the callback, so the vCPU is live then.
+/// While the timer is started, or its callback runs, `vcpu` points to the vCPU that this is part
+/// of. Dropping this stops the timer and waits for the callback, so the vCPU is live then.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Alarm {
     #[pin]
@@ -96,17 +96,18 @@ impl Alarm {
     /// Starts the alarm of `vcpu`, or moves it: it goes off in `delay`.
     pub(crate) fn start(vcpu: &Vcpu, delay: Delta) {
         let alarm = vcpu.shared().timer.alarm();
-        // INVARIANT: the alarm is that of `vcpu`.
+        // INVARIANT: The alarm is part of `vcpu`.
         alarm.vcpu.store(vcpu.as_ptr(), Ordering::Relaxed);
-        // SAFETY: the alarm is pinned in the vCPU's state, and stopped before that goes.
+        // SAFETY: The alarm is pinned in the vCPU's state, and its drop stops it before that state
+        // is freed.
         unsafe { <Self as HasHrTimer<Self>>::start(alarm, delay) };
     }
 
     /// Stops the alarm. Its callback has returned when this does.
     pub(crate) fn stop(&self) {
-        // SAFETY: `self` is valid.
+        // SAFETY: `self` is a reference, so the pointer is valid.
         let timer = unsafe { <Self as HasHrTimer<Self>>::c_timer_ptr(self) };
-        // SAFETY: an initialised timer.
+        // SAFETY: `Alarm::new` initialised the timer, which `self` keeps alive.
         unsafe { bindings::hrtimer_cancel(timer.cast_mut()) };
     }
 }
@@ -115,7 +116,8 @@ impl HrTimerCallback for Alarm {
     type Pointer<'a> = Pin<&'a Self>;
 
     fn run(this: Pin<&Self>, _: HrTimerCallbackContext<'_, Self>) -> HrTimerRestart {
-        // SAFETY: by the type's invariant.
+        // SAFETY: The callback runs, so by the type's invariant `vcpu` points to the live vCPU that
+        // this is part of.
         let vcpu = unsafe { Vcpu::from_raw(this.vcpu.load(Ordering::Relaxed)) };
         vcpu.shared().timer.expired(vcpu);
         // It has started the alarm by itself if need be.

@@ -5,8 +5,9 @@
 //! each VM some 5,000 instructions.
 //!
 //! Core KVM makes the directory and removes it with all that is in it, so the file is no
-//! [`kernel::debugfs::File`], which owns its own. An open file holds a reference to the VM: the VM
-//! is not destroyed while somebody reads, and a VM whose end has begun is not opened any more.
+//! [`kernel::debugfs::File`], which owns its own. An open file holds a reference to the VM: core
+//! KVM does not destroy the VM while a process has the file open, and [`open`] fails if the VM's
+//! end has begun.
 //!
 //! Locks: `mmu_lock` for reading, and not for long, see [`dump`].
 //!
@@ -62,15 +63,16 @@ impl VmRef {
     ///
     /// # Safety
     ///
-    /// `inode` is that of the file in a VM's directory.
+    /// `inode` is the inode of the file in a VM's directory, and the VFS is opening the file.
     unsafe fn get(inode: *mut bindings::inode) -> Option<Self> {
-        // SAFETY: an inode is valid while a file on it is being opened or closed.
+        // SAFETY: The VFS is opening the file, so `inode` is valid.
         let vm = NonNull::new(unsafe { (*inode).i_private }.cast::<bindings::kvm>())?;
-        // SAFETY: the VM's memory is there: it is freed only after its directory is gone, which
-        // waits for those who are about to open a file in it.
+        // SAFETY: `i_private` is the VM that `kvm_arch_create_vm_debugfs()` stored. Core KVM frees
+        // the VM's memory only after it has removed the directory, and the removal waits for calls
+        // of `open`.
         let live = unsafe { bindings::kvm_get_kvm_safe(vm.as_ptr()) };
-        // INVARIANT: just taken.
-        // Made only then: to drop it puts the reference.
+        // INVARIANT: If `live`, `kvm_get_kvm_safe()` has just taken the reference that the value
+        // owns. Otherwise no value may be made: its drop would put a reference.
         live.then(|| Self(vm))
     }
 
@@ -78,24 +80,27 @@ impl VmRef {
     ///
     /// # Safety
     ///
-    /// The file was opened with a reference from [`VmRef::get`] that it was left.
+    /// The VFS is closing the file of `inode`, which was opened with a reference from
+    /// [`VmRef::get`]. The reference was left to the file, and the caller takes it back once.
     unsafe fn taken_back(inode: *mut bindings::inode) -> Option<Self> {
-        // SAFETY: an inode is valid while a file on it is being closed.
-        // INVARIANT: as the caller promises.
+        // SAFETY: The VFS is closing the file, so `inode` is valid.
+        // INVARIANT: The caller takes back the reference that `VmRef::get` took and that was left
+        // to the file, so the VM is live, and the reference belongs to the new value.
         NonNull::new(unsafe { (*inode).i_private }.cast()).map(Self)
     }
 
     /// The VM.
     fn vm(&self) -> &Vm {
-        // SAFETY: by the invariant it is live; it went through `Vm::create` before it got a
-        // directory.
+        // SAFETY: By the type's invariant the VM is live. It went through `Vm::create` before core
+        // KVM made its directory, and keeps its state as long as there are references to it.
         unsafe { Vm::from_raw(self.0.as_ptr()) }
     }
 }
 
 impl Drop for VmRef {
     fn drop(&mut self) {
-        // SAFETY: by the invariant the reference is ours.
+        // SAFETY: By the type's invariant the reference belongs to this value, which is used no
+        // more.
         unsafe { bindings::kvm_put_kvm(self.0.as_ptr()) };
     }
 }
@@ -139,7 +144,8 @@ impl Cursor {
 #[repr(transparent)]
 struct FileOps(bindings::file_operations);
 
-// SAFETY: nobody writes to it; what it points to are functions and this module.
+// SAFETY: No code writes to a `FileOps`, and it points only to functions and to this module, which
+// any thread may use.
 unsafe impl Sync for FileOps {}
 
 static FILE_OPS: FileOps = FileOps(bindings::file_operations {
@@ -160,23 +166,27 @@ static SEQ_OPS: bindings::seq_operations = bindings::seq_operations {
 
 /// # Safety
 ///
-/// The VFS's call for the file in a VM's directory.
+/// The VFS calls this, by way of debugfs, to open the file in a VM's directory.
 unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
     from_result(|| {
         let size = size_of::<Cursor>() as c_int;
-        // SAFETY: the file is being opened.
+        // SAFETY: The VFS is opening `file`, which has no private data yet, and `SEQ_OPS` is
+        // static.
         let cursor = unsafe { bindings::__seq_open_private(file, &SEQ_OPS, size) };
         let cursor = NonNull::new(cursor.cast::<Cursor>()).ok_or(ENOMEM)?;
-        // Last, because a reference must not be dropped here: if it were the VM's last, the end of
-        // the VM would wait for this function to be through with the file.
-        // SAFETY: our file.
+        // This comes last, because a reference must not be dropped here: if it were the VM's last,
+        // the end of the VM would wait for this function to be through with the file.
+        // SAFETY: `inode` is the inode of the file in a VM's directory, and the VFS is opening the
+        // file.
         let Some(vm) = (unsafe { VmRef::get(inode) }) else {
-            // SAFETY: opened above; the cursor has nothing to drop yet.
+            // SAFETY: `__seq_open_private()` opened `file` above, and the zeroed cursor has nothing
+            // to drop yet.
             unsafe { bindings::seq_release_private(inode, file) };
             return Err(ENOENT);
         };
         let line = dump::head(vm.vm());
-        // SAFETY: room for it was just allocated, of the alignment that all of `kmalloc` has.
+        // SAFETY: `__seq_open_private()` has just allocated room for a `Cursor`, with the alignment
+        // that all of `kmalloc()` has.
         unsafe { cursor.write(Cursor { vm, line }) };
         Ok(0)
     })
@@ -184,11 +194,13 @@ unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file
 
 /// # Safety
 ///
-/// The VFS's call for a file that [`open`] opened.
+/// The VFS calls this once for a file that [`open`] opened.
 unsafe extern "C" fn release(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-    // SAFETY: the cursor, which is freed without being dropped, has a reference; dropped below.
+    // SAFETY: The VFS is closing a file that `open` opened. `open` left a reference to the cursor,
+    // which is freed below without being dropped, so `_vm` takes the reference back once.
     let _vm = unsafe { VmRef::taken_back(inode) };
-    // SAFETY: opened by `__seq_open_private`.
+    // SAFETY: `open` opened `file` with `__seq_open_private()`, and no code uses the cursor any
+    // more.
     unsafe { bindings::seq_release_private(inode, file) }
 }
 
@@ -196,51 +208,60 @@ unsafe extern "C" fn release(inode: *mut bindings::inode, file: *mut bindings::f
 ///
 /// # Safety
 ///
-/// `seq` is that of a file that [`open`] opened, whose lock the caller holds, as all of the
-/// `seq_file` code's calls do.
+/// `seq` belongs to a file that [`open`] opened. The caller holds its lock, as the `seq_file` code
+/// does for all of its calls, and makes no second reference while the result lives.
 unsafe fn cursor<'s>(seq: *mut bindings::seq_file) -> &'s mut Cursor {
-    // SAFETY: `open` put it there.
+    // SAFETY: `open` put a pointer to an initialised `Cursor` there, and the lock that the caller
+    // holds keeps other threads away from it.
     unsafe { &mut *(*seq).private.cast() }
 }
 
 /// # Safety
 ///
-/// The `seq_file` code's call.
+/// The `seq_file` code calls this for a file that [`open`] opened, and holds the file's lock. `at`
+/// points to a position of the `seq_file` code.
 unsafe extern "C" fn start(seq: *mut bindings::seq_file, at: *mut bindings::loff_t) -> *mut c_void {
-    // SAFETY: one of our files, locked.
+    // SAFETY: `seq` belongs to a file that `open` opened, the `seq_file` code holds its lock, and
+    // this is the only reference to the cursor during the call.
     let cursor = unsafe { cursor(seq) };
-    // SAFETY: the position is the caller's own.
+    // SAFETY: `at` points to a position of the `seq_file` code, which no other thread uses during
+    // the call.
     cursor.seek(unsafe { *at } as u64)
 }
 
 /// # Safety
 ///
-/// The `seq_file` code's call.
+/// The `seq_file` code calls this for a file that [`open`] opened, and holds the file's lock. `at`
+/// points to a position of the `seq_file` code.
 unsafe extern "C" fn next(
     seq: *mut bindings::seq_file,
     _line: *mut c_void,
     at: *mut bindings::loff_t,
 ) -> *mut c_void {
-    // SAFETY: one of our files, locked.
+    // SAFETY: `seq` belongs to a file that `open` opened, the `seq_file` code holds its lock, and
+    // this is the only reference to the cursor during the call.
     let cursor = unsafe { cursor(seq) };
     let position = cursor.next();
-    // SAFETY: the position is the caller's own.
+    // SAFETY: `at` points to a position of the `seq_file` code, which no other thread uses during
+    // the call.
     unsafe { *at = position as bindings::loff_t };
     cursor.seek(position)
 }
 
 /// # Safety
 ///
-/// The `seq_file` code's call.
+/// The `seq_file` code calls this. The function uses none of its arguments, so any will do.
 unsafe extern "C" fn stop(_seq: *mut bindings::seq_file, _line: *mut c_void) {}
 
 /// # Safety
 ///
-/// The `seq_file` code's call.
+/// The `seq_file` code calls this for a file that [`open`] opened, and holds the file's lock.
 unsafe extern "C" fn show(seq: *mut bindings::seq_file, _line: *mut c_void) -> c_int {
-    // SAFETY: one of our files, locked.
+    // SAFETY: `seq` belongs to a file that `open` opened, the `seq_file` code holds its lock, and
+    // this is the only reference to the cursor during the call.
     let cursor = unsafe { cursor(seq) };
-    // SAFETY: valid, and ours for the call.
+    // SAFETY: The `seq_file` code passes a valid `seq`, and holds its lock, so no other thread uses
+    // `seq` during the call.
     let seq = unsafe { SeqFile::from_raw(seq) };
     seq_print!(seq, "{}\n", cursor.line);
     0
@@ -251,12 +272,13 @@ door! {
     ///
     /// # Safety
     ///
-    /// `kvm` is live.
+    /// Core KVM passes a live VM, and `debugfs_dentry` is the directory that it has just made.
     fn kvm_arch_create_vm_debugfs(kvm: *mut bindings::kvm) {
-        // SAFETY: the VM is live for the call.
+        // SAFETY: Core KVM calls this with a live VM.
         let directory = unsafe { (*kvm).debugfs_dentry };
-        // SAFETY: the directory is there, and the VM lives until it is gone; `FILE_OPS` takes the
-        // VM for the inode's private pointer. Debugfs says nothing that would be worth hearing.
+        // SAFETY: Core KVM has just made the directory, and the VM lives until core KVM has removed
+        // it. `FILE_OPS` takes the VM from the inode's private pointer. The code ignores the
+        // result: without the file the VM works as well.
         unsafe {
             bindings::debugfs_create_file_full(
                 c"gstage_page_tables".as_char_ptr(),

@@ -43,7 +43,7 @@ fn level(level: c_int) -> Level {
     }
 }
 
-/// Who drives a wire, by the number that core KVM gives to sources.
+/// Returns the owner of a wire, by the number that core KVM gives to the source of an interrupt.
 fn owner(source: c_int) -> LineOwner {
     if source == bindings::KVM_IRQFD_RESAMPLE_IRQ_SOURCE_ID as c_int {
         LineOwner::Resample
@@ -54,16 +54,17 @@ fn owner(source: c_int) -> LineOwner {
 
 /// # Safety
 ///
-/// `entry` is valid, and its union holds what its type says.
+/// `entry` points to a live entry that is not written during the call, and its union holds what its
+/// `type_` says.
 unsafe fn route_of(entry: *const bindings::kvm_kernel_irq_routing_entry) -> Route {
-    // SAFETY: as the caller promises.
+    // SAFETY: The caller passes a live entry.
     let kind = unsafe { (*entry).type_ };
     match kind {
         bindings::KVM_IRQ_ROUTING_IRQCHIP => {
-            // SAFETY: as the caller promises.
+            // SAFETY: The caller passes a live entry, and by its type the union holds a pin.
             Route::Wire(unsafe { pin_of(entry) })
         }
-        // SAFETY: as the caller promises.
+        // SAFETY: The caller passes a live entry, and by its type the union holds an MSI.
         bindings::KVM_IRQ_ROUTING_MSI => unsafe { msi_of(entry) },
         _ => Route::Other,
     }
@@ -71,21 +72,21 @@ unsafe fn route_of(entry: *const bindings::kvm_kernel_irq_routing_entry) -> Rout
 
 /// # Safety
 ///
-/// `entry` is valid, and its union holds a pin.
+/// `entry` points to a live entry that is not written during the call, and its union holds a pin.
 unsafe fn pin_of(entry: *const bindings::kvm_kernel_irq_routing_entry) -> u32 {
-    // SAFETY: as the caller promises.
+    // SAFETY: The caller passes a live entry that is not written during the call.
     let entry = unsafe { &*entry };
-    // SAFETY: as the caller promises.
+    // SAFETY: The caller passes an entry with a pin in its union.
     unsafe { entry.__bindgen_anon_1.irqchip.as_ref() }.pin
 }
 
 /// # Safety
 ///
-/// `entry` is valid, and its union holds an MSI.
+/// `entry` points to a live entry that is not written during the call, and its union holds an MSI.
 unsafe fn msi_of(entry: *const bindings::kvm_kernel_irq_routing_entry) -> Route {
-    // SAFETY: as the caller promises.
+    // SAFETY: The caller passes a live entry that is not written during the call.
     let entry = unsafe { &*entry };
-    // SAFETY: as the caller promises.
+    // SAFETY: The caller passes an entry with an MSI in its union.
     let msi = unsafe { entry.__bindgen_anon_1.msi.as_ref() };
     Route::Msi {
         gpa: Gpa::new(u64::from(msi.address_hi) << 32 | u64::from(msi.address_lo)),
@@ -97,9 +98,9 @@ unsafe fn msi_of(entry: *const bindings::kvm_kernel_irq_routing_entry) -> Route 
 ///
 /// # Safety
 ///
-/// The VM is live.
+/// `kvm` points to a live VM that went through [`Vm::create`].
 unsafe fn signal(kvm: *mut bindings::kvm, route: Route) -> c_int {
-    // SAFETY: as the caller promises.
+    // SAFETY: The caller passes a live VM that went through `Vm::create`.
     let vm = unsafe { Vm::from_raw(kvm) };
     from_result(|| count(route::signal(vm, route)?))
 }
@@ -109,9 +110,9 @@ door! {
     ///
     /// # Safety
     ///
-    /// The VM is live.
+    /// Core KVM passes a live VM.
     fn kvm_arch_irqchip_in_kernel(kvm: *mut bindings::kvm) -> bool {
-        // SAFETY: see above.
+        // SAFETY: Core KVM passes a live VM.
         unsafe { Vm::from_raw(kvm) }.aia().in_kernel()
     }
 }
@@ -121,9 +122,9 @@ door! {
     ///
     /// # Safety
     ///
-    /// The VM is live.
+    /// Core KVM passes a live VM.
     fn kvm_arch_can_set_irq_routing(kvm: *mut bindings::kvm) -> bool {
-        // SAFETY: see above.
+        // SAFETY: Core KVM passes a live VM.
         unsafe { Vm::from_raw(kvm) }.aia().in_kernel()
     }
 }
@@ -133,17 +134,17 @@ door! {
     ///
     /// # Safety
     ///
-    /// The VM is live; `line` is core KVM's own copy.
+    /// Core KVM passes a live VM, and in `line` its own copy of the user's argument.
     fn kvm_vm_ioctl_irq_line(
         kvm: *mut bindings::kvm,
         line: *mut bindings::kvm_irq_level,
         _line_status: bool,
     ) -> c_int {
-        // SAFETY: see above.
+        // SAFETY: Core KVM passes a live VM.
         let vm = unsafe { Vm::from_raw(kvm) };
-        // SAFETY: see above.
+        // SAFETY: `line` is core KVM's own copy: it is initialised, and no other thread writes it.
         let line = unsafe { &*line };
-        // SAFETY: both members of the union are numbers.
+        // SAFETY: Both members of the union are integers of 32 bits, so any bits are valid.
         let irq = unsafe { *line.__bindgen_anon_1.irq.as_ref() };
         from_result(|| {
             if !vm.aia().in_kernel() {
@@ -160,7 +161,7 @@ door! {
 ///
 /// # Safety
 ///
-/// For core KVM: `entry` is one that [`kvm_set_routing_entry`] made a pin's, and the VM is live.
+/// Core KVM passes an entry that [`kvm_set_routing_entry`] made a pin's, and a live VM.
 unsafe extern "C" fn set_pin(
     entry: *mut bindings::kvm_kernel_irq_routing_entry,
     kvm: *mut bindings::kvm,
@@ -168,9 +169,10 @@ unsafe extern "C" fn set_pin(
     new: c_int,
     _line_status: bool,
 ) -> c_int {
-    // SAFETY: see above.
+    // SAFETY: Core KVM passes a live VM.
     let vm = unsafe { Vm::from_raw(kvm) };
-    // SAFETY: see above.
+    // SAFETY: Core KVM passes a live entry, and `kvm_set_routing_entry()` put a pin into its union
+    // when it put this function into `set`.
     let pin = unsafe { pin_of(entry) };
     from_result(|| count(route::set_wire(vm, pin, owner(source), level(new))?))
 }
@@ -180,19 +182,21 @@ door! {
     ///
     /// # Safety
     ///
-    /// Core KVM passes its new entry, and a copy of the user's.
+    /// Core KVM passes its new entry, which no other thread reaches yet, and a kernel copy of the
+    /// user's.
     fn kvm_set_routing_entry(
         _kvm: *mut bindings::kvm,
         entry: *mut bindings::kvm_kernel_irq_routing_entry,
         user: *const bindings::kvm_irq_routing_entry,
     ) -> c_int {
-        // SAFETY: see above.
+        // SAFETY: Core KVM passes its new, initialised entry, which no other thread reaches yet.
         let entry = unsafe { &mut *entry };
-        // SAFETY: see above.
+        // SAFETY: Core KVM passes a kernel copy of the user's entry, which no thread writes.
         let user = unsafe { &*user };
         match user.type_ {
             bindings::KVM_IRQ_ROUTING_IRQCHIP => {
-                // SAFETY: the type says what the union holds, and any bits will do.
+                // SAFETY: By `type_` the union holds a pin, which is two integers, so any bits are
+                // valid.
                 let from = unsafe { user.u.irqchip.as_ref() };
                 if from.pin >= bindings::KVM_IRQCHIP_NUM_PINS
                     || from.irqchip >= bindings::KVM_NR_IRQCHIPS
@@ -200,22 +204,26 @@ door! {
                     return EINVAL.to_errno();
                 }
                 entry.set = Some(set_pin);
-                // SAFETY: any bits will do.
+                // SAFETY: The member is two integers, so any bits are valid, and `entry` is
+                // borrowed mutably.
                 let to = unsafe { entry.__bindgen_anon_1.irqchip.as_mut() };
                 to.irqchip = from.irqchip;
                 to.pin = from.pin;
             }
             bindings::KVM_IRQ_ROUTING_MSI => {
-                // SAFETY: as above.
+                // SAFETY: By `type_` the union holds an MSI, which is four integers, so any bits
+                // are valid.
                 let from = unsafe { user.u.msi.as_ref() };
                 entry.set = Some(kvm_set_msi);
-                // SAFETY: any bits will do.
+                // SAFETY: The member is five integers, so any bits are valid, and `entry` is
+                // borrowed mutably.
                 let to = unsafe { entry.__bindgen_anon_1.msi.as_mut() };
                 to.address_lo = from.address_lo;
                 to.address_hi = from.address_hi;
                 to.data = from.data;
                 to.flags = user.flags;
-                // SAFETY: `devid` shares its place with padding: any bits will do.
+                // SAFETY: `devid` shares its place with `pad`, an integer of the same size, so any
+                // bits are valid.
                 to.devid = unsafe { *from.__bindgen_anon_1.devid.as_ref() };
             }
             _ => return EINVAL.to_errno(),
@@ -229,7 +237,7 @@ door! {
     ///
     /// # Safety
     ///
-    /// The VM is live; `entry` holds an MSI, whatever its type.
+    /// Core KVM passes a live VM, and an entry with an MSI in its union, whatever its `type_`.
     fn kvm_set_msi(
         entry: *mut bindings::kvm_kernel_irq_routing_entry,
         kvm: *mut bindings::kvm,
@@ -241,7 +249,7 @@ door! {
             // Nothing to take back.
             return -1;
         }
-        // SAFETY: see above.
+        // SAFETY: Core KVM passes a live VM, and a live entry with an MSI in its union.
         unsafe { signal(kvm, msi_of(entry)) }
     }
 }
@@ -251,7 +259,7 @@ door! {
     ///
     /// # Safety
     ///
-    /// The VM is live; `entry` is a copy of its irqfd's.
+    /// Core KVM passes a live VM, and in `entry` its own copy of the irqfd's routing entry.
     fn kvm_arch_set_irq_inatomic(
         entry: *mut bindings::kvm_kernel_irq_routing_entry,
         kvm: *mut bindings::kvm,
@@ -262,7 +270,8 @@ door! {
         if level == 0 {
             return EAGAIN.to_errno();
         }
-        // SAFETY: see above.
+        // SAFETY: Core KVM passes a live VM, and its own copy of a routing entry, in which the
+        // union holds what `type_` says.
         unsafe { signal(kvm, route_of(entry)) }
     }
 }

@@ -36,8 +36,8 @@ use crate::{
 pub(crate) struct HostMapping {
     /// The frame of the page itself, also where the entry maps more.
     pub(crate) pfn: Pfn,
-    /// How much the entry maps, with the same rights; 4 KiB if the host is about to take away a part
-    /// of that.
+    /// How much the entry maps, with the same rights; 4 KiB if the host is about to take away a
+    /// part of that.
     pub(crate) size: PageSize,
     /// What the process may do.
     pub(crate) stores: Stores,
@@ -48,7 +48,7 @@ pub(crate) struct HostMapping {
 ///
 /// # Invariants
 ///
-/// The frame has a `struct page`.
+/// The frame has a `struct page`. The page stays mapped, and so its folio stays in use, for `'t`.
 #[derive(Clone, Copy)]
 pub(crate) struct Present<'t> {
     mapping: HostMapping,
@@ -68,7 +68,8 @@ impl<'t> Present<'t> {
     /// Returns what the page is a part of.
     pub(crate) fn folio(self) -> LiveFolio<'t> {
         let folio = PageMap::new().folio(self.pfn);
-        // SAFETY: By the type's invariant the frame has a folio, which is in use for `'t`.
+        // SAFETY: By the type's invariant the frame has a `struct page`, and its folio stays in use
+        // for `'t`.
         unsafe { LiveFolio::new(folio) }
     }
 }
@@ -76,7 +77,7 @@ impl<'t> Present<'t> {
 /// What a store of the process meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stores {
-    /// A fault: the page is read-only, or somebody's own copy must be made first.
+    /// A fault: the page is read-only, or the host must first make the process's own copy of it.
     Fault,
     /// No fault, but the entry is clean: the store marks it dirty, by hardware or a fault that
     /// does nothing else. A store that goes around the entry would not.
@@ -89,15 +90,15 @@ pub(crate) enum Stores {
 ///
 /// The host takes no page away, makes none read-only and splits no block before it has told the
 /// notifier, and that waits for the lock to unmap it from the guest. So what the host's page table
-/// says is true until the lock is dropped, but about the frames that the host has told us of before
-/// and is not through with. Whoever installs a page needs no reference to it: before the host can
-/// give it to somebody else it must wait for the lock. Nor is the page put on the list of active
-/// ones for it: whether the guest uses it, ageing finds in the entry.
+/// says is true until the lock is dropped, except about frames that the host has announced before
+/// and is not through with. A thread that installs a page needs no reference to it: the host must
+/// wait for the lock before it can give the page to another owner. Nor is the page put on the list
+/// of active ones for it: whether the guest uses it, ageing finds in the entry.
 ///
 /// # Invariants
 ///
-/// For `'l`, the lock of `vm` is held, and no invalidation is under way of frames that are not
-/// `changing`.
+/// For `'l`, `mmu_lock` of `vm` is held for reading or writing, and no invalidation is in progress
+/// of a frame that is not in `changing`.
 pub(crate) struct HostView<'l> {
     vm: &'l Vm,
     changing: GfnRange,
@@ -106,21 +107,26 @@ pub(crate) struct HostView<'l> {
 impl<'l> HostView<'l> {
     /// # Safety
     ///
-    /// `mmu_lock` of `vm` is held, for reading or writing, for `'l`.
+    /// The caller must hold `mmu_lock` of `vm`, for reading or writing, for `'l`.
     #[inline(always)]
     pub(super) unsafe fn new(vm: &'l Vm) -> Self {
         let raw = vm.as_ptr();
-        // SAFETY: the VM is live; the field changes only while the lock is held for writing.
+        // SAFETY: By its type's invariant `vm` points to a live `struct kvm`. Core KVM writes the
+        // field only with `mmu_lock` held for writing, and the caller holds the lock.
         let changing = if unsafe { (*raw).mmu_invalidate_in_progress } == 0 {
             GfnRange::EMPTY
         } else {
-            // SAFETY: as above.
+            // SAFETY: The VM is live by its type's invariant. Core KVM writes the field only with
+            // `mmu_lock` held for writing, and the caller holds the lock.
             let start = unsafe { (*raw).mmu_invalidate_range_start };
-            // SAFETY: as above.
+            // SAFETY: The VM is live by its type's invariant. Core KVM writes the field only with
+            // `mmu_lock` held for writing, and the caller holds the lock.
             let end = unsafe { (*raw).mmu_invalidate_range_end };
             GfnRange::new(Gfn::new(start), Gfn::new(end))
         };
-        // INVARIANT: the caller holds the lock, without which none begins.
+        // INVARIANT: The caller holds `mmu_lock` for `'l`, and core KVM begins an invalidation only
+        // with that lock held for writing. So none begins for `'l`, and `changing` has all that
+        // have begun.
         Self { vm, changing }
     }
 
@@ -131,8 +137,8 @@ impl<'l> HostView<'l> {
         HostTable::around(self, slot, gfn, &irqs)?.mapping()
     }
 
-    /// Those of `frames` that can be relied on from `gfn` on in both directions. `gfn` itself is one
-    /// of them, and not changing.
+    /// Those of `frames` that can be relied on from `gfn` on in both directions. `gfn` itself is
+    /// one of them, and not changing.
     fn settled(&self, frames: GfnRange, gfn: Gfn) -> GfnRange {
         let changing = self.changing;
         if frames.intersection(changing).is_empty() {
@@ -152,8 +158,8 @@ impl<'l> HostView<'l> {
 ///
 /// # Invariants
 ///
-/// `kind` maps what is behind `gfn`, a frame of `slot`, in place `index` of its pages. The frame is
-/// not changing.
+/// `kind` maps the page behind `gfn`, a frame of `slot`, as entry `index` of its pages. `gfn` is
+/// not in `host.changing`. Interrupts are off for `'t`, so a leaf table in `kind` is not freed.
 pub(crate) struct HostTable<'t> {
     host: &'t HostView<'t>,
     slot: Slot<'t>,
@@ -170,7 +176,7 @@ pub(crate) struct HostTable<'t> {
 ///
 /// # Invariants
 ///
-/// The table has all of `frames`, and so has its slot; none is changing.
+/// `table` maps all of `frames`, its slot has all of them, and none is in `table.host.changing`.
 pub(crate) struct HostPages<'t> {
     table: &'t HostTable<'t>,
     frames: GfnRange,
@@ -189,7 +195,7 @@ impl Kind {
     /// is swapped out or on its way to other frames.
     #[cold]
     fn absent(entry: bindings::pte_t, size: PageSize) -> Option<Self> {
-        // SAFETY: This looks at a value.
+        // SAFETY: `pte_none()` only inspects its argument.
         let is_none = unsafe { bindings::kvm_rs_pte_none(entry) };
         (!is_none).then_some(Kind::Block(entry, size))
     }
@@ -219,7 +225,9 @@ impl<'t> HostTable<'t> {
         }
         let hva = slot.hva(gfn).get();
         let kind = Self::walk(host.vm, hva)?;
-        // INVARIANT: just so.
+        // INVARIANT: `walk()` found `kind` at the host address of `gfn`, which is a frame of `slot`
+        // and, as checked above, not changing; `index` is the place of that address in `kind`.
+        // `_irqs` keeps interrupts off for `'t`.
         Some(Self {
             host,
             slot: *slot,
@@ -236,7 +244,8 @@ impl<'t> HostTable<'t> {
         let start = Gfn::new(self.gfn.get().saturating_sub(self.index));
         let end = self.gfn.saturating_add(self.kind.pages() - self.index);
         let frames = GfnRange::new(start, end).intersection(self.slot.frames());
-        // INVARIANT: `settled` leaves no frame that is changing.
+        // INVARIANT: `frames` is what this table and its slot both have, and `settled()` leaves no
+        // frame that is changing.
         HostPages {
             table: self,
             frames: self.host.settled(frames, self.gfn),
@@ -246,48 +255,55 @@ impl<'t> HostTable<'t> {
     /// Each entry is read once: it may turn from a table into a block meanwhile.
     #[inline(always)]
     fn walk(vm: &Vm, hva: usize) -> Option<Kind> {
-        // SAFETY: the VM has a reference to the `struct mm`.
+        // SAFETY: By its type's invariant `vm` points to a live `struct kvm`. Core KVM sets `mm`
+        // when it creates the VM, and does not change it.
         let mm = unsafe { (*vm.as_ptr()).mm };
-        // SAFETY: the top table lives as long as the `struct mm`.
+        // SAFETY: The VM holds a reference to the `mm_struct`, and the top table lives as long as
+        // that.
         let pgd = unsafe { bindings::kvm_rs_pgd(mm, hva) };
-        // SAFETY: a value is looked at.
+        // SAFETY: `pgd_none()` only inspects its argument.
         if unsafe { bindings::kvm_rs_pgd_none(pgd) } {
             return None;
         }
-        // SAFETY: the entry is a table (or folded), which is not freed: interrupts are off.
+        // SAFETY: `pgd` is not none, so it points to a table, or its level is folded and the helper
+        // reads its own copy. The caller has interrupts off, so the host does not free the table.
         let p4d = unsafe { bindings::kvm_rs_p4d(pgd, hva) };
-        // SAFETY: a value is looked at.
+        // SAFETY: `p4d_none()` and `p4d_present()` only inspect their argument.
         if !unsafe { bindings::kvm_rs_p4d_present(p4d) } {
             return None;
         }
-        // SAFETY: as above; the host makes no blocks of this level.
+        // SAFETY: `p4d` is present, and the host makes no blocks of this level: it points to a
+        // table, or its level is folded and the helper reads its own copy. The caller has
+        // interrupts off, so the host does not free the table.
         let pud = unsafe { bindings::kvm_rs_pud(p4d, hva) };
-        // SAFETY: a value is looked at.
+        // SAFETY: `pud_none()` and `pud_present()` only inspect their argument.
         if !unsafe { bindings::kvm_rs_pud_present(pud) } {
-            // SAFETY: a value is converted.
+            // SAFETY: `pud_pte()` only converts its argument.
             return Kind::absent(unsafe { bindings::kvm_rs_pud_pte(pud) }, PageSize::Size1G);
         }
-        // SAFETY: a value is looked at.
+        // SAFETY: `pud_leaf()` only inspects its argument.
         if unsafe { bindings::kvm_rs_pud_leaf(pud) } {
-            // SAFETY: a value is converted.
+            // SAFETY: `pud_pte()` only converts its argument.
             let entry = unsafe { bindings::kvm_rs_pud_pte(pud) };
             return Some(Kind::Block(entry, PageSize::Size1G));
         }
-        // SAFETY: as above, it is a table.
+        // SAFETY: `pud` is present and no leaf, so it points to a table. The caller has interrupts
+        // off, so the host does not free the table.
         let pmd = unsafe { bindings::kvm_rs_pmd(pud, hva) };
-        // SAFETY: a value is looked at.
+        // SAFETY: `pmd_none()` and `pmd_present()` only inspect their argument.
         if !unsafe { bindings::kvm_rs_pmd_present(pmd) } {
-            // SAFETY: a value is converted.
+            // SAFETY: `pmd_pte()` only converts its argument.
             return Kind::absent(unsafe { bindings::kvm_rs_pmd_pte(pmd) }, PageSize::Size2M);
         }
-        // SAFETY: a value is looked at.
+        // SAFETY: `pmd_leaf()` only inspects its argument.
         if unsafe { bindings::kvm_rs_pmd_leaf(pmd) } {
-            // SAFETY: a value is converted.
+            // SAFETY: `pmd_pte()` only converts its argument.
             let entry = unsafe { bindings::kvm_rs_pmd_pte(pmd) };
             return Some(Kind::Block(entry, PageSize::Size2M));
         }
         let first = hva & !(PageSize::Size2M.bytes() as usize - 1);
-        // SAFETY: as above, it is a table.
+        // SAFETY: `pmd` is present and no leaf, so it points to a table. The caller has interrupts
+        // off, so the host does not free the table.
         Some(Kind::Leaves(unsafe { bindings::kvm_rs_ptep(pmd, first) }))
     }
 
@@ -306,7 +322,7 @@ impl<'t> HostTable<'t> {
     /// same, all that the entry maps may be mapped like it.
     pub(crate) fn mapping(&self) -> Option<HostMapping> {
         let (entry, size) = self.entry(self.index);
-        // SAFETY: This looks at a value.
+        // SAFETY: `kvm_rs_pte_is_readable()` only inspects its argument.
         let is_readable = unsafe { bindings::kvm_rs_pte_is_readable(entry) };
         is_readable.then(|| self.decode(self.gfn, self.index, entry, size))
     }
@@ -315,7 +331,7 @@ impl<'t> HostTable<'t> {
     /// anything swapped out or on its way.
     pub(crate) fn is_none(&self) -> bool {
         let (entry, _) = self.entry(self.index);
-        // SAFETY: This looks at a value.
+        // SAFETY: `pte_none()` only inspects its argument.
         unsafe { bindings::kvm_rs_pte_none(entry) }
     }
 
@@ -326,9 +342,11 @@ impl<'t> HostTable<'t> {
             Kind::Block(entry, size) => (entry, size),
             Kind::Leaves(first) => {
                 let index = (index % PageSize::Size2M.frames()) as usize;
-                // SAFETY: a leaf table has so many entries.
+                // SAFETY: `first` is the first entry of a leaf table, which has
+                // `PageSize::Size2M.frames()` entries, and `index` is less than that.
                 let place = unsafe { first.add(index) };
-                // SAFETY: the table is not freed, see `life`.
+                // SAFETY: `place` is an entry of a leaf table. By the type's invariant interrupts
+                // are off for `'t`, so the host does not free the table.
                 let entry = unsafe { bindings::kvm_rs_ptep_get(place) };
                 (entry, leaf_size(entry))
             }
@@ -339,13 +357,14 @@ impl<'t> HostTable<'t> {
     #[inline(always)]
     fn look(&self, gfn: Gfn, index: u64) -> Option<Present<'_>> {
         let (entry, size) = self.entry(index);
-        // SAFETY: a value is looked at.
+        // SAFETY: `kvm_rs_pte_is_ordinary()` only inspects its argument.
         if !unsafe { bindings::kvm_rs_pte_is_ordinary(entry) } {
             return None;
         }
         let mapping = self.decode(gfn, index, entry, size);
-        // INVARIANT: An ordinary entry maps memory of the kernel's. With `mmu_lock` held, which
-        // `host` stands for, the host does not unmap it.
+        // INVARIANT: An ordinary entry maps memory of the kernel's, which has a `struct page`.
+        // `gfn` is not changing, and `host` stands for a held `mmu_lock`, so the host does not
+        // unmap the page.
         (!self.is_secret(mapping.pfn)).then_some(Present {
             mapping,
             life: PhantomData,
@@ -355,7 +374,7 @@ impl<'t> HostTable<'t> {
     /// Returns what `entry`, for `size`, says of `gfn`, which is in place `index`.
     #[inline(always)]
     fn decode(&self, gfn: Gfn, index: u64, entry: bindings::pte_t, size: PageSize) -> HostMapping {
-        // SAFETY: a value is looked at.
+        // SAFETY: `pte_pfn()` only computes a number from its argument.
         let first = unsafe { bindings::kvm_rs_pte_pfn(entry) } as u64;
         // What is contiguous is aligned in both address spaces, so the offset is that of the
         // address. This is true of a Svnapot entry, too, which is repeated for each of its pages,
@@ -379,9 +398,10 @@ impl<'t> HostTable<'t> {
         if !cfg!(CONFIG_SECRETMEM) {
             return false;
         }
-        // SAFETY: The frame of an ordinary entry has a `struct page`. The page stays mapped, see
-        // `HostView`, so its folio is in use; its mapping and inode are not freed while interrupts
-        // are off, see `life`.
+        // SAFETY: The caller passes the frame of an ordinary entry, which has a `struct page`.
+        // `host` stands for a held `mmu_lock`, so the page stays mapped and its folio in use.
+        // `life` stands for interrupts that are off, so the folio's mapping and inode are not
+        // freed.
         unsafe { bindings::kvm_rs_page_is_secret(self.map.page(pfn)) }
     }
 
@@ -389,9 +409,9 @@ impl<'t> HostTable<'t> {
     #[inline]
     pub(crate) fn note_use(&self, page: Present<'_>) {
         let folio = self.map.folio(page.pfn);
-        // SAFETY: By its type's invariant the page has a folio that is in use.
+        // SAFETY: By the invariant of `Present` the page has a folio that is in use.
         if !unsafe { bindings::kvm_rs_folio_referenced(folio) } {
-            // SAFETY: As above.
+            // SAFETY: By the invariant of `Present` the page has a folio that is in use.
             unsafe { bindings::kvm_rs_folio_set_referenced(folio) };
         }
     }
@@ -430,21 +450,22 @@ struct PageMap(*mut bindings::page);
 impl PageMap {
     #[inline(always)]
     fn new() -> Self {
-        // SAFETY: This looks at constants of this boot.
+        // SAFETY: `kvm_rs_memmap()` only computes an address from constants of this boot.
         Self(unsafe { bindings::kvm_rs_memmap() })
     }
 
     /// Returns the `struct page` of `pfn`, if it has one.
     #[inline(always)]
     fn page(self, pfn: Pfn) -> *mut bindings::page {
-        // SAFETY: This computes an address.
+        // SAFETY: The callers, all in this file, pass a frame that has a `struct page`. The helper
+        // only computes the address of that.
         unsafe { bindings::kvm_rs_memmap_page(self.0, pfn.get() as usize) }
     }
 
     /// Returns the folio of `pfn`, a frame with a `struct page` that is in use.
     #[inline(always)]
     fn folio(self, pfn: Pfn) -> *mut bindings::folio {
-        // SAFETY: The callers, all in this file, have such a frame.
+        // SAFETY: The callers, all in this file, pass a frame with a `struct page` that is in use.
         unsafe { bindings::kvm_rs_page_folio(self.page(pfn)) }
     }
 }
@@ -452,11 +473,11 @@ impl PageMap {
 /// How much an entry of a leaf table is a part of.
 #[inline(always)]
 fn leaf_size(entry: bindings::pte_t) -> PageSize {
-    // SAFETY: a value is looked at.
+    // SAFETY: `pte_napot()` only inspects its argument.
     if !unsafe { bindings::kvm_rs_pte_napot(entry) } {
         return PageSize::Size4K;
     }
-    // SAFETY: a value is looked at.
+    // SAFETY: `pte_leaf_size()` only inspects its argument.
     let size = unsafe { bindings::kvm_rs_pte_leaf_size(entry) };
     if size as u64 == PageSize::Size64K.bytes() {
         PageSize::Size64K
@@ -467,11 +488,11 @@ fn leaf_size(entry: bindings::pte_t) -> PageSize {
 
 #[inline(always)]
 fn stores(entry: bindings::pte_t) -> Stores {
-    // SAFETY: a value is looked at.
+    // SAFETY: `pte_write()` only inspects its argument.
     if !unsafe { bindings::kvm_rs_pte_write(entry) } {
         return Stores::Fault;
     }
-    // SAFETY: a value is looked at.
+    // SAFETY: `pte_dirty()` only inspects its argument.
     if unsafe { bindings::kvm_rs_pte_dirty(entry) } {
         Stores::Pass
     } else {
@@ -486,19 +507,21 @@ fn stores(entry: bindings::pte_t) -> Stores {
 /// Interrupts are on: with them off this may wait for a CPU that waits for this one, which the
 /// kernel warns of.
 pub(crate) fn flush_icache_all() {
-    // SAFETY: This sends interrupts and waits.
+    // SAFETY: `flush_icache_all()` takes no argument: it interrupts the other CPUs and waits for
+    // them.
     unsafe { bindings::kvm_rs_flush_icache_all() };
 }
 
 /// Whether the CPUs of the host set A bits of page tables themselves (Svadu).
 pub(crate) fn has_hw_young() -> bool {
-    // SAFETY: looks at a static key.
+    // SAFETY: `arch_has_hw_pte_young()` takes no argument, and only tests whether the host has
+    // Svadu.
     unsafe { bindings::arch_has_hw_pte_young() }
 }
 
 /// Whether the calling thread has a signal to handle.
 pub(crate) fn signal_pending() -> bool {
-    // SAFETY: looks at `current`.
+    // SAFETY: `signal_pending()` only reads flags of `current`, which is live.
     unsafe { bindings::kvm_rs_signal_pending() }
 }
 
@@ -507,9 +530,10 @@ struct MmapRead(*mut bindings::mm_struct);
 
 impl MmapRead {
     fn lock() -> Self {
-        // SAFETY: a process in a system call has an address space.
+        // SAFETY: This only reads `current->mm`.
         let mm = unsafe { bindings::kvm_rs_current_mm() };
-        // SAFETY: as above; paired with the unlock in `drop`.
+        // SAFETY: The calling thread belongs to a process in a system call, so `mm` is not null,
+        // and it lives as long as the thread uses it. `drop` releases the lock.
         unsafe { bindings::kvm_rs_mmap_read_lock(mm) };
         Self(mm)
     }
@@ -517,7 +541,7 @@ impl MmapRead {
 
 impl Drop for MmapRead {
     fn drop(&mut self) {
-        // SAFETY: taken in `lock`.
+        // SAFETY: `lock()` took this lock on the same thread: a raw pointer makes the type `!Send`.
         unsafe { bindings::kvm_rs_mmap_read_unlock(self.0) };
     }
 }
@@ -533,12 +557,12 @@ pub(crate) fn check_backing(slot: &Slot<'_>) -> Result {
     let end = slot.start().get().checked_add(slot.bytes()).ok_or(EINVAL)?;
     let mut at = slot.start().get();
     while at < end {
-        // SAFETY: the lock is held.
+        // SAFETY: `mmap` holds `mmap_lock` of this `mm_struct` for reading.
         let vma = unsafe { bindings::find_vma_intersection(mmap.0, at, end) };
         if vma.is_null() {
             break;
         }
-        // SAFETY: the lock is held, so the VMA stays.
+        // SAFETY: `vma` is not null, and `mmap` holds `mmap_lock`, so the VMA stays.
         let flags = unsafe { bindings::kvm_rs_vma_flags(vma) };
         if slot.access() == SlotAccess::ReadWrite && flags & bindings::VM_WRITE == 0 {
             return Err(EPERM);
@@ -546,7 +570,7 @@ pub(crate) fn check_backing(slot: &Slot<'_>) -> Result {
         if slot.is_logged() && flags & bindings::VM_PFNMAP != 0 {
             return Err(EINVAL);
         }
-        // SAFETY: as above.
+        // SAFETY: `vma` is not null, and `mmap` holds `mmap_lock`, so the VMA stays.
         at = unsafe { bindings::kvm_rs_vma_end(vma) };
     }
     Ok(())
@@ -554,19 +578,20 @@ pub(crate) fn check_backing(slot: &Slot<'_>) -> Result {
 
 /// Tells the calling process that it needs memory at `hva` that is broken.
 pub(crate) fn send_poison_signal(hva: Hva) {
-    // SAFETY: a signal to the calling thread.
+    // SAFETY: This only sends a signal to `current`. `hva` is a number that the signal carries.
     unsafe { bindings::kvm_rs_send_sig_mceerr(hva.get(), poisoned_shift(hva)) };
 }
 
 /// log2 of how much is lost when the page at `hva` is broken.
 fn poisoned_shift(hva: Hva) -> i16 {
     let mmap = MmapRead::lock();
-    // SAFETY: the lock is held.
+    // SAFETY: `mmap` holds `mmap_lock` of this `mm_struct` for reading.
     let vma = unsafe { bindings::kvm_rs_vma_lookup(mmap.0, hva.get()) };
-    // SAFETY: the lock is held, so the VMA stays.
+    // SAFETY: `vma` is not null, and `mmap` holds `mmap_lock`, so the VMA stays.
     if vma.is_null() || !unsafe { bindings::kvm_rs_vma_is_hugetlb(vma) } {
         return PAGE_SHIFT as i16;
     }
-    // SAFETY: as above, and it is one of huge pages.
+    // SAFETY: `mmap` holds `mmap_lock`, so the VMA stays. It maps hugetlb pages, so it has an
+    // `hstate`.
     unsafe { bindings::kvm_rs_vma_hugetlb_shift(vma) as i16 }
 }

@@ -37,13 +37,15 @@ pub(crate) struct Common {
 
 /// What the host's IMSICs have in common, if it has any.
 pub(crate) fn common() -> Option<Common> {
-    // SAFETY: asks the driver, which was set up during boot.
+    // SAFETY: This only asks the IMSIC driver, which the kernel set up during boot.
     if !unsafe { bindings::kvm_rs_imsic_is_there() } {
         return None;
     }
-    // SAFETY: there are IMSICs.
+    // SAFETY: The driver has a global configuration, as checked by the call before, and keeps it
+    // for good.
     let identities = unsafe { bindings::kvm_rs_imsic_guest_ids() };
-    // SAFETY: as above.
+    // SAFETY: The driver has a global configuration, as checked by the first call, and keeps it for
+    // good.
     let guest_files = unsafe { bindings::kvm_rs_imsic_guest_files() };
     Some(Common {
         identities,
@@ -56,7 +58,8 @@ pub(crate) fn files_of(cpu: usize) -> u32 {
     if common().is_none() {
         return 0;
     }
-    // SAFETY: there are IMSICs, and a possible CPU has its cell.
+    // SAFETY: `common()` found the driver's global configuration, which stays. Callers pass a
+    // possible CPU, which has a per-CPU cell.
     unsafe { bindings::kvm_rs_imsic_local_guest_files(cpu as u32) }
 }
 
@@ -64,16 +67,17 @@ pub(crate) fn files_of(cpu: usize) -> u32 {
 ///
 /// # Invariants
 ///
-/// `va` is where the IMSIC driver has mapped the page, for good.
+/// `va` is the address at which the IMSIC driver has mapped the page. The driver never unmaps it.
 #[derive(Clone, Copy)]
 pub(crate) struct Page {
     va: NonNull<c_void>,
     pa: Hpa,
 }
 
-// SAFETY: a store there makes an identity pending, from any CPU.
+// SAFETY: The value is two addresses. A store through `va` makes an identity pending, and any CPU
+// may make one.
 unsafe impl Send for Page {}
-// SAFETY: as above.
+// SAFETY: `&Page` allows only stores through `va`, which any number of CPUs may make at once.
 unsafe impl Sync for Page {}
 
 impl Page {
@@ -83,11 +87,14 @@ impl Page {
             return None;
         }
         let offset = file.number() as usize * PAGE;
-        // SAFETY: there are IMSICs, and a possible CPU has its cell.
+        // SAFETY: `files_of(cpu)` is not 0, so the driver's global configuration exists. Callers
+        // pass a possible CPU, which has a per-CPU cell.
         let va = unsafe { bindings::kvm_rs_imsic_va(cpu as u32) };
-        // SAFETY: as above.
+        // SAFETY: `files_of(cpu)` is not 0, so the driver's global configuration exists. Callers
+        // pass a possible CPU, which has a per-CPU cell.
         let pa = unsafe { bindings::kvm_rs_imsic_pa(cpu as u32) };
-        // INVARIANT: the driver maps the supervisor's own page and then those of its guest files.
+        // INVARIANT: The driver maps the supervisor's own page and then those of its guest files,
+        // which are `files_of(cpu)` in number, and `file` is one of them.
         Some(Self {
             va: NonNull::new(va.wrapping_byte_add(offset))?,
             pa: Hpa::new(pa + offset as u64),
@@ -101,7 +108,8 @@ impl Page {
 
     /// Makes identity `number` pending.
     pub(crate) fn set(self, number: u32) {
-        // SAFETY: by the invariant; `seteipnum_le` is at the beginning.
+        // SAFETY: By the type's invariant `va` is the mapped page of an interrupt file.
+        // `seteipnum_le` is its first word.
         unsafe { bindings::kvm_rs_writel(number, self.va.as_ptr()) };
     }
 }
@@ -123,39 +131,45 @@ impl PerCpuInterrupt {
 
     /// Requests the interrupt that has number `local` in `hie`.
     fn request(local: u32) -> Result<Self> {
-        // SAFETY: looks up a domain that stays, and maps a number of it.
+        // SAFETY: This looks up the interrupt domain of the CPUs, which stays, and maps a number of
+        // that domain.
         let irq = unsafe { bindings::kvm_rs_local_irq(local) };
         if irq == 0 {
             return Err(ENOENT);
         }
-        // SAFETY: the handler is constant, and `drop` frees the interrupt before the module goes.
+        // SAFETY: The handler is a constant function, and `drop` frees the interrupt before the
+        // module is unloaded.
         to_result(unsafe { bindings::kvm_rs_request_percpu_irq(irq, Some(handler)) })?;
         Ok(Self(irq))
     }
 
     /// This CPU takes it from now on.
     pub(crate) fn enable(&self) {
-        // SAFETY: requested in `request`; the caller stays on its CPU.
+        // SAFETY: `request` requested this interrupt, and only `drop` frees it. The caller stays on
+        // its CPU.
         unsafe { bindings::kvm_rs_enable_percpu_irq(self.0) };
     }
 
     /// This CPU takes it no more.
     pub(crate) fn disable(&self) {
-        // SAFETY: as above.
+        // SAFETY: `request` requested this interrupt, and only `drop` frees it. The caller stays on
+        // its CPU.
         unsafe { bindings::kvm_rs_disable_percpu_irq(self.0) };
     }
 }
 
 impl Drop for PerCpuInterrupt {
     fn drop(&mut self) {
-        // SAFETY: requested in `request`, and freed here alone.
+        // SAFETY: `request` requested this interrupt, and only this frees it. The owner has
+        // disabled it on every CPU on which it had enabled it.
         unsafe { bindings::kvm_rs_free_percpu_irq(self.0) };
     }
 }
 
 /// # Safety
 ///
-/// The interrupt's handler, called as such.
+/// Only the kernel calls this, as the handler of an interrupt that `PerCpuInterrupt::request`
+/// requested, with interrupts disabled.
 unsafe extern "C" fn handler(_irq: c_int, _device: *mut c_void) -> bindings::irqreturn_t {
     hgei::interrupt();
     bindings::irqreturn::IRQ_HANDLED
@@ -170,28 +184,30 @@ unsafe extern "C" fn handler(_irq: c_int, _device: *mut c_void) -> bindings::irq
 pub(crate) fn on_cpu<F: FnMut(&PreemptOff) + Send>(cpu: usize, mut work: F) -> Result {
     /// # Safety
     ///
-    /// `work` points to an `F` that nobody else uses.
+    /// `work` points to an `F` that no other code uses until this returns.
     unsafe extern "C" fn call<F: FnMut(&PreemptOff)>(work: *mut c_void) {
-        // SAFETY: as the caller promises.
+        // SAFETY: The caller passes an `F` that no other code uses until this returns.
         let work = unsafe { &mut *work.cast::<F>() };
         work(&PreemptOff::new());
     }
 
     let work = core::ptr::from_mut(&mut work).cast();
-    // SAFETY: the call waits, so `work` lives long enough, and nobody uses it meanwhile.
+    // SAFETY: The call waits until `call` has returned on the other CPU, so `work` lives long
+    // enough, and this thread does not use it meanwhile. `F` is `Send`, so another CPU may run it.
     to_result(unsafe { bindings::kvm_rs_call_on_cpu(cpu as c_int, Some(call::<F>), work) })
 }
 
 /// Whether this is the only CPU that is online, with interrupts off, because the machine is about
 /// to sleep or to make an image of itself.
 pub(crate) fn is_suspending() -> bool {
-    // SAFETY: reads a variable that only suspend and hibernation set to this state.
+    // SAFETY: This only reads `system_state`, which only suspend and hibernation set to
+    // `SYSTEM_SUSPEND`.
     unsafe { bindings::kvm_rs_is_suspending() }
 }
 
 /// Whether the caller may sleep, as far as interrupts are concerned.
 pub(crate) fn interrupts_are_on() -> bool {
-    // SAFETY: reads this CPU's state.
+    // SAFETY: This only reads whether this CPU has interrupts disabled.
     !unsafe { bindings::kvm_rs_irqs_disabled() }
 }
 

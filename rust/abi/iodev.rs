@@ -34,7 +34,8 @@ use crate::{
 ///
 /// # Invariants
 ///
-/// `raw` comes first: core KVM knows the device by its address.
+/// `raw` comes first, so that the address by which core KVM knows the device is also that of the
+/// `BusDevice`.
 #[repr(C)]
 pub(crate) struct BusDevice {
     raw: Opaque<bindings::kvm_io_device>,
@@ -42,9 +43,9 @@ pub(crate) struct BusDevice {
     port: Port,
 }
 
-// SAFETY: `raw` is a constant pointer to a constant table.
+// SAFETY: `raw` is a constant pointer to a constant table, and the other fields are plain values.
 unsafe impl Send for BusDevice {}
-// SAFETY: as above.
+// SAFETY: `raw` is a constant pointer to a constant table, and no field is written after `new`.
 unsafe impl Sync for BusDevice {}
 
 static OPS: bindings::kvm_io_device_ops = bindings::kvm_io_device_ops {
@@ -56,7 +57,7 @@ static OPS: bindings::kvm_io_device_ops = bindings::kvm_io_device_ops {
 impl BusDevice {
     fn new(base: Gpa, port: Port) -> Result<KBox<Self>> {
         let raw = bindings::kvm_io_device { ops: &OPS };
-        // INVARIANT: by the order of the fields.
+        // INVARIANT: `raw` is the first field, and `repr(C)` keeps the order of the fields.
         Ok(KBox::new(
             Self {
                 raw: Opaque::new(raw),
@@ -74,9 +75,10 @@ impl BusDevice {
 
     /// # Safety
     ///
-    /// `raw` is what core KVM knows a live device by.
+    /// `raw` comes from [`as_raw`](Self::as_raw) of a device that is live for `'a`.
     unsafe fn from_raw<'a>(raw: *mut bindings::kvm_io_device) -> &'a Self {
-        // SAFETY: it comes from `as_raw`; devices are never mutated.
+        // SAFETY: The caller passes a pointer from `as_raw` to a live device. Devices are never
+        // mutated.
         unsafe { &*raw.cast() }
     }
 
@@ -90,8 +92,8 @@ impl BusDevice {
 
 /// # Safety
 ///
-/// For core KVM, in a vCPU's thread: `this` is a device that is on the bus, `value` has room for
-/// `len` bytes.
+/// Core KVM calls this in a vCPU's thread and passes that vCPU. `this` is a device that is on the
+/// bus, and `value` has room for `len` bytes.
 unsafe extern "C" fn read(
     vcpu: *mut bindings::kvm_vcpu,
     this: *mut bindings::kvm_io_device,
@@ -99,14 +101,15 @@ unsafe extern "C" fn read(
     len: c_int,
     value: *mut c_void,
 ) -> c_int {
-    // SAFETY: on the bus, hence live.
+    // SAFETY: Core KVM passes a device that is on the bus. A device is freed only when it is off
+    // the bus and no access is in it, so this one is live.
     let this = unsafe { BusDevice::from_raw(this) };
-    // SAFETY: core KVM passes the accessing vCPU.
+    // SAFETY: Core KVM passes the accessing vCPU, which is live.
     let vcpu = unsafe { Vcpu::from_raw(vcpu) };
     from_result(|| {
         let offset = this.offset(addr, len).ok_or(EOPNOTSUPP)?;
         let word = this.port.read(vcpu.vm(), offset).ok_or(EOPNOTSUPP)?;
-        // SAFETY: `len` is 4.
+        // SAFETY: `value` has room for `len` bytes, and `offset()` accepts only a `len` of 4.
         unsafe { value.cast::<u32>().write_unaligned(word) };
         Ok(0)
     })
@@ -114,7 +117,8 @@ unsafe extern "C" fn read(
 
 /// # Safety
 ///
-/// As [`read`]; `value` holds `len` bytes.
+/// Core KVM calls this in a vCPU's thread and passes that vCPU. `this` is a device that is on the
+/// bus, and `value` holds `len` bytes.
 unsafe extern "C" fn write(
     vcpu: *mut bindings::kvm_vcpu,
     this: *mut bindings::kvm_io_device,
@@ -122,13 +126,14 @@ unsafe extern "C" fn write(
     len: c_int,
     value: *const c_void,
 ) -> c_int {
-    // SAFETY: on the bus, hence live.
+    // SAFETY: Core KVM passes a device that is on the bus. A device is freed only when it is off
+    // the bus and no access is in it, so this one is live.
     let this = unsafe { BusDevice::from_raw(this) };
-    // SAFETY: core KVM passes the accessing vCPU.
+    // SAFETY: Core KVM passes the accessing vCPU, which is live.
     let vcpu = unsafe { Vcpu::from_raw(vcpu) };
     from_result(|| {
         let offset = this.offset(addr, len).ok_or(EOPNOTSUPP)?;
-        // SAFETY: `len` is 4.
+        // SAFETY: `value` holds `len` bytes, and `offset()` accepts only a `len` of 4.
         let word = unsafe { value.cast::<u32>().read_unaligned() };
         this.port.write(vcpu.vm(), offset, word).ok_or(EOPNOTSUPP)?;
         Ok(0)
@@ -159,8 +164,8 @@ impl<'v> Registrations<'v> {
         self.devices.reserve(1, GFP_KERNEL_ACCOUNT)?;
         let device = BusDevice::new(base, port)?;
         let _slots = kvm::SlotsLock::lock(self.vm);
-        // SAFETY: the lock is held; the device stays where it is until it is off the bus, or the
-        // bus is gone.
+        // SAFETY: By the invariant of `Vm` the VM is live, and `_slots` holds `kvm->slots_lock`.
+        // The device stays where it is until it is off the bus, or the bus is gone.
         to_result(unsafe {
             bindings::kvm_io_bus_register_dev(
                 self.vm.as_ptr(),
@@ -187,8 +192,10 @@ impl Drop for Registrations<'_> {
         }
         let _slots = kvm::SlotsLock::lock(self.vm);
         for device in &self.devices {
-            // SAFETY: the lock is held. The device is freed after this, when nobody is in it. If
-            // memory is so short that the bus goes as a whole, the rest is found off it.
+            // SAFETY: By the invariant of `Vm` the VM is live, and `_slots` holds
+            // `kvm->slots_lock`. Core KVM waits until no access is in the device, which is freed
+            // after this. If memory is so short that core KVM removes the bus as a whole, it finds
+            // the remaining devices off the bus.
             unsafe {
                 bindings::kvm_io_bus_unregister_dev(
                     self.vm.as_ptr(),

@@ -18,16 +18,16 @@ use crate::{
     vm::Vm, //
 };
 
-/// Stands for `kvm->lock`, which is held; only ever borrowed from who holds it.
+/// Proof that `kvm->lock` is held. The holder of the lock only ever lends it out by reference.
 pub(crate) struct VmLock<'v>(&'v Vm);
 
 impl<'v> VmLock<'v> {
     /// Runs `f` with the lock taken.
     pub(crate) fn with<R>(vm: &'v Vm, f: impl FnOnce(&VmLock<'v>) -> R) -> R {
-        // SAFETY: the VM is live.
+        // SAFETY: By the invariant of `Vm` the VM is live.
         unsafe { bindings::kvm_rs_lock(vm.as_ptr()) };
         let result = f(&VmLock(vm));
-        // SAFETY: taken above.
+        // SAFETY: This thread took `kvm->lock` before it called `f`, and still holds it.
         unsafe { bindings::kvm_rs_unlock(vm.as_ptr()) };
         result
     }
@@ -36,7 +36,7 @@ impl<'v> VmLock<'v> {
     ///
     /// # Safety
     ///
-    /// It is held until this returns.
+    /// The calling thread holds `kvm->lock` of `vm` until this returns.
     pub(crate) unsafe fn assume<R>(vm: &Vm, f: impl FnOnce(&VmLock<'_>) -> R) -> R {
         f(&VmLock(vm))
     }
@@ -48,7 +48,7 @@ impl<'v> VmLock<'v> {
 
     /// Whether a vCPU is being created.
     pub(crate) fn is_creating_vcpu(&self) -> bool {
-        // SAFETY: `kvm->lock` is held.
+        // SAFETY: `self` exists, so `kvm->lock` is held. By the invariant of `Vm` the VM is live.
         unsafe { bindings::kvm_is_vcpu_creation_in_progress(self.0.as_ptr()) }
     }
 }
@@ -64,15 +64,19 @@ pub(crate) fn any_idle_vcpu(
     if lock.is_creating_vcpu() {
         return None;
     }
-    // SAFETY: `kvm->lock` is held.
+    // SAFETY: `lock` exists, so `kvm->lock` is held, and the check above found no vCPU that is
+    // being created.
     if unsafe { bindings::kvm_trylock_all_vcpus(vm.as_ptr()) } != 0 {
         return None;
     }
     let found = vm.vcpus().any(|vcpu| {
-        // SAFETY: its mutex is held, so it is not loaded either.
+        // SAFETY: This thread holds the mutex of every vCPU. A thread loads a vCPU only with its
+        // mutex held and puts it before it unlocks the mutex, so this vCPU is not loaded either. It
+        // went through `Vcpu::create`.
         f(&unsafe { OwnedVcpu::from_raw(vcpu.as_ptr()) })
     });
-    // SAFETY: taken above.
+    // SAFETY: This thread took the mutexes of all vCPUs above, and `kvm->lock` has kept new vCPUs
+    // out since.
     unsafe { bindings::kvm_unlock_all_vcpus(vm.as_ptr()) };
     Some(found)
 }
@@ -83,13 +87,14 @@ pub(crate) fn any_idle_vcpu(
 ///
 /// `EINTR` if the process is killed meanwhile.
 pub(crate) fn with_vcpu<R>(vcpu: &Vcpu, f: impl FnOnce(&mut OwnedVcpu<'_>) -> R) -> Result<R> {
-    // SAFETY: the vCPU is live.
+    // SAFETY: By the invariant of `Vcpu` the vCPU is live.
     if unsafe { bindings::kvm_rs_lock_vcpu_killable(vcpu.as_ptr()) } != 0 {
         return Err(EINTR);
     }
-    // SAFETY: the mutex was just taken, so nobody else has the vCPU, and it is not loaded.
+    // SAFETY: This thread just took the mutex, so no other thread has the vCPU, and it is not
+    // loaded. By the invariant of `Vcpu` it is live and went through `Vcpu::create`.
     let result = f(&mut unsafe { OwnedVcpu::from_raw(vcpu.as_ptr()) });
-    // SAFETY: taken above.
+    // SAFETY: This thread took the mutex above, and still holds it.
     unsafe { bindings::kvm_rs_unlock_vcpu(vcpu.as_ptr()) };
     Ok(result)
 }
@@ -100,7 +105,7 @@ pub(crate) struct SlotsLock<'v>(&'v Vm);
 impl<'v> SlotsLock<'v> {
     /// Takes it.
     pub(crate) fn lock(vm: &'v Vm) -> Self {
-        // SAFETY: the VM is live; paired with the unlock in `drop`.
+        // SAFETY: By the invariant of `Vm` the VM is live. `drop` unlocks what this locks.
         unsafe { bindings::kvm_rs_lock_slots(vm.as_ptr()) };
         Self(vm)
     }
@@ -108,7 +113,8 @@ impl<'v> SlotsLock<'v> {
 
 impl Drop for SlotsLock<'_> {
     fn drop(&mut self) {
-        // SAFETY: taken in `lock`.
+        // SAFETY: `lock` took `kvm->slots_lock`, and only this unlocks it. By the invariant of `Vm`
+        // the VM is live.
         unsafe { bindings::kvm_rs_unlock_slots(self.0.as_ptr()) };
     }
 }
@@ -116,19 +122,21 @@ impl Drop for SlotsLock<'_> {
 /// The only irqchip's number.
 const IRQCHIP: u32 = 0;
 
-/// Tells those who drive pin `pin` with a resampling irqfd that the guest is done with it. Calls
-/// back into us to lower the wire, so no lock of the controller is held.
+/// Tells the resampling irqfds that drive pin `pin` that the guest is done with it. They call back
+/// into us to lower the wire, so the caller holds no lock of the controller.
 pub(crate) fn notify_acked_irq(vm: &Vm, pin: u32) {
     if let Some(pin) = known_pin(pin) {
-        // SAFETY: the VM is live, and its table has an entry for the pin.
+        // SAFETY: By the invariant of `Vm` the VM is live, and `known_pin` checked that its table
+        // has an entry for the pin.
         unsafe { bindings::kvm_notify_acked_irq(vm.as_ptr(), IRQCHIP, pin) };
     }
 }
 
-/// Whether somebody drives pin `pin` with a resampling irqfd. Any context.
+/// Returns whether a resampling irqfd drives pin `pin`. Any context.
 pub(crate) fn irq_has_notifier(vm: &Vm, pin: u32) -> bool {
     known_pin(pin).is_some_and(|pin| {
-        // SAFETY: the VM is live, and its table has an entry for the pin.
+        // SAFETY: By the invariant of `Vm` the VM is live, and `known_pin` checked that its table
+        // has an entry for the pin.
         unsafe { bindings::kvm_irq_has_notifier(vm.as_ptr(), IRQCHIP, pin) }
     })
 }
@@ -154,13 +162,14 @@ pub(crate) fn set_pin_routing(vm: &Vm, last: u32) -> Result {
             type_: bindings::KVM_IRQ_ROUTING_IRQCHIP,
             ..Default::default()
         };
-        // SAFETY: any bits will do.
+        // SAFETY: The member `irqchip` is two integers, so any bits are valid.
         let to = unsafe { entry.u.irqchip.as_mut() };
         to.irqchip = IRQCHIP;
         to.pin = pin;
         entries.push(entry, GFP_KERNEL)?;
     }
-    // SAFETY: the VM is live, `entries` has that many.
+    // SAFETY: By the invariant of `Vm` the VM is live, and `entries` has `entries.len()`
+    // initialised elements.
     to_result(unsafe {
         bindings::kvm_set_irq_routing(vm.as_ptr(), entries.as_ptr(), entries.len() as u32, 0)
     })

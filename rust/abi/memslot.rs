@@ -42,8 +42,9 @@ use crate::{
 ///
 /// # Invariants
 ///
-/// For `'s`, `raw` is a slot of a VM whose place, size, address and flags do not change. Core KVM may
-/// write to other fields, which link the slot with others, so no reference to the whole is made.
+/// For `'s`, `raw` points to a slot of a VM, and its guest physical address, size, host address and
+/// flags do not change. Core KVM may write to other fields, which link the slot with other slots,
+/// so this type makes no reference to the whole structure.
 #[derive(Clone, Copy)]
 pub(crate) struct Slot<'s> {
     raw: NonNull<bindings::kvm_memory_slot>,
@@ -92,9 +93,11 @@ impl SlotChange {
 impl<'s> Slot<'s> {
     /// # Safety
     ///
-    /// `raw` is null, or a slot that keeps its place, size, address and flags for `'s`.
+    /// `raw` is null, or points to a slot that keeps its guest physical address, size, host address
+    /// and flags for `'s`.
     pub(crate) unsafe fn from_raw(raw: *const bindings::kvm_memory_slot) -> Option<Self> {
-        // INVARIANT: as the caller promises.
+        // INVARIANT: By the caller's promise `raw`, if it is not null, points to a slot that keeps
+        // its guest physical address, size, host address and flags for `'s`.
         NonNull::new(raw.cast_mut()).map(|raw| Self {
             raw,
             life: PhantomData,
@@ -105,9 +108,12 @@ impl<'s> Slot<'s> {
     #[inline]
     pub(crate) fn find(slots: &'s SlotsRead<'_>, gfn: Gfn) -> Option<Self> {
         let vcpu = slots.vcpu().as_ptr();
-        // SAFETY: the vCPU's own thread, in a read-side section of its VM's `kvm->srcu`.
+        // SAFETY: `SlotsRead::new` was called in the vCPU's own thread, which holds `vcpu->mutex`,
+        // so no other thread uses the vCPU's cached slot. `slots` is a read-side section of its
+        // VM's `kvm->srcu`.
         let raw = unsafe { bindings::kvm_vcpu_gfn_to_memslot(vcpu, gfn.get()) };
-        // SAFETY: slots that are found do not change before the section ends.
+        // SAFETY: `raw` is null, or a slot that core KVM neither frees nor changes before the
+        // section of `kvm->srcu` ends, which `slots` keeps open for `'s`.
         unsafe { Self::from_raw(raw) }
     }
 
@@ -118,22 +124,22 @@ impl<'s> Slot<'s> {
     }
 
     fn flags(&self) -> u32 {
-        // SAFETY: by the type's invariant, the slot is live and the field does not change.
+        // SAFETY: By the type's invariant the slot is live and the field does not change.
         unsafe { (*self.raw.as_ptr()).flags }
     }
 
     fn base_gfn(&self) -> u64 {
-        // SAFETY: by the type's invariant, the slot is live and the field does not change.
+        // SAFETY: By the type's invariant the slot is live and the field does not change.
         unsafe { (*self.raw.as_ptr()).base_gfn }
     }
 
     fn npages(&self) -> usize {
-        // SAFETY: by the type's invariant, the slot is live and the field does not change.
+        // SAFETY: By the type's invariant the slot is live and the field does not change.
         unsafe { (*self.raw.as_ptr()).npages }
     }
 
     fn userspace_addr(&self) -> usize {
-        // SAFETY: by the type's invariant, the slot is live and the field does not change.
+        // SAFETY: By the type's invariant the slot is live and the field does not change.
         unsafe { (*self.raw.as_ptr()).userspace_addr }
     }
 
@@ -194,18 +200,21 @@ impl<'s> Slot<'s> {
 
     /// Notes that the guest may have written to `gfn`.
     pub(crate) fn mark_dirty(&self, lock: &ReadGuard<'_>, gfn: Gfn) {
-        // SAFETY: the slot belongs to the VM, by whose frame it was found; the lock orders this
-        // before the next harvest of the log, and the caller's thread runs a vCPU.
+        // SAFETY: By the type's invariant the slot is live. The caller found it in the VM of `lock`
+        // by the frame `gfn`, which is hence in the slot and in its bitmap. The caller's thread
+        // runs a vCPU of the VM, as core KVM requires. `mmu_lock` orders this before the next
+        // harvest of the log.
         unsafe {
             bindings::mark_page_dirty_in_slot(lock.vm().as_ptr(), self.raw.as_ptr(), gfn.get())
         };
     }
 
-    /// Notes that the guest's memory at `gfn` was written to by us, through the host's mapping, which
-    /// the caller has done. `vcpu` is its own, and loaded.
+    /// Notes that the caller has written to the guest's memory at `gfn` through the host's mapping.
+    /// `vcpu` is the caller's own, and loaded.
     pub(crate) fn mark_written(&self, vcpu: &Vcpu, gfn: Gfn) {
-        // SAFETY: the slot belongs to the vCPU's VM, by whose frame it was found, and this thread
-        // runs the vCPU.
+        // SAFETY: By the type's invariant the slot is live. The caller found it in the vCPU's VM by
+        // the frame `gfn`, which is hence in the slot and in its bitmap. This thread runs the vCPU,
+        // as core KVM requires.
         unsafe {
             bindings::mark_page_dirty_in_slot(vcpu.vm().as_ptr(), self.raw.as_ptr(), gfn.get())
         };
@@ -215,8 +224,9 @@ impl<'s> Slot<'s> {
     pub(crate) fn fault_in(&self, gfn: Gfn, want: HostAccess) -> FaultIn {
         let mut writable = false;
         let mut page = ptr::null_mut();
-        // SAFETY: the slot is valid, both pointers are to locals, and the thread's address space
-        // is the VM's.
+        // SAFETY: By the type's invariant the slot is live. Both pointers are to locals, and the
+        // thread's address space is the VM's, because core KVM refuses ioctls of other address
+        // spaces.
         let pfn = unsafe {
             bindings::kvm_rs_faultin_pfn(
                 self.raw.as_ptr(),
@@ -227,7 +237,9 @@ impl<'s> Slot<'s> {
             )
         };
         if pfn & bindings::KVM_PFN_ERR_NOSLOT_MASK as u64 == 0 {
-            // INVARIANT: core KVM gives `page` with a reference, or null, and `pfn` belongs to it.
+            // INVARIANT: Core KVM gives `page` with a reference, which this value takes over, or
+            // null for memory without `struct page`. `pfn` belongs to `page`, and `frame_at` finds
+            // the frame behind the address.
             return FaultIn::Page(HostRef {
                 page,
                 pfn: frame_at(page, pfn, self.hva(gfn)),
@@ -256,8 +268,8 @@ fn frame_at(page: *mut bindings::page, pfn: u64, hva: Hva) -> Pfn {
     if page.is_null() {
         return Pfn::new(pfn);
     }
-    // SAFETY: core KVM has given a reference to `page`, and the caller still has it, so the folio
-    // stays what it is.
+    // SAFETY: Core KVM has given a reference to `page`, which is not null here, and the caller
+    // still has the reference, so the folio of `page` stays what it is.
     let frames = unsafe { bindings::kvm_rs_hugetlb_frames(page) } as u64;
     let offset = (hva.get() >> PAGE_SHIFT) as u64 & frames.wrapping_sub(1);
     Pfn::new(pfn & !frames.wrapping_sub(1) | offset)
@@ -316,8 +328,9 @@ impl HostRef {
     /// Returns the folio of the page, of ordinary memory.
     pub(crate) fn folio(&self) -> Option<LiveFolio<'_>> {
         self.is_memory().then(|| {
-            // SAFETY: By the type's invariant this is a page, with a reference for as long as this
-            // value lives, and a part of the folio of the frame.
+            // SAFETY: By the type's invariant this value has a reference to `page`, which is not
+            // null here, for as long as the value lives. `page` is a part of the folio of the
+            // frame, so that folio stays in use.
             unsafe { LiveFolio::new(bindings::kvm_rs_page_folio(self.page)) }
         })
     }
@@ -342,12 +355,15 @@ impl HostRef {
         if page.is_null() {
             return;
         }
-        // SAFETY: by the type's invariant.
+        // SAFETY: By the type's invariant this value has a reference to `page`, which is not null
+        // here.
         let is_tracked = !unsafe { bindings::kvm_rs_page_reserved(page) };
-        // SAFETY: by the type's invariant.
+        // SAFETY: By the type's invariant this value has a reference to `page`, which is not null
+        // here.
         if is_tracked && !unsafe { bindings::kvm_rs_page_dirty(page) } {
-            // SAFETY: by the type's invariant; with `mmu_lock` held, as the caller does, writeback
-            // has not begun to clean the page since the host was asked for it.
+            // SAFETY: By the type's invariant this value has a reference to `page`, which is not
+            // null here. The caller of `installed` holds `mmu_lock`, so writeback has not begun to
+            // clean the page since the host was asked for it.
             unsafe { bindings::kvm_rs_set_page_dirty(page) };
         }
     }
@@ -356,7 +372,8 @@ impl HostRef {
 impl Drop for HostRef {
     fn drop(&mut self) {
         if !self.page.is_null() {
-            // SAFETY: by the type's invariant, and the value is used up.
+            // SAFETY: By the type's invariant this value has a reference to `page`, which is not
+            // null here, and the value is used up.
             unsafe { bindings::kvm_rs_put_page(self.page) };
         }
     }
@@ -369,7 +386,7 @@ pub(crate) struct InvalidateSeq(usize);
 impl InvalidateSeq {
     /// Reads it, before anything that it is to vouch for.
     pub(crate) fn read(vm: &Vm) -> Self {
-        // SAFETY: the VM is live.
+        // SAFETY: By the invariant of `Vm` the VM is live.
         Self(unsafe { bindings::kvm_rs_mmu_invalidate_seq(vm.as_ptr()) })
     }
 
@@ -383,7 +400,8 @@ impl InvalidateSeq {
 /// piece by piece as userspace clears it. A dirty ring has nothing to be set, so it starts empty,
 /// whatever userspace asked for. `kvm->slots_lock` is held.
 pub(crate) fn log_starts_full(vm: &Vm) -> bool {
-    // SAFETY: the VM is live, and the lock held.
+    // SAFETY: By the invariant of `Vm` the VM is live. The caller holds `kvm->slots_lock`, as
+    // `kvm_use_dirty_bitmap()` requires.
     unsafe {
         bindings::kvm_dirty_log_manual_protect_and_init_set(vm.as_ptr())
             && bindings::kvm_use_dirty_bitmap(vm.as_ptr())

@@ -45,13 +45,13 @@ door! {
     ///
     /// # Safety
     ///
-    /// `kvm` is live.
+    /// Core KVM passes a live VM.
     fn kvm_arch_flush_remote_tlbs_range(
         kvm: *mut bindings::kvm,
         gfn: bindings::gfn_t,
         pages: u64,
     ) -> c_int {
-        // SAFETY: the VM is live for the call.
+        // SAFETY: Core KVM calls this with a live VM.
         let vm = unsafe { Vm::from_raw(kvm) };
         tlb::flush_frames(vm, GfnRange::from_len(Gfn::new(gfn), pages));
         0
@@ -63,13 +63,16 @@ door! {
     ///
     /// # Safety
     ///
-    /// `kvm` is live, `range` valid, and `mmu_lock` held for writing by the calling thread.
+    /// Core KVM passes a live VM and its own `range`, which does not change during the call. The
+    /// calling thread holds `mmu_lock` for writing.
     fn kvm_unmap_gfn_range(kvm: *mut bindings::kvm, range: *mut bindings::kvm_gfn_range) -> bool {
-        // SAFETY: the VM is live for the call.
+        // SAFETY: Core KVM calls this with a live VM.
         let vm = unsafe { Vm::from_raw(kvm) };
-        // SAFETY: core KVM's own, for the call.
+        // SAFETY: `range` points to core KVM's own structure, which does not change during the
+        // call.
         let range = unsafe { &*range };
-        // SAFETY: see above.
+        // SAFETY: Core KVM holds `mmu_lock` for writing in this thread during the call, and this is
+        // the only `WriteHeld` that the call makes.
         let mut lock = unsafe { WriteHeld::assume(vm) };
         let patience = if range.may_block {
             Patience::MayYield
@@ -86,13 +89,16 @@ door! {
     ///
     /// # Safety
     ///
-    /// As [`kvm_unmap_gfn_range`].
+    /// Core KVM passes a live VM and its own `range`, which does not change during the call. The
+    /// calling thread holds `mmu_lock` for writing.
     fn kvm_age_gfn(kvm: *mut bindings::kvm, range: *mut bindings::kvm_gfn_range) -> bool {
-        // SAFETY: the VM is live for the call.
+        // SAFETY: Core KVM calls this with a live VM.
         let vm = unsafe { Vm::from_raw(kvm) };
-        // SAFETY: core KVM's own, for the call.
+        // SAFETY: `range` points to core KVM's own structure, which does not change during the
+        // call.
         let range = unsafe { &*range };
-        // SAFETY: see above.
+        // SAFETY: Core KVM holds `mmu_lock` for writing in this thread during the call, and this is
+        // the only `WriteHeld` that the call makes.
         let mut lock = unsafe { WriteHeld::assume(vm) };
         slots::age(&mut lock, frames(range)) == Age::Young
     }
@@ -103,13 +109,16 @@ door! {
     ///
     /// # Safety
     ///
-    /// As [`kvm_unmap_gfn_range`].
+    /// Core KVM passes a live VM and its own `range`, which does not change during the call. The
+    /// calling thread holds `mmu_lock` for writing.
     fn kvm_test_age_gfn(kvm: *mut bindings::kvm, range: *mut bindings::kvm_gfn_range) -> bool {
-        // SAFETY: the VM is live for the call.
+        // SAFETY: Core KVM calls this with a live VM.
         let vm = unsafe { Vm::from_raw(kvm) };
-        // SAFETY: core KVM's own, for the call.
+        // SAFETY: `range` points to core KVM's own structure, which does not change during the
+        // call.
         let range = unsafe { &*range };
-        // SAFETY: see above.
+        // SAFETY: Core KVM holds `mmu_lock` for writing in this thread during the call, and this is
+        // the only `WriteHeld` that the call makes.
         let mut lock = unsafe { WriteHeld::assume(vm) };
         slots::test_age(&mut lock, frames(range)) == Age::Young
     }
@@ -120,9 +129,9 @@ door! {
     ///
     /// # Safety
     ///
-    /// `kvm` is live, `mmu_lock` not held.
+    /// Core KVM passes a live VM, and the calling thread does not hold its `mmu_lock`.
     fn kvm_arch_flush_shadow_all(kvm: *mut bindings::kvm) {
-        // SAFETY: the VM is live for the call.
+        // SAFETY: Core KVM calls this with a live VM.
         slots::flush_all(unsafe { Vm::from_raw(kvm) });
     }
 }
@@ -132,14 +141,16 @@ door! {
     ///
     /// # Safety
     ///
-    /// `kvm` is live, `slot` one of its slots; `kvm->slots_lock` is held, `mmu_lock` not.
+    /// Core KVM passes a live VM and one of its slots. The calling thread holds `kvm->slots_lock`,
+    /// and does not hold `mmu_lock`.
     fn kvm_arch_flush_shadow_memslot(
         kvm: *mut bindings::kvm,
         slot: *mut bindings::kvm_memory_slot,
     ) {
-        // SAFETY: the VM is live for the call.
+        // SAFETY: Core KVM calls this with a live VM.
         let vm = unsafe { Vm::from_raw(kvm) };
-        // SAFETY: the slot does not change during the call.
+        // SAFETY: `slot` is a slot of the VM. Core KVM does not change it during the call, because
+        // this thread holds `kvm->slots_lock`.
         if let Some(slot) = unsafe { Slot::from_raw(slot) } {
             slots::flush(vm, &slot);
         }
@@ -151,16 +162,19 @@ door! {
     ///
     /// # Safety
     ///
-    /// `kvm` is live; `new` is null if the slot is deleted, or else describes it.
+    /// Core KVM passes a live VM. `new` is null if the slot is deleted, and otherwise points to its
+    /// description, which does not change during the call: the calling thread holds
+    /// `kvm->slots_lock`.
     fn kvm_arch_prepare_memory_region(
         kvm: *mut bindings::kvm,
         _old: *const bindings::kvm_memory_slot,
         new: *mut bindings::kvm_memory_slot,
         change: bindings::kvm_mr_change,
     ) -> c_int {
-        // SAFETY: the VM is live for the call.
+        // SAFETY: Core KVM calls this with a live VM.
         let vm = unsafe { Vm::from_raw(kvm) };
-        // SAFETY: the slot does not change during the call.
+        // SAFETY: `new` is null or points to a slot that core KVM does not change during the call,
+        // because this thread holds `kvm->slots_lock`.
         let new = unsafe { Slot::from_raw(new) };
         from_result(|| {
             if let Some(new) = new {
@@ -176,16 +190,18 @@ door! {
     ///
     /// # Safety
     ///
-    /// As [`kvm_arch_prepare_memory_region`]; `kvm->slots_lock` is held.
+    /// Core KVM passes a live VM. `new` is null if the slot was deleted, and otherwise points to
+    /// the slot, which does not change during the call: the calling thread holds `kvm->slots_lock`.
     fn kvm_arch_commit_memory_region(
         kvm: *mut bindings::kvm,
         _old: *mut bindings::kvm_memory_slot,
         new: *const bindings::kvm_memory_slot,
         change: bindings::kvm_mr_change,
     ) {
-        // SAFETY: the VM is live for the call.
+        // SAFETY: Core KVM calls this with a live VM.
         let vm = unsafe { Vm::from_raw(kvm) };
-        // SAFETY: the slot does not change during the call.
+        // SAFETY: `new` is null or points to a slot that core KVM does not change during the call,
+        // because this thread holds `kvm->slots_lock`.
         let new = unsafe { Slot::from_raw(new) };
         if let (Some(new), Ok(change)) = (new, SlotChange::try_from_raw(change)) {
             slots::commit(vm, &new, change);
@@ -198,7 +214,7 @@ door! {
     ///
     /// # Safety
     ///
-    /// None needed.
+    /// The function uses none of its arguments, so any will do.
     fn kvm_arch_free_memslot(_kvm: *mut bindings::kvm, _slot: *mut bindings::kvm_memory_slot) {}
 }
 
@@ -207,7 +223,7 @@ door! {
     ///
     /// # Safety
     ///
-    /// None needed.
+    /// The function uses none of its arguments, so any will do.
     fn kvm_arch_memslots_updated(_kvm: *mut bindings::kvm, _generation: u64) {}
 }
 
@@ -216,7 +232,7 @@ door! {
     ///
     /// # Safety
     ///
-    /// None needed.
+    /// The function uses none of its arguments, so any will do.
     fn kvm_arch_sync_dirty_log(_kvm: *mut bindings::kvm, _slot: *mut bindings::kvm_memory_slot) {}
 }
 
@@ -225,19 +241,21 @@ door! {
     ///
     /// # Safety
     ///
-    /// `kvm` is live, `slot` one of its slots; `kvm->slots_lock` is held, and `mmu_lock`, for
-    /// writing.
+    /// Core KVM passes a live VM and one of its slots. The calling thread holds `kvm->slots_lock`,
+    /// and holds `mmu_lock` for writing.
     fn kvm_arch_mmu_enable_log_dirty_pt_masked(
         kvm: *mut bindings::kvm,
         slot: *mut bindings::kvm_memory_slot,
         offset: bindings::gfn_t,
         mask: c_ulong,
     ) {
-        // SAFETY: the VM is live for the call.
+        // SAFETY: Core KVM calls this with a live VM.
         let vm = unsafe { Vm::from_raw(kvm) };
-        // SAFETY: the slot does not change during the call.
+        // SAFETY: `slot` is a slot of the VM. Core KVM does not change it during the call, because
+        // this thread holds `kvm->slots_lock`.
         if let Some(slot) = unsafe { Slot::from_raw(slot) } {
-            // SAFETY: see above.
+            // SAFETY: Core KVM holds `mmu_lock` for writing in this thread during the call, and
+            // this is the only `WriteHeld` that the call makes.
             let mut lock = unsafe { WriteHeld::assume(vm) };
             let base = slot.frames().start().saturating_add(offset);
             slots::protect_logged(&mut lock, base, mask as u64);

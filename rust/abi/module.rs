@@ -28,17 +28,17 @@ use crate::{
 ///
 /// `ENODEV` without the H extension, SBI v0.2 or SBI RFENCE; the log says which.
 pub(crate) fn require_hypervisor() -> Result {
-    // SAFETY: reads the host's ISA bitmap, complete since boot.
+    // SAFETY: This only reads the host's ISA bitmap, which is complete since boot.
     if !unsafe { bindings::kvm_rs_host_isa_has(bindings::RISCV_ISA_EXT_H as u32) } {
         pr_info!("hypervisor extension not available\n");
         return Err(ENODEV);
     }
-    // SAFETY: reads the firmware's version, known since boot.
+    // SAFETY: This only reads the version of the SBI, which the kernel knows since boot.
     if unsafe { bindings::sbi_spec_is_0_1() } {
         pr_info!("require SBI v0.2 or higher\n");
         return Err(ENODEV);
     }
-    // SAFETY: an SBI call without effects.
+    // SAFETY: This is an SBI call that asks the firmware and has no effects.
     let rfence =
         unsafe { bindings::sbi_probe_extension(bindings::sbi_ext_id_SBI_EXT_RFENCE as c_int) };
     if rfence == 0 {
@@ -51,9 +51,9 @@ pub(crate) fn require_hypervisor() -> Result {
 /// Core KVM, running: `/dev/kvm` exists.
 pub(crate) struct CoreKvm(PhantomData<*mut ()>);
 
-// SAFETY: only a token; core KVM is not bound to a thread.
+// SAFETY: The value is only a token, and core KVM is not bound to a thread.
 unsafe impl Send for CoreKvm {}
-// SAFETY: as above.
+// SAFETY: The value is only a token, and a reference to it gives access to nothing.
 unsafe impl Sync for CoreKvm {}
 
 impl CoreKvm {
@@ -64,7 +64,7 @@ impl CoreKvm {
     /// Those of `kvm_init()`.
     pub(crate) fn start(module: &'static ThisModule) -> Result<Self> {
         let size = size_of::<bindings::kvm_vcpu>() as u32;
-        // SAFETY: called once, from module init; everything that core KVM calls is ready.
+        // SAFETY: Module init calls this once, when everything that core KVM calls is ready.
         to_result(unsafe { bindings::kvm_init(size, 0, module.as_ptr()) })?;
         Ok(Self(PhantomData))
     }
@@ -72,7 +72,8 @@ impl CoreKvm {
 
 impl Drop for CoreKvm {
     fn drop(&mut self) {
-        // SAFETY: paired with `kvm_init()`; the module has no users left.
+        // SAFETY: This pairs with the `kvm_init()` in `start`. The module has no users left, so
+        // there is no VM.
         unsafe { bindings::kvm_exit() };
     }
 }
@@ -84,7 +85,7 @@ impl PerfCallbacks {
     /// Registers with perf, if the kernel has guest events.
     pub(crate) fn register() -> Self {
         #[cfg(CONFIG_GUEST_PERF_EVENTS)]
-        // SAFETY: called once, from module init; no handlers of our own.
+        // SAFETY: Module init calls this once, and passes no handlers of its own.
         unsafe {
             bindings::__kvm_register_perf_callbacks(None, None)
         };
@@ -95,7 +96,7 @@ impl PerfCallbacks {
 impl Drop for PerfCallbacks {
     fn drop(&mut self) {
         #[cfg(CONFIG_GUEST_PERF_EVENTS)]
-        // SAFETY: paired with the registration.
+        // SAFETY: `register` registered the callbacks, and only this unregisters them.
         unsafe {
             bindings::kvm_unregister_perf_callbacks()
         };
@@ -122,9 +123,9 @@ impl Drop for VectorCallback {
 /// CPUs that lose their registers in idle get the hypervisor's back.
 pub(crate) struct IdleNotifier(Pin<KBox<Opaque<bindings::notifier_block>>>);
 
-// SAFETY: the block is only handed to the notifier chain, which has its own lock.
+// SAFETY: The block is only handed to the notifier chain, which has its own lock.
 unsafe impl Send for IdleNotifier {}
-// SAFETY: as above.
+// SAFETY: The block is only handed to the notifier chain, which has its own lock.
 unsafe impl Sync for IdleNotifier {}
 
 impl IdleNotifier {
@@ -139,7 +140,8 @@ impl IdleNotifier {
             ..Default::default()
         });
         let block = KBox::pin(block, GFP_KERNEL)?;
-        // SAFETY: pinned, and taken off the chain before it is freed.
+        // SAFETY: The block is pinned in its box, and `drop` takes it off the chain before the box
+        // is freed.
         to_result(unsafe { bindings::cpu_pm_register_notifier(block.get()) })?;
         Ok(Self(block))
     }
@@ -147,7 +149,8 @@ impl IdleNotifier {
 
 impl Drop for IdleNotifier {
     fn drop(&mut self) {
-        // SAFETY: registered in `register`.
+        // SAFETY: `register` put the block on the chain. This waits for the CPUs that walk the
+        // chain, so that the block can be freed afterwards.
         unsafe { bindings::cpu_pm_unregister_notifier(self.0.get()) };
     }
 }
@@ -156,7 +159,8 @@ impl Drop for IdleNotifier {
 ///
 /// # Safety
 ///
-/// Called on the CPU that goes idle, or comes back, with interrupts off.
+/// The notifier chain calls this on the CPU that goes idle, or comes back, with interrupts
+/// disabled.
 unsafe extern "C" fn idle_transition(
     _block: *mut bindings::notifier_block,
     event: c_ulong,

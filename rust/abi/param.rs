@@ -95,9 +95,10 @@ static FAULT_AROUND_PARAM: KernelParam = KernelParam::new(bindings::kernel_param
 #[used]
 static FAULT_AROUND_TYPE: [u8; 34] = *b"parmtype=fault_around_bytes:ulong\0";
 
-/// A parameter like `param`, whose value is `value`.
+/// Returns a parameter like `param` that has `value` as its value.
 fn with_value(param: *const bindings::kernel_param, value: &mut c_ulong) -> bindings::kernel_param {
-    // SAFETY: the kernel passes the parameter that it serves.
+    // SAFETY: Both callers pass on the parameter that the kernel serves and passed to them, which
+    // is valid.
     let mut copy = unsafe { *param };
     copy.__bindgen_anon_1.arg = core::ptr::from_mut(value).cast();
     copy
@@ -105,14 +106,15 @@ fn with_value(param: *const bindings::kernel_param, value: &mut c_ulong) -> bind
 
 /// # Safety
 ///
-/// `text` is a string, `param` a parameter of this module.
+/// `text` points to a string that ends with a NUL, `param` to a parameter of this module.
 unsafe extern "C" fn set_fault_around(
     text: *const c_char,
     param: *const bindings::kernel_param,
 ) -> c_int {
     let mut bytes = 0;
     let copy = with_value(param, &mut bytes);
-    // SAFETY: as the caller promises, and the copy's value is a `c_ulong`.
+    // SAFETY: The kernel passes a string that ends with a NUL, and the value of `copy` is the
+    // `c_ulong` `bytes`.
     let error = unsafe { bindings::param_set_ulong(text, &copy) };
     from_result(|| {
         to_result(error)?;
@@ -123,14 +125,15 @@ unsafe extern "C" fn set_fault_around(
 
 /// # Safety
 ///
-/// `text` has room for a page, `param` is a parameter of this module.
+/// `text` has room for a page, and `param` points to a parameter of this module.
 unsafe extern "C" fn get_fault_around(
     text: *mut c_char,
     param: *const bindings::kernel_param,
 ) -> c_int {
     let mut bytes = FAULT_AROUND_BYTES.load(Ordering::Relaxed) as c_ulong;
     let copy = with_value(param, &mut bytes);
-    // SAFETY: as the caller promises, and the copy's value is a `c_ulong`.
+    // SAFETY: The kernel passes a buffer with room for a page, and the value of `copy` is the
+    // `c_ulong` `bytes`.
     unsafe { bindings::param_get_ulong(text, &copy) }
 }
 

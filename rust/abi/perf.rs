@@ -43,21 +43,22 @@ use crate::{
     },
 };
 
-/// What counters guests can have: none on a host whose own driver found none, or that cannot tell
-/// guests from itself.
+/// What counters guests can have: none if the host's own driver found none, or if the host cannot
+/// tell guests from itself.
 pub(crate) fn layout() -> Option<Layout> {
     if !super::core::host_has(bindings::RISCV_ISA_EXT_SSCOFPMF) {
         return None;
     }
     let (mut width, mut number) = (0, 0);
-    // SAFETY: both are writable.
+    // SAFETY: Both variables are writable, and the driver only stores a number in each.
     to_result(unsafe { bindings::riscv_pmu_get_hpm_info(&mut width, &mut number) }).ok()?;
     Layout::new(number, width)
 }
 
 /// Whether the host has a counter for `event`.
 pub(crate) fn can_count(event: HardwareEvent) -> bool {
-    // SAFETY: takes any numbers; the configuration is not wanted.
+    // SAFETY: The driver takes any type and configuration, and refuses those that it does not know.
+    // A null pointer tells it that the caller does not want the configuration back.
     let idx = unsafe {
         bindings::riscv_pmu_get_event_info(event.kind, event.config, core::ptr::null_mut())
     };
@@ -94,8 +95,9 @@ impl Source for PerfSource<'_> {
             wrap: Wrap::new(wrap::mask(width)),
         };
         let target = KBox::new(target, GFP_KERNEL_ACCOUNT).ok()?;
-        // SAFETY: perf takes any type and configuration, and refuses what it does not know. The
-        // context is a `Target`, which outlives the event.
+        // SAFETY: Perf takes any type and configuration, and refuses what it does not know. The
+        // context is a `Target` on the heap, which outlives the event: only `PerfEvent` frees it,
+        // or this function if there is no event.
         let raw = unsafe {
             bindings::kvm_rs_perf_create(
                 event.kind,
@@ -107,7 +109,8 @@ impl Source for PerfSource<'_> {
             )
         };
         let raw = kernel::error::from_err_ptr(raw).ok()?;
-        // INVARIANT: the event is new, and `target` is its context.
+        // INVARIANT: The event is new and live, and `target` is its context. The caller keeps it in
+        // the vCPU's own state, as `PerfSource::of` says.
         let mut event = PerfEvent {
             raw: NonNull::new(raw)?,
             target,
@@ -123,8 +126,9 @@ impl Source for PerfSource<'_> {
 ///
 /// # Invariants
 ///
-/// `raw` is an event of ours whose overflow handler is given `target`. It is dropped before the
-/// vCPU is: it is kept in the vCPU's own state, and [`Vcpu::destroy`] begins with that.
+/// `raw` is a live event that [`PerfSource`] created, and perf gives `target` to its overflow
+/// handler. The event is dropped before the vCPU is: the vCPU's own state keeps it, and
+/// [`Vcpu::destroy`] begins with that.
 pub(crate) struct PerfEvent {
     raw: NonNull<bindings::perf_event>,
     target: KBox<Target>,
@@ -138,12 +142,13 @@ struct Target {
 }
 
 impl Target {
-    /// Looks at the `count` of the live event whose target this is: the guest gets the interrupt if
+    /// Looks at the `count` of the live event that has this target: the guest gets the interrupt if
     /// its counter has wrapped. Any context.
     fn look(&self, count: u64) -> Expired {
         let expired = self.wrap.expired(count);
         if expired.wrapped == Wrapped::Now && self.overflows == Overflows::Told {
-            // SAFETY: The event is alive, hence the vCPU is.
+            // SAFETY: The event of this target is live, and by the invariant of `PerfEvent` it is
+            // dropped before the vCPU is, so the vCPU is live.
             unsafe { self.vcpu.as_ref() }.inject(Interrupt::CounterOverflow);
         }
         expired
@@ -154,32 +159,33 @@ impl PerfEvent {
     /// Whether the host had no counter left for the event when it last wanted one. Only
     /// [`enable`](Self::enable) makes it try again.
     fn is_refused(&self) -> bool {
-        // SAFETY: A live event, by the invariant.
+        // SAFETY: By the type's invariant `raw` is a live event.
         unsafe { bindings::kvm_rs_perf_is_refused(self.raw.as_ptr()) }
     }
 
     /// Whether this thread is the one that it counts.
     fn counts_this_thread(&self) -> bool {
-        // SAFETY: A live event, by the invariant.
+        // SAFETY: By the type's invariant `raw` is a live event.
         unsafe { bindings::kvm_rs_perf_counts_current(self.raw.as_ptr()) }
     }
 
     /// Has the host count, or try to.
     fn enable(&mut self) {
-        // SAFETY: A live event, by the invariant.
+        // SAFETY: By the type's invariant `raw` is a live event.
         unsafe { bindings::perf_event_enable(self.raw.as_ptr()) };
     }
 
     /// Sets the period from here on.
     fn set_period(&mut self, period: u64) -> Result {
-        // SAFETY: A live event, by the invariant.
+        // SAFETY: By the type's invariant `raw` is a live event.
         to_result(unsafe { bindings::perf_event_period(self.raw.as_ptr(), period) })
     }
 
-    /// Returns the count, in the thread that is counted. Interrupts are off, so it does not change in
-    /// the kernel.
+    /// Returns the count, in the thread that is counted. Interrupts are off, so it does not change
+    /// in the kernel.
     fn count_here(&self, _irqs: &IrqOff) -> u64 {
-        // SAFETY: A live event, by the invariant, and interrupts are off.
+        // SAFETY: By the type's invariant `raw` is a live event. `_irqs` shows that interrupts are
+        // disabled, and the caller is the thread that the event counts.
         unsafe { bindings::kvm_rs_perf_read(self.raw.as_ptr()) }
     }
 }
@@ -199,16 +205,16 @@ impl Event for PerfEvent {
     }
 
     fn stop(&mut self) -> u64 {
-        // SAFETY: a live event, by the invariant. Its count begins anew.
+        // SAFETY: By the type's invariant `raw` is a live event. Its count begins anew.
         let count = unsafe { bindings::perf_event_pause(self.raw.as_ptr(), true) };
-        // An overflow whose interrupt has not come yet never comes.
+        // If the interrupt of an overflow has not come yet, it never comes.
         let _ = self.target.look(count);
         self.target.wrap.own(count)
     }
 
     fn count(&self) -> u64 {
         let (mut enabled, mut running) = (0, 0);
-        // SAFETY: a live event, by the invariant; the times are writable.
+        // SAFETY: By the type's invariant `raw` is a live event. The times are writable.
         let count = unsafe {
             bindings::perf_event_read_value(self.raw.as_ptr(), &mut enabled, &mut running)
         };
@@ -241,7 +247,7 @@ impl Event for PerfEvent {
             // Perf takes any period that `Wrap` gives; a wrap is noticed late if not.
             let _ = self.set_period(period);
         }
-        // The thread may have come to a CPU whose counters were all in use.
+        // The thread may have come to a CPU where all counters were in use.
         if self.is_refused() {
             self.enable();
         }
@@ -250,8 +256,9 @@ impl Event for PerfEvent {
 
 impl Drop for PerfEvent {
     fn drop(&mut self) {
-        // SAFETY: a live event, which nobody uses any more. The result says nothing. Afterwards
-        // its handler does not run, so that `target` can go.
+        // SAFETY: By the type's invariant `raw` is a live event. Its only owner is being dropped,
+        // so this code does not use it any more. The result says nothing. Perf does not run the
+        // event's handler afterwards, so that `target` can go.
         unsafe { bindings::perf_event_release_kernel(self.raw.as_ptr()) };
     }
 }
@@ -262,15 +269,18 @@ door! {
     ///
     /// # Safety
     ///
-    /// Perf passes an event of ours and its context, while it is active on this CPU.
+    /// `event` is a live event that [`PerfSource`] created, and `context` is its context. Perf
+    /// calls this as the event's overflow handler, while the event is active on this CPU.
     fn kvm_rs_counter_overflow(event: *mut bindings::perf_event, context: *mut c_void) {
-        // SAFETY: the context of our events is a `Target` that outlives them.
+        // SAFETY: Perf passes the context of an event that `PerfSource::create` made. That is a
+        // `Target`, which outlives the event.
         let target = unsafe { &*context.cast::<Target>() };
-        // SAFETY: perf passes a live event.
+        // SAFETY: Perf passes a live event.
         let count = unsafe { bindings::kvm_rs_perf_count(event) };
         let expired = target.look(count);
         // The host's counter would go on with the same period.
-        // SAFETY: this is the event's overflow handler.
+        // SAFETY: Perf passes a live event that is active on this CPU, and this is its overflow
+        // handler.
         unsafe { bindings::kvm_rs_perf_rearm(event, expired.period) };
     }
 }

@@ -43,14 +43,14 @@ pub(crate) struct RunPage<'a>(NonNull<bindings::kvm_run>, PhantomData<&'a Vcpu>)
 macro_rules! field {
     ($page:ident, in $member:ident . $($path:tt)+) => {{
         let run = $page.0.as_ptr();
-        // SAFETY: by the type's invariant, the page is there.
+        // SAFETY: By the type's invariant the page is there, so its union is in bounds.
         let member = member(unsafe { addr_of_mut!((*run).__bindgen_anon_1.$member) });
-        // SAFETY: as above, and the member is in the page.
+        // SAFETY: By the type's invariant the page is there, and `member` is in it.
         Field(unsafe { addr_of_mut!((*member).$($path)+) })
     }};
     ($page:ident, $($path:tt)+) => {{
         let run = $page.0.as_ptr();
-        // SAFETY: by the type's invariant, the page is there.
+        // SAFETY: By the type's invariant the page is there, so its field is in bounds.
         Field(unsafe { addr_of_mut!((*run).$($path)+) })
     }};
 }
@@ -65,13 +65,14 @@ struct Field<T>(*mut T);
 
 impl<T: Copy> Field<T> {
     fn get(self) -> T {
-        // SAFETY: `field!` made this of a field of the page, aligned and alive; volatile, since
-        // userspace may write it now.
+        // SAFETY: `field!` made the pointer from a field of the page, so it is aligned and the page
+        // is alive. The access is volatile because userspace may write the field now.
         unsafe { self.0.read_volatile() }
     }
 
     fn set(self, value: T) {
-        // SAFETY: as in `get`.
+        // SAFETY: `field!` made the pointer from a field of the page, so it is aligned and the page
+        // is alive. The access is volatile because userspace may access the field now.
         unsafe { self.0.write_volatile(value) };
     }
 }
@@ -79,10 +80,11 @@ impl<T: Copy> Field<T> {
 impl<'a> RunPage<'a> {
     /// The page of `vcpu`.
     pub(crate) fn new(vcpu: &'a Vcpu) -> Self {
-        // SAFETY: set before the arch layer sees the vCPU, and never changed.
+        // SAFETY: By the invariant of `Vcpu` the vCPU is live. Core KVM sets `run` before the arch
+        // layer sees the vCPU, and never changes it.
         let run = unsafe { (*vcpu.as_ptr()).run };
-        // INVARIANT: the page lives as long as the vCPU.
-        // SAFETY: a vCPU has a page.
+        // INVARIANT: The page lives as long as its vCPU, which lives for `'a`.
+        // SAFETY: Core KVM gives every vCPU a page, so the pointer is not null.
         Self(unsafe { NonNull::new_unchecked(run) }, PhantomData)
     }
 

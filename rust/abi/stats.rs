@@ -8,9 +8,10 @@
 //! last those that it lacks. That each table describes every word of its structure once is proved
 //! at compile time.
 //!
-//! Those that the C module lacks have no files in debugfs, because to make and remove one costs each
-//! VM some 5,000 instructions. Core KVM makes as many files as the headers say that it finds here;
-//! for userspace that reads statistics, [`kvm_rs_stats_read`] puts the whole truth in their place.
+//! Those that the C module lacks have no files in debugfs, because to make and remove one costs
+//! each VM some 5,000 instructions. Core KVM makes as many files as the headers say that it finds
+//! here; for userspace that reads statistics, [`kvm_rs_stats_read`] passes the headers that count
+//! all statistics.
 
 use core::{
     mem::{
@@ -195,7 +196,7 @@ gauges! {
 ///
 /// # Invariants
 ///
-/// Points to the `stat` of a live VM.
+/// The pointer is to the `stat` of a live VM.
 #[derive(Clone, Copy)]
 pub(crate) struct Gauges(NonNull<kvm_vm_stat>);
 
@@ -204,22 +205,22 @@ impl Gauges {
     ///
     /// # Safety
     ///
-    /// `vm` is valid, and stays so for longer than the value and its copies are used.
+    /// `vm` is valid, and stays so for as long as the value and its copies are used.
     pub(crate) unsafe fn of(vm: *mut kvm) -> Self {
-        // SAFETY: the field is in bounds.
+        // SAFETY: The caller passes a valid `vm`, so its field `stat` is in bounds.
         let stat = unsafe { core::ptr::addr_of_mut!((*vm).stat) };
-        // SAFETY: a field of what is not null is not null either.
-        // INVARIANT: as the caller promises.
+        // SAFETY: `vm` is not null, so the address of its field is not null either.
+        // INVARIANT: The caller keeps `vm` valid for as long as the value and its copies are used.
         Self(unsafe { NonNull::new_unchecked(stat) })
     }
 
     /// Adds `by` to a gauge.
     #[inline(always)]
     pub(crate) fn add(self, gauge: Gauge, by: i64) {
-        // SAFETY: the number of a gauge is the offset of its field.
+        // SAFETY: The number of a gauge is the offset of its field, so the result is in bounds.
         let word = unsafe { self.0.byte_add(gauge as usize) }.cast();
-        // SAFETY: by the invariant the field, a `u64`, naturally aligned, is there; in Rust it is
-        // reached in this way alone, and others load it whole.
+        // SAFETY: By the type's invariant the field is there; it is a `u64`, naturally aligned.
+        // Rust code reaches it in this way alone, and C code loads it whole.
         let word = unsafe { AtomicU64::from_ptr(word.as_ptr()) };
         word.fetch_add(by as u64, Ordering::Relaxed);
     }
@@ -300,12 +301,12 @@ counters! {
 /// Adds `events` to a counter of `vcpu`.
 #[inline(always)]
 pub(crate) fn add(vcpu: &Vcpu, counter: Counter, events: u64) {
-    // SAFETY: the vCPU is live.
+    // SAFETY: By the invariant of `Vcpu` the vCPU is live, so its field `stat` is in bounds.
     let stat = unsafe { core::ptr::addr_of_mut!((*vcpu.as_ptr()).stat) };
-    // SAFETY: the number of a counter is the offset of its field.
+    // SAFETY: The number of a counter is the offset of its field, so the result is in bounds.
     let word = unsafe { stat.byte_add(counter as usize) }.cast();
-    // SAFETY: the field is a `u64`, naturally aligned, as all of the structure; in Rust it is
-    // reached in this way alone, and others load and store it whole.
+    // SAFETY: The field is a `u64`, naturally aligned, as all of the structure. Rust code reaches
+    // it in this way alone, and C code loads and stores it whole.
     let word = unsafe { AtomicU64::from_ptr(word) };
     // Not `fetch_add`: there is one writer, and if userspace clears the counter in this moment,
     // it does so in vain, as in C.
@@ -342,7 +343,8 @@ door! {
     ///
     /// # Safety
     ///
-    /// As for `kvm_stats_read()`; `header` and `desc` are one of the pairs above.
+    /// Core KVM passes what `kvm_stats_read()` needs. `header` and `desc` are one of the pairs
+    /// above.
     fn kvm_rs_stats_read(
         id: *mut c_char,
         header: *const kvm_stats_header,
@@ -358,7 +360,8 @@ door! {
         } else {
             &VCPU_HEADER
         };
-        // SAFETY: the caller's arguments; `desc` has as many elements as the header says.
+        // SAFETY: Core KVM passes what `kvm_stats_read()` needs, and `desc` has as many elements as
+        // `whole` says.
         unsafe {
             bindings::kvm_stats_read(id, whole, desc, stats, size_stats, user_buffer, size, offset)
         }

@@ -58,7 +58,7 @@ const ROOT_ORDER: u32 = 2;
 
 /// Where in the kernel's address space physical address 0 would be.
 fn linear_base() -> usize {
-    // SAFETY: an address is computed, nothing is accessed.
+    // SAFETY: `phys_to_virt()` only computes an address and accesses no memory.
     unsafe { bindings::kvm_rs_phys_to_virt(0) as usize }
 }
 
@@ -79,9 +79,9 @@ pub(crate) struct LinearMap {
     gauges: Gauges,
 }
 
-// SAFETY: pages that `alloc_pages` returned are in the linear map until they are freed, which the
-// contracts of `TablePage` and `Root` leave to their last owner; `TablePage` and `RootTable` have
-// the size and alignment of what `alloc` returns.
+// SAFETY: Pages that `alloc()` returned are in the linear map until they are freed, and the
+// contracts of `TablePage` and `Root` leave that to their last owner. `Table` and `RootTable` have
+// the size and alignment of what `alloc()` returns for them.
 unsafe impl TableMemory for LinearMap {
     #[inline(always)]
     fn table(self, pfn: Pfn) -> NonNull<Table> {
@@ -109,7 +109,8 @@ unsafe impl TableMemory for LinearMap {
 /// `1 << order` zeroed pages, aligned to their size, charged to the calling process, as memory for
 /// secondary page tables.
 fn alloc(order: u32) -> Option<Pfn> {
-    // SAFETY: plain allocation; may sleep, as the callers say.
+    // SAFETY: `__get_free_pages()` has no requirement but a context that may sleep, for
+    // `GFP_KERNEL_ACCOUNT`, and the callers of this function may sleep.
     let page = unsafe {
         bindings::kvm_rs_alloc_pages(bindings::GFP_KERNEL_ACCOUNT | bindings::__GFP_ZERO, order)
     };
@@ -117,21 +118,24 @@ fn alloc(order: u32) -> Option<Pfn> {
         return None;
     }
     let page = page as *mut core::ffi::c_void;
-    // SAFETY: just allocated.
+    // SAFETY: `page` is the address of `1 << order` pages that were just allocated.
     unsafe { bindings::kvm_account_pgtable_pages(page, 1 << order) };
-    // SAFETY: the address of a page in the linear map.
+    // SAFETY: `__get_free_pages()` returned `page`, so it is the address of a page in the linear
+    // map.
     let hpa = unsafe { bindings::kvm_rs_virt_to_phys(page) };
     Some(Hpa::new(hpa).pfn())
 }
 
 /// # Safety
 ///
-/// `pfn` came from [`alloc`] with the same `order`, and is used no more.
+/// `pfn` must have come from [`alloc`] with the same `order`, and must not be used any more.
 unsafe fn free(pfn: Pfn, order: u32) {
     let page = address::<core::ffi::c_void>(linear_base(), pfn).as_ptr();
-    // SAFETY: `alloc` counted them.
+    // SAFETY: The caller promises that the pages came from `alloc()`, which counted as many of
+    // them.
     unsafe { bindings::kvm_account_pgtable_pages(page, -(1 << order)) };
-    // SAFETY: as the caller promises.
+    // SAFETY: The caller promises that the pages came from `alloc()` with this `order`, and are
+    // used no more.
     unsafe { bindings::kvm_rs_free_pages(page as usize, order) };
 }
 
@@ -142,10 +146,12 @@ unsafe fn free(pfn: Pfn, order: u32) {
 /// `ENOMEM`.
 pub(crate) fn alloc_table() -> Result<TablePage> {
     let pfn = alloc(0).ok_or(ENOMEM)?;
-    // SAFETY: the page is zeroed, belongs to nobody else, and is in the linear map.
+    // SAFETY: `alloc()` returned a zeroed page in the linear map, by which `LinearMap` reaches it,
+    // and only this function has it.
     let table = unsafe { TablePage::new(pfn) };
     table.ok_or_else(|| {
-        // SAFETY: just allocated. (A frame number that no entry can hold does not exist.)
+        // SAFETY: `alloc(0)` returned the page above, and `TablePage::new()` did not take it. (A
+        // frame number that no entry can hold does not exist.)
         unsafe { free(pfn, 0) };
         ENOMEM
     })
@@ -153,14 +159,16 @@ pub(crate) fn alloc_table() -> Result<TablePage> {
 
 /// Gives a table's page back. Does not sleep.
 pub(crate) fn free_table(table: FormerTable) {
-    // SAFETY: tables come from `alloc_table` alone, and the value says that nothing points to it.
+    // SAFETY: Tables come from `alloc_table()` alone, which calls `alloc(0)`. By the invariant of
+    // `FormerTable` the page belongs to `table`, and nothing points to it.
     unsafe { free(table.into_pfn(), 0) };
 }
 
-/// The same for one of very many: lets others at the CPU, so it may sleep.
+/// The same for one of very many: calls `cond_resched()`, so it may sleep.
 pub(crate) fn free_table_politely(table: FormerTable) {
     free_table(table);
-    // SAFETY: the caller may sleep.
+    // SAFETY: The caller is in a context that may sleep: it frees the tables of a `ClosedTree`,
+    // without `mmu_lock`.
     unsafe { bindings::kvm_rs_cond_resched() };
 }
 
@@ -168,9 +176,11 @@ pub(crate) fn free_table_politely(table: FormerTable) {
 ///
 /// # Invariants
 ///
-/// `state` is accessed with `mmu_lock` held, mutably with it held for writing, or by the only
-/// owner; once closed, not mutably, and its root by [`ClosedTree`] alone. `root_pfn` is the root's
-/// frame, which belongs to this value.
+/// - `state` is accessed only with `mmu_lock` held, and mutably only with it held for writing, or
+///   by the only owner, without the lock.
+/// - Once `closed` is set, `state` is not accessed mutably but by the only owner, and only
+///   [`ClosedTree`] uses the root.
+/// - `root_pfn` is the root's frame, which belongs to this value.
 pub(crate) struct TreeCell {
     state: UnsafeCell<Tree>,
     root_pfn: Pfn,
@@ -182,7 +192,8 @@ struct Tree {
     closed: bool,
 }
 
-// SAFETY: `mmu_lock` protects it, see the invariants.
+// SAFETY: By the type's invariants `mmu_lock` protects `state`: only a holder of the write lock
+// makes a mutable reference to it, and never once the tree is closed. `root_pfn` does not change.
 unsafe impl Sync for TreeCell {}
 
 impl TreeCell {
@@ -197,9 +208,10 @@ impl TreeCell {
             base: linear_base(),
             gauges,
         };
-        // SAFETY: the pages are zeroed, aligned, in the linear map, and freed by `drop` only.
+        // SAFETY: `alloc()` returned zeroed pages, aligned to their size, in the linear map, by
+        // which `mem` reaches them. Only this value has them, and only `drop` frees them.
         let root = unsafe { Root::new(mem, mode, root_pfn) };
-        // INVARIANT: just so.
+        // INVARIANT: No other code has the state yet, and `root_pfn` is the frame of the new root.
         Ok(Self {
             state: UnsafeCell::new(Tree {
                 root,
@@ -219,13 +231,15 @@ impl Drop for TreeCell {
     fn drop(&mut self) {
         let tree = self.state.get_mut();
         if !tree.root.is_unused() {
-            // SAFETY: nobody else has the tree, which is more than what the lock ensures.
+            // SAFETY: `drop` has the only reference to the tree, so no other code can reach it and
+            // no other view of it is in use, which is more than what the lock ensures.
             let mut view = unsafe { MmuWrite::new(&tree.root) };
-            // No vCPU is left whose CPU could remember anything.
+            // No vCPU is left, so no CPU remembers anything that a vCPU could still use.
             view.destroy(|| {}).settle(|_| {}, free_table);
         }
-        // SAFETY: allocated in `new`; `unload` took it out of the last `hgatp` when the last vCPU
-        // was put.
+        // SAFETY: `alloc()` returned the pages to `new()`, with this order. No CPU walks them any
+        // more: `TranslationState::unload()` took the root out of the last `hgatp` when the last
+        // vCPU was put.
         unsafe { free(self.root_pfn, ROOT_ORDER) };
     }
 }
@@ -236,7 +250,8 @@ pub(crate) struct ReadGuard<'v>(&'v Vm);
 impl<'v> ReadGuard<'v> {
     /// Takes the lock.
     pub(crate) fn lock(vm: &'v Vm) -> Self {
-        // SAFETY: the VM is live; paired with the unlock in `drop`.
+        // SAFETY: By its type's invariant `vm` points to a live `struct kvm`. `drop` releases the
+        // lock.
         unsafe { bindings::kvm_rs_mmu_read_lock(vm.as_ptr()) };
         Self(vm)
     }
@@ -244,22 +259,23 @@ impl<'v> ReadGuard<'v> {
     /// The tree; none if the VM's address space is gone.
     #[inline]
     pub(crate) fn tree(&self) -> Option<MmuRead<'_, LinearMap>> {
-        // SAFETY: the lock is held while `self` lives, so nobody has a mutable reference.
+        // SAFETY: `self` holds `mmu_lock` for reading, so there is no mutable reference: only a
+        // holder of the write lock makes one.
         let tree = unsafe { &*self.0.memory().tree_cell().state.get() };
-        // SAFETY: as above.
+        // SAFETY: `self` holds `mmu_lock` for reading for as long as the result borrows it.
         (!tree.closed).then(|| unsafe { MmuRead::new(&tree.root) })
     }
 
     /// What the host maps.
     #[inline]
     pub(crate) fn host(&self) -> HostView<'_> {
-        // SAFETY: the lock is held while `self` lives.
+        // SAFETY: `self` holds `mmu_lock` for reading for as long as the result borrows it.
         unsafe { HostView::new(self.0) }
     }
 
     /// Whether the host has changed, or is changing, what it had at `gfn` when `seq` was read.
     pub(crate) fn is_stale(&self, seq: InvalidateSeq, gfn: Gfn) -> bool {
-        // SAFETY: the VM is live and the lock held.
+        // SAFETY: By its type's invariant the VM is live, and `self` holds `mmu_lock` for reading.
         unsafe { bindings::mmu_invalidate_retry_gfn(self.0.as_ptr(), seq.get(), gfn.get()) }
     }
 
@@ -271,7 +287,7 @@ impl<'v> ReadGuard<'v> {
 
 impl Drop for ReadGuard<'_> {
     fn drop(&mut self) {
-        // SAFETY: taken in `lock`.
+        // SAFETY: `lock()` took the lock for reading, and the VM is live by its type's invariant.
         unsafe { bindings::kvm_rs_mmu_read_unlock(self.0.as_ptr()) };
     }
 }
@@ -280,7 +296,8 @@ impl Drop for ReadGuard<'_> {
 ///
 /// # Invariants
 ///
-/// The lock is held, and there is no other value for this VM.
+/// The lock is held, but for the time that [`unlocked`](Self::unlocked) runs its closure, and no
+/// other value for this VM is in use.
 pub(crate) struct WriteHeld<'v>(&'v Vm);
 
 impl<'v> WriteHeld<'v> {
@@ -288,9 +305,11 @@ impl<'v> WriteHeld<'v> {
     ///
     /// # Safety
     ///
-    /// The lock is held for writing for as long as the value lives, and there is no other.
+    /// The lock must be held for writing by the calling thread for as long as the value lives, and
+    /// there must be no other value for this VM.
     pub(crate) unsafe fn assume(vm: &'v Vm) -> Self {
-        // INVARIANT: as the caller promises.
+        // INVARIANT: The caller promises that the lock is held for writing for as long as the value
+        // lives, and that there is no other value for this VM.
         Self(vm)
     }
 
@@ -301,9 +320,11 @@ impl<'v> WriteHeld<'v> {
 
     /// The tree; none if the VM's address space is gone.
     pub(crate) fn tree(&mut self) -> Option<MmuWrite<'_, LinearMap>> {
-        // SAFETY: by the invariant; `self` is borrowed mutably for as long as the result.
+        // SAFETY: By the type's invariant `mmu_lock` is held for writing. `self` is borrowed
+        // mutably for as long as the result, so `open()` makes no mutable reference meanwhile.
         let tree = unsafe { &*self.0.memory().tree_cell().state.get() };
-        // SAFETY: as above.
+        // SAFETY: By the type's invariant `mmu_lock` is held for writing. `self` is borrowed
+        // mutably for as long as the result, so no other view of the tree is in use.
         (!tree.closed).then(|| unsafe { MmuWrite::new(&tree.root) })
     }
 
@@ -311,7 +332,8 @@ impl<'v> WriteHeld<'v> {
     pub(crate) fn tree_and_host(&mut self) -> Option<(MmuWrite<'_, LinearMap>, HostView<'_>)> {
         let vm = self.0;
         let tree = self.tree()?;
-        // SAFETY: by the invariant; `self` is borrowed for as long as the result.
+        // SAFETY: By the type's invariant `mmu_lock` is held. `self` is borrowed for as long as the
+        // result, so `unlocked()` cannot drop the lock meanwhile.
         Some((tree, unsafe { HostView::new(vm) }))
     }
 
@@ -328,39 +350,44 @@ impl<'v> WriteHeld<'v> {
     /// result reaches. None if it was closed already.
     pub(crate) fn close(&mut self) -> Option<ClosedTree<'v>> {
         self.open()?.closed = true;
-        // INVARIANT: it was open, so there is none yet.
+        // INVARIANT: The tree was open, so there is no `ClosedTree` for this VM yet, and it is
+        // closed now.
         Some(ClosedTree(self.0))
     }
 
     /// What the cell holds, unless it is closed.
     fn open(&mut self) -> Option<&mut Tree> {
         self.tree()?;
-        // SAFETY: by the invariant, and `self` is borrowed mutably; there is no `ClosedTree`.
+        // SAFETY: By the type's invariant `mmu_lock` is held for writing, and `self` is borrowed
+        // mutably for as long as the result. The tree is open, so there is no `ClosedTree`, which
+        // needs no lock.
         Some(unsafe { &mut *self.0.memory().tree_cell().state.get() })
     }
 
     /// Runs `f`, which may sleep, without the lock. What is known of the tree is void after it.
     pub(crate) fn unlocked<R>(&mut self, f: impl FnOnce() -> R) -> R {
-        // SAFETY: the lock is held; it is taken again below, and views of the tree cannot live on,
-        // because they borrow `self`.
+        // SAFETY: By the type's invariant the lock is held. This function takes it again below, and
+        // no view of the tree can live on, because views borrow `self`.
         unsafe { bindings::kvm_rs_mmu_write_unlock(self.0.as_ptr()) };
         let result = f();
-        // SAFETY: the VM is live.
+        // SAFETY: By its type's invariant the VM is live. The lock was dropped above.
         unsafe { bindings::kvm_rs_mmu_write_lock(self.0.as_ptr()) };
         result
     }
 
-    /// Lets others at the lock and at the CPU.
+    /// Drops the lock for a moment and calls `cond_resched()`, so that other CPUs get the lock and
+    /// other threads this CPU.
     pub(crate) fn relax(&mut self) {
         self.unlocked(|| {
-            // SAFETY: no spinlock is held: callers that hold others do not ask for it.
+            // SAFETY: `unlocked()` has dropped `mmu_lock`, and callers that hold other spinlocks do
+            // not call `relax()`.
             unsafe { bindings::kvm_rs_cond_resched() }
         })
     }
 }
 
-/// The tree of a VM whose address space is gone: nobody else looks into it any more, with whatever
-/// lock.
+/// The tree of a VM after its address space is gone: no other code looks into the tree any more,
+/// with whatever lock.
 ///
 /// # Invariants
 ///
@@ -368,23 +395,25 @@ impl<'v> WriteHeld<'v> {
 pub(crate) struct ClosedTree<'v>(&'v Vm);
 
 impl ClosedTree<'_> {
-    /// Takes everything out. Lets others at the CPU, so it may sleep: the tree may be large.
+    /// Takes everything out. Calls `cond_resched()`, so it may sleep: the tree may be large.
     pub(crate) fn destroy(self) -> Teardown<LinearMap> {
-        // SAFETY: who has the lock makes no mutable reference to what is closed.
+        // SAFETY: By the type's invariant the tree is closed, and a holder of `mmu_lock` makes no
+        // mutable reference to a closed tree.
         let tree = unsafe { &*self.0.memory().tree_cell().state.get() };
-        // SAFETY: views are not made of what is closed, those from before went with the locks that
-        // they were made under, and by the invariant this is the only one now.
+        // SAFETY: By the type's invariant the tree is closed and this is the only value for it. No
+        // code makes a view of a closed tree, and the views from before went with the locks that
+        // they were made under. So this is the only view now.
         let mut view = unsafe { MmuWrite::new(&tree.root) };
         view.destroy(|| {
-            // SAFETY: the caller may sleep.
+            // SAFETY: The caller is in a context that may sleep: it holds no spinlock.
             unsafe { bindings::kvm_rs_cond_resched() }
         })
     }
 }
 
-/// Whether others wait for the lock or for the CPU.
+/// Whether another CPU waits for the lock, or another thread for this CPU.
 pub(crate) fn is_contended(vm: &Vm) -> bool {
-    // SAFETY: the VM is live.
+    // SAFETY: By its type's invariant `vm` points to a live `struct kvm`.
     unsafe { bindings::kvm_rs_mmu_needbreak(vm.as_ptr()) }
 }
 
@@ -394,9 +423,11 @@ pub(crate) struct WriteGuard<'v>(WriteHeld<'v>);
 impl<'v> WriteGuard<'v> {
     /// Takes the lock.
     pub(crate) fn lock(vm: &'v Vm) -> Self {
-        // SAFETY: the VM is live; paired with the unlock in `drop`.
+        // SAFETY: By its type's invariant `vm` points to a live `struct kvm`. `drop` releases the
+        // lock.
         unsafe { bindings::kvm_rs_mmu_write_lock(vm.as_ptr()) };
-        // SAFETY: just taken, held until `drop`.
+        // SAFETY: The lock was just taken for writing and is held until `drop`. Another value in
+        // use for this VM would hold it, too, so there is none.
         Self(unsafe { WriteHeld::assume(vm) })
     }
 }
@@ -417,7 +448,7 @@ impl DerefMut for WriteGuard<'_> {
 
 impl Drop for WriteGuard<'_> {
     fn drop(&mut self) {
-        // SAFETY: taken in `lock`.
+        // SAFETY: `lock()` took the lock for writing, and the VM is live by its type's invariant.
         unsafe { bindings::kvm_rs_mmu_write_unlock(self.0 .0.as_ptr()) };
     }
 }
@@ -430,11 +461,12 @@ mod tests {
     fn with_frames<R>(order: u32, f: impl FnOnce(Pfn, &mut [u64]) -> R) -> Result<R> {
         let pfn = alloc(order).ok_or(ENOMEM)?;
         let first = address::<u64>(linear_base(), pfn).as_ptr();
-        // SAFETY: just allocated, and in the linear map.
+        // SAFETY: `alloc()` just returned `512 << order` zeroed words in the linear map, and only
+        // this function has them.
         let result = f(pfn, unsafe {
             core::slice::from_raw_parts_mut(first, 512 << order)
         });
-        // SAFETY: allocated above, and used no more.
+        // SAFETY: `alloc()` returned the frames above, with this order, and `f` is done with them.
         unsafe { free(pfn, order) };
         Ok(result)
     }
@@ -455,7 +487,7 @@ mod tests {
     fn tables_are_aligned_and_in_the_linear_map() -> Result {
         for order in [0, ROOT_ORDER] {
             let (pfn, hpa) = with_frames(order, |pfn, words| {
-                // SAFETY: the address of a page in the linear map.
+                // SAFETY: `words` begins at the address of a page in the linear map.
                 let hpa = unsafe { bindings::kvm_rs_virt_to_phys(words.as_mut_ptr().cast()) };
                 (pfn, Hpa::new(hpa))
             })?;

@@ -43,7 +43,7 @@ door! {
     ///
     /// # Safety
     ///
-    /// None needed.
+    /// The function uses none of its arguments, so any will do.
     fn kvm_arch_vcpu_precreate(_kvm: *mut bindings::kvm, _id: c_uint) -> c_int {
         0
     }
@@ -54,10 +54,11 @@ door! {
     ///
     /// # Safety
     ///
-    /// Core KVM passes a vCPU that nobody else knows yet.
+    /// Core KVM passes a valid vCPU of a live VM, and no other thread can reach the vCPU yet.
     fn kvm_arch_vcpu_create(vcpu: *mut bindings::kvm_vcpu) -> c_int {
         from_result(|| {
-            // SAFETY: see above.
+            // SAFETY: Core KVM passes a valid vCPU of a live VM, and no other thread can reach the
+            // vCPU yet.
             unsafe { Vcpu::create(vcpu) }?;
             Ok(0)
         })
@@ -71,7 +72,7 @@ door! {
     ///
     /// Core KVM passes a live vCPU.
     fn kvm_arch_vcpu_postcreate(vcpu: *mut bindings::kvm_vcpu) {
-        // SAFETY: see above.
+        // SAFETY: Core KVM passes a live vCPU, which went through `Vcpu::create`.
         power::created(unsafe { Vcpu::from_raw(vcpu) });
     }
 }
@@ -81,9 +82,11 @@ door! {
     ///
     /// # Safety
     ///
-    /// Core KVM passes a vCPU without users.
+    /// Core KVM passes a vCPU that it has created and not loaded, and that no other thread uses any
+    /// more.
     fn kvm_arch_vcpu_destroy(vcpu: *mut bindings::kvm_vcpu) {
-        // SAFETY: see above.
+        // SAFETY: Core KVM passes a vCPU that went through `Vcpu::create`, that is not loaded, and
+        // that no other thread uses any more.
         unsafe { Vcpu::destroy(vcpu) };
     }
 }
@@ -93,11 +96,13 @@ door! {
     ///
     /// # Safety
     ///
-    /// Core KVM calls in the vCPU's thread, with preemption off.
+    /// Core KVM passes a live vCPU, and calls this in the vCPU's thread, which holds `vcpu->mutex`,
+    /// with preemption disabled.
     fn kvm_arch_vcpu_load(vcpu: *mut bindings::kvm_vcpu, cpu: c_int) {
-        // SAFETY: core KVM passes a live vCPU.
+        // SAFETY: Core KVM passes a live vCPU, which went through `Vcpu::create`.
         let vcpu = unsafe { Vcpu::from_raw(vcpu) };
-        // SAFETY: see above.
+        // SAFETY: Core KVM calls this in the vCPU's thread, which holds `vcpu->mutex`, with
+        // preemption disabled.
         unsafe { vcpu.sched_load(cpu as usize) };
     }
 }
@@ -107,11 +112,13 @@ door! {
     ///
     /// # Safety
     ///
-    /// As [`kvm_arch_vcpu_load`].
+    /// Core KVM passes a live vCPU, and calls this in the vCPU's thread, which holds `vcpu->mutex`,
+    /// with preemption disabled.
     fn kvm_arch_vcpu_put(vcpu: *mut bindings::kvm_vcpu) {
-        // SAFETY: core KVM passes a live vCPU.
+        // SAFETY: Core KVM passes a live vCPU, which went through `Vcpu::create`.
         let vcpu = unsafe { Vcpu::from_raw(vcpu) };
-        // SAFETY: see above.
+        // SAFETY: Core KVM calls this in the vCPU's thread, which holds `vcpu->mutex`, with
+        // preemption disabled.
         unsafe { vcpu.sched_put() };
     }
 }
@@ -121,9 +128,10 @@ door! {
     ///
     /// # Safety
     ///
-    /// Core KVM holds `vcpu->mutex`.
+    /// Core KVM passes a live vCPU, holds its `vcpu->mutex` and has not loaded it.
     fn kvm_arch_vcpu_ioctl_run(vcpu: *mut bindings::kvm_vcpu) -> c_int {
-        // SAFETY: see above; the vCPU is not loaded yet.
+        // SAFETY: Core KVM passes a live vCPU, which went through `Vcpu::create`. Core KVM holds
+        // `vcpu->mutex` during the call and has not loaded the vCPU.
         let mut vcpu = unsafe { OwnedVcpu::from_raw(vcpu) };
         from_result(|| {
             run::run(&mut vcpu)?;
@@ -137,11 +145,13 @@ door! {
     ///
     /// # Safety
     ///
-    /// Core KVM holds `vcpu->mutex`; `file` is a vCPU's.
+    /// Core KVM passes the open file of a vCPU, holds `vcpu->mutex` and has not loaded the vCPU.
     fn kvm_arch_vcpu_ioctl(file: *mut bindings::file, ioctl: c_uint, arg: c_ulong) -> c_long {
-        // SAFETY: a vCPU file's private data is its vCPU.
+        // SAFETY: `file` is the open file of a vCPU, and core KVM created it with the vCPU as
+        // `private_data`.
         let vcpu = unsafe { (*file).private_data }.cast();
-        // SAFETY: see above.
+        // SAFETY: The open file keeps the vCPU, which went through `Vcpu::create`, alive. Core KVM
+        // holds `vcpu->mutex` during the call and has not loaded the vCPU.
         let mut vcpu = unsafe { OwnedVcpu::from_raw(vcpu) };
         let user = UserPtr::from_addr(arg);
         // First, as a VMM calls nothing as often.
@@ -169,7 +179,7 @@ door! {
     ///
     /// # Safety
     ///
-    /// `file` is a vCPU's.
+    /// Core KVM passes the open file of a vCPU.
     fn kvm_arch_vcpu_unlocked_ioctl(
         file: *mut bindings::file,
         ioctl: c_uint,
@@ -178,9 +188,11 @@ door! {
         if ioctl as usize != bindings::KVM_INTERRUPT {
             return ENOIOCTLCMD.to_errno() as c_long;
         }
-        // SAFETY: a vCPU file's private data is its vCPU.
+        // SAFETY: `file` is the open file of a vCPU, and core KVM created it with the vCPU as
+        // `private_data`.
         let vcpu = unsafe { (*file).private_data }.cast();
-        // SAFETY: the open file keeps the vCPU.
+        // SAFETY: The open file keeps the vCPU alive. The vCPU went through `Vcpu::create`, because
+        // core KVM waits until it is online before it makes this call.
         let vcpu = unsafe { Vcpu::from_raw(vcpu) };
         let user = UserPtr::from_addr(arg);
         let result = UserSlice::new(user, size_of::<u32>())
@@ -198,14 +210,16 @@ door! {
     ///
     /// # Safety
     ///
-    /// Core KVM holds `vcpu->mutex`, and has loaded the vCPU; `range` is its own.
+    /// Core KVM passes a live vCPU, holds its `vcpu->mutex` and has loaded it. `range` points to
+    /// core KVM's own copy, which does not change during the call.
     fn kvm_arch_vcpu_pre_fault_memory(
         vcpu: *mut bindings::kvm_vcpu,
         range: *mut bindings::kvm_pre_fault_memory,
     ) -> c_long {
-        // SAFETY: see above.
+        // SAFETY: Core KVM passes a live vCPU, which went through `Vcpu::create`. Core KVM holds
+        // `vcpu->mutex` during the call and has loaded the vCPU.
         let mut vcpu = unsafe { Loaded::from_raw(vcpu) };
-        // SAFETY: see above.
+        // SAFETY: `range` points to core KVM's own copy, which does not change during the call.
         let range = unsafe { &*range };
         match vcpu.pre_fault(Gpa::new(range.gpa), range.size) {
             Ok(mapped) => mapped.min(range.size) as c_long,
@@ -219,14 +233,16 @@ door! {
     ///
     /// # Safety
     ///
-    /// Core KVM holds `vcpu->mutex`; `state` is its own.
+    /// Core KVM passes a live vCPU and holds its `vcpu->mutex`. `state` points to core KVM's own
+    /// structure.
     fn kvm_arch_vcpu_ioctl_get_mpstate(
         vcpu: *mut bindings::kvm_vcpu,
         state: *mut bindings::kvm_mp_state,
     ) -> c_int {
-        // SAFETY: see above.
+        // SAFETY: Core KVM passes a live vCPU, which went through `Vcpu::create`.
         let vcpu = unsafe { Vcpu::from_raw(vcpu) };
-        // SAFETY: see above.
+        // SAFETY: `state` points to a structure on core KVM's stack, which no other code uses
+        // during the call.
         unsafe { (*state).mp_state = vcpu.shared().power.mp_state().into() };
         0
     }
@@ -237,14 +253,16 @@ door! {
     ///
     /// # Safety
     ///
-    /// As [`kvm_arch_vcpu_ioctl_get_mpstate`].
+    /// Core KVM passes a live vCPU, holds its `vcpu->mutex` and has not loaded it. `state` points
+    /// to core KVM's own copy.
     fn kvm_arch_vcpu_ioctl_set_mpstate(
         vcpu: *mut bindings::kvm_vcpu,
         state: *mut bindings::kvm_mp_state,
     ) -> c_int {
-        // SAFETY: see above.
+        // SAFETY: Core KVM passes a live vCPU, which went through `Vcpu::create`. Core KVM holds
+        // `vcpu->mutex` during the call and has not loaded the vCPU.
         let mut vcpu = unsafe { OwnedVcpu::from_raw(vcpu) };
-        // SAFETY: see above.
+        // SAFETY: `state` points to core KVM's own copy, which does not change during the call.
         let state = unsafe { (*state).mp_state };
         from_result(|| {
             power::set_mp_state(&mut vcpu, MpState::try_from(state)?)?;
@@ -258,14 +276,16 @@ door! {
     ///
     /// # Safety
     ///
-    /// Core KVM holds `vcpu->mutex`; `debug` is its own copy.
+    /// Core KVM passes a live vCPU, holds its `vcpu->mutex` and has not loaded it. `debug` points
+    /// to core KVM's own copy.
     fn kvm_arch_vcpu_ioctl_set_guest_debug(
         vcpu: *mut bindings::kvm_vcpu,
         debug: *mut bindings::kvm_guest_debug,
     ) -> c_int {
-        // SAFETY: see above.
+        // SAFETY: Core KVM passes a live vCPU, which went through `Vcpu::create`. Core KVM holds
+        // `vcpu->mutex` during the call and has not loaded the vCPU.
         let mut vcpu = unsafe { OwnedVcpu::from_raw(vcpu) };
-        // SAFETY: see above.
+        // SAFETY: `debug` points to core KVM's own copy, which does not change during the call.
         let control = unsafe { (*debug).control };
         from_result(|| {
             vcpu.set_guest_debug(control)?;
@@ -281,7 +301,7 @@ door! {
     ///
     /// Core KVM passes a live vCPU.
     fn kvm_arch_vcpu_runnable(vcpu: *mut bindings::kvm_vcpu) -> c_int {
-        // SAFETY: see above.
+        // SAFETY: Core KVM passes a live vCPU, which went through `Vcpu::create`.
         unsafe { Vcpu::from_raw(vcpu) }.is_runnable().into()
     }
 }
@@ -293,7 +313,7 @@ door! {
     ///
     /// Core KVM passes a live vCPU.
     fn kvm_arch_vcpu_should_kick(vcpu: *mut bindings::kvm_vcpu) -> c_int {
-        // SAFETY: see above.
+        // SAFETY: Core KVM passes a live vCPU, which went through `Vcpu::create`.
         kvm::leaving_guest(unsafe { Vcpu::from_raw(vcpu) }).into()
     }
 }
@@ -305,7 +325,7 @@ door! {
     ///
     /// Core KVM passes a live vCPU.
     fn kvm_cpu_has_pending_timer(vcpu: *mut bindings::kvm_vcpu) -> c_int {
-        // SAFETY: see above.
+        // SAFETY: Core KVM passes a live vCPU, which went through `Vcpu::create`.
         let vcpu = unsafe { Vcpu::from_raw(vcpu) };
         vcpu.shared().timer.pending(vcpu).into()
     }
@@ -318,7 +338,7 @@ door! {
     ///
     /// Core KVM passes a live vCPU.
     fn kvm_arch_vcpu_in_kernel(vcpu: *mut bindings::kvm_vcpu) -> bool {
-        // SAFETY: see above.
+        // SAFETY: Core KVM passes a live vCPU, which went through `Vcpu::create`.
         unsafe { Vcpu::from_raw(vcpu) }.shared().last_exit.was_supervisor()
     }
 }
@@ -331,7 +351,7 @@ door! {
     ///
     /// Core KVM passes a live vCPU.
     fn kvm_arch_vcpu_get_ip(vcpu: *mut bindings::kvm_vcpu) -> c_ulong {
-        // SAFETY: see above.
+        // SAFETY: Core KVM passes a live vCPU, which went through `Vcpu::create`.
         unsafe { Vcpu::from_raw(vcpu) }.shared().last_exit.pc()
     }
 }
@@ -341,7 +361,7 @@ door! {
     ///
     /// # Safety
     ///
-    /// None needed.
+    /// The function uses none of its arguments, so any will do.
     fn kvm_arch_vcpu_fault(
         _vcpu: *mut bindings::kvm_vcpu,
         _fault: *mut bindings::vm_fault,
@@ -358,7 +378,7 @@ macro_rules! absent {
             ///
             /// # Safety
             ///
-            /// None needed.
+            /// The function uses none of its arguments, so any will do.
             fn $name(_vcpu: *mut bindings::kvm_vcpu, _state: *mut $state) -> c_int {
                 EINVAL.to_errno()
             }

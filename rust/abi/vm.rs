@@ -29,10 +29,10 @@ door! {
     ///
     /// # Safety
     ///
-    /// Core KVM passes a VM that nobody else knows yet.
+    /// Core KVM passes a valid VM that it is creating and that no other thread knows yet.
     fn kvm_arch_init_vm(kvm: *mut bindings::kvm, _machine: c_ulong) -> c_int {
         from_result(|| {
-            // SAFETY: see above.
+            // SAFETY: Core KVM passes a valid VM that no other thread knows yet.
             unsafe { Vm::create(kvm) }?;
             Ok(0)
         })
@@ -44,14 +44,14 @@ door! {
     ///
     /// # Safety
     ///
-    /// Core KVM passes a VM without users.
+    /// Core KVM passes a VM that went through [`kvm_arch_init_vm`] and has no users left.
     fn kvm_arch_destroy_vm(kvm: *mut bindings::kvm) {
-        // SAFETY: see above; it is not destroyed yet.
+        // SAFETY: Core KVM passes a VM that went through `Vm::create` and is not destroyed yet.
         let vm = unsafe { Vm::from_raw(kvm) };
         vm.aia().retire();
-        // SAFETY: see above.
+        // SAFETY: Core KVM passes a VM without users, so no thread uses its vCPUs.
         unsafe { bindings::kvm_destroy_vcpus(kvm) };
-        // SAFETY: see above; the vCPUs are gone.
+        // SAFETY: The VM went through `Vm::create` and has no users, and its vCPUs are gone.
         unsafe { Vm::destroy(kvm) };
     }
 }
@@ -61,9 +61,9 @@ door! {
     ///
     /// # Safety
     ///
-    /// `kvm` is null or live.
+    /// `kvm` is null or points to a live VM.
     fn kvm_vm_ioctl_check_extension(kvm: *mut bindings::kvm, ext: c_long) -> c_int {
-        // SAFETY: live unless null.
+        // SAFETY: Core KVM passes a live VM unless `kvm` is null.
         let vm = (!kvm.is_null()).then(|| unsafe { Vm::from_raw(kvm) });
         vm::cap::check(vm, ext)
     }
@@ -74,14 +74,14 @@ door! {
     ///
     /// # Safety
     ///
-    /// `kvm` is live; `cap` is core KVM's own copy of the user's argument.
+    /// `kvm` points to a live VM; `cap` is core KVM's own copy of the user's argument.
     fn kvm_vm_ioctl_enable_cap(
         kvm: *mut bindings::kvm,
         cap: *mut bindings::kvm_enable_cap,
     ) -> c_int {
-        // SAFETY: the VM is live for the call.
+        // SAFETY: Core KVM passes a VM that is live for the call.
         let vm = unsafe { Vm::from_raw(kvm) };
-        // SAFETY: initialised, and nobody else writes it.
+        // SAFETY: `cap` is core KVM's own copy: it is initialised, and no other thread writes it.
         let cap = unsafe { &*cap };
         from_result(|| {
             vm.enable(EnableCap::try_from(cap)?)?;
@@ -95,7 +95,7 @@ door! {
     ///
     /// # Safety
     ///
-    /// None needed.
+    /// The function has no requirements, because it uses none of its arguments.
     fn kvm_arch_vm_ioctl(_file: *mut bindings::file, _ioctl: c_uint, _arg: c_ulong) -> c_int {
         EINVAL.to_errno()
     }
@@ -106,7 +106,7 @@ door! {
     ///
     /// # Safety
     ///
-    /// None needed.
+    /// The function has no requirements, because it uses none of its arguments.
     fn kvm_arch_dev_ioctl(_file: *mut bindings::file, _ioctl: c_uint, _arg: c_ulong) -> c_long {
         EINVAL.to_errno() as c_long
     }
@@ -117,7 +117,8 @@ door! {
     ///
     /// # Safety
     ///
-    /// Core KVM calls on the CPU, with interrupts off or the CPU coming online.
+    /// Core KVM calls this on the CPU itself, with interrupts disabled or in the CPU's hotplug
+    /// thread.
     fn kvm_arch_enable_virtualization_cpu() -> c_int {
         from_result(|| hardware::enable_cpu().map(|()| 0))
     }
@@ -128,7 +129,8 @@ door! {
     ///
     /// # Safety
     ///
-    /// As above.
+    /// Core KVM calls this on the CPU itself, with interrupts disabled or in the CPU's hotplug
+    /// thread.
     fn kvm_arch_disable_virtualization_cpu() {
         hardware::disable_cpu();
     }

@@ -364,7 +364,8 @@ impl<'l, 'v> Device<'l, 'v> {
             harts,
             _devices: devices.keep(),
         };
-        // INVARIANT: one file for each vCPU, and `kvm->lock` keeps others from coming in between.
+        // INVARIANT: The loop above made one file for each vCPU, by index, and entered exactly
+        // these in `harts`. `kvm->lock` keeps other vCPUs from coming in between.
         vm.aia().chip.populate(chip);
         Ok(())
     }
@@ -375,8 +376,8 @@ impl<'l, 'v> Device<'l, 'v> {
 pub(crate) enum Port {
     /// The APLIC.
     Aplic,
-    /// Interrupt files, from this address on. Core KVM has room for 1,000 devices, and a VM can have
-    /// more vCPUs: so a run of files is one device.
+    /// Interrupt files, from this address on. Core KVM has room for 1,000 devices, and a VM can
+    /// have more vCPUs: so a run of files is one device.
     Imsics(Gpa),
 }
 
@@ -401,7 +402,7 @@ impl Port {
         }
     }
 
-    /// A guest writes a word; `None` as above.
+    /// A guest writes the word at `offset`; `None` if there is no controller yet, or no file.
     pub(crate) fn write(self, vm: &Vm, offset: u32, value: u32) -> Option<()> {
         let chip = vm.aia().chip()?;
         match self {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Guest external interrupts: the interrupt files in hardware of each CPU, who has which, and what
-//! happens when one signals while its vCPU waits. Answers to the second half of `aia.c`.
+//! Guest external interrupts: the interrupt files in hardware of each CPU, which vCPU has which,
+//! and what happens when one signals while its vCPU waits. Answers to the second half of `aia.c`.
 //!
 //! A [`Claim`] is the ownership of one file of one CPU; dropping it gives the file back. The table
 //! of a CPU knows the vCPU of each file only to wake it, and to have it give the file back before
@@ -68,7 +68,8 @@ pub(crate) struct Host {
     fewest: AtomicU32,
     interrupt: PerCpuInterrupt,
     cpus: KVec<Pin<KBox<Cpu>>>,
-    /// Held while a CPU's files are taken from their vCPUs, and by those who destroy vCPUs.
+    /// A CPU holds this while it takes its files from their vCPUs, and a thread that destroys vCPUs
+    /// while it gives theirs back.
     evacuation: Pin<KBox<Mutex<()>>>,
 }
 
@@ -96,19 +97,23 @@ struct Table {
 ///
 /// # Invariants
 ///
-/// The vCPU is live as long as it stands in a table: [`retire`] is called before its end.
+/// The vCPU is live as long as it stands in a table: the thread that destroys a VM gives all files
+/// back within [`retire`] before it destroys the vCPUs.
 #[derive(Clone, Copy)]
 struct Owner(NonNull<Vcpu>);
 
-// SAFETY: a vCPU can be reached from any thread.
+// SAFETY: `Vcpu` is `Sync`, so any thread may use a pointer to a live vCPU.
 unsafe impl Send for Owner {}
 
 impl Owner {
     /// # Safety
     ///
-    /// The owner stands in a table that is locked, or evacuation is held since it did.
+    /// The caller found `self` in a table, and has held that table's lock since, or has held
+    /// [`Host::evacuation`] since before. It keeps it for as long as it uses the result.
     unsafe fn vcpu<'a>(self) -> &'a Vcpu {
-        // SAFETY: by the invariant, and as the caller promises.
+        // SAFETY: By the type's invariant the vCPU is live while it stands in a table. The caller
+        // holds the table's lock, so it stands there, or evacuation, so the thread that destroys
+        // the VM waits in `retire`.
         unsafe { self.0.as_ref() }
     }
 }
@@ -160,8 +165,9 @@ impl Interrupts {
             cpus,
             evacuation,
         };
-        // SAFETY: the owner is dropped when core KVM is gone, and has switched the interrupt off on
-        // all CPUs.
+        // SAFETY: The owner is dropped when core KVM is gone, and core KVM has had every CPU
+        // disable the interrupt. The idle notifier still runs then, but reads `HOST` only on a CPU
+        // that is in use, and none is.
         let host = unsafe { HOST.own(host) }?;
         Ok(Some(Self { _host: host }))
     }
@@ -212,7 +218,8 @@ impl Claim {
         let cell = host()?.cpu(cpu)?;
         let file = cell.with_table(|table| {
             let file = GuestFile::new(table.free.trailing_zeros())?;
-            // INVARIANT: it gives the file back in time.
+            // INVARIANT: The vCPU's `Imsic` keeps the claim, and gives the file back within
+            // `retire`, before the vCPU is destroyed.
             *table.owners.get_mut(file.number() as usize)? = Some(Owner(NonNull::from(vcpu)));
             table.free &= !(file.bit() as u64);
             Some(file)
@@ -267,7 +274,8 @@ pub(crate) fn has_free(cpu: usize) -> bool {
         .is_some_and(|cpu| cpu.free.load(Ordering::Relaxed) != 0)
 }
 
-/// Files that are watched signal: wakes those who wait for it. Interrupts are off.
+/// Handles the signals of the files that are watched: wakes the vCPUs that wait for them.
+/// Interrupts are disabled.
 pub(crate) fn interrupt() {
     let here = PreemptOff::new();
     let mut due = registers::take_signals();
@@ -278,7 +286,7 @@ pub(crate) fn interrupt() {
     while due != 0 {
         let owner = table.owners.get(due.trailing_zeros() as usize);
         if let Some(Some(owner)) = owner {
-            // SAFETY: the table is locked.
+            // SAFETY: `owner` stands in `table`, which is locked until after the call.
             unsafe { owner.vcpu() }.kick();
         }
         due &= due - 1;
@@ -330,7 +338,7 @@ pub(crate) fn disable_cpu(cpu: usize) {
     if imsic::interrupts_are_on() {
         evacuate(host, cpu);
     } else if imsic::is_suspending() {
-        // Files belong to this CPU, whose power may go.
+        // The files belong to this CPU, which may lose its power.
         if let Some(cell) = host.cpu(cpu) {
             cell.suspended.store(true, Ordering::Relaxed);
             for_each_file(cell, Imsic::suspend);
@@ -344,7 +352,7 @@ fn for_each_file(cell: &Cpu, f: fn(&Imsic, &PreemptOff)) {
     let here = PreemptOff::new();
     let table = cell.table.lock();
     for owner in table.owners.iter().flatten() {
-        // SAFETY: the table is locked.
+        // SAFETY: `owner` stands in `table`, which is locked until after the call.
         if let Some(imsic) = unsafe { owner.vcpu() }.imsic() {
             f(imsic, &here);
         }
@@ -366,7 +374,8 @@ fn evacuate(host: &Host, cpu: usize) {
     for number in 0..u64::BITS as usize {
         let owner = cell.table.lock().owners.get(number).copied().flatten();
         if let Some(owner) = owner {
-            // SAFETY: evacuation is held since before.
+            // SAFETY: This thread has held evacuation since before it found `owner` in the table,
+            // so the thread that destroys the VM waits in `retire`.
             let vcpu = unsafe { owner.vcpu() };
             if let Some(imsic) = vcpu.imsic() {
                 imsic.evacuate(vcpu, cpu);

@@ -60,7 +60,7 @@ impl Field {
     /// `width` bits from `shift` on.
     const fn new(shift: u32, width: u32) -> Option<Field> {
         if shift < u64::BITS && width <= u32::BITS && shift + width <= u64::BITS {
-            // INVARIANT: just checked.
+            // INVARIANT: The condition checks all three bounds.
             Some(Field { shift, width })
         } else {
             None
@@ -87,8 +87,8 @@ impl Field {
 ///
 /// # Invariants
 ///
-/// The fields do not overlap each other and begin above the offset. `hart` and `group` together
-/// have at most 32 bits, and `hart` has fewer than 32.
+/// Fields that have any bits do not overlap each other and begin above the offset. `hart` and
+/// `group` together have at most 32 bits, and `hart` has fewer than 32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GroupLayout {
     guest: Field,
@@ -129,7 +129,8 @@ impl GroupLayout {
             Field::new(group_shift, bits.group),
         );
         match fields {
-            // INVARIANT: each begins where the one before ends, or later.
+            // INVARIANT: The widths were checked above, and each field that has bits begins where
+            // the one before it ends, or later.
             (Some(guest), Some(hart), Some(group)) if apart => Ok(Self { guest, hart, group }),
             _ => Err(Overlap),
         }
@@ -210,7 +211,7 @@ fn candidates(slots: usize, hart: HartIndex) -> impl Iterator<Item = usize> {
     (0..slots).map(move |step| (hash as usize).wrapping_add(step) & mask)
 }
 
-/// Enters the vCPU at position `vcpu`, whose interrupt file has index `hart`.
+/// Enters the vCPU at position `vcpu` as the one that has the interrupt file with index `hart`.
 ///
 /// # Errors
 ///
@@ -242,7 +243,7 @@ pub(crate) fn insert(
     Err(Rejected::Full)
 }
 
-/// The vCPU whose interrupt file has index `hart`.
+/// Returns the vCPU that has the interrupt file with index `hart`.
 pub(crate) fn find(slots: &[HartSlot], hart: HartIndex) -> Option<VcpuIdx> {
     for n in candidates(slots.len(), hart) {
         let slot = slots.get(n)?;

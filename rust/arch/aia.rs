@@ -58,7 +58,8 @@ impl GuestFile {
     /// Has the host notice when this file of this CPU signals, at once if it does already.
     #[inline]
     pub(crate) fn watch(self) {
-        // SAFETY: the interrupt that this may raise has a handler, which ends the watch.
+        // SAFETY: This may raise the guest external interrupt. `hgei` has requested that interrupt,
+        // and its handler ends the watch.
         unsafe { csr::HGEIE.set(self.bit()) };
         renew();
     }
@@ -66,7 +67,7 @@ impl GuestFile {
     /// The host need not notice any more.
     #[inline]
     pub(crate) fn ignore(self) {
-        // SAFETY: one reason less for an interrupt.
+        // SAFETY: This only takes away a reason for an interrupt.
         unsafe { csr::HGEIE.clear(self.bit()) };
         renew();
     }
@@ -79,7 +80,7 @@ impl GuestFile {
 fn renew() {
     let due = Direct.read(csr::HGEIP) & csr::HGEIE.read();
     if due != 0 {
-        // SAFETY: they are watched already.
+        // SAFETY: The host watches these files already, so this adds no reason for an interrupt.
         unsafe { csr::HGEIE.set(due) };
     }
 }
@@ -87,7 +88,7 @@ fn renew() {
 /// Ends the watch on all files of this CPU that signal; returns their bits.
 pub(crate) fn take_signals() -> usize {
     let due = Direct.read(csr::HGEIP) & csr::HGEIE.read();
-    // SAFETY: less reason for interrupts.
+    // SAFETY: This only takes away reasons for an interrupt.
     unsafe { csr::HGEIE.clear(due) };
     renew();
     due
@@ -100,7 +101,8 @@ pub(crate) fn watched() -> usize {
 
 /// Watches the files in `bits` on this CPU, and no others.
 pub(crate) fn watch_only(bits: usize) {
-    // SAFETY: the interrupts that this may raise have a handler.
+    // SAFETY: This may raise the guest external interrupt. `hgei` has requested that interrupt, so
+    // it has a handler.
     unsafe { csr::HGEIE.write(bits) };
 }
 
@@ -127,9 +129,9 @@ pub(crate) fn set_signals(signals: Signals) {
     const GUEST_EXTERNAL: usize = 1 << bindings::IRQ_S_GEXT;
 
     match signals {
-        // SAFETY: the interrupt has a handler.
+        // SAFETY: `hgei` has requested the guest external interrupt, so it has a handler.
         Signals::On => unsafe { csr::HIE.set(GUEST_EXTERNAL) },
-        // SAFETY: less reason for interrupts.
+        // SAFETY: This only takes away reasons for an interrupt.
         Signals::Off => unsafe { csr::HIE.clear(GUEST_EXTERNAL) },
     }
 }
@@ -196,7 +198,8 @@ impl<'a> FileRegisters<'a> {
     pub(crate) fn of(file: GuestFile, here: &'a PreemptOff) -> Self {
         let hstatus = csr::HSTATUS.read();
         let vsiselect = Direct.read(csr::VSISELECT);
-        // SAFETY: the field says which file is accessed, no more; it comes back with `drop`.
+        // SAFETY: Only VGEIN changes, which selects the guest interrupt file that guest registers
+        // access and does not act on the host itself. `drop` writes the old value back.
         unsafe { csr::HSTATUS.write(GuestFile::in_hstatus(Some(file), hstatus)) };
         Self {
             hstatus,
@@ -233,7 +236,7 @@ impl<'a> FileRegisters<'a> {
 impl Drop for FileRegisters<'_> {
     fn drop(&mut self) {
         Direct.write(csr::VSISELECT, self.vsiselect);
-        // SAFETY: what it was.
+        // SAFETY: This writes back the value that `of` read.
         unsafe { csr::HSTATUS.write(self.hstatus) };
     }
 }

@@ -34,14 +34,14 @@ impl Direct {
     /// Sets the bits of the register that are ones in `bits`.
     #[inline(always)]
     pub(crate) fn set<const N: u32>(&self, _csr: GuestCsr<N>, bits: usize) {
-        // SAFETY: only a guest sees the effect.
+        // SAFETY: By the contract of `GuestCsr` only a guest sees the effect of the write.
         unsafe { asm!("csrs {}, {}", const N, in(reg) bits, options(nostack)) };
     }
 
     /// Clears the bits of the register that are ones in `bits`.
     #[inline(always)]
     pub(crate) fn clear<const N: u32>(&self, _csr: GuestCsr<N>, bits: usize) {
-        // SAFETY: only a guest sees the effect.
+        // SAFETY: By the contract of `GuestCsr` only a guest sees the effect of the write.
         unsafe { asm!("csrc {}, {}", const N, in(reg) bits, options(nostack)) };
     }
 }
@@ -50,21 +50,21 @@ impl Registers for Direct {
     #[inline(always)]
     fn read<const N: u32>(&self, _csr: GuestCsr<N>) -> usize {
         let value;
-        // SAFETY: reading this register has no side effect.
+        // SAFETY: The instruction only reads the register, which has no side effect.
         unsafe { asm!("csrr {}, {}", out(reg) value, const N, options(nomem, nostack)) };
         value
     }
 
     #[inline(always)]
     fn write<const N: u32>(&self, _csr: GuestCsr<N>, value: usize) {
-        // SAFETY: only a guest sees the effect.
+        // SAFETY: By the contract of `GuestCsr` only a guest sees the effect of the write.
         unsafe { asm!("csrw {}, {}", const N, in(reg) value, options(nostack)) };
     }
 
     #[inline(always)]
     fn swap<const N: u32>(&self, _csr: GuestCsr<N>, value: usize) -> usize {
         let old;
-        // SAFETY: only a guest sees the effect.
+        // SAFETY: By the contract of `GuestCsr` only a guest sees the effect of the write.
         unsafe { asm!("csrrw {}, {}, {}", out(reg) old, const N, in(reg) value, options(nostack)) };
         old
     }
@@ -82,8 +82,9 @@ impl Registers for Direct {
 
     #[inline(always)]
     unsafe fn set_hgatp(&self, value: usize) {
-        // SAFETY: guests alone, and the host's reads on their behalf, are translated by it; the
-        // caller vouches for the tree.
+        // SAFETY: `hgatp` translates only accesses of guests and the host's accesses on their
+        // behalf. The caller ensures that the tree stays as it is while `hgatp` names it, or
+        // changes as `mem::gstage` lets it.
         unsafe { HGATP.write(value) };
     }
 }
@@ -93,7 +94,7 @@ impl<const N: u32> HostCsr<N> {
     #[inline(always)]
     pub(crate) fn read(self) -> usize {
         let value;
-        // SAFETY: reading this register has no side effect.
+        // SAFETY: The instruction only reads the register, which has no side effect.
         unsafe { asm!("csrr {}, {}", out(reg) value, const N, options(nomem, nostack)) };
         value
     }
@@ -105,7 +106,7 @@ impl<const N: u32> HostCsr<N> {
     /// The host must be able to go on with the new value.
     #[inline(always)]
     pub(crate) unsafe fn write(self, value: usize) {
-        // SAFETY: as the caller promises.
+        // SAFETY: The caller ensures that the host can go on with the new value.
         unsafe { asm!("csrw {}, {}", const N, in(reg) value, options(nostack)) };
     }
 
@@ -113,11 +114,11 @@ impl<const N: u32> HostCsr<N> {
     ///
     /// # Safety
     ///
-    /// As for [`write`](Self::write).
+    /// The host must be able to go on with the new value.
     #[inline(always)]
     pub(crate) unsafe fn swap(self, value: usize) -> usize {
         let old;
-        // SAFETY: as the caller promises.
+        // SAFETY: The caller ensures that the host can go on with the new value.
         unsafe { asm!("csrrw {}, {}, {}", out(reg) old, const N, in(reg) value, options(nostack)) };
         old
     }
@@ -126,10 +127,10 @@ impl<const N: u32> HostCsr<N> {
     ///
     /// # Safety
     ///
-    /// As for [`write`](Self::write).
+    /// The host must be able to go on with the new value.
     #[inline(always)]
     pub(crate) unsafe fn set(self, bits: usize) {
-        // SAFETY: as the caller promises.
+        // SAFETY: The caller ensures that the host can go on with the new value.
         unsafe { asm!("csrs {}, {}", const N, in(reg) bits, options(nostack)) };
     }
 
@@ -137,10 +138,10 @@ impl<const N: u32> HostCsr<N> {
     ///
     /// # Safety
     ///
-    /// As for [`write`](Self::write).
+    /// The host must be able to go on with the new value.
     #[inline(always)]
     pub(crate) unsafe fn clear(self, bits: usize) {
-        // SAFETY: as the caller promises.
+        // SAFETY: The caller ensures that the host can go on with the new value.
         unsafe { asm!("csrc {}, {}", const N, in(reg) bits, options(nostack)) };
     }
 }

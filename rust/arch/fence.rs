@@ -10,8 +10,8 @@
 //! [`nacl`](crate::arch::nacl).
 //!
 //! The VS-stage fences act on the VMID in `hgatp` (Privileged Architecture, "Hypervisor
-//! Memory-Management Fence Instructions"); callers hold a [`Pinned`](crate::vcpu::Pinned) vCPU,
-//! whose VMID is loaded.
+//! Memory-Management Fence Instructions"). The caller holds a [`Pinned`](crate::vcpu::Pinned) vCPU,
+//! so that the VMID of its VM is loaded.
 
 use core::arch::asm;
 
@@ -33,7 +33,7 @@ use crate::mem::addr::{
 
 /// Orders all guest-physical translations, of every VM, at once: no guest is loaded.
 pub(crate) fn gvma_all() {
-    // SAFETY: a fence only forgets cached translations.
+    // SAFETY: The fence only makes this CPU forget cached translations.
     unsafe {
         asm!(
             ".option push",
@@ -56,7 +56,7 @@ pub(crate) trait Fences {
 impl Fences for Direct {
     #[inline(always)]
     fn gvma_vmid(&self, vmid: Vmid) {
-        // SAFETY: a fence only forgets cached translations.
+        // SAFETY: The fence only makes this CPU forget cached translations.
         unsafe {
             asm!(
                 ".option push", ".option arch, +h", "hfence.gvma zero, {}", ".option pop",
@@ -67,7 +67,7 @@ impl Fences for Direct {
 
     #[inline(always)]
     fn vvma_all(&self) {
-        // SAFETY: a fence only forgets cached translations.
+        // SAFETY: The fence only makes this CPU forget cached translations.
         unsafe {
             asm!(
                 ".option push",
@@ -103,7 +103,7 @@ pub(crate) fn gvma_vmid_gpa(vmid: Vmid, gpa: Gpa) {
     nacl::fence(
         |_| Hfence::GvmaVmid(vmid, Span::frames(frame)),
         || {
-            // SAFETY: a fence only forgets cached translations.
+            // SAFETY: The fence only makes this CPU forget cached translations.
             unsafe {
                 asm!(
                     ".option push", ".option arch, +h", "hfence.gvma {}, {}", ".option pop",
@@ -124,7 +124,7 @@ pub(crate) fn vvma_asid(asid: Asid) {
     nacl::fence(
         |vmid| Hfence::VvmaAsid(vmid, asid, Span::Everything),
         || {
-            // SAFETY: a fence only forgets cached translations.
+            // SAFETY: The fence only makes this CPU forget cached translations.
             unsafe {
                 asm!(
                     ".option push", ".option arch, +h", "hfence.vvma zero, {}", ".option pop",
@@ -137,6 +137,6 @@ pub(crate) fn vvma_asid(asid: Asid) {
 
 /// Makes instruction fetches of this CPU see earlier stores.
 pub(crate) fn fence_i() {
-    // SAFETY: a fence only forgets cached instructions.
+    // SAFETY: The fence only makes this CPU forget cached instructions.
     unsafe { asm!("fence.i") };
 }

@@ -118,7 +118,7 @@ pub(crate) trait FpMoves {
     ///
     /// # Safety
     ///
-    /// The CPU has the unit, and what was in its registers is saved.
+    /// The CPU has the unit, and its registers hold nothing that the caller has not saved.
     unsafe fn restore(self, regs: &FpRegs);
 }
 
@@ -126,9 +126,9 @@ impl FpMoves for FpUnit {
     unsafe fn save(self, regs: &mut FpRegs) {
         match self {
             Self::Off => {}
-            // SAFETY: `regs` is writable, and the caller vouches for the unit.
+            // SAFETY: `regs` is writable, and the caller runs on a CPU that has the unit.
             Self::Single => unsafe { kvm_rs_fp_save_f(regs) },
-            // SAFETY: as above.
+            // SAFETY: `regs` is writable, and the caller runs on a CPU that has the unit.
             Self::Double => unsafe { kvm_rs_fp_save_d(regs) },
         }
     }
@@ -136,9 +136,11 @@ impl FpMoves for FpUnit {
     unsafe fn restore(self, regs: &FpRegs) {
         match self {
             Self::Off => {}
-            // SAFETY: `regs` is readable, and the caller vouches for the unit.
+            // SAFETY: `regs` is readable. The caller runs on a CPU that has the unit, and has saved
+            // what was in its registers.
             Self::Single => unsafe { kvm_rs_fp_restore_f(regs) },
-            // SAFETY: as above.
+            // SAFETY: `regs` is readable. The caller runs on a CPU that has the unit, and has saved
+            // what was in its registers.
             Self::Double => unsafe { kvm_rs_fp_restore_d(regs) },
         }
     }
@@ -160,16 +162,19 @@ impl UserFp {
     /// off.
     #[inline(always)]
     pub(crate) fn save() {
-        // SAFETY: looks at `current`.
+        // SAFETY: This only reads the `sstatus` that `current` had in user mode.
         if unsafe { bindings::kvm_rs_user_fs() } != bindings::SR_FS_DIRTY {
             return;
         }
-        // SAFETY: `current`'s own, which nobody else touches while it runs.
+        // SAFETY: This only takes the address of `current->thread.fstate`, which no other thread
+        // touches while `current` runs.
         let regs = unsafe { bindings::kvm_rs_user_fp() };
-        // SAFETY: the layout is the same, see above; the kernel has user mode use the unit, which
-        // it does for FLEN 64 alone.
+        // SAFETY: `regs` is the `fstate` of `current`, which no other thread touches while
+        // `current` runs. The assertion in this file shows that the layout is the same. `FS` is
+        // dirty, so the kernel lets user mode use the unit, which it does for FLEN 64 alone.
         unsafe { kvm_rs_fp_save_d(regs.cast()) };
-        // SAFETY: so they are.
+        // SAFETY: This only writes the `sstatus` that `current` had in user mode. `FS` may say
+        // clean, as the registers were just saved to `current->thread.fstate`.
         unsafe { bindings::kvm_rs_user_fs_clean() };
     }
 
@@ -177,16 +182,21 @@ impl UserFp {
     ///
     /// # Safety
     ///
-    /// Since [`save`](Self::save) the thread was not in user mode.
+    /// The thread has called [`save`](Self::save), and was not in user mode since.
     #[inline(always)]
     pub(crate) unsafe fn restore() {
-        // SAFETY: looks at `current`.
+        // SAFETY: This only reads the `sstatus` that `current` had in user mode.
         if unsafe { bindings::kvm_rs_user_fs() } == bindings::SR_FS_OFF {
             return;
         }
-        // SAFETY: as in `save`.
+        // SAFETY: This only takes the address of `current->thread.fstate`, which no other thread
+        // touches while `current` runs.
         let regs = unsafe { bindings::kvm_rs_user_fp() };
-        // SAFETY: as in `save`; they were saved there, or were there already.
+        // SAFETY: `regs` is the `fstate` of `current`, which no other thread touches while
+        // `current` runs. The assertion in this file shows that the layout is the same. `FS` is not
+        // off, so the kernel lets user mode use the unit, which it does for FLEN 64 alone. `save`
+        // stored the registers there, or they were there already, and the caller was not in user
+        // mode since.
         unsafe { kvm_rs_fp_restore_d(regs.cast()) };
     }
 }
@@ -213,10 +223,10 @@ mod tests {
         let before = KBox::new(pattern(0x9e37_79b9_7f4a_7c15), GFP_KERNEL)?;
         let mut after = KBox::new(FpRegs::default(), GFP_KERNEL)?;
         let preempt = PreemptOff::new();
-        // SAFETY: the kernel runs on CPUs that have the unit (FPU); a kernel thread has nothing in
-        // it.
+        // SAFETY: The kernel runs on CPUs that have the unit (FPU), and a kernel thread has nothing
+        // in it.
         unsafe { FpUnit::Double.restore(&before) };
-        // SAFETY: as above.
+        // SAFETY: The kernel runs on CPUs that have the unit (FPU).
         unsafe { FpUnit::Double.save(&mut after) };
         drop(preempt);
         assert!(after.f == before.f);
@@ -230,9 +240,10 @@ mod tests {
         let before = KBox::new(pattern(0x0123_4567_89ab_cdef), GFP_KERNEL)?;
         let mut after = KBox::new(FpRegs::default(), GFP_KERNEL)?;
         let preempt = PreemptOff::new();
-        // SAFETY: as above.
+        // SAFETY: The kernel runs on CPUs that have the unit (FPU), and a kernel thread has nothing
+        // in it.
         unsafe { FpUnit::Single.restore(&before) };
-        // SAFETY: as above.
+        // SAFETY: The kernel runs on CPUs that have the unit (FPU).
         unsafe { FpUnit::Single.save(&mut after) };
         drop(preempt);
         let low = |regs: &FpRegs| regs.f.map(|f| f as u32);

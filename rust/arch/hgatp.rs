@@ -49,7 +49,7 @@ impl Hgatp {
     /// Bare, VMID 0: no guest.
     const IDLE: Hgatp = Hgatp::from_raw(0);
 
-    /// The tree of `mode` whose root is at `root`, with VMID 0.
+    /// Returns the value for the tree of `mode` that has its root at `root`, with VMID 0.
     pub(crate) fn without_vmid(mode: Mode, root: Pfn) -> Self {
         // The mask makes it fit; a frame that came from the kernel does so anyway.
         let ppn = Bounded::<u64, 44>::from_expr(root.get() & ((1 << 44) - 1));
@@ -69,7 +69,7 @@ impl Hgatp {
         self.with_mode(Bounded::<u64, 4>::from_expr(mode.encoding() & 0xf))
     }
 
-    /// The VM whose tree it is.
+    /// Returns the VMID, which names the VM that the tree belongs to.
     pub(crate) fn vmid_of(self) -> Vmid {
         Vmid::new(u16::from(self.vmid()))
     }
@@ -86,18 +86,19 @@ impl Hgatp {
 ///
 /// # Safety
 ///
-/// The root that it names, and the tree below, stay what they are until [`unload`], or change as
-/// `mem::gstage` lets them.
+/// The root that `hgatp` names and the tree below it stay what they are until [`unload`], or change
+/// only as `mem::gstage` lets them.
 #[inline(always)]
 pub(crate) unsafe fn load(regs: &impl Registers, hgatp: Hgatp) {
-    // SAFETY: the caller vouches for the tree.
+    // SAFETY: The caller ensures that the root and the tree below it stay what they are until
+    // `unload`, or change only as `mem::gstage` lets them.
     unsafe { regs.set_hgatp(hgatp.into_raw() as usize) };
 }
 
 /// No guest: nothing is left for the CPU to walk, not even ahead of time.
 #[inline(always)]
 pub(crate) fn unload(regs: &impl Registers) {
-    // SAFETY: names no tree.
+    // SAFETY: `Hgatp::IDLE` has mode Bare and names no tree.
     unsafe { regs.set_hgatp(Hgatp::IDLE.into_raw() as usize) };
 }
 
@@ -111,9 +112,9 @@ pub(crate) fn probe() -> Option<(Mode, u32)> {
     let all_ones = Vmid::new(u16::MAX);
     let found = Mode::ALL.into_iter().rev().find_map(|mode| {
         let wanted = Hgatp::IDLE.with_mode_of(mode).with_vmid_of(all_ones);
-        // SAFETY: interrupts are off, no guest runs, and nobody reads on behalf of one; so the
-        // CPU could walk the frame that this names, 0, ahead of time at most, and what it then
-        // remembers is forgotten below.
+        // SAFETY: Interrupts are off, no guest runs, and no code reads on behalf of one. So the CPU
+        // can at most walk the frame that this names, 0, ahead of time, and the fence below makes
+        // it forget what it has cached from there.
         unsafe { load(&Direct, wanted) };
         let got = Hgatp::from_raw(Direct.hgatp() as u64);
         (got.known_mode() == Some(mode)).then(|| (mode, got.vmid().get().count_ones()))

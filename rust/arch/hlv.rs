@@ -60,10 +60,10 @@ extern "C" {
 /// Executes `$insn`, an HLV or HLVX, at guest virtual address `$gva`. Returns what it reads; if it
 /// traps, `$trap` is filled, and the value means nothing.
 ///
-/// `stvec` names [`kvm_rs_hlv_trap`] within one `asm!` block, so that no code of the compiler's runs
-/// in between: an exception of any other instruction would be taken for that of the access.
+/// `stvec` names [`kvm_rs_hlv_trap`] within one `asm!` block, so that no code of the compiler's
+/// runs in between: an exception of any other instruction would be taken for that of the access.
 ///
-/// To be called in an unsafe block: interrupts are off, and the guest's translation is loaded.
+/// The caller uses this in an unsafe block, with interrupts off and the guest's translation loaded.
 macro_rules! guarded {
     ($insn:literal, $gva:expr, $trap:expr) => {{
         let value: usize;
@@ -89,7 +89,8 @@ macro_rules! guarded {
 ///
 /// # Safety
 ///
-/// Interrupts are off and the guest's translation is loaded.
+/// Interrupts are off and the guest's translation is loaded on this CPU. `hstatus` is the guest's,
+/// or the host's with another SPVP.
 unsafe fn with_privilege(
     hstatus: usize,
     access: impl FnOnce(&mut Trap) -> usize,
@@ -97,14 +98,16 @@ unsafe fn with_privilege(
     // A cause that no access reports stands for "none": 0 is instruction address misaligned.
     let mut trap = Trap::default();
     if nacl::sync().is_err() {
-        // Rather none than somebody else's.
+        // The registers are not the guest's, so a read would give data of another address space.
         trap.scause = bindings::EXC_LOAD_ACCESS as usize;
         return Err(trap);
     }
-    // SAFETY: only SPVP and the interception bits differ, which act on V=1 and HLV alone.
+    // SAFETY: SPVP, VGEIN and the interception bits act on V=1, on HLV and on guest registers
+    // alone. SPV acts on `sret` alone: interrupts are off, and if `access` traps, the trap from V=0
+    // clears SPV before the handler executes `sret`.
     let old_hstatus = unsafe { csr::HSTATUS.swap(hstatus) };
     let value = access(&mut trap);
-    // SAFETY: the host's own value comes back.
+    // SAFETY: This writes back the host's own value, which the swap returned.
     unsafe { csr::HSTATUS.write(old_hstatus) };
     if trap.scause == 0 {
         Ok(value)
@@ -124,9 +127,10 @@ unsafe fn with_privilege(
 /// Interrupts are off and the guest's translation is loaded on this CPU; `hstatus` is the guest's.
 pub(crate) unsafe fn read_insn(hstatus: usize, gva: usize) -> Result<u32, Trap> {
     let half = |gva: usize| {
-        // SAFETY: interrupts are off and the translation is loaded, as the caller promises.
+        // SAFETY: The caller keeps interrupts off and the guest's translation loaded on this CPU.
         let access = |trap: &mut Trap| unsafe { guarded!("hlvx.hu", gva, trap) };
-        // SAFETY: as the caller promises.
+        // SAFETY: The caller keeps interrupts off and the guest's translation loaded on this CPU,
+        // and `hstatus` is the guest's.
         unsafe { with_privilege(hstatus, access) }.map_err(|mut trap| {
             // HLVX faults as a load; what was attempted is a fetch.
             trap.scause = match trap.scause as u32 {
@@ -153,11 +157,12 @@ pub(crate) unsafe fn read_insn(hstatus: usize, gva: usize) -> Result<u32, Trap> 
 ///
 /// # Safety
 ///
-/// As [`read_insn`].
+/// Interrupts are off and the guest's translation is loaded on this CPU; `hstatus` is the guest's.
 pub(crate) unsafe fn read_word(hstatus: usize, gva: usize) -> Result<usize, Trap> {
-    // SAFETY: interrupts are off and the translation is loaded, as the caller promises.
+    // SAFETY: The caller keeps interrupts off and the guest's translation loaded on this CPU.
     let access = |trap: &mut Trap| unsafe { guarded!("hlv.d", gva, trap) };
-    // SAFETY: as the caller promises.
+    // SAFETY: The caller keeps interrupts off and the guest's translation loaded on this CPU, and
+    // `hstatus` is the guest's.
     unsafe { with_privilege(hstatus, access) }
 }
 
@@ -180,7 +185,8 @@ mod tests {
     const NOWHERE: usize = 1 << 55;
 
     fn physical<T>(of: &T) -> usize {
-        // SAFETY: an address is computed; `of` is in the linear map, being from `KBox`.
+        // SAFETY: `of` comes from a `KBox`, so it is in the linear map. The helper only computes
+        // its physical address.
         unsafe { bindings::kvm_rs_virt_to_phys(core::ptr::from_ref(of).cast_mut().cast()) as usize }
     }
 
@@ -198,7 +204,8 @@ mod tests {
     fn words_are_read() -> Result {
         let word = KBox::new(0x0123_4567_89ab_cdef_usize, GFP_KERNEL)?;
         let at = physical(&*word);
-        // SAFETY: interrupts are off, and there is no translation.
+        // SAFETY: `bare` runs this with interrupts off, without translation at either stage, and
+        // with the host's `hstatus` plus SPVP.
         let read = bare(|hstatus| unsafe { read_word(hstatus, at) });
         assert!(read.is_ok_and(|read| read == *word));
         Ok(())
@@ -213,7 +220,8 @@ mod tests {
         )?;
         let at = physical(&*code);
         for (offset, insn) in [(0, 0x4501), (4, 0x73), (8, 0x1), (10, 0x73)] {
-            // SAFETY: interrupts are off, and there is no translation.
+            // SAFETY: `bare` runs this with interrupts off, without translation at either stage,
+            // and with the host's `hstatus` plus SPVP.
             let read = bare(|hstatus| unsafe { read_insn(hstatus, at + offset) });
             assert!(read.is_ok_and(|read| read == insn));
         }
@@ -222,9 +230,11 @@ mod tests {
 
     #[test]
     fn faults_come_back() {
-        // SAFETY: interrupts are off, and there is no translation.
+        // SAFETY: `bare` runs this with interrupts off, without translation at either stage, and
+        // with the host's `hstatus` plus SPVP.
         let load = bare(|hstatus| unsafe { read_word(hstatus, NOWHERE) });
-        // SAFETY: as above.
+        // SAFETY: `bare` runs this with interrupts off, without translation at either stage, and
+        // with the host's `hstatus` plus SPVP.
         let fetch = bare(|hstatus| unsafe { read_insn(hstatus, NOWHERE) });
         let is = |trap: Trap, cause: u32| trap.scause == cause as usize && trap.stval == NOWHERE;
         assert!(load.is_err_and(|trap| is(trap, bindings::EXC_LOAD_ACCESS)));

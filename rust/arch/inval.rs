@@ -36,7 +36,7 @@ macro_rules! in_one_go {
         in_one_go(
             $addresses,
             |address| {
-                // SAFETY: a fence only forgets cached translations.
+                // SAFETY: The instruction only makes this CPU forget cached translations.
                 unsafe {
                     asm!(
                         ".option push", ".option arch, +h, +svinval",
@@ -47,7 +47,7 @@ macro_rules! in_one_go {
                 };
             },
             |address| {
-                // SAFETY: a fence only forgets cached translations.
+                // SAFETY: The fence only makes this CPU forget cached translations.
                 unsafe {
                     asm!(
                         ".option push", ".option arch, +h",
@@ -132,7 +132,7 @@ fn in_one_go(addresses: impl Iterator<Item = u64>, hinval: impl Fn(u64), hfence:
         addresses.for_each(hfence);
         return;
     }
-    // SAFETY: orders memory accesses, no more.
+    // SAFETY: The host has Svinval, and `sfence.w.inval` only orders memory accesses.
     unsafe {
         asm!(
             ".option push",
@@ -142,7 +142,7 @@ fn in_one_go(addresses: impl Iterator<Item = u64>, hinval: impl Fn(u64), hfence:
         )
     };
     addresses.for_each(hinval);
-    // SAFETY: orders memory accesses, no more.
+    // SAFETY: The host has Svinval, and `sfence.inval.ir` only orders memory accesses.
     unsafe {
         asm!(
             ".option push",

@@ -91,8 +91,9 @@ impl Provider for Firmware {
     fn call(&self, function: Function, [a0, a1, a2]: [usize; 3]) -> Result<usize, Refused> {
         let extension = bindings::sbi_ext_id_SBI_EXT_NACL as c_int;
         let function = function as c_int;
-        // SAFETY: the memory that is named in a call belongs to `Acceleration`, which outlives its
-        // being known to the other side.
+        // SAFETY: The only memory that a call names belongs to `Acceleration`. The module drops it
+        // after core KVM has taken each CPU out of use, when `disable_cpu` has told the SBI
+        // implementation to forget the memory.
         let answer = unsafe { bindings::__sbi_ecall(a0, a1, a2, 0, 0, 0, function, extension) };
         match answer.error {
             0 => Ok(answer.value as usize),
@@ -104,7 +105,7 @@ impl Provider for Firmware {
 impl Refused {
     /// The error that C makes of it.
     fn to_error(self) -> Error {
-        // SAFETY: maps a number.
+        // SAFETY: The function only maps a number to a number.
         Error::from_errno(unsafe { bindings::sbi_err_map_linux_errno(self.0 as c_int) })
     }
 }
@@ -115,9 +116,9 @@ struct Place {
     physical: u64,
 }
 
-// SAFETY: the memory is all atomics.
+// SAFETY: The place owns the memory, which is all atomics and can be freed in any thread.
 unsafe impl Send for Place {}
-// SAFETY: as above.
+// SAFETY: The memory is all atomics, which any number of threads may access at once.
 unsafe impl Sync for Place {}
 
 impl Place {
@@ -132,12 +133,12 @@ impl Place {
     /// `ENOMEM`.
     fn new() -> Result<Self> {
         let gfp = bindings::GFP_KERNEL | bindings::__GFP_ZERO;
-        // SAFETY: allocates.
+        // SAFETY: The helper only allocates pages. Module init calls this and may sleep.
         let address = unsafe { bindings::kvm_rs_alloc_pages(gfp, Self::ORDER) } as usize;
         let memory = NonNull::new(address as *mut SharedMemory).ok_or(ENOMEM)?;
         Ok(Self {
             memory,
-            // SAFETY: memory from the page allocator.
+            // SAFETY: `memory` comes from the page allocator, so it is in the linear map.
             physical: unsafe { bindings::kvm_rs_virt_to_phys(memory.as_ptr().cast()) },
         })
     }
@@ -146,7 +147,8 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let address = self.memory.as_ptr() as usize;
-        // SAFETY: allocated in `new`, and not known to anybody any more.
+        // SAFETY: `new` allocated the pages with the same order. Neither this module nor the SBI
+        // implementation uses them any more: each CPU in use went through `disable_cpu`.
         unsafe { bindings::kvm_rs_free_pages(address as c_ulong, Self::ORDER) };
     }
 }
@@ -170,7 +172,7 @@ impl Acceleration {
     ///
     /// `ENOMEM`.
     pub(crate) fn start() -> Result<Option<Self>> {
-        // SAFETY: asks the firmware.
+        // SAFETY: The helper only asks the firmware whether it has the extension.
         if !unsafe { bindings::kvm_rs_nacl_is_there() } {
             return Ok(None);
         }
@@ -180,9 +182,10 @@ impl Acceleration {
             places.push(Place::new()?, GFP_KERNEL)?;
         }
         FEATURES.store(features.into_raw(), Ordering::Relaxed);
-        // Release: whoever sees the places sees what is in them.
+        // Release: a CPU that loads the pointer by an acquire also sees what is in the places.
         PLACES.store(places.as_mut_ptr(), Ordering::Release);
-        // SAFETY: switches a static branch; module init may sleep.
+        // SAFETY: The function enables a static branch, which may sleep, and module init may sleep.
+        // `FEATURES` and `PLACES`, which the code behind the branch reads, are set.
         unsafe { bindings::kvm_rs_nacl_use() };
         Ok(Some(Self {
             features,
@@ -284,7 +287,7 @@ struct Here {
 /// Whether there is the extension: a static branch.
 #[inline(always)]
 pub(crate) fn is_used() -> bool {
-    // SAFETY: asks for no more than that.
+    // SAFETY: The helper only tests a static branch.
     unsafe { bindings::kvm_rs_nacl_is_used() }
 }
 
@@ -305,17 +308,19 @@ pub(super) enum Entered {
     NotYet,
 }
 
-/// A cause of no trap.
+/// The `scause` that no trap has; [`enter`] leaves it if the guest could not be entered.
 const REFUSED: usize = usize::MAX >> 1;
 
 impl Here {
     fn new() -> Self {
         let preempt = PreemptOff::new();
         let places = PLACES.load(Ordering::Acquire);
-        // SAFETY: the places were there before the branch was switched, one for each number that a
-        // CPU can have. They live until the module goes, and nothing of it runs then.
+        // SAFETY: Callers come here only if `is_used()`, and `start` stores the pointer before it
+        // enables that branch. There is a place for each number that a CPU can have. The places
+        // live until the module is unloaded, when no other code of it runs.
         let place = unsafe { &*places.add(preempt.cpu()) };
-        // SAFETY: the place owns the memory, which was zero at first; it is all atomics.
+        // SAFETY: The place owns the memory and keeps it allocated. The memory is all atomics and
+        // was zero at first.
         let memory = unsafe { place.memory.as_ref() };
         let features = Features::from_raw(FEATURES.load(Ordering::Relaxed));
         Self {
@@ -330,14 +335,18 @@ impl Here {
 ///
 /// # Safety
 ///
-/// As for [`SwitchContext::enter`].
+/// Interrupts are off, and the registers and `hgatp` of this vCPU are loaded on this CPU. The
+/// caller has told time accounting as `guest_timing_enter_irqoff()` wants, and tells RCU before it
+/// lets interrupts in.
 #[cold]
 #[inline(never)]
 pub(super) unsafe fn enter(ctx: &mut SwitchContext) -> Entered {
     let here = Here::new();
     let gprs = ctx.gprs.clone();
     let answer = here.shared.enter(&gprs, ctx.hstatus, |hstatus| {
-        // SAFETY: as the caller promises.
+        // SAFETY: The caller keeps interrupts off and the vCPU's registers and `hgatp` loaded, has
+        // told time accounting, and tells RCU before it lets interrupts in. The guest's x registers
+        // are in the shared memory by now.
         unsafe { switch::sync_sret(ctx, hstatus) }
     });
     match answer {
@@ -352,7 +361,7 @@ pub(super) unsafe fn enter(ctx: &mut SwitchContext) -> Entered {
         }
         Err(_) if here.shared.sync().is_ok() => Entered::NotYet,
         Err(_) => {
-            // Not with somebody else's registers.
+            // The registers of this CPU are not the guest's, so the guest must not be entered.
             ctx.set_trap(&Trap {
                 sepc: ctx.sepc,
                 scause: REFUSED,

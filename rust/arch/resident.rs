@@ -195,7 +195,7 @@ impl Resident {
     }
 
     /// Tells the shared side which interrupts the guest has enabled, which it took back itself,
-    /// and when its timer is due: whoever asks whether the vCPU can go on needs it.
+    /// and when its timer is due. The check whether the vCPU can go on needs that.
     pub(crate) fn snapshot(&mut self, vcpu: &Vcpu) {
         with_registers!(regs => {
             self.put_interrupts(regs, vcpu);
@@ -212,7 +212,8 @@ impl Resident {
         irqs.set_enabled(self.csrs.sie);
     }
 
-    /// Brings interrupts that others made pending into the guest's view. Interrupts are off.
+    /// Brings interrupts that other contexts made pending into the guest's view. Interrupts are
+    /// off.
     #[inline(always)]
     pub(crate) fn flush_interrupts(&mut self, vcpu: &Vcpu) {
         if let Some(update) = vcpu.shared().irqs.take_changes() {
@@ -270,8 +271,8 @@ impl Resident {
     /// Interrupts are off, the guest is entered next.
     #[inline]
     pub(crate) fn restore_vector(&mut self, vcpu: &Vcpu) {
-        // SAFETY: the guest has vectors, so the host has; the vCPU is entered, hence loaded, and
-        // interrupts are off.
+        // SAFETY: The guest has vectors, so the host has them. The calling thread enters the vCPU
+        // next, so it has loaded the vCPU, and interrupts are off.
         if self.config.vector && unsafe { vcpu.vector().enter() } == Restored::Yes {
             self.units = self.units.with(Unit::Vector, UnitState::Clean);
         }
@@ -280,7 +281,7 @@ impl Resident {
     #[inline(always)]
     fn load_registers(&mut self, regs: &impl Registers, vcpu: &Vcpu, cpu: usize) {
         if self.facts.claim(cpu, &mut self.stamp) == Claim::Fresh {
-            // First: what others can hold depends on it.
+            // First, because it decides what the other registers can hold.
             self.load_config(regs);
             self.load_csrs(regs);
         } else if self.parked {
@@ -341,28 +342,32 @@ impl Resident {
     /// around each entry, since the kernel between two entries runs in neither.
     fn swap_in(&mut self) {
         let host = self.facts;
-        // SAFETY: acts on user mode, which this CPU does not enter before `swap_out`.
+        // SAFETY: `senvcfg` acts on user mode alone, and this CPU does not run the host's user mode
+        // before `swap_out`.
         self.host.senvcfg = unsafe { csr::SENVCFG.swap(self.csrs.senvcfg) };
         if host.smstateen {
-            // SAFETY: as above.
+            // SAFETY: The host has `sstateen0`. It acts on user mode alone, and this CPU does not
+            // run the host's user mode before `swap_out`.
             self.host.sstateen0 = unsafe { csr::SSTATEEN0.swap(self.csrs.sstateen0) };
         }
         if host.zicfiss {
-            // SAFETY: the kernel keeps its users' pointers in memory while it runs.
+            // SAFETY: The host has `ssp`. The kernel saves user mode's `ssp` to memory on entry and
+            // does not use the register itself.
             unsafe { csr::SSP.write(self.csrs.ssp) };
         }
     }
 
     fn swap_out(&mut self) {
         let host = self.facts;
-        // SAFETY: the host's own value comes back.
+        // SAFETY: This writes back the host's own value, which `swap_in` saved.
         self.csrs.senvcfg = unsafe { csr::SENVCFG.swap(self.host.senvcfg) };
         if host.smstateen {
-            // SAFETY: as above.
+            // SAFETY: This writes back the host's own value, which `swap_in` saved. The host has
+            // `sstateen0`.
             self.csrs.sstateen0 = unsafe { csr::SSTATEEN0.swap(self.host.sstateen0) };
         }
         if host.zicfiss {
-            // SAFETY: 0 is what the kernel runs with.
+            // SAFETY: The host has `ssp`, and the kernel runs with 0 in it.
             self.csrs.ssp = unsafe { csr::SSP.swap(0) };
         }
     }
@@ -371,14 +376,15 @@ impl Resident {
     /// the host's by one, to let user mode at counters. Gives the host's.
     #[inline(always)]
     pub(crate) fn swap_in_counters(&mut self) -> HostCounters {
-        // SAFETY: acts on user mode, which this CPU does not enter before `swap_out_counters`.
+        // SAFETY: `scounteren` acts on user mode alone. Interrupts are off, so this CPU does not
+        // run the host's user mode before `swap_out_counters`.
         HostCounters(unsafe { csr::SCOUNTEREN.swap(self.csrs.scounteren) })
     }
 
     /// Puts the host's `scounteren` back.
     #[inline(always)]
     pub(crate) fn swap_out_counters(&mut self, host: HostCounters) {
-        // SAFETY: the host's own value comes back.
+        // SAFETY: This writes back the host's own value, which `swap_in_counters` returned.
         self.csrs.scounteren = unsafe { csr::SCOUNTEREN.swap(host.0) };
     }
 
@@ -386,7 +392,8 @@ impl Resident {
         // Off for a guest without a unit, for good: see `configure`.
         if !self.units.is(Unit::Fp, UnitState::Off) {
             UserFp::save();
-            // SAFETY: a guest's unit is one that the host has; the host's registers are saved.
+            // SAFETY: A guest has a unit only if the host has that unit, and `UserFp::save()` has
+            // saved the registers of the host's user mode.
             unsafe { self.config.fp.restore(&self.fp) };
             self.units = self.units.with(Unit::Fp, UnitState::Clean);
         }
@@ -397,18 +404,19 @@ impl Resident {
             return;
         }
         if self.units.is(Unit::Fp, UnitState::Dirty) {
-            // SAFETY: a guest's unit is one that the host has.
+            // SAFETY: A guest has a unit only if the host has that unit.
             unsafe { self.config.fp.save(&mut self.fp) };
             self.units = self.units.with(Unit::Fp, UnitState::Clean);
         }
-        // SAFETY: the guest's registers are saved; the thread is in the kernel since `load_fp`.
+        // SAFETY: The thread has not been in user mode since `load_fp` called `UserFp::save()`. The
+        // guest's registers are saved in `self.fp`.
         unsafe { UserFp::restore() };
     }
 
     fn put_vector(&mut self, vcpu: &Vcpu) {
         if self.config.vector {
-            // SAFETY: the guest has vectors, so the host has; whoever puts does so in the vCPU's
-            // thread, with preemption off.
+            // SAFETY: The guest has vectors, so the host has them. Core KVM puts the vCPU in the
+            // thread that has loaded it, with preemption off.
             unsafe { vcpu.vector().put(self.units) };
             self.units = self.units.with(Unit::Vector, UnitState::Clean);
         }

@@ -133,9 +133,10 @@ struct Host {
 ///
 /// # Invariants
 ///
-/// Between two entries, `hstatus` has SPV and VTW, and `sstatus` is what a trap from the guest
-/// leaves there; [`came_from_guest`](Self::came_from_guest) is asked before anything else if a trap
-/// may have come from elsewhere.
+/// Between two entries, `hstatus` has SPV and VTW set, and `sstatus` is what a trap from the guest
+/// leaves there. After an entry, the code that handles the trap calls
+/// [`came_from_guest`](Self::came_from_guest) before anything else if the trap may have come from
+/// elsewhere.
 #[repr(C)]
 pub(crate) struct SwitchContext {
     /// The guest's x registers.
@@ -293,15 +294,19 @@ impl SwitchContext {
     ///
     /// # Safety
     ///
-    /// Interrupts are off, this vCPU's registers and `hgatp` are loaded on this CPU; time accounting
-    /// has been told as `guest_timing_enter_irqoff()` wants, and RCU is before interrupts are let in.
+    /// Interrupts are off, and the registers and `hgatp` of this vCPU are loaded on this CPU. The
+    /// caller has told time accounting as `guest_timing_enter_irqoff()` wants, and tells RCU before
+    /// it lets interrupts in.
     pub(crate) unsafe fn enter(&mut self) {
-        // SAFETY: as the caller promises.
+        // SAFETY: The caller keeps interrupts off and the vCPU's registers and `hgatp` loaded, has
+        // told time accounting, and tells RCU before it lets interrupts in.
         if nacl::is_used() && unsafe { nacl::enter(self) } == Entered::Yes {
             return;
         }
-        // SAFETY: the bracket passes the pointer to the assembly below, which reads and writes
-        // this struct by the offsets given there; the caller vouches for the rest.
+        // SAFETY: The function passes the pointer to the assembly below, which reads and writes
+        // this struct by the offsets given there. By the type's invariant `hstatus` has SPV set, so
+        // `sret` enters the guest. The caller keeps interrupts off and the vCPU's registers and
+        // `hgatp` loaded, has told time accounting, and tells RCU before it lets interrupts in.
         unsafe { bindings::kvm_rs_enter_guest(core::ptr::from_mut(self).cast()) };
     }
 }

@@ -2,16 +2,18 @@
 
 //! Vector register files. Answers to `vcpu_vector.c`, without its register interface.
 //!
-//! A thread's user mode has its registers in the unit as with floating point: what `VS` in the
-//! `sstatus` that it had calls dirty is in the unit alone. A vCPU that is loaded saves that where
-//! the scheduler would, and has the kernel restore it on the way to user mode, should it get there.
-//! From then on the unit is free, and who puts the vCPU has nothing to restore.
+//! While a thread is in the kernel, the vector registers of its user mode stay in the unit, as its
+//! floating-point registers do: if `VS` in the `sstatus` that user mode had is dirty, they are in
+//! the unit alone. Loading a vCPU saves them where the scheduler would, and has the kernel restore
+//! them on the way to user mode, should the thread get there. From then on the unit is free, and
+//! putting the vCPU has nothing to restore.
 //!
 //! The kernel uses vectors itself now and then, also in softirqs, and may be preempted while it
-//! does. `current->thread.riscv_v_flags` tells it whose state is in the unit: `VCPU_CTX` of a thread
-//! whose vCPU is loaded says that the guest's may be, `NEED_RESTORE` that it is in memory and must be
-//! restored before the guest is entered. Before the kernel takes the unit it calls back
-//! ([`register`]), and the guest's state is saved then.
+//! does. `current->thread.riscv_v_flags` tells it which state is in the unit. In a thread that has
+//! loaded a vCPU, `VCPU_CTX` says that the guest's state may be in the unit, and `NEED_RESTORE`
+//! says that the guest's state is in memory and must be restored before the guest is entered.
+//! Before the kernel takes the unit it calls back ([`register`]), and the callback saves the
+//! guest's state.
 
 use core::cell::UnsafeCell;
 
@@ -33,12 +35,12 @@ pub(crate) struct VectorRegs {
 
 /// Bytes of all 32 vector registers; 0 if the host has no V extension.
 pub(crate) fn size() -> usize {
-    // SAFETY: reads the host's ISA bitmap, complete since boot.
+    // SAFETY: The helper only reads the host's ISA bitmap, which is complete since boot.
     if !unsafe { bindings::kvm_rs_host_isa_has(bindings::RISCV_ISA_EXT_V as u32) } {
         return 0;
     }
     #[cfg(CONFIG_RISCV_ISA_V)]
-    // SAFETY: reads a variable that is constant since boot.
+    // SAFETY: The helper only reads `riscv_v_vsize`, which is constant since boot.
     return unsafe { bindings::kvm_rs_vsize() };
     #[cfg(not(CONFIG_RISCV_ISA_V))]
     return 0;
@@ -88,15 +90,17 @@ impl GuestVector {
         Ok(Self(UnsafeCell::new(VectorRegs::new()?)))
     }
 
-    /// The registers of a vCPU that is not loaded.
+    /// Returns the registers in memory.
     ///
     /// # Safety
     ///
-    /// The caller holds `vcpu->mutex` or is alone with the vCPU, which is not loaded, and makes no
-    /// second reference.
+    /// Either the vCPU is not loaded, and the caller holds `vcpu->mutex` or is the only user of the
+    /// vCPU. Or the calling thread has loaded the vCPU, and softirqs, interrupts or, on PREEMPT_RT,
+    /// preemption are off. The caller makes no second reference.
     #[expect(clippy::mut_from_ref, reason = "the mutex is core KVM's")]
     pub(crate) unsafe fn regs_mut(&self) -> &mut VectorRegs {
-        // SAFETY: as the caller promises.
+        // SAFETY: The caller keeps other threads and the softirqs of this CPU off the registers and
+        // makes no second reference.
         unsafe { &mut *self.0.get() }
     }
 }
@@ -131,7 +135,8 @@ mod unit {
     impl UnitGuard {
         /// Takes the unit. The caller is in thread context with preemption off.
         pub(super) fn new() -> Self {
-            // SAFETY: paired with the put in `drop`; not nested.
+            // SAFETY: `drop` calls `put_cpu_vector_context()`. The calls do not nest: the caller
+            // has no other guard, and kernel code that has the unit this way cannot be preempted.
             unsafe { bindings::get_cpu_vector_context() };
             Self(())
         }
@@ -139,7 +144,7 @@ mod unit {
 
     impl Drop for UnitGuard {
         fn drop(&mut self) {
-            // SAFETY: paired with the get in `new`.
+            // SAFETY: `new` called `get_cpu_vector_context()`, and this is the matching put.
             unsafe { bindings::put_cpu_vector_context() };
         }
     }
@@ -149,8 +154,8 @@ mod unit {
         /// Preemption is off.
         pub(crate) fn load(&self) {
             let _unit = UnitGuard::new();
-            // SAFETY: saves and marks `current`'s own, which nobody else touches while it runs; the
-            // guard keeps others off the unit.
+            // SAFETY: The helper saves and marks the user-mode registers of `current`, which no
+            // other thread touches while `current` runs. The guard keeps the kernel off the unit.
             unsafe { bindings::kvm_rs_user_vector_save() };
             update_flags(0, SAVED);
         }
@@ -159,31 +164,34 @@ mod unit {
         ///
         /// # Safety
         ///
-        /// The host has vectors. The vCPU is loaded by the calling thread, and interrupts are off.
+        /// The host has vectors. The calling thread has loaded the vCPU, and interrupts are off.
         #[inline]
         pub(crate) unsafe fn enter(&self) -> Restored {
             if flags() & SAVED == 0 {
                 return Restored::No;
             }
             update_flags(SAVED, LOADED);
-            // SAFETY: with interrupts off nobody else uses registers or unit.
+            // SAFETY: The calling thread has loaded the vCPU, so no other thread uses the
+            // registers, and interrupts are off, so no softirq of this CPU uses them or the unit.
             let regs = unsafe { self.regs_mut() };
-            // SAFETY: as the caller promises; what the unit held was saved by `load` or is the
-            // kernel's, which is done with it.
+            // SAFETY: The caller promises a host with vectors, and interrupts are off, so nothing
+            // else uses the unit. `load` saved what user mode had in it, and the kernel has
+            // finished with what it had in it.
             unsafe { regs.restore() };
             Restored::Yes
         }
 
         /// The vCPU is put: saves the registers if `units` calls them dirty and they are in the
-        /// unit. Who was interrupted while it used the unit itself finds it as it was.
+        /// unit. Kernel code that was preempted while it used the unit finds it as it was.
         ///
         /// # Safety
         ///
-        /// The host has vectors. The vCPU is loaded by the calling thread, and preemption is off.
+        /// The host has vectors. The calling thread has loaded the vCPU, and preemption is off.
         pub(crate) unsafe fn put(&self, units: UnitStatus) {
             let _unit = UnitGuard::new();
             if units.is(Unit::Vector, UnitState::Dirty) {
-                // SAFETY: as the caller promises, with the guard.
+                // SAFETY: The caller promises a host with vectors and that the calling thread has
+                // loaded the vCPU. The guard keeps the kernel, softirqs included, off the unit.
                 unsafe { self.save() };
             }
             update_flags(LOADED | SAVED, 0);
@@ -193,10 +201,11 @@ mod unit {
         ///
         /// # Safety
         ///
-        /// The host has vectors. The vCPU is loaded by the calling thread, and nobody else uses the
-        /// unit.
+        /// The host has vectors. The calling thread has loaded the vCPU. Softirqs, interrupts or,
+        /// on PREEMPT_RT, preemption are off, and nothing else uses the unit.
         unsafe fn flush(&self) {
-            // SAFETY: as the caller promises.
+            // SAFETY: The caller promises a host with vectors and that the calling thread has
+            // loaded the vCPU, and keeps softirqs off and everything else off the unit.
             unsafe { self.save() };
             update_flags(0, SAVED);
         }
@@ -205,13 +214,16 @@ mod unit {
         ///
         /// # Safety
         ///
-        /// As [`flush`](Self::flush).
+        /// The host has vectors. The calling thread has loaded the vCPU. Softirqs, interrupts or,
+        /// on PREEMPT_RT, preemption are off, and nothing else uses the unit.
         unsafe fn save(&self) {
             if flags() & SAVED == 0 {
-                // SAFETY: whoever else may touch the registers keeps softirqs off, or is interrupted
-                // by nobody.
+                // SAFETY: While the vCPU is loaded, each user of the registers, this one included,
+                // has softirqs, interrupts or, on PREEMPT_RT, preemption off. So no user of the
+                // registers interrupts another.
                 let regs = unsafe { self.regs_mut() };
-                // SAFETY: as the caller promises.
+                // SAFETY: The caller promises a host with vectors and that nothing else uses the
+                // unit.
                 unsafe { regs.save() };
             }
         }
@@ -222,10 +234,11 @@ mod unit {
         ///
         /// # Safety
         ///
-        /// The host has vectors, and nobody else uses the unit during the call.
+        /// The host has vectors, and nothing else uses the unit during the call.
         pub(super) unsafe fn save(&mut self) {
             let data = self.data.as_mut_ptr().cast();
-            // SAFETY: `data` has room for all registers of a host with vectors (see `new`).
+            // SAFETY: `new` made `data` large enough for all registers of a host with vectors, and
+            // its length does not change. The caller keeps everything else off the unit.
             unsafe { bindings::kvm_rs_vstate_save(&mut self.csrs, data) };
         }
 
@@ -233,23 +246,27 @@ mod unit {
         ///
         /// # Safety
         ///
-        /// As [`save`](Self::save), and what was in the unit is saved or dead.
+        /// The host has vectors, nothing else uses the unit during the call, and what was in the
+        /// unit is saved or no longer needed.
         pub(super) unsafe fn restore(&mut self) {
             let data = self.data.as_mut_ptr().cast();
-            // SAFETY: `data` holds all registers of a host with vectors (see `new`).
+            // SAFETY: `new` made `data` hold all registers of a host with vectors, and its length
+            // does not change. The caller keeps everything else off the unit.
             unsafe { bindings::kvm_rs_vstate_restore(&mut self.csrs, data) };
         }
     }
 
     /// The calling thread's note of what is in the unit.
     fn flags() -> u32 {
-        // SAFETY: reads a field of `current`.
+        // SAFETY: The helper only reads a field of `current`.
         unsafe { bindings::riscv_v_flags() }
     }
 
     /// Clears and sets bits of the calling thread's note.
     fn update_flags(clear: u32, set: u32) {
-        // SAFETY: writes a field of `current`, which this thread alone writes.
+        // SAFETY: The helper writes a field of `current`, which only this thread and softirqs that
+        // interrupt it write. Each caller has softirqs, interrupts or, on PREEMPT_RT, preemption
+        // off, so no other use of the unit comes between the read and the write.
         unsafe { bindings::riscv_v_flags_set(flags() & !clear | set) };
     }
 
@@ -257,37 +274,44 @@ mod unit {
     ///
     /// # Safety
     ///
-    /// Called in the thread that uses the unit, with softirqs or preemption off.
+    /// The kernel calls this before it takes the unit from `current`, which has `VCPU_CTX` set,
+    /// with softirqs or, on PREEMPT_RT, preemption off.
     unsafe extern "C" fn flush() {
-        // SAFETY: reads this CPU's running vCPU.
+        // SAFETY: Softirqs or preemption are off, so this thread stays on this CPU while the helper
+        // reads the running vCPU of this CPU.
         let vcpu = unsafe { bindings::kvm_rs_running_vcpu() };
         if vcpu.is_null() {
             return;
         }
-        // SAFETY: a running vCPU is live.
+        // SAFETY: The running vCPU is loaded, so it went through `Vcpu::create`, and core KVM keeps
+        // it alive while it is loaded.
         let vcpu = unsafe { crate::vcpu::Vcpu::from_raw(vcpu) };
-        // SAFETY: a running vCPU is loaded, and as the caller promises this is its thread; the
-        // kernel has taken the unit for the length of this call.
+        // SAFETY: `current` has `VCPU_CTX`, which `enter` sets on a host with vectors and `put`
+        // clears, so it has loaded the running vCPU. The kernel has softirqs or, on PREEMPT_RT,
+        // preemption off and has taken the unit for the length of this call.
         unsafe { vcpu.vector().flush() };
     }
 
     fn present() -> bool {
-        // SAFETY: reads the host's ISA bitmap, complete since boot.
+        // SAFETY: The helper only tells whether the host has an extension, which is fixed since
+        // boot.
         unsafe { bindings::has_vector() }
     }
 
-    /// Has the kernel call back before it uses the unit in a thread whose vCPU is loaded.
+    /// Has the kernel call back before it uses the unit in a thread that has loaded a vCPU.
     pub(crate) fn register() {
         if present() {
-            // SAFETY: the callback is ours and stays until `unregister`.
+            // SAFETY: The callback is a function of this module and stays until `unregister`. The
+            // kernel calls it as `flush` requires.
             unsafe { bindings::kvm_rs_register_vctx_callback(Some(flush)) };
         }
     }
 
-    /// Ends that.
+    /// Unregisters the callback.
     pub(crate) fn unregister() {
         if present() {
-            // SAFETY: waits until no callback runs.
+            // SAFETY: The call waits until the callback runs on no CPU. The module drops core KVM
+            // before it calls this, so no vCPU is left for which the kernel would call back.
             unsafe { bindings::kvm_rs_unregister_vctx_callback() };
         }
     }
@@ -305,7 +329,8 @@ mod unit {
         ///
         /// # Safety
         ///
-        /// None; the twin of the function on a host with vectors.
+        /// There are no requirements. The function is unsafe because its counterpart in a kernel
+        /// with vectors is.
         pub(crate) unsafe fn enter(&self) -> Restored {
             Restored::No
         }
@@ -314,14 +339,15 @@ mod unit {
         ///
         /// # Safety
         ///
-        /// None; the twin of the function on a host with vectors.
+        /// There are no requirements. The function is unsafe because its counterpart in a kernel
+        /// with vectors is.
         pub(crate) unsafe fn put(&self, _units: UnitStatus) {}
     }
 
-    /// Nobody to call back.
+    /// Does nothing: a kernel without vectors has nothing to call back.
     pub(crate) fn register() {}
 
-    /// Nobody to call back.
+    /// Does nothing: a kernel without vectors has nothing to call back.
     pub(crate) fn unregister() {}
 }
 
@@ -349,9 +375,11 @@ mod tests {
         if size() != 0 {
             let preempt = PreemptOff::new();
             let unit = UnitGuard::new();
-            // SAFETY: there are vectors, and the unit is ours.
+            // SAFETY: The host has vectors, since `size()` is not 0. `unit` keeps the kernel off
+            // the unit, and a KUnit thread has no state of its own in it.
             unsafe { before.restore() };
-            // SAFETY: as above.
+            // SAFETY: The host has vectors, since `size()` is not 0, and `unit` keeps the kernel
+            // off the unit.
             unsafe { after.save() };
             drop(unit);
             drop(preempt);

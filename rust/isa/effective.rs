@@ -41,9 +41,9 @@ pub(crate) enum FpUnit {
 ///
 /// # Invariants
 ///
-/// Closed under `requires`: no extension is in the set of which something that can be switched
-/// off and that it needs is not. (What cannot be switched off but is missing in the host's own
-/// list is the host's affair.)
+/// The set is closed under `requires`: if an extension is in the set, then so is everything that it
+/// needs and that can be switched off. (What cannot be switched off but is missing in the host's
+/// own list is the host's affair.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EffectiveIsa(IsaSet);
 
@@ -57,7 +57,8 @@ impl EffectiveIsa {
                 set = set.with(row.ext);
             }
         }
-        // INVARIANT: `LOSSES` names all that each extension falls with.
+        // INVARIANT: `LOSSES` names all extensions that each extension falls with, and `chosen` has
+        // those of every extension that is in the set.
         Self(set)
     }
 

@@ -184,7 +184,7 @@ impl GfnRange {
     /// The frames from `start` up to, not including, `end`; empty if `end` lies before `start`.
     #[inline(always)]
     pub(crate) const fn new(start: Gfn, end: Gfn) -> Self {
-        // INVARIANT: an end before the start is moved up to it.
+        // INVARIANT: An `end` that lies before `start` is moved up to it.
         GfnRange {
             start,
             end: if end.0 < start.0 { start } else { end },
@@ -380,7 +380,7 @@ impl PageSize {
         1 << (self.shift() - PAGE_SHIFT)
     }
 
-    /// The highest level whose leaves are no larger than this size.
+    /// Returns the highest level that has leaves no larger than this size.
     #[inline(always)]
     pub(crate) const fn level(self) -> Level {
         match self {

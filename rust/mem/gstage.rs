@@ -21,8 +21,8 @@
 //! says so and tells in [`Progress`] how far it got; the caller settles the duty, lets go of the
 //! lock, takes it again, and starts a new one from there.
 //!
-//! Lock order: nothing is locked here; all of it runs under `mmu_lock`, or on a tree that nobody
-//! else can reach any more. Nothing is allocated here either: tables come from a [`TableSource`]
+//! Lock order: nothing is locked here; all of it runs under `mmu_lock`, or on a tree that no other
+//! code can reach any more. Nothing is allocated here either: tables come from a [`TableSource`]
 //! that was filled before the lock was taken.
 //!
 //! How many leaves of each size and how many tables there are, [`TableMemory::count`] is told.
@@ -118,8 +118,8 @@ pub(crate) use self::{
 
 /// The root of a VM's G-stage tree.
 ///
-/// One per VM, from its creation to its end; [`MmuWrite::destroy`] empties it. Whoever made it
-/// frees its page, once no `hgatp` holds it.
+/// One per VM, from its creation to its end; [`MmuWrite::destroy`] empties it. The code that made
+/// it frees its page, once no `hgatp` holds it.
 ///
 /// # Invariants
 ///
@@ -140,9 +140,9 @@ impl<M: TableMemory> Root<M> {
     /// # Safety
     ///
     /// `pfn` must be the first frame of a zeroed [`RootTable`], aligned to its size, that `mem`
-    /// reaches for as long as the value lives, and that nobody else uses.
+    /// reaches for as long as the value lives, and that no other code uses.
     pub(crate) unsafe fn new(mem: M, mode: Mode, pfn: Pfn) -> Self {
-        // INVARIANT: the caller hands over the page; it is zeroed, so no entry is in use.
+        // INVARIANT: The caller hands over the page. It is zeroed, so no entry is in use.
         Self {
             mem,
             mode,
@@ -165,7 +165,7 @@ impl<M: TableMemory> Root<M> {
 
     /// Whether no entry was ever installed since the tree was made or destroyed.
     pub(crate) fn is_unused(&self) -> bool {
-        // Relaxed: whoever must not miss an entry holds `mmu_lock`, which orders it.
+        // Relaxed: a caller that must not miss an entry holds `mmu_lock`, which orders this load.
         self.used.load(Ordering::Relaxed) == 0
     }
 
@@ -191,7 +191,8 @@ pub(crate) struct InUse;
 ///
 /// # Invariants
 ///
-/// For `'a`, the lock is held for reading or writing: no table of the tree is freed.
+/// For `'a`, the lock is held for reading or writing, or no other code can reach the tree: no table
+/// of the tree is freed.
 pub(crate) struct MmuRead<'a, M: TableMemory> {
     root: &'a Root<M>,
 }
@@ -202,10 +203,10 @@ impl<'a, M: TableMemory> MmuRead<'a, M> {
     /// # Safety
     ///
     /// The `mmu_lock` of the VM that `root` belongs to must be held for reading or writing for
-    /// `'a`.
+    /// `'a`, or no other code be able to reach the tree.
     #[inline(always)]
     pub(crate) unsafe fn new(root: &'a Root<M>) -> Self {
-        // INVARIANT: the caller holds the lock for `'a`.
+        // INVARIANT: The caller holds the lock for `'a`, or no other code can reach the tree.
         Self { root }
     }
 
@@ -220,8 +221,8 @@ impl<'a, M: TableMemory> MmuRead<'a, M> {
 ///
 /// # Invariants
 ///
-/// For `'a`, the lock is held for writing, or nobody else has the tree: no other view of it is in
-/// use, and only harts' page-table walkers read it (and set A and D bits).
+/// For `'a`, the lock is held for writing, or no other code can reach the tree: no other view of it
+/// is in use, and only harts' page-table walkers read it (and set A and D bits).
 pub(crate) struct MmuWrite<'a, M: TableMemory> {
     read: MmuRead<'a, M>,
     exclusive: PhantomData<&'a mut Root<M>>,
@@ -232,13 +233,15 @@ impl<'a, M: TableMemory> MmuWrite<'a, M> {
     ///
     /// # Safety
     ///
-    /// The `mmu_lock` of the VM that `root` belongs to must be held for writing for `'a`, or nobody
-    /// else be able to reach the tree; and no other view of the tree may be in use for `'a`.
+    /// The `mmu_lock` of the VM that `root` belongs to must be held for writing for `'a`, or no
+    /// other code be able to reach the tree; and no other view of the tree may be in use for `'a`.
     #[inline(always)]
     pub(crate) unsafe fn new(root: &'a Root<M>) -> Self {
-        // INVARIANT: the caller has the tree for itself for `'a`.
+        // INVARIANT: The caller holds the lock for writing for `'a`, or no other code can reach the
+        // tree, and no other view of the tree is in use.
         Self {
-            // SAFETY: who has the tree for itself may do all that the read lock allows.
+            // SAFETY: The caller holds the lock for writing for `'a`, which allows all that the
+            // read lock does, or no other code can reach the tree.
             read: unsafe { MmuRead::new(root) },
             exclusive: PhantomData,
         }

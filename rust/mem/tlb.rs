@@ -117,7 +117,7 @@ impl TranslationState {
     #[inline]
     fn fence_gvma(&mut self, cpu: usize, fence: impl FnOnce(Vmid)) {
         self.fence(cpu, |state| fence(state.tag.vmid()));
-        // There are harts whose G-stage fences leave combined translations alone.
+        // The G-stage fences of some harts leave combined translations alone.
         if host::get().is_some_and(|host| host.split_tlb) {
             self.fence_vvma(fence::vvma_all);
         }
@@ -141,7 +141,7 @@ impl Pinned<'_> {
     pub(crate) fn settle(&mut self) {
         let vcpu = self.vcpu;
         let (state, cpu) = self.translation();
-        // While it stays loaded, nobody else ran here.
+        // While the vCPU stays loaded, no other vCPU runs on this CPU.
         if !state.loaded {
             let memory = vcpu.vm().memory();
             with_registers!(regs => memory.load_translation(regs, vcpu, cpu, state));
@@ -166,12 +166,13 @@ impl Memory {
         cpu: usize,
         state: &mut TranslationState,
     ) {
-        // From here on the vCPU is told of what others take away.
+        // From here on other CPUs tell the vCPU what they take away.
         vcpu.shared().hfences.listen();
         let tag = shared().map_or(Tag::NONE, |shared| shared.vmids.current(&self.vmid));
         let hgatp = Hgatp::from_raw(self.hgatp.load(Ordering::Relaxed)).with_vmid_of(tag.vmid());
-        // SAFETY: by the invariants of `Memory` it names the root of a live tree, which lives
-        // longer than the vCPU; a put unloads it.
+        // SAFETY: By the invariants of `Memory` this names the root of the VM's tree, and the
+        // root's page stays for as long as `Memory` lives, which is longer than the vCPU does. A
+        // put of the vCPU unloads `hgatp`, and until then only `mem::gstage` changes the tree.
         unsafe { hgatp::load(regs, hgatp) };
 
         // All fences come after `hgatp` was written, as the specification wants where a VMID is
@@ -192,7 +193,7 @@ impl Memory {
         if let Some(last) = last {
             last.store(me, Ordering::Relaxed);
         }
-        // INVARIANT: written above.
+        // INVARIANT: `hgatp` of `cpu` was written above, with the VM's tree and `tag.vmid()`.
         *state = TranslationState {
             tag,
             cpu: Some(cpu),
@@ -221,8 +222,8 @@ pub(crate) fn fence_i(vcpu: &mut Pinned<'_>) {
 
 /// Serves [`Request::Hfence`]: executes what is in the vCPU's queue.
 ///
-/// Others may add to it faster than fences are executed. So, as in one fence, after so many pages
-/// everything goes; what is added after that comes with a new request.
+/// Other CPUs may add to it faster than fences are executed. So, as in one fence, after so many
+/// pages everything goes; what is added after that comes with a new request.
 pub(crate) fn process(vcpu: &mut Loaded<'_>) {
     let mut pages = 0;
     while pages < inval::MAX_PAGES {
@@ -241,7 +242,7 @@ fn process_at_once(vcpu: &mut Pinned<'_>) {
     hfences.for_each(|hfence| hfence.execute(vcpu));
 }
 
-/// Serves what others asked of the TLB by now, for a caller that is about to use translations
+/// Serves what other CPUs asked of the TLB by now, for a caller that is about to use translations
 /// without entering the guest. Interrupts may be off.
 pub(crate) fn serve_pending(vcpu: &mut Pinned<'_>) {
     if vcpu.vcpu.take_request(Request::TlbFlush) {
@@ -333,14 +334,15 @@ impl Hfence {
 /// How many fences wait one by one.
 const QUEUE_LEN: usize = 64;
 
-/// Fences that others want a vCPU to execute. Anybody adds, the vCPU's thread takes.
+/// Fences that other CPUs want a vCPU to execute. Any thread adds them, the vCPU's thread takes
+/// them.
 ///
 /// It cannot overflow: when it is full, the fences in it become one for everything.
 ///
 /// # Invariants
 ///
-/// Unless `listening`, the vCPU forgets all guest-physical translations before it uses any: it has
-/// not used one yet.
+/// Unless `listening` is set, the vCPU has not used a guest-physical translation yet, and it
+/// forgets all of them before it uses one.
 #[pin_data]
 pub(crate) struct HfenceQueue {
     #[pin]
@@ -352,7 +354,7 @@ pub(crate) struct HfenceQueue {
 ///
 /// # Invariants
 ///
-/// `len <= QUEUE_LEN`, `first < QUEUE_LEN`.
+/// `len` is at most `QUEUE_LEN`, and `first` is less than `QUEUE_LEN`.
 struct Ring {
     hfences: [Hfence; QUEUE_LEN],
     first: usize,
@@ -368,7 +370,7 @@ impl HfenceQueue {
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             ring <- new_raw_spinlock!(Ring::new(), "HfenceQueue"),
-            // INVARIANT: a vCPU that did not run yet forgets everything first.
+            // INVARIANT: A vCPU that has not run yet forgets everything before it runs.
             listening: AtomicBool::new(false),
         })
     }
@@ -378,8 +380,9 @@ impl HfenceQueue {
     fn listen(&self) {
         if !self.listening.load(Ordering::Relaxed) {
             self.listening.store(true, Ordering::Relaxed);
-            // Whoever takes an entry away and then finds nobody listening has taken it away before
-            // the fences that follow here: pairs with `is_listening`.
+            // A CPU that takes an entry away and then finds that the vCPU does not listen has taken
+            // it away before the fences that follow here: pairs with the fence in `listeners`,
+            // which comes before `is_listening`.
             fence(Ordering::SeqCst);
         }
     }
@@ -415,7 +418,7 @@ impl HfenceQueue {
 impl Ring {
     /// Makes an empty one in place.
     fn new() -> impl Init<Self> {
-        // INVARIANT: empty.
+        // INVARIANT: `len` and `first` are 0: the ring is empty.
         init!(Self {
             hfences <- pin_init::init_array_from_fn(|_| Hfence::GvmaAll),
             first: 0,
@@ -443,7 +446,7 @@ impl Ring {
         let place = (self.first + self.len) % QUEUE_LEN;
         if let Some(place) = self.hfences.get_mut(place) {
             *place = hfence;
-            // INVARIANT: there was room.
+            // INVARIANT: `len` was less than `QUEUE_LEN`: a full ring took the branch above.
             self.len += 1;
         }
     }
@@ -462,7 +465,7 @@ impl Ring {
     fn pop(&mut self) -> Option<Hfence> {
         self.len = self.len.checked_sub(1)?;
         let hfence = self.hfences.get(self.first).copied();
-        // INVARIANT: the remainder is in bounds.
+        // INVARIANT: The remainder is less than `QUEUE_LEN`, and `len` got smaller above.
         self.first = (self.first + 1) % QUEUE_LEN;
         hfence
     }
@@ -557,7 +560,7 @@ pub(crate) fn guest_fence(caller: &mut Loaded<'_>, mut to: Recipients, fence: Gu
 }
 
 /// The vCPUs of `vm` that may remember what the tree no longer has. A vCPU that has not run yet
-/// does not, and no CPU remembers anything on behalf of a VM none of whose vCPUs ran.
+/// does not, and no CPU remembers anything on behalf of a VM that has run none of its vCPUs.
 fn listeners(vm: &Vm) -> impl Iterator<Item = &Vcpu> {
     // The tree was changed before the vCPUs are looked at.
     fence(Ordering::SeqCst);

@@ -38,7 +38,8 @@ impl<'v> Targets<'v> {
                 .all(|hart| hart.is_some_and(|hart| vm.hart(hart).is_some())),
         };
         if all_exist {
-            // INVARIANT: looked at above, and vCPUs do not go away before their VM.
+            // INVARIANT: The check above found a vCPU for every hart, and vCPUs do not go away
+            // before their VM.
             Ok(Self { vm, harts })
         } else {
             Err(SbiError::InvalidParam)
@@ -48,7 +49,8 @@ impl<'v> Targets<'v> {
     /// Those of `mask` that exist: SBI v0.1 has no way to say that one does not.
     pub(super) fn existing(vm: &'v Vm, mask: HartMask) -> Self {
         let there = mask.filter(|hart| vm.hart(hart).is_some());
-        // INVARIANT: only those that exist are left.
+        // INVARIANT: Only harts that exist are left in `there`, and vCPUs do not go away before
+        // their VM.
         Self {
             vm,
             harts: Harts::Mask(there),
@@ -57,7 +59,7 @@ impl<'v> Targets<'v> {
 
     /// All harts of `vm`.
     pub(super) fn all(vm: &'v Vm) -> Self {
-        // INVARIANT: `All` names what there is.
+        // INVARIANT: `All` names only the vCPUs that exist.
         Self {
             vm,
             harts: Harts::All,

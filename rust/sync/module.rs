@@ -18,14 +18,14 @@ use super::atomic::{
 ///
 /// # Invariants
 ///
-/// The pointer is null, or that of a value which lives as long as anything of the module runs but
-/// the end of its [`Owner`].
+/// The pointer is null, or it comes from a `KBox` and points to a value that lives until its
+/// [`Owner`] is dropped. No other code that reads the value runs then or later.
 pub(crate) struct OfModule<T>(AtomicPtr<T>);
 
 impl<T: Send + Sync> OfModule<T> {
     /// Nothing yet.
     pub(crate) const fn new() -> Self {
-        // INVARIANT: null.
+        // INVARIANT: The pointer is null.
         Self(AtomicPtr::new(ptr::null_mut()))
     }
 
@@ -34,7 +34,8 @@ impl<T: Send + Sync> OfModule<T> {
     pub(crate) fn get(&self) -> Option<&'static T> {
         // Relaxed: what calls into the module was registered after the value was made.
         let value = self.0.load(Ordering::Relaxed);
-        // SAFETY: by the invariant.
+        // SAFETY: By the type's invariant the pointer is null, or the value lives as long as code
+        // that reads it runs.
         unsafe { value.as_ref() }
     }
 
@@ -46,13 +47,15 @@ impl<T: Send + Sync> OfModule<T> {
     ///
     /// # Safety
     ///
-    /// When the owner is dropped, nothing else of the module runs or will, or nothing has begun to.
+    /// When the owner is dropped, no other code that reads the value runs or will run: the rest of
+    /// the module has ended, or has not begun. No other thread calls this meanwhile.
     pub(crate) unsafe fn own(&'static self, value: T) -> Result<Owner<T>> {
         if self.get().is_some() {
             return Err(EEXIST);
         }
         let value = KBox::into_raw(KBox::new(value, GFP_KERNEL)?);
-        // INVARIANT: as the caller promises.
+        // INVARIANT: The value comes from a `KBox`, and `Owner` frees it. The caller ensures that
+        // no other code reads it when the owner is dropped.
         self.0.store(value, Ordering::Relaxed);
         Ok(Owner(self))
     }
@@ -64,7 +67,8 @@ pub(crate) struct Owner<T: 'static>(&'static OfModule<T>);
 impl<T> Drop for Owner<T> {
     fn drop(&mut self) {
         let value = self.0 .0.swap(ptr::null_mut(), Ordering::Relaxed);
-        // SAFETY: made by `own`, which made one owner of it; by its rules nobody reads it any more.
+        // SAFETY: `own` took the value from a `KBox` and made one owner of it. By the invariant of
+        // `OfModule` no other code reads the value any more.
         drop(unsafe { KBox::from_raw(value) });
     }
 }
@@ -80,10 +84,10 @@ mod tests {
     fn value_ends_with_its_owner() -> Result {
         let value = Arc::new(7, GFP_KERNEL)?;
         assert!(PLACE.get().is_none());
-        // SAFETY: nobody but this test knows the place.
+        // SAFETY: Only this test uses `PLACE`, and it reads no value when it drops the owner.
         let owner = unsafe { PLACE.own(value.clone()) }?;
         assert_eq!(PLACE.get().map(|value| **value), Some(7));
-        // SAFETY: as above.
+        // SAFETY: Only this test uses `PLACE`, and it reads no value when it drops an owner.
         let second = unsafe { PLACE.own(value.clone()) };
         assert!(matches!(second, Err(e) if e == EEXIST));
         drop(owner);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The states of a vCPU as tokens: who holds one may do what its type offers.
+//! The states of a vCPU as tokens: the thread that holds one may do what the token's type offers.
 //!
 //! [`OwnedVcpu`] (mutex held, registers in memory) gives [`Loaded`] (registers in the CPU), gives
 //! [`Pinned`] (preemption off), gives [`EntryToken`](crate::vcpu::run::EntryToken) (interrupts
@@ -31,13 +31,16 @@ use crate::{
     vcpu::Owned, //
 };
 
-/// A vCPU whose `vcpu->mutex` this thread holds, and whose registers are in memory.
+/// A vCPU with its registers in memory. This thread holds its `vcpu->mutex`.
 ///
-/// Core KVM takes the mutex before every vCPU ioctl, so the doors create this; nothing else can.
+/// Core KVM takes the mutex before every vCPU ioctl but `KVM_INTERRUPT`, so the doors create this,
+/// as does other code of `abi` that holds the mutex. Safe code cannot create one of its own.
 ///
 /// # Invariants
 ///
-/// As above; made here alone, like the other tokens.
+/// For `'a` this thread holds `vcpu->mutex`, or is the only user of the vCPU. The vCPU is not
+/// loaded, except while [`loaded`](OwnedVcpu::loaded) runs. `owned` is the only reference to what
+/// the mutex protects. Only this file makes this token, like the other ones.
 pub(crate) struct OwnedVcpu<'a> {
     /// The vCPU.
     pub(crate) vcpu: &'a Vcpu,
@@ -49,14 +52,17 @@ pub(crate) struct OwnedVcpu<'a> {
 impl<'a> OwnedVcpu<'a> {
     /// # Safety
     ///
-    /// `vcpu` went through [`Vcpu::create`]; the caller holds `vcpu->mutex`, or is alone with the
-    /// vCPU, for `'a`; the vCPU is not loaded.
+    /// `vcpu` is live and went through [`Vcpu::create`]. The caller holds `vcpu->mutex`, or is
+    /// alone with the vCPU, for `'a`, and makes no second token of the vCPU. The vCPU is not
+    /// loaded.
     pub(crate) unsafe fn from_raw(vcpu: *mut bindings::kvm_vcpu) -> Self {
-        // SAFETY: as the caller promises.
+        // SAFETY: The caller passes a live vCPU that went through `Vcpu::create`.
         let vcpu = unsafe { Vcpu::from_raw(vcpu) };
-        // SAFETY: the mutex makes this the only reference.
+        // SAFETY: The caller holds `vcpu->mutex`, or is alone with the vCPU, and makes no second
+        // token of the vCPU, so this is the only reference.
         let owned = unsafe { vcpu.owned_mut() };
-        // INVARIANT: as the caller promises.
+        // INVARIANT: The caller holds `vcpu->mutex`, or is alone with the vCPU, for `'a`. The vCPU
+        // is not loaded, and `owned` is the only reference.
         Self {
             vcpu,
             owned,
@@ -66,46 +72,54 @@ impl<'a> OwnedVcpu<'a> {
 
     /// The state that loading moves into registers.
     pub(crate) fn resident(&mut self) -> &mut Resident {
-        // SAFETY: the vCPU is not loaded, so the scheduler does not touch it, and the mutex keeps
-        // other threads out; the result borrows `self`.
+        // SAFETY: By the type's invariant the vCPU is not loaded, so the scheduler does not touch
+        // it, and the mutex keeps other threads out, if there are any. The result borrows `self`,
+        // so no second reference exists.
         unsafe { self.vcpu.resident_mut() }
     }
 
     /// The vector registers.
     pub(crate) fn vector(&mut self) -> &mut VectorRegs {
-        // SAFETY: the vCPU is not loaded, the mutex keeps other threads out, and the result borrows
-        // `self`.
+        // SAFETY: By the type's invariant the vCPU is not loaded, and the mutex keeps other threads
+        // out, if there are any. The result borrows `self`, so no second reference exists.
         unsafe { self.vcpu.vector().regs_mut() }
     }
 
     /// Both parts at once.
     pub(crate) fn split(&mut self) -> (&mut Owned, &mut Resident) {
-        // SAFETY: as in `resident`; the two parts are disjoint.
+        // SAFETY: By the type's invariant the vCPU is not loaded, so the scheduler does not touch
+        // it, and the mutex keeps other threads out, if there are any. Both results borrow `self`,
+        // and the two parts are disjoint.
         let resident = unsafe { self.vcpu.resident_mut() };
         (self.owned, resident)
     }
 
     /// Runs `f` with the guest's registers in the CPU, and saves them afterwards.
     pub(crate) fn loaded<R>(&mut self, f: impl FnOnce(&mut Loaded<'_>) -> R) -> R {
-        // SAFETY: the vCPU is live and its mutex is held, as core KVM wants.
+        // SAFETY: By the type's invariant the vCPU is not loaded, and this thread holds its mutex,
+        // as core KVM requires, or is its only user. By the invariant of `Vcpu` the vCPU is live.
         unsafe { bindings::vcpu_load(self.vcpu.as_ptr()) };
-        // INVARIANT: the mutex stays held, and the vCPU was just loaded.
+        // INVARIANT: This thread still holds the mutex, and has just loaded the vCPU. `owned` is
+        // borrowed from `self`, so it is the only reference in use.
         let result = f(&mut Loaded {
             vcpu: self.vcpu,
             owned: self.owned,
             _private: (),
         });
-        // SAFETY: paired with the load.
+        // SAFETY: This thread loaded the vCPU above, and `Loaded::unloaded` loads it again before
+        // it returns, so the vCPU is loaded.
         unsafe { bindings::vcpu_put(self.vcpu.as_ptr()) };
         result
     }
 }
 
-/// A vCPU whose registers are in this CPU; preemptible, so the scheduler may move it.
+/// A vCPU with its registers in this CPU; preemptible, so the scheduler may move it.
 ///
 /// # Invariants
 ///
-/// This thread holds the mutex, and has loaded the vCPU.
+/// For `'l` this thread holds `vcpu->mutex`, or is the only user of the vCPU, and has loaded the
+/// vCPU, except while [`unloaded`](Loaded::unloaded) runs. `owned` is the only reference to what
+/// the mutex protects.
 pub(crate) struct Loaded<'l> {
     /// The vCPU.
     pub(crate) vcpu: &'l Vcpu,
@@ -117,14 +131,16 @@ pub(crate) struct Loaded<'l> {
 impl<'l> Loaded<'l> {
     /// # Safety
     ///
-    /// `vcpu` went through [`Vcpu::create`]; the caller holds `vcpu->mutex` for `'l`, and the vCPU
-    /// is loaded.
+    /// `vcpu` is live and went through [`Vcpu::create`]. The caller holds `vcpu->mutex` for `'l`,
+    /// has loaded the vCPU, and makes no second token of it.
     pub(crate) unsafe fn from_raw(vcpu: *mut bindings::kvm_vcpu) -> Self {
-        // SAFETY: as the caller promises.
+        // SAFETY: The caller passes a live vCPU that went through `Vcpu::create`.
         let vcpu = unsafe { Vcpu::from_raw(vcpu) };
-        // SAFETY: the mutex makes this the only reference.
+        // SAFETY: The caller holds `vcpu->mutex`, and makes no second token of the vCPU, so this is
+        // the only reference.
         let owned = unsafe { vcpu.owned_mut() };
-        // INVARIANT: as the caller promises.
+        // INVARIANT: The caller holds `vcpu->mutex` for `'l`, and has loaded the vCPU. `owned` is
+        // the only reference.
         Self {
             vcpu,
             owned,
@@ -137,8 +153,9 @@ impl Loaded<'_> {
     /// Runs `f` with preemption off: on one CPU, with the scheduler kept away.
     pub(crate) fn pinned<R>(&mut self, f: impl FnOnce(&mut Pinned<'_>) -> R) -> R {
         let preempt = PreemptOff::new();
-        // SAFETY: the vCPU is loaded and preemption is off, so neither load nor put runs while
-        // the reference lives.
+        // SAFETY: By the type's invariant the vCPU is loaded, and the mutex keeps other threads
+        // out, if there are any. Preemption is off, so neither load nor put runs while the
+        // reference lives. `&mut self` is borrowed as long, so no second reference exists.
         let resident = unsafe { self.vcpu.resident_mut() };
         f(&mut Pinned {
             vcpu: self.vcpu,
@@ -150,15 +167,19 @@ impl Loaded<'_> {
 
     /// Runs `f` with the vCPU's registers in memory, then loads them again.
     pub(crate) fn unloaded<R>(&mut self, f: impl FnOnce(&mut OwnedVcpu<'_>) -> R) -> R {
-        // SAFETY: the vCPU is loaded; it is loaded again below.
+        // SAFETY: By the type's invariant this thread has loaded the vCPU. It loads the vCPU again
+        // below.
         unsafe { bindings::vcpu_put(self.vcpu.as_ptr()) };
-        // INVARIANT: the mutex stays held, and the vCPU was just put.
+        // INVARIANT: This thread still holds the mutex, and has just put the vCPU. `owned` is
+        // borrowed from `self`, so it is the only reference in use.
         let result = f(&mut OwnedVcpu {
             vcpu: self.vcpu,
             owned: self.owned,
             _private: (),
         });
-        // SAFETY: the vCPU is live and its mutex is held.
+        // SAFETY: By the type's invariant this thread holds the mutex of the vCPU, or is its only
+        // user, and by the invariant of `Vcpu` the vCPU is live. This thread put it above, and
+        // `OwnedVcpu::loaded` puts it again before it returns, so the vCPU is not loaded.
         unsafe { bindings::vcpu_load(self.vcpu.as_ptr()) };
         result
     }
@@ -171,7 +192,8 @@ impl Loaded<'_> {
     /// mapped yet.
     pub(crate) fn read_insn(&mut self, gva: usize) -> Result<u32, Trap> {
         self.with_translation(|hstatus| {
-            // SAFETY: interrupts are off and the translation is loaded.
+            // SAFETY: `with_translation` has disabled interrupts and loaded the guest's translation
+            // on this CPU, and passes the guest's `hstatus`.
             unsafe { hlv::read_insn(hstatus, gva) }
         })
     }
@@ -183,7 +205,8 @@ impl Loaded<'_> {
     /// As [`read_insn`](Self::read_insn).
     pub(crate) fn read_word(&mut self, gva: usize) -> Result<usize, Trap> {
         self.with_translation(|hstatus| {
-            // SAFETY: interrupts are off and the translation is loaded.
+            // SAFETY: `with_translation` has disabled interrupts and loaded the guest's translation
+            // on this CPU, and passes the guest's `hstatus`.
             unsafe { hlv::read_word(hstatus, gva) }
         })
     }
@@ -191,8 +214,9 @@ impl Loaded<'_> {
     /// Runs `f` with interrupts off and the guest's translation current, VMID included (c-review
     /// M18).
     ///
-    /// Whoever takes a page away waits meanwhile for the IPI that the mode has it send, or is seen
-    /// to have asked for a flush, which then comes first.
+    /// A CPU that takes a page away from the guest makes a request for a flush, then reads the
+    /// mode. Either it sees the mode, sends an IPI and waits until this CPU has taken it, after
+    /// `f`; or this sees the request, and flushes before `f`.
     fn with_translation<R>(&mut self, f: impl FnOnce(usize) -> R) -> R {
         self.pinned(|vcpu| {
             let _irqs = IrqOff::new();
@@ -201,7 +225,7 @@ impl Loaded<'_> {
             tlb::serve_pending(vcpu);
             vcpu.settle();
             let result = f(vcpu.owned.ctx.hstatus());
-            // The reads come before the mode that lets others go on.
+            // The reads of `f` come before the mode that lets the other CPU go on.
             fence(Ordering::SeqCst);
             kvm::set_mode(vcpu.vcpu, bindings::OUTSIDE_GUEST_MODE);
             result

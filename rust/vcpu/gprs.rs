@@ -3,8 +3,8 @@
 //! The guest's integer registers.
 //!
 //! [`Gprs`] owns the values of x1 to x31 while the guest is not running; the world switch loads
-//! them from it and stores them to it, at eight times the register number. Whoever holds the vCPU
-//! owns it: there is no lock of its own. It answers to the first 32 words of
+//! them from it and stores them to it, at eight times the register number. The thread that holds
+//! the vCPU owns it: there is no lock of its own. It answers to the first 32 words of
 //! `struct kvm_cpu_context` and to the register macros of `asm/insn.h`.
 //!
 //! x0 has a slot only so that the number is the index. Nothing can put a value there, so neither

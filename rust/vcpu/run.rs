@@ -139,8 +139,8 @@ fn serve_requests(vcpu: &mut Loaded<'_>) -> Result<Next> {
 fn enter(vcpu: &mut Pinned<'_>) -> Option<Trap> {
     let mut irqs = IrqOff::new();
     // From here on a kick is an IPI, which waits until the guest is entered and ends it. The fence
-    // makes whoever changes what is read below see the mode, or us the change
-    // (Documentation/virt/kvm/vcpu-requests.rst).
+    // orders the mode before the reads below: a CPU that changes what they read sees the mode, or
+    // this CPU sees the change (Documentation/virt/kvm/vcpu-requests.rst).
     kvm::set_mode(vcpu.vcpu, bindings::IN_GUEST_MODE);
     fence(Ordering::SeqCst);
 
@@ -163,9 +163,9 @@ fn enter(vcpu: &mut Pinned<'_>) -> Option<Trap> {
 /// Proof that the guest can be entered: interrupts are off, no request is pending, the translation
 /// is the guest's. Consumed by entering.
 ///
-/// Entering again while interrupts are still off takes no new look at what was asked for, as long
-/// as the mode is still that of the guest: whoever asks changes it, or interrupts this CPU. Only the
-/// scheduler does neither if it is this CPU that wakes somebody ([`sbi::Handled::Woke`]).
+/// Entering again while interrupts are still off takes no new look at requests, as long as the mode
+/// is still that of the guest: a CPU that makes a request changes the mode, or interrupts this CPU.
+/// Only the scheduler does neither if it is this CPU that wakes a thread ([`sbi::Handled::Woke`]).
 pub(crate) struct EntryToken<'t, 'p> {
     vcpu: &'t mut Pinned<'p>,
     irqs: &'t IrqOff,
@@ -195,7 +195,8 @@ impl<'t, 'p> EntryToken<'t, 'p> {
             }
             match sbi::handle_at_once(self.vcpu, self.irqs) {
                 sbi::Handled::No => break Some(self.vcpu.owned.ctx.trap()),
-                // Who waits for this CPU says so without an interrupt.
+                // The woken thread may be waiting for this CPU: `TIF_NEED_RESCHED` is then set
+                // without an IPI, so check it here.
                 sbi::Handled::Woke if kvm::guest_mode_work_pending() => break None,
                 sbi::Handled::Yes | sbi::Handled::Woke => {}
             }
@@ -224,8 +225,9 @@ impl<'t, 'p> EntryToken<'t, 'p> {
         kvm::trace_entry(ctx.pc());
         resident.restore_vector(vcpu);
         ctx.set_units(resident.units);
-        // SAFETY: this token says that interrupts are off and that registers and translation are
-        // the guest's; time accounting was told above, RCU is after the last entry.
+        // SAFETY: This token proves that interrupts are disabled and that registers and translation
+        // in this CPU are the guest's. The caller told time accounting before; it tells RCU after
+        // the last entry, before interrupts are let in.
         unsafe { ctx.enter() };
         resident.units = ctx.units();
     }

@@ -48,6 +48,19 @@ def test_licence_has_one_spelling():
     assert {path: ids for path, ids in said.items() if ids != ["GPL-2.0"] and "/uapi/" not in path} == {}
 
 
+# What a SAFETY comment is that refers to one, and states nothing.
+REFERS = re.compile(r"// (?:SAFETY|INVARIANT): (?:As|See) (?:above|below|for .*|the caller \w+|`[^`]*`)[.;]?$")
+
+
+def test_safety_comments_are_sentences():
+    """They begin with a capital, and state a fact."""
+    odd = [f"{path.relative_to(TOP)}:{number}: {line.strip()}"
+           for path in sorted((TOP / "rust").rglob("*.rs"))
+           for number, line in enumerate(path.read_text().splitlines(), 1)
+           if re.search(r"// (?:SAFETY|INVARIANT): [a-z]", line) or REFERS.search(line)]
+    assert odd == []
+
+
 def test_module_builds_without_bitcode():
     """What a compiler pair with two LLVMs gets: the helpers as an object."""
     succeeds("make", "module", "PLAIN=1")

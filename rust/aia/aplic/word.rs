@@ -44,7 +44,7 @@ pub(super) struct Word {
     sm: [u32; 3],
     /// What each owner makes of the wires, see [`LineOwner`].
     lines: [u32; 2],
-    /// What the wires carry, also those that nobody heeds: high if an owner says so. After a
+    /// What the wires carry, also those that no source heeds: high if an owner says so. After a
     /// restore, what was restored, until an owner speaks up.
     wires: u32,
     pending: u32,
@@ -99,8 +99,8 @@ impl Word {
 
     /// Gives source `n` a mode.
     ///
-    /// The specification leaves open whether a source whose input is high in its new mode becomes
-    /// pending. A level-sensitive one does, so that no guest waits for a change of a wire that
+    /// The specification leaves open whether a source becomes pending if its input is high in its
+    /// new mode. A level-sensitive one does, so that no guest waits for a change of a wire that
     /// already calls; an edge-sensitive one does not: there was no edge.
     pub(super) fn set_mode(&mut self, n: Index, mode: SourceMode, writer: Writer) {
         let mask = n.mask();
@@ -218,14 +218,14 @@ impl Word {
 ///
 /// # Invariants
 ///
-/// Below 32.
+/// The number is below 32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Index(u32);
 
 impl Index {
     /// Which one of its word source `number` is.
     pub(super) const fn of(number: u32) -> Index {
-        // INVARIANT: so many there are.
+        // INVARIANT: A remainder of the division by 32 is below 32.
         Index(number % u32::BITS)
     }
 

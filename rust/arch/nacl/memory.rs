@@ -102,7 +102,7 @@ impl SharedMemory {
     /// As the kernel hands out memory that was asked to be zero.
     #[cfg(test)]
     pub(crate) fn zeroed() -> Self {
-        // SAFETY: all fields are integers.
+        // SAFETY: All fields are atomic integers, for which all-zero bytes are a valid value.
         unsafe { core::mem::zeroed() }
     }
 

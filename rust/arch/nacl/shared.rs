@@ -9,8 +9,8 @@
 //!   synchronised; without, the CSR is written.
 //! - Fences wait there with the feature "Synchronize HFENCE"; without, the instruction is executed.
 //!   C has them wait in either case.
-//! - A synchronous SRET synchronises. Whoever enters or reads on behalf of the guest by other means
-//!   calls [`Shared::sync`] first.
+//! - A synchronous SRET synchronises. Code that enters the guest or reads on its behalf by other
+//!   means calls [`Shared::sync`] first.
 
 use super::{
     hfence::{
@@ -48,7 +48,7 @@ const ALL: usize = usize::MAX;
 /// `SBI_SHMEM_DISABLE`, for either half of an address.
 const NOWHERE: usize = usize::MAX;
 
-/// A CPU's side of the protocol: its memory, whom to call, and the registers themselves.
+/// A CPU's side of the protocol: its memory, the SBI implementation, and the registers themselves.
 pub(crate) struct Shared<'m, P, D> {
     memory: &'m SharedMemory,
     features: Features,
@@ -56,7 +56,7 @@ pub(crate) struct Shared<'m, P, D> {
     direct: D,
 }
 
-/// Who exchanges `hstatus` when the guest is entered and left.
+/// Which side exchanges `hstatus` when the guest is entered and left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hstatus {
     /// The other side.
@@ -109,7 +109,8 @@ impl<'m, P: Provider, D: Registers> Shared<'m, P, D> {
 
     /// The memory is not used any more. Fences that wait there are executed before.
     pub(crate) fn disable(&self) {
-        // There is nobody to complain to; the CPU forgets everything before it is used again.
+        // The caller cannot handle an error, so both are ignored. The CPU forgets everything before
+        // it is used again.
         let _ = self.sync_hfences();
         let _ = self
             .provider
@@ -139,7 +140,9 @@ impl<'m, P: Provider, D: Registers> Shared<'m, P, D> {
     /// does the same to the VMID in `hgatp`.
     pub(crate) fn fence(&self, hfence: Hfence, instruction: impl FnOnce()) {
         if self.queue(hfence) == Queued::Full {
-            // SAFETY: whoever wrote it to the memory vouched for it.
+            // SAFETY: The memory holds the value that `set_hgatp` wrote last, here or to the CSR.
+            // Its caller ensured that the tree stays as it is while `hgatp` names it, or changes as
+            // `mem::gstage` lets it.
             unsafe { self.direct.set_hgatp(self.hgatp()) };
             instruction();
         }
@@ -248,7 +251,8 @@ impl<P: Provider, D: Registers> Registers for Shared<'_, P, D> {
         if self.writes_here() {
             self.memory.set_csr::<{ bindings::CSR_HGATP }>(value);
         } else {
-            // SAFETY: as the caller promises.
+            // SAFETY: The caller ensures that the tree stays as it is while `hgatp` names it, or
+            // changes as `mem::gstage` lets it.
             unsafe { self.direct.set_hgatp(value) };
         }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The world switch whose way into the guest is an SBI call. Answers to
+//! The world switch that enters the guest by an SBI call. Answers to
 //! `__kvm_riscv_nacl_switch_to()`.
 //!
 //! As in [`arch::switch`](crate::arch::switch), the guest's next trap lands on the second half. The
@@ -66,7 +66,9 @@ struct Host {
 ///
 /// # Safety
 ///
-/// As for [`SwitchContext::enter`].
+/// Interrupts are off, and the registers and `hgatp` of this vCPU are loaded on this CPU. The
+/// caller has told time accounting as `guest_timing_enter_irqoff()` wants, and tells RCU before it
+/// lets interrupts in.
 pub(super) unsafe fn sync_sret(ctx: &mut SwitchContext, hstatus: Hstatus) -> Result<(), Refused> {
     let mut frame = Frame {
         gprs: Gprs::zeroed(),
@@ -82,8 +84,9 @@ pub(super) unsafe fn sync_sret(ctx: &mut SwitchContext, hstatus: Hstatus) -> Res
         error: 0,
         host: Host::default(),
     };
-    // SAFETY: the bracket passes the pointer to the assembly below, which reads and writes the
-    // frame by the offsets given there; the caller vouches for the rest.
+    // SAFETY: The function passes the pointer to the assembly below, which reads and writes the
+    // frame by the offsets given there. The caller keeps interrupts off and the vCPU's registers
+    // and `hgatp` loaded, has told time accounting, and tells RCU before it lets interrupts in.
     unsafe { bindings::kvm_rs_nacl_enter_guest((&raw mut frame).cast()) };
     if frame.error != 0 {
         return Err(Refused(frame.error as isize));

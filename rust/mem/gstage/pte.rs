@@ -29,8 +29,7 @@ use super::table::TablePage;
 bitfield! {
     /// The value of an entry.
     pub(crate) struct Pte(u64) {
-        /// Svnapot: one of the 16 entries of a run of 64 KiB, whose frame number then ends in
-        /// 0b1000.
+        /// Svnapot: one of the 16 entries of a run of 64 KiB. Its frame number then ends in 0b1000.
         63:63 napot => bool;
         /// Svpbmt: what the memory attributes are. Zero in table entries.
         62:61 pbmt => Pbmt;
@@ -159,7 +158,7 @@ impl TablePtr {
 ///
 /// # Invariants
 ///
-/// `valid` is set and one of `read`, `write` and `execute` is.
+/// `valid` is set, and at least one of `read`, `write` and `execute` is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Leaf(Pte);
 
@@ -224,7 +223,8 @@ impl Pte {
         Pte::EMPTY.with_ppn(table.ppn()).with_valid(true)
     }
 
-    /// A value without meaning to a hart, whose walker finds nothing here, that names a frame.
+    /// A value that names a frame and means nothing to a hart: its page-table walker finds no
+    /// entry.
     #[inline(always)]
     pub(super) fn link(ppn: Ppn) -> Pte {
         Pte::EMPTY.with_ppn(ppn)
@@ -236,14 +236,15 @@ impl Pte {
         if !self.valid() {
             Entry::Empty
         } else if self.read() || self.write() || self.execute() {
-            // INVARIANT: valid, and one of the three is set.
+            // INVARIANT: `valid` is set, and so is one of the three permission bits.
             Entry::Leaf(Leaf(self))
         } else {
             Entry::Table(TablePtr(self.ppn()))
         }
     }
 
-    /// Where the entry points, if it is a table entry: [`Pte::entry`] for those who only descend.
+    /// Where the entry points, if it is a table entry: [`Pte::entry`] for callers that only
+    /// descend.
     #[inline(always)]
     pub(super) fn table_ptr(self) -> Option<TablePtr> {
         let kind = Pte::VALID_MASK | Bits::PERMISSION.0;
@@ -289,14 +290,14 @@ impl Leaf {
     /// A and D are set: a hart without Svadu would fault on the first access otherwise.
     #[inline(always)]
     pub(crate) fn memory(ppn: Ppn, rights: Rights) -> Leaf {
-        // INVARIANT: `valid` and `read` are set.
+        // INVARIANT: `common()` sets `valid` and `read`.
         Leaf(Self::common(ppn, rights).with_execute(true))
     }
 
     /// A device's registers, from `ppn` on: like memory, but never executed.
     #[inline(always)]
     pub(super) fn device(ppn: Ppn, rights: Rights, pbmt: Pbmt) -> Leaf {
-        // INVARIANT: `valid` and `read` are set.
+        // INVARIANT: `common()` sets `valid` and `read`.
         Leaf(Self::common(ppn, rights).with_pbmt(pbmt))
     }
 
@@ -319,7 +320,8 @@ impl Leaf {
     /// The entry, one of 16, of a run that maps 64 KiB of memory around `ppn`.
     #[inline(always)]
     pub(crate) fn run(ppn: Ppn, rights: Rights) -> Leaf {
-        // INVARIANT: as `memory`.
+        // INVARIANT: `memory()` sets `valid` and `read`, and this changes only the frame number and
+        // `napot`.
         Leaf(Pte::from_raw(
             Self::memory(ppn, rights).0.into_raw() & !RUN_PPN_MASK | RUN_PPN | Pte::NAPOT_MASK,
         ))
@@ -330,7 +332,8 @@ impl Leaf {
     #[inline(always)]
     pub(super) const fn page_of_run(self, index: usize) -> Leaf {
         let offset = (index % RUN) as u64;
-        // INVARIANT: the bits of the invariant stay.
+        // INVARIANT: This changes only the frame number and `napot`, so the bits of the invariant
+        // stay.
         Leaf(Pte::from_raw(
             self.0.into_raw() & !(RUN_PPN_MASK | Pte::NAPOT_MASK) | (offset << Pte::PPN_SHIFT),
         ))
@@ -341,7 +344,7 @@ impl Leaf {
     pub(super) const fn aged(self, age: Age) -> Leaf {
         match age {
             Age::Young => self,
-            // INVARIANT: only A is cleared.
+            // INVARIANT: This clears only A, so the bits of the invariant stay.
             Age::Old => Leaf(Pte::from_raw(self.0.into_raw() & !Pte::ACCESSED_MASK)),
         }
     }
@@ -423,7 +426,7 @@ impl Leaf {
     /// This leaf with `bits` set.
     #[inline(always)]
     pub(crate) const fn with(self, bits: Bits) -> Leaf {
-        // INVARIANT: no bit is cleared.
+        // INVARIANT: This clears no bit, so the bits of the invariant stay.
         Leaf(Pte::from_raw(self.0.into_raw() | bits.0))
     }
 
@@ -434,7 +437,8 @@ impl Leaf {
     pub(super) const fn part(self, index: usize, level: Level) -> Leaf {
         let offset = (index as u64) << level.frame_shift();
         // A block is aligned to its size, so the offset only fills zeros of the frame number.
-        // INVARIANT: all other bits stay.
+        // INVARIANT: This clears no bit, and sets bits of the frame number only: all other bits
+        // stay.
         Leaf(Pte::from_raw(
             self.0.into_raw() | (offset << Pte::PPN_SHIFT),
         ))
@@ -448,7 +452,7 @@ impl Leaf {
 #[repr(transparent)]
 pub(crate) struct Slot(AtomicU64);
 
-/// Somebody else changed the entry first.
+/// Another CPU changed the entry first, or a hart's page-table walker did.
 pub(crate) struct Raced;
 
 impl Slot {

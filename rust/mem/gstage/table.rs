@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Table pages: how they are reached, who owns them, and how detached ones wait for the flush.
+//! Table pages: how they are reached, which value owns them, and how detached ones wait for the
+//! flush.
 
 use core::ptr::NonNull;
 
@@ -128,20 +129,22 @@ pub(crate) enum Counted {
 ///
 /// # Safety
 ///
-/// For a frame that [`TablePage::new`] or [`Root::new`](super::Root::new) was told of, the result
-/// points to that table, and stays valid for atomic access until the page is handed out by
-/// [`Teardown::settle`](super::Teardown::settle) or [`TableSource::give_back`]; a root's, for as
-/// long as the [`Root`](super::Root) lives. Copies reach the same tables.
+/// For a frame that was passed to [`TablePage::new`] or [`Root::new`](super::Root::new), the result
+/// must point to that table, and must stay valid for atomic access until
+/// [`Teardown::settle`](super::Teardown::settle) hands the page out, or [`TablePage::discard`]
+/// gives it up before it is part of a tree, as for [`TableSource::give_back`]. The result for a
+/// root must stay valid for as long as the [`Root`](super::Root) lives. Copies must reach the same
+/// tables.
 pub(crate) unsafe trait TableMemory: Copy {
     /// The table in frame `pfn`.
     fn table(self, pfn: Pfn) -> NonNull<Table>;
 
-    /// The root table whose first frame is `pfn`.
+    /// The root table that begins with frame `pfn`.
     fn root(self, pfn: Pfn) -> NonNull<RootTable>;
 
     /// Told of every change: there are `by` more of `what` now, or fewer if it is negative.
     ///
-    /// The sum is exact whenever nobody changes the tree. Called once per fault, and once per table
+    /// The sum is exact whenever no CPU changes the tree. Called once per fault, and once per table
     /// by operations on ranges, by many CPUs at once; order does not matter.
     fn count(self, what: Counted, by: i64);
 }
@@ -183,14 +186,15 @@ impl TablePage {
     /// [`TableMemory`] of the tree that it is offered to.
     #[inline(always)]
     pub(crate) unsafe fn new(pfn: Pfn) -> Option<TablePage> {
-        // INVARIANT: the caller hands over a zeroed page that the memory reaches.
+        // INVARIANT: The caller hands over a zeroed page that the tree's memory reaches as a
+        // `Table`.
         pte::ppn(pfn).map(TablePage)
     }
 
     /// The page will not be a table.
     #[inline(always)]
     pub(crate) fn discard(self) -> FormerTable {
-        // INVARIANT: the page was ours.
+        // INVARIANT: By the type's invariant the page belonged to `self`, which ends here.
         FormerTable(self.0)
     }
 
@@ -210,11 +214,11 @@ impl TablePage {
     #[inline]
     pub(super) fn fill<M: TableMemory>(&mut self, mem: M, block: Leaf, level: Level) {
         let mut table = mem.table(Pfn::new(self.0.get()));
-        // SAFETY: by the type invariant the page is a table that belongs to `self`, which is
-        // borrowed mutably; the memory's pointer is valid.
+        // SAFETY: By the type's invariant the page is a table that belongs to `self`, which is
+        // borrowed mutably, and the tree's memory reaches it, so the pointer is valid.
         let table = unsafe { table.as_mut() };
         for (index, slot) in table.0.iter_mut().enumerate() {
-            // INVARIANT: all entries become parts of the block.
+            // INVARIANT: All entries become parts of the block.
             *slot = Slot::new(block.part(index, level).pte());
         }
     }
@@ -312,7 +316,7 @@ pub(crate) trait TableSource {
     /// and allocate.
     fn take(&mut self) -> Option<TablePage>;
 
-    /// Takes back one that somebody else's came before.
+    /// Takes back a table that is not needed, because another CPU was first to link one.
     fn give_back(&mut self, table: FormerTable);
 }
 
@@ -321,8 +325,8 @@ impl<'a, M: TableMemory> MmuRead<'a, M> {
     #[inline(always)]
     pub(super) fn root_table(&self) -> &RootTable {
         let root = self.root.mem.root(self.root.pfn);
-        // SAFETY: by the invariants of `Root` its page is a root table that belongs to it, and
-        // it is borrowed; entries are only accessed atomically.
+        // SAFETY: By the invariants of `Root` its page is a root table that `mem` reaches and that
+        // belongs to it, and the root is borrowed. Software accesses entries only atomically.
         unsafe { root.as_ref() }
     }
 
@@ -330,9 +334,9 @@ impl<'a, M: TableMemory> MmuRead<'a, M> {
     #[inline(always)]
     pub(super) fn table(&self, entry: TablePtr) -> &Table {
         let table = self.root.mem.table(Pfn::new(entry.ppn().get()));
-        // SAFETY: by the invariants of `Root` a table entry points to a table of the tree; by
-        // those of `MmuRead`, and because detaching needs a mutable borrow, it stays one while
-        // `self` is borrowed. Linked tables are only accessed atomically.
+        // SAFETY: By the invariants of `Root` a table entry points to a table of the tree. By the
+        // invariant of `MmuRead`, and because detaching needs a mutable borrow, it stays one while
+        // `self` is borrowed. Software accesses linked tables only atomically.
         unsafe { table.as_ref() }
     }
 }
@@ -361,7 +365,7 @@ impl<M: TableMemory> Retired<M> {
     /// No table.
     #[inline(always)]
     pub(super) fn none(mem: M) -> Self {
-        // INVARIANT: no table, no link.
+        // INVARIANT: There is no table, so there is no link.
         Retired { mem, ends: None }
     }
 
@@ -375,8 +379,8 @@ impl<M: TableMemory> Retired<M> {
     #[inline(always)]
     fn first(&self, ppn: Ppn) -> &Slot {
         let table = self.mem.table(Pfn::new(ppn.get()));
-        // SAFETY: by the type invariant the table belongs to `self`, which is borrowed. Harts may
-        // still read it, software accesses it atomically.
+        // SAFETY: By the type's invariant the table belongs to `self`, which is borrowed. Harts may
+        // still read it, and software accesses it only atomically.
         let table = unsafe { table.as_ref() };
         table.slot(Gfn::new(0), Level::Page)
     }
@@ -393,7 +397,8 @@ impl<M: TableMemory> Retired<M> {
                 old.tail
             }
         };
-        // INVARIANT: the new head names the old one.
+        // INVARIANT: The caller hands over the table at `head`, and its first entry names the old
+        // head if there was one.
         self.ends = Some(Ends { head, tail });
     }
 
@@ -403,7 +408,7 @@ impl<M: TableMemory> Retired<M> {
         self.ends = match (self.ends, other.ends) {
             (Some(ours), Some(theirs)) => {
                 self.first(ours.tail).set(Pte::link(theirs.head));
-                // INVARIANT: our last table names their first.
+                // INVARIANT: The last table of `self` names the first one of `other`.
                 Some(Ends {
                     head: ours.head,
                     tail: theirs.tail,
@@ -426,7 +431,7 @@ impl<M: TableMemory> Retired<M> {
                 tail,
             })
         };
-        // INVARIANT: the table was ours and is not any more.
+        // INVARIANT: The table belonged to `self`, which has let go of it above.
         Some(FormerTable(head))
     }
 }

@@ -102,12 +102,13 @@ impl Layout {
         Some((kind as usize) << (usize::BITS - 1) | (width as usize) << 12 | csr)
     }
 
-    /// The counters that `named` names; [`None`] if that is nobody, or if there are not so many. The
-    /// place of `time` may be among them, and counts for nothing.
+    /// Returns the counters that `named` names; [`None`] if it names no counter, or one that does
+    /// not exist. The place of `time` may be among them, and counts for nothing.
     pub(crate) fn select(&self, named: Counters) -> Option<Selection> {
         let last = named.mask.checked_ilog2()? as usize;
         let top = named.base.checked_add(last)?;
-        // INVARIANT: checked right here.
+        // INVARIANT: `mask` is not 0, so there is a counter, and `top`, the highest number, is
+        // below `count()`, which is at most `MAX_COUNTERS`.
         (top < self.count()).then_some(Selection(named))
     }
 }
@@ -116,7 +117,7 @@ impl Layout {
 ///
 /// # Invariants
 ///
-/// There is at least one, and the number of each is below [`MAX_COUNTERS`].
+/// There is at least one counter, and the number of each is below [`MAX_COUNTERS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Selection(Counters);
 
