@@ -41,6 +41,17 @@ def test_guest_boots_on_rt_kernel(rt_lab, options):
     boots(rt_lab.machine(), 2, options)
 
 
+def assert_lockdep_watches(machine):
+    """It switches itself off when its tables are full, or after what it reported."""
+    stats = machine.check("cat /proc/lockdep_stats")
+    assert re.search(r"debug_locks: +1$", stats, re.MULTILINE), stats
+
+
+def test_lockdep_still_watches(rt_lab):
+    """After the programs and guests above, in their machine."""
+    assert_lockdep_watches(rt_lab.machine())
+
+
 # Moves every thread of the guest's QEMU to another CPU, again and again from its start to its
 # end, in the background; leaves the number of moves in a file.
 MOVES = "/tmp/moves"
@@ -65,9 +76,4 @@ def test_vcpus_move_between_cpus_on_rt_kernel(rt_lab, files, mode):
     Beating(machine, f"-M virt,aia=aplic-imsic -accel kvm,riscv-aia={mode}").assert_well()
     # Booting alone takes the guest as long as several rounds.
     assert int(machine.check(f"until [ -s {MOVES} ]; do sleep .1; done; cat {MOVES}")) > 20
-
-
-def test_lockdep_still_watches(rt_lab):
-    """It switches itself off when its tables are full, or after what it reported."""
-    stats = rt_lab.machine().check("cat /proc/lockdep_stats")
-    assert re.search(r"debug_locks: +1$", stats, re.MULTILINE), stats
+    assert_lockdep_watches(machine)
