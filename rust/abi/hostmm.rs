@@ -31,7 +31,7 @@ use crate::{
     vm::Vm,
 };
 
-/// What an entry of the host's page table says of a frame, whatever memory that is.
+/// How an entry of the host's page table maps a frame of any memory, a device's included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HostMapping {
     /// The frame of the page itself, also where the entry maps more.

@@ -365,8 +365,9 @@ __rust_helper unsigned long rust_helper_kvm_rs_pte_leaf_size(pte_t pte)
 /* What mm/ notes about pages. */
 
 /*
- * The first of all struct page, which a kernel that finds its paging mode at boot
- * computes; @map below is what this gave. Without one array of them it is of no use.
+ * Returns the struct page of frame 0, which is the base of the array of all of them.
+ * A kernel that finds its paging mode at boot computes the base at each use, so the
+ * caller keeps it, as @map below. A kernel without one array ignores @map.
  */
 __rust_helper struct page *rust_helper_kvm_rs_memmap(void)
 {
@@ -389,12 +390,12 @@ __rust_helper struct folio *rust_helper_kvm_rs_page_folio(struct page *page)
 	return page_folio(page);
 }
 /*
- * Whether @page is memory of memfd_secret(). secretmem_mapping() is not
- * for modules, so this asks for the file system, of files that are not to be evicted;
- * those include ramfs, noswap tmpfs and what SHM_LOCK was used on. Before, it asks
- * for what most pages are and secret memory is not, without a look at their folio:
- * anonymous memory or shmem, or a part of a large folio. With interrupts off, mapping
- * and inode are not freed, see gup_fast_folio_allowed().
+ * Returns whether @page is memory of memfd_secret(). Most pages are anonymous memory,
+ * shmem or a part of a large folio, and secret memory is none of these; @page itself
+ * tells, without its folio. secretmem_mapping() is not exported, so for the others
+ * this compares the file system, of files whose pages the kernel may not evict: ramfs,
+ * noswap tmpfs and SHM_LOCKed files are such, too. The caller has interrupts disabled,
+ * so mapping and inode are not freed, see gup_fast_folio_allowed().
  */
 __rust_helper bool rust_helper_kvm_rs_page_is_secret(const struct page *page)
 {

@@ -54,9 +54,12 @@ struct fuzz_stats {
 	u64 signals;			/* rounds that a signal ended */
 	u64 by[FUZZ_COUNTS], by_succeeded[FUZZ_COUNTS];
 
-	/* Of KCOV: code that was reached, by hash; how much; the last step of a round that was first. */
+	/* From KCOV: a bit for the hash of each place of code reached, and how many there are. */
 	u64 seen[(1 << FUZZ_CODE_BITS) / 64];
-	u64 code, first_step;
+	u64 code;
+	/* The last step of this round that reached new code; 0 if none did. */
+	u64 first_step;
+	/* Rounds that reached new code. */
 	u64 nr_kept;
 	struct fuzz_recipe kept[FUZZ_KEPT];
 };
@@ -298,7 +301,7 @@ static struct fuzz_recipe fuzz_recipe __maybe_unused;
 #define FUZZ_COVER_SIZE	(1 << 16)
 static __thread u64 *fuzz_cover __maybe_unused;
 
-/* From here on, of this thread. */
+/* The kernel records the code that this thread reaches from here on. */
 static __maybe_unused void fuzz_cover_begin(void)
 {
 	int fd = open("/sys/kernel/debug/kcov", O_RDWR);
@@ -312,7 +315,7 @@ static __maybe_unused void fuzz_cover_begin(void)
 	close(fd);
 }
 
-/* Notes what was reached, since the last time, by this thread in @step. */
+/* Adds the code that this thread has reached since the last call, in its step @step. */
 static __maybe_unused void fuzz_cover_note(u64 step)
 {
 	u64 i, n, at, bit, last, code = 0;
