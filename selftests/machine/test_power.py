@@ -28,7 +28,7 @@ class Beating:
     def __init__(self, machine: Machine, options: str = ""):
         self.machine = machine
         command = HEARTBEAT.format(beats=BEATS).replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
-        machine.check(f'rm -f {GUEST}; (guest -c "{command}" -smp 2 {options} >{GUEST} 2>&1; echo "code $?" >>{GUEST}) '
+        machine.check(f'rm -f {GUEST}; (guest -c "{command}" -smp 2 {options} >{GUEST} 2>&1; printf "\\ncode %d\\n" $? >>{GUEST}) '
                       f'</dev/null >/dev/null 2>&1 & until grep -q "^code" {GUEST}; do '
                       f'grep -q "beat 1 2" {GUEST} && exit 0; sleep .5; done; cat {GUEST}; exit 1', 600)
 

@@ -19,14 +19,16 @@ TICK = ("for cpu in $(seq 0 {last}); do "
 
 
 class Vmm:
-    """A QEMU in the background of a machine, with its monitor on a pair of pipes."""
+    """A QEMU in the background of a machine, with its monitor on a pair of pipes.
+
+    Its exit code gets a line of its own: a guest that is stopped may be within a line."""
 
     def __init__(self, machine: Machine, name: str, cpus: int, options: str = ""):
         self.machine, self.path = machine, f"/tmp/{name}"
         command = shlex.quote(TICK.format(last=cpus - 1, beats=BEATS))
         pipes = f"{self.path}.in {self.path}.out"
         machine.check(f"rm -f {pipes} {self.path} {self.path}.*; mkfifo {pipes}; "
-                      f"(guest -c {command} -smp {cpus} -monitor pipe:{self.path} {options}; echo code $?) "
+                      f"(guest -c {command} -smp {cpus} -monitor pipe:{self.path} {options}; printf '\\ncode %d\\n' $?) "
                       f"</dev/null >{self.path} 2>&1 & "
                       f"cat {self.path}.out >{self.path}.answers &")
 
@@ -56,7 +58,7 @@ class Vmm:
     def end(self) -> str:
         """Waits for QEMU's own end; returns the guest's console."""
         self.machine.check(f"until grep -q ^code {self.path}; do sleep .3; done", 600)
-        output, _, code = self.output().rpartition("code ")
+        output, _, code = self.output().rpartition("\ncode ")
         assert int(code) == 0, f"{code}\n{output}"
         return output
 
