@@ -38,8 +38,12 @@ def pytest_configure(config):
     flavour = next((name for name in FLAVOURS if name and option(f"--{name}-kernel")), "")
     config.lab = Lab(os.environ.get("KVMLAB_MODULE_ERROR", ""), flavour, option("--kvm"))
     for name, fixture in OTHER_KERNELS.items():
-        setattr(config, fixture, config.lab if name == flavour else LaterLab(name))
+        defaults = {} if option("--full") else SHORT_MACHINES.get(name, {})
+        setattr(config, fixture, config.lab if name == flavour else LaterLab(name, **defaults))
 
+
+# Machines of the short run. kmemleak reads all memory that is in use, KASAN's included: 30 s instead of 100.
+SHORT_MACHINES = {"debug": {"memory": "2G"}}
 
 # The fixtures for other kernels than the usual one, in the order in which those are built and used.
 OTHER_KERNELS = {"rt": "rt_lab", "debug": "debug_lab"}
@@ -49,8 +53,8 @@ class LaterLab(Lab):
     """Machines of another kernel. Both kernel and module are built while other tests
     run, since the first time takes as long as all of them."""
 
-    def __init__(self, flavour: str):
-        super().__init__(flavour=flavour)
+    def __init__(self, flavour: str, **defaults):
+        super().__init__(flavour=flavour, **defaults)
         self._log = LOGS / f"{flavour}-kernel.log"
         self._built = Future()
 

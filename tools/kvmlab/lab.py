@@ -21,14 +21,15 @@ class Lab:
     _running: ClassVar["Lab | None"] = None
 
     def __init__(self, module_error: str = "", flavour: str = "", ours: Path | None = None,
-                 programs: Callable[[], dict[str, Path]] = build_selftests):
+                 programs: Callable[[], dict[str, Path]] = build_selftests, **defaults):
         """`module_error` says why there is no kvm.ko of ours, if so; `flavour` is the
         kernel's; `ours` is a module to test in its place; `programs` builds those of
-        the machine."""
+        the machine; `defaults` are of its `Config`."""
         self._module_error = module_error
         self._flavour = flavour
         self._ours = ours
         self._programs = programs
+        self._defaults = {"append": KUNIT} | defaults if flavour == "debug" else defaults
         self._machine = None
         self._module = None
         self._count = 0
@@ -39,7 +40,7 @@ class Lab:
 
     def with_programs(self, programs: Callable[[], dict[str, Path]]) -> "Lab":
         """A lab for the same kernel and module, whose machines have other programs."""
-        return Lab(self._module_error, self._flavour, self._ours, programs)
+        return Lab(self._module_error, self._flavour, self._ours, programs, **self._defaults)
 
     @cached_property
     def newest_image(self) -> Image:
@@ -51,9 +52,7 @@ class Lab:
         if module == "ours":
             assert not self._module_error, self._module_error
             assert self.image.ours.exists(), f"there is no {self.image.ours}"
-        if self._flavour == "debug":
-            config.setdefault("append", KUNIT)
-        wanted = Config(**config)
+        wanted = Config(**self._defaults | config)
         if Lab._running not in (None, self):
             Lab._running.discard()
         Lab._running = self
