@@ -16,53 +16,59 @@
 
 use kernel::{
     new_mutex,
-    new_spinlock_irq, //
+    new_spinlock_irq,
     prelude::*,
     sync::{
         Mutex,
         SetOnce,
         SpinLockIrq, //
-    },
+    }, //
 };
 
 use crate::{
-    abi::iodev::BusDevice,
-    mem::addr::{
-        Gpa,
-        VcpuIdx, //
+    aia::{
+        aplic::Domain,
+        config::{
+            Config,
+            Limits, //
+        },
+        imsic::Imsic,
+        layout::{
+            GroupLayout,
+            HartSlot, //
+        },
+        msi::{
+            Delivery,
+            GuestIndex,
+            Msi, //
+        }, //
     },
-    sync::atomic::{
+    kernel_ext::atomic::{
         AtomicBool,
         Ordering, //
     },
-    vcpu::Vcpu,
-    vm::Vm, //
+    kvm_core::{
+        addr::{
+            Gpa,
+            VcpuIdx, //
+        },
+        iodev::BusDevice,
+        object::{
+            Vcpu,
+            Vm, //
+        }, //
+    }, //
 };
 
 pub(crate) mod aplic;
 pub(crate) mod config;
 pub(crate) mod device;
 pub(crate) mod hgei;
+pub(crate) mod host_imsic;
 pub(crate) mod imsic;
 pub(crate) mod layout;
 pub(crate) mod msi;
 pub(crate) mod route;
-
-use aplic::Domain;
-use config::{
-    Config,
-    Limits, //
-};
-use imsic::Imsic;
-use layout::{
-    GroupLayout,
-    HartSlot, //
-};
-use msi::{
-    Delivery,
-    GuestIndex,
-    Msi, //
-};
 
 /// The interrupt controller of a VM.
 #[pin_data]

@@ -4,15 +4,17 @@
 //! here so that it need not elsewhere.
 
 pub(crate) mod aia;
+pub(crate) mod cpufeature;
 pub(crate) mod csr;
 pub(crate) mod fence;
 pub(crate) mod fp;
+pub(crate) mod gprs;
 pub(crate) mod hgatp;
 pub(crate) mod hlv;
 pub(crate) mod inval;
+pub(crate) mod irq_bits;
 pub(crate) mod nacl;
 pub(crate) mod registers;
-pub(crate) mod resident;
 pub(crate) mod supervisor;
 pub(crate) mod switch;
 pub(crate) mod vector;

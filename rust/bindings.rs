@@ -27,7 +27,10 @@
 
 pub(crate) use kernel::bindings::*;
 use kernel::ffi;
-use pin_init::{MaybeZeroable, Zeroable};
+use pin_init::{
+    MaybeZeroable,
+    Zeroable, //
+};
 
 type __kernel_size_t = usize;
 type __kernel_ssize_t = isize;
@@ -41,3 +44,15 @@ mod helpers {
     include!(concat!(env!("KVM_RUST_OBJ"), "/helpers_generated.rs"));
 }
 pub(crate) use helpers::*;
+
+/// Compiles only if the function that core KVM calls has the type of the declaration which core KVM
+/// was compiled against.
+macro_rules! check_prototype {
+    ($name:ident) => {
+        // An array has one element type, and each function here is one element.
+        const _: () = {
+            let _ = [$name, $crate::bindings::$name];
+        };
+    };
+}
+pub(crate) use check_prototype;

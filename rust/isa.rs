@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
 //! The ISA extensions of a guest: what the host offers, what userspace chose, what the guest gets.
 //!
@@ -36,18 +37,20 @@ mod effective;
 mod set;
 mod table;
 
-pub(crate) use effective::{
+pub(crate) use crate::isa::effective::{
     EffectiveIsa,
     FpUnit, //
 };
-pub(crate) use set::IsaSet;
-pub(crate) use table::Ext;
+pub(crate) use crate::isa::set::IsaSet;
+pub(crate) use crate::isa::table::Ext;
 
-use crate::bindings;
-use table::{
-    Disable,
-    Enable,
-    ROWS, //
+use crate::{
+    bindings,
+    isa::table::{
+        Disable,
+        Enable,
+        ROWS, //
+    }, //
 };
 
 /// Extensions per word of the multi registers, `KVM_REG_RISCV_ISA_MULTI_{EN,DIS}`.

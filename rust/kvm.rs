@@ -7,25 +7,51 @@
 
 use kernel::prelude::*;
 
-mod abi;
+// From the top to the bottom: a file imports only from layers below its own, and
+// `tools/check-layers` holds it to that.
+mod hooks;
+
+mod run;
+
 mod aia;
-mod arch;
-mod bindings;
-mod hardware;
-mod host;
-mod isa;
-mod mem;
 mod sbi;
-mod sync;
-mod time;
+
+mod mmu;
+
 mod vcpu;
+
 mod vm;
 
-use abi::module;
-use aia::hgei;
-use arch::nacl;
-use host::Host;
-use sync::module::Owner;
+mod sbi_abi;
+
+mod arch;
+
+mod gstage;
+mod insn;
+mod isa;
+
+mod kvm_core;
+
+mod kernel_ext;
+
+mod bindings;
+
+use crate::{
+    aia::hgei,
+    arch::nacl,
+    hooks::module,
+    kernel_ext::module_cell::Owner,
+    vcpu::{
+        host::{
+            self,
+            Host, //
+        },
+        residency::{
+            self,
+            CpuSlots, //
+        }, //
+    }, //
+};
 
 module! {
     type: Kvm,
@@ -46,11 +72,12 @@ struct Kvm {
     _vector: module::VectorCallback,
     _nacl: Option<nacl::Acceleration>,
     _host: Owner<Host>,
+    _cpus: Owner<CpuSlots>,
 }
 
 /// The AIA of the host, in use: guest interrupts reach us, and userspace can have controllers.
 struct AiaSupport {
-    _device: abi::aia::DeviceType,
+    _device: hooks::aia::DeviceType,
     _interrupts: hgei::Interrupts,
 }
 
@@ -65,7 +92,7 @@ impl AiaSupport {
             return Ok(None);
         };
         Ok(Some(Self {
-            _device: abi::aia::DeviceType::register()?,
+            _device: hooks::aia::DeviceType::register()?,
             _interrupts: interrupts,
         }))
     }
@@ -74,9 +101,10 @@ impl AiaSupport {
 impl kernel::Module for Kvm {
     fn init(module: &'static ThisModule) -> Result<Self> {
         module::require_hypervisor()?;
+        let cpus = residency::start()?;
         let host = host::probe()?;
         let nacl = nacl::Acceleration::start()?;
-        let gstage = mem::probe()?;
+        let gstage = mmu::probe()?;
 
         pr_info!("hypervisor extension available\n");
         if let Some(nacl) = &nacl {
@@ -99,6 +127,7 @@ impl kernel::Module for Kvm {
             _vector: vector,
             _nacl: nacl,
             _host: host,
+            _cpus: cpus,
         })
     }
 }

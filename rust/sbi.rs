@@ -14,59 +14,61 @@
 use kernel::prelude::*;
 
 use crate::{
-    abi::{
-        core as kvm,
-        guestmem::NoPlace, //
-    },
-    arch::switch::Trap,
-    sync::IrqOff,
-    vcpu::{
+    arch::{
         gprs::Reg,
-        insn::InsnLen,
-        mmio::Pending,
+        switch::Trap, //
+    },
+    insn::InsnLen,
+    kernel_ext::{
+        context::IrqOff,
+        sched, //
+    },
+    kvm_core::guestmem::NoPlace,
+    run::mmio::Pending,
+    sbi_abi::message::{
+        Call,
+        Convention,
+        Message,
+        SbiError, //
+    },
+    vcpu::{
+        mp_state::Start,
         pmu::FirmwareEvent,
-        power::Start,
         stat::Counter,
-        Loaded,
+        token::{
+            Loaded,
+            OwnedVcpu,
+            Pinned, //
+        },
+        trace, //
         Next,
         Owned,
-        OwnedVcpu,
-        Pinned, //
-    },
+    }, //
 };
 
-mod base;
+pub(crate) mod base;
 pub(crate) mod fwft;
-mod harts;
-mod hsm;
-pub(crate) mod message;
-mod pmu;
-mod replace;
-mod srst;
+pub(crate) mod harts;
+pub(crate) mod hsm;
+pub(crate) mod pmu;
+pub(crate) mod replace;
+pub(crate) mod srst;
 pub(crate) mod sta;
-mod susp;
-mod table;
-mod v01;
+pub(crate) mod susp;
+pub(crate) mod v01;
 
-pub(crate) use table::{
+pub(crate) use crate::sbi_abi::table::{
     Extension,
     Multi,
     RegError,
     State, //
 };
 
-use message::{
-    Call,
-    Convention,
-    Message,
-    SbiError, //
-};
-
 /// Whether the host has what it takes for `extension`. Asked when a vCPU is made; what is missing
 /// then does not exist for it.
 pub(crate) fn is_provided(extension: Extension) -> bool {
     match extension {
-        Extension::Sta => kvm::counts_waiting(),
+        Extension::Sta => sched::counts_waiting(),
         Extension::Pmu => pmu::layout().is_some(),
         _ => true,
     }
@@ -157,7 +159,7 @@ pub(crate) fn handle_at_once(vcpu: &mut Pinned<'_>, _irqs: &IrqOff) -> Handled {
         }
         Err(error) => Err(error),
     };
-    kvm::trace_vcpu_exit_at_once(vcpu.vcpu, &vcpu.owned.ctx);
+    trace::trace_vcpu_exit_at_once(vcpu.vcpu, &vcpu.owned.ctx);
     give(vcpu.owned, Convention::Standard, result);
     handled
 }

@@ -23,73 +23,70 @@ use kernel::prelude::*;
 use pin_init::Wrapper;
 
 use crate::{
-    abi::{
-        core as kvm,
-        runpage::RunPage, //
-    },
     arch::{
-        resident::Resident,
+        cpufeature::MachineIds,
+        gprs::Reg,
+        registers::GuestMode,
         switch::SwitchContext,
         vector::GuestVector, //
     },
     bindings,
-    host::{
-        self,
-        Host, //
-    },
     isa::GuestIsa,
-    mem::{
+    kernel_ext::atomic::{
+        AtomicU64,
+        Ordering, //
+    },
+    kvm_core::{
+        calls as kvm,
+        object::Vcpu,
+        runpage::RunPage, //
+    },
+    mmu::{
         cache::TableCache,
         tlb::HfenceQueue, //
     },
+    run::mmio::Pending,
     sbi,
-    sync::atomic::{
-        AtomicU64,
-        Ordering, //
-    }, //
-};
-
-pub(crate) use crate::{
-    abi::object::Vcpu,
-    sync::token::{
-        Loaded,
-        OwnedVcpu,
-        Pinned, //
+    sbi_abi::fwft,
+    vcpu::{
+        config::{
+            GuestDebug,
+            Permissions, //
+        },
+        context::Resident,
+        host::Host,
+        irq::{
+            Irqs,
+            Wires, //
+        },
+        mp_state::Power,
+        pmu::{
+            firmware::FirmwareCounts, //
+            Pmu,
+        },
+        request::Request,
+        timer::Timer,
+        token::{
+            Loaded,
+            OwnedVcpu, //
+        }, //
     }, //
 };
 
 pub(crate) mod config;
-pub(crate) mod exit;
-pub(crate) mod gprs;
-pub(crate) mod insn;
+pub(crate) mod context;
+pub(crate) mod host;
+pub(crate) mod hrtimer;
 pub(crate) mod irq;
-pub(crate) mod mmio;
+pub(crate) mod mp_state;
 pub(crate) mod onereg;
 pub(crate) mod pmu;
-pub(crate) mod power;
 pub(crate) mod request;
-pub(crate) mod run;
+pub(crate) mod residency;
 pub(crate) mod stat;
 pub(crate) mod timer;
-
-use config::{
-    GuestDebug,
-    Permissions, //
-};
-use gprs::Reg;
-use insn::GuestMode;
-use irq::{
-    Irqs,
-    Wires, //
-};
-use mmio::Pending;
-use pmu::{
-    firmware::FirmwareCounts,
-    Pmu, //
-};
-use power::Power;
-use request::Request;
-use timer::Timer;
+pub(crate) mod token;
+pub(crate) mod trace;
 
 /// Our part of a vCPU.
 #[pin_data]
@@ -111,6 +108,7 @@ impl VcpuState {
     /// `ENODEV` before the host was probed; `ENOMEM` from the initialiser.
     pub(crate) fn new() -> Result<impl PinInit<Self, Error>> {
         let host = host::get().ok_or(ENODEV)?;
+        let cpus = residency::slots().ok_or(ENODEV)?;
         Ok(try_pin_init!(Self {
             shared <- try_pin_init!(Shared {
                 irqs: Irqs::new(),
@@ -123,7 +121,7 @@ impl VcpuState {
                 imsic_addr: AtomicU64::new(u64::MAX),
             }),
             owned <- UnsafeCell::pin_init(Owned::new(host)),
-            resident <- UnsafeCell::pin_init(Resident::new(host)),
+            resident <- UnsafeCell::pin_init(Resident::new(host, cpus)),
             vector: GuestVector::new()?,
         }))
     }
@@ -204,7 +202,7 @@ pub(crate) struct Owned {
     /// Who gets the guest's breakpoints.
     pub(crate) debug: GuestDebug,
     /// What the host's part of firmware features is.
-    pub(crate) features: sbi::fwft::state::Host,
+    pub(crate) features: fwft::Host,
     /// Table pages for the fault path.
     pub(crate) tables: TableCache,
     /// Performance counters.
@@ -229,8 +227,8 @@ impl Owned {
     }
 
     /// What support for firmware features depends on.
-    pub(crate) fn platform(&self) -> sbi::fwft::state::Platform {
-        sbi::fwft::state::Platform {
+    pub(crate) fn platform(&self) -> fwft::Platform {
+        fwft::Platform {
             isa: self.isa.effective(),
             host: self.features,
         }
@@ -240,17 +238,6 @@ impl Owned {
     pub(crate) fn permissions(&self) -> Permissions {
         Permissions::of(&self.platform(), &self.sbi.fwft, self.debug)
     }
-}
-
-/// Identity registers of a hart.
-#[derive(Clone, Copy)]
-pub(crate) struct MachineIds {
-    /// `mvendorid`
-    pub(crate) vendor: usize,
-    /// `marchid`
-    pub(crate) arch: usize,
-    /// `mimpid`
-    pub(crate) imp: usize,
 }
 
 /// What to do after an exit was handled.
@@ -348,7 +335,7 @@ impl OwnedVcpu<'_> {
     }
 
     /// Resets the hart; with `start`, to begin where HSM or SUSP said.
-    pub(crate) fn reset(&mut self, start: Option<power::Start>) {
+    pub(crate) fn reset(&mut self, start: Option<mp_state::Start>) {
         if let Some(imsic) = self.vcpu.imsic() {
             imsic.reset(self.vcpu);
         }
@@ -357,7 +344,7 @@ impl OwnedVcpu<'_> {
 
     /// Gives the hart itself the state of a reset. A new one has no place among the vCPUs yet,
     /// hence no interrupt file.
-    pub(crate) fn initialise(&mut self, start: Option<power::Start>) {
+    pub(crate) fn initialise(&mut self, start: Option<mp_state::Start>) {
         self.owned.ctx = SwitchContext::reset();
         // What userspace answers to an exit of before is nobody's business any more.
         self.owned.pending = None;

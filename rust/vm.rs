@@ -12,22 +12,21 @@ use kernel::{
 };
 
 use crate::{
-    abi::stats::Gauges,
     aia::Aia,
-    mem::{
-        addr::VcpuIdx,
-        Memory, //
-    },
-    sync::atomic::{
+    kernel_ext::atomic::{
         AtomicBool,
         AtomicU64, //
     },
-    vcpu::Vcpu, //
+    kvm_core::{
+        addr::VcpuIdx,
+        object::{
+            Vcpu,
+            Vm, //
+        },
+        stats::Gauges, //
+    },
+    mmu::Memory, //
 };
-
-pub(crate) use crate::abi::object::Vm;
-
-pub(crate) mod cap;
 
 /// Our part of a VM.
 #[pin_data]
@@ -58,7 +57,7 @@ impl VmState {
     pub(crate) fn new(gauges: Gauges) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             memory <- Memory::new(gauges),
-            time_delta: AtomicU64::new(crate::time::now().wrapping_neg()),
+            time_delta: AtomicU64::new(crate::kernel_ext::time::now().wrapping_neg()),
             aia <- Aia::new(),
             mp_state_reset: AtomicBool::new(false),
             starts <- new_spinlock!((), "kvm_riscv::starts"),
@@ -79,6 +78,6 @@ impl Vm {
 
     /// The guest's `time` now.
     pub(crate) fn time(&self) -> u64 {
-        crate::time::now().wrapping_add(self.time_delta())
+        crate::kernel_ext::time::now().wrapping_add(self.time_delta())
     }
 }

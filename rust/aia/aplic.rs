@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! The APLIC of a guest: wires in, MSIs out. Pure. Answers to `aia_aplic.c`.
+//! The APLIC of a guest: wires in, MSIs out. Answers to `aia_aplic.c`.
 //!
 //! One interrupt domain at supervisor level, the root as far as the guest can see, without
 //! children, in MSI delivery mode, little-endian. AIA specification, "Advanced Platform-Level
@@ -22,29 +23,32 @@
 //! `sourcecfg` makes nothing pending and `genmsi` sends nothing.
 
 use crate::{
-    aia::msi::{
-        Delivery,
-        Level,
-        MsiSink, //
+    aia::{
+        aplic::{
+            register::{
+                DomainCfg,
+                Register,
+                SourceCfg,
+                SourceMode,
+                Target, //
+            },
+            word::{
+                Index,
+                Word,
+                Writer, //
+            }, //
+        },
+        msi::{
+            Delivery,
+            Level,
+            MsiSink, //
+        }, //
     },
-    sync::nospec, //
+    kernel_ext::nospec, //
 };
 
 mod register;
 mod word;
-
-use register::{
-    DomainCfg,
-    Register,
-    SourceCfg,
-    SourceMode,
-    Target, //
-};
-use word::{
-    Index,
-    Word,
-    Writer, //
-};
 
 /// Words of sources.
 const WORDS: usize = 32;

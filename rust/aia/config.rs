@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! What userspace wants the interrupt controller to be like, before it exists. Pure. Answers to
+//! What userspace wants the interrupt controller to be like, before it exists. Answers to
 //! `aia_config()` and to the checks of `aia_init()` in `aia_device.c`.
 //!
 //! A [`Config`] is changed attribute by attribute, each checked by itself. [`Config::plan`] checks
 //! what they make together; what follows is built from the [`Plan`] alone and never looks back.
 
 use crate::{
+    aia::{
+        layout::{
+            GroupLayout,
+            LayoutBits, //
+        },
+        msi::{
+            GuestIndex,
+            HartIndex, //
+        }, //
+    },
     bindings,
-    mem::addr::Gpa, //
-};
-
-use super::{
-    layout::{
-        GroupLayout,
-        LayoutBits, //
-    },
-    msi::{
-        GuestIndex,
-        HartIndex, //
-    },
+    kvm_core::addr::Gpa, //
 };
 
 /// How interrupt files are made (`KVM_DEV_RISCV_AIA_MODE_*`).

@@ -10,44 +10,47 @@
 
 use kernel::prelude::*;
 
-use super::{
-    aplic::Acknowledged,
-    config::{
-        Invalid,
-        Setting, //
-    },
-    imsic::Imsic,
-    layout,
-    limits,
-    msi::{
-        Delivery,
-        Msi, //
-    },
-    Aplic,
-    Chip,
-    Config,
-    File, //
-};
 use crate::{
-    abi::{
+    aia::{
+        aplic::Acknowledged,
+        config::{
+            Invalid,
+            Setting, //
+        },
+        imsic::Imsic,
+        layout,
+        limits,
+        msi::{
+            Delivery,
+            Msi, //
+        }, //
+        Aplic,
+        Chip,
+        Config,
+        File,
+    },
+    bindings,
+    kernel_ext::atomic::Ordering,
+    kvm_core::{
+        addr::{
+            Gpa,
+            HartId,
+            VcpuIdx, //
+        },
         iodev::Registrations,
         irqchip::{
             self as kvm,
             VmLock, //
+        },
+        object::{
+            Vcpu,
+            Vm, //
         }, //
     },
-    bindings,
-    mem::addr::{
-        Gpa,
-        HartId,
-        VcpuIdx, //
-    },
-    sync::atomic::Ordering,
-    vcpu::{
-        OwnedVcpu,
-        Vcpu, //
-    },
-    vm::Vm, //
+    vcpu::token::{
+        self,
+        OwnedVcpu, //
+    }, //
 };
 
 impl From<Invalid> for Error {
@@ -282,7 +285,7 @@ impl<'l, 'v> Device<'l, 'v> {
         f: impl FnOnce(&Imsic, &mut OwnedVcpu<'_>) -> Result<R>,
     ) -> Result<R> {
         let (vcpu, imsic) = self.imsic(hart)?;
-        kvm::with_vcpu(vcpu, |vcpu| {
+        token::with_vcpu(vcpu, |vcpu| {
             // What follows is to see the outcome of a reset that was asked for before.
             vcpu.drain_reset();
             f(imsic, vcpu)

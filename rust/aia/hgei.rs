@@ -19,15 +19,14 @@ use kernel::{
 };
 
 use crate::{
-    abi::{
-        core as kvm,
-        imsic::{
+    aia::{
+        host_imsic::{
             self,
             Page,
             PerCpuInterrupt, //
-        }, //
+        },
+        imsic::Imsic, //
     },
-    aia::imsic::Imsic,
     arch::{
         aia::{
             self as registers,
@@ -35,27 +34,29 @@ use crate::{
             GuestFile,
             Signals, //
         },
+        cpufeature,
         csr::Direct, //
     },
     bindings,
-    sync::{
+    kernel_ext::{
         atomic::{
             AtomicBool,
             AtomicU32,
             AtomicU64,
             Ordering, //
         },
-        module::{
+        context::PreemptOff,
+        cpu,
+        module_cell::{
             OfModule,
             Owner as OwnerOf, //
         },
-        raw::{
-            new_raw_spinlock,
-            RawSpinLock, //
-        },
-        PreemptOff, //
+        raw_spinlock::{
+            new_raw_spinlock, //
+            RawSpinLock,
+        }, //
     },
-    vcpu::Vcpu, //
+    kvm_core::object::Vcpu, //
 };
 
 /// What the host offers.
@@ -146,12 +147,12 @@ impl Interrupts {
         // The largest file that the specification allows, if there is nothing to take from.
         const IDENTITIES: u32 = 2047;
 
-        if !kvm::host_has(bindings::RISCV_ISA_EXT_SSAIA) {
+        if !cpufeature::host_has(bindings::RISCV_ISA_EXT_SSAIA) {
             return Ok(None);
         }
-        let common = imsic::common();
+        let common = host_imsic::common();
         let mut cpus = KVec::new();
-        for _ in 0..kvm::cpu_ids() {
+        for _ in 0..cpu::cpu_ids() {
             cpus.push(KBox::pin_init(Cpu::new(), GFP_KERNEL)?, GFP_KERNEL)?;
         }
         let evacuation = KBox::pin_init(new_mutex!(()), GFP_KERNEL)?;
@@ -159,7 +160,7 @@ impl Interrupts {
             max_ids: 1 + common
                 .as_ref()
                 .map_or(IDENTITIES, |common| common.identities),
-            overflows: kvm::host_has(bindings::RISCV_ISA_EXT_SSCOFPMF),
+            overflows: cpufeature::host_has(bindings::RISCV_ISA_EXT_SSCOFPMF),
             fewest: AtomicU32::new(common.map_or(0, |common| common.guest_files)),
             interrupt: PerCpuInterrupt::guest_external()?,
             cpus,
@@ -304,7 +305,7 @@ pub(crate) fn retire<R>(f: impl FnOnce() -> R) -> R {
 pub(crate) fn enable_cpu(cpu: usize) {
     let Some(host) = host() else { return };
     let Some(cell) = host.cpu(cpu) else { return };
-    let files = registers::count_lines().min(imsic::files_of(cpu));
+    let files = registers::count_lines().min(host_imsic::files_of(cpu));
     host.fewest.fetch_min(files, Ordering::Relaxed);
     cell.with_table(|table| {
         if !table.counted {
@@ -335,9 +336,9 @@ pub(crate) fn disable_cpu(cpu: usize) {
     clear(host);
     registers::set_signals(Signals::Off);
     host.interrupt.disable();
-    if imsic::interrupts_are_on() {
+    if host_imsic::interrupts_are_on() {
         evacuate(host, cpu);
-    } else if imsic::is_suspending() {
+    } else if host_imsic::is_suspending() {
         // The files belong to this CPU, which may lose its power.
         if let Some(cell) = host.cpu(cpu) {
             cell.suspended.store(true, Ordering::Relaxed);

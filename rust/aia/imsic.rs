@@ -13,7 +13,7 @@
 //! whoever sends, and waits until nobody uses the old way any more; then it carries over what has
 //! arrived.
 //!
-//! Lock order: [`hgei`](super::hgei)'s evacuation, `vcpu->mutex`, [`Imsic::moving`], `mmu_lock`;
+//! Lock order: [`hgei`](crate::aia::hgei)'s evacuation, `vcpu->mutex`, [`Imsic::moving`], `mmu_lock`;
 //! [`Imsic::place`], then the table of a CPU, both in any context. The last two are raw spinlocks,
 //! the others sleep under `PREEMPT_RT`: so preemption is off only where a CPU's registers are used.
 
@@ -25,62 +25,65 @@ use kernel::{
     sync::Mutex, //
 };
 
-use super::{
-    config::Mode,
-    hgei,
-    msi::Delivery, //
-};
 use crate::{
+    aia::{
+        config::Mode,
+        hgei,
+        imsic::{
+            file::{
+                File,
+                Identities,
+                Line,
+                Register,
+                Signal, //
+            },
+            hw::{
+                Location,
+                VsFile, //
+            }, //
+        },
+        msi::Delivery, //
+    },
     arch::aia::{
         External,
         GuestFile, //
     },
     bindings,
-    mem::{
-        addr::Gpa,
-        device, //
-    },
-    sync::{
+    kernel_ext::{
         atomic::{
             AtomicU64,
             Ordering, //
         },
-        raw::{
-            new_raw_spinlock,
-            RawSpinLock, //
-        },
-        PreemptOff, //
+        context::PreemptOff,
+        raw_spinlock::{
+            new_raw_spinlock, //
+            RawSpinLock,
+        }, //
     },
+    kvm_core::{
+        addr::Gpa,
+        object::Vcpu, //
+    },
+    mmu::ioremap,
     vcpu::{
         irq::{
             Interrupt,
             Irqs, //
         },
         request::Request,
-        Loaded,
+        token::{
+            Loaded,
+            OwnedVcpu,
+            Pinned, //
+        }, //
         Next,
-        OwnedVcpu,
-        Pinned,
-        Vcpu, //
-    },
+    }, //
 };
 
 pub(crate) mod csr;
 pub(crate) mod file;
 mod hw;
 pub(crate) mod iprio;
-
-use file::{
-    File,
-    Identities,
-    Line,
-    Register,
-    Signal, //
-};
-use hw::{
-    Location,
-    VsFile, //
-};
 
 /// Where messages go.
 enum Place {
@@ -277,7 +280,7 @@ impl Imsic {
     fn soften(&self, vcpu: &Vcpu) {
         if let Place::Hardware(file) = self.redirect(Place::Software) {
             if let Some(gpa) = vcpu.imsic_gpa() {
-                device::unmap_page(vcpu.vm(), gpa);
+                ioremap::unmap_page(vcpu.vm(), gpa);
             }
             file.location().drain_into(&self.file);
             self.drive(vcpu);
@@ -397,7 +400,7 @@ impl Imsic {
             }
             Move::To(new) => {
                 let tables = &mut vcpu.owned.tables;
-                device::map_page(me.vm(), gpa, new.address(), tables)
+                ioremap::map_page(me.vm(), gpa, new.address(), tables)
                     .map(|()| self.occupy(me, new))
                     .map_err(|_| Unsettled::NotMapped)
             }

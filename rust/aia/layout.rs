@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! How a guest physical address names an interrupt file, and which vCPU's it is. Pure. Answers to
+//! How a guest physical address names an interrupt file, and which vCPU's it is. Answers to
 //! `aia_imsic_ppn()` and `aia_imsic_hart_index()` in `aia_device.c`, and to the search through all
 //! vCPUs that C does for each MSI.
 //!
@@ -16,15 +17,16 @@
 
 use core::ops::Range;
 
-use crate::mem::addr::{
-    Gpa,
-    VcpuIdx,
-    PAGE_SHIFT, //
-};
-
-use super::msi::{
-    GuestIndex,
-    HartIndex, //
+use crate::{
+    aia::msi::{
+        GuestIndex,
+        HartIndex, //
+    },
+    kvm_core::addr::{
+        Gpa,
+        VcpuIdx, //
+        PAGE_SHIFT,
+    }, //
 };
 
 /// How many bits each index has in an address, and where the group index begins. The hart index is

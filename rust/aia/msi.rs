@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! Message-signalled interrupts as the AIA knows them: where they go, what becomes of them. Pure.
+//! Message-signalled interrupts as the AIA knows them: where they go, what becomes of them.
 //!
 //! An interrupt file is named by the index of its hart
 //! and, for guest files, by a guest index; an interrupt within it by its identity.

@@ -10,19 +10,21 @@
 
 use kernel::prelude::*;
 
-use super::{
-    aplic::LineOwner,
-    msi::{
-        Delivery,
-        Level,
-        Msi, //
-    },
-    Chip, //
-};
 use crate::{
-    abi::irqchip as kvm,
-    mem::addr::Gpa,
-    vm::Vm, //
+    aia::{
+        aplic::LineOwner,
+        msi::{
+            Delivery,
+            Level,
+            Msi, //
+        }, //
+        Chip,
+    },
+    kvm_core::{
+        addr::Gpa,
+        irqchip as kvm,
+        object::Vm, //
+    }, //
 };
 
 /// The wire of APLIC source `source` changes, as far as `owner` drives it.

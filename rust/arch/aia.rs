@@ -6,14 +6,14 @@
 //!
 //! RISC-V AIA, "Interrupts for Virtual Machines (VS Level)". Used on hosts with AIA only.
 
-use super::csr::{
-    self,
-    Direct,
-    Registers, //
-};
 use crate::{
+    arch::csr::{
+        self,
+        Direct,
+        Registers, //
+    },
     bindings,
-    sync::PreemptOff, //
+    kernel_ext::context::PreemptOff, //
 };
 
 /// The number of a guest interrupt file of a CPU, and of its line: 1 to 63.

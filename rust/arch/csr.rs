@@ -9,7 +9,7 @@
 //! There are two ways to the former, see [`Registers`]; the one that needs no help is [`Direct`].
 //!
 //! Which vCPU the registers belong to is not this module's business: see
-//! [`Resident`](crate::arch::resident::Resident).
+//! [`Resident`](crate::vcpu::context::Resident).
 
 use core::arch::asm;
 
@@ -17,7 +17,7 @@ use kernel::prelude::*;
 
 use crate::bindings as b;
 
-pub(crate) use super::registers::*;
+pub(crate) use crate::arch::registers::*;
 
 /// The registers of this CPU itself.
 ///
@@ -159,7 +159,7 @@ pub(crate) const SSP: HostCsr<{ b::CSR_SSP }> = HostCsr;
 #[kunit_tests(kvm_riscv_csr)]
 mod tests {
     use super::*;
-    use crate::sync::PreemptOff;
+    use crate::kernel_ext::context::PreemptOff;
 
     /// Writes `value` and gives what `csr` holds then, and what it held before, which is put back.
     fn write<const N: u32>(csr: GuestCsr<N>, value: usize) -> (usize, usize) {

@@ -10,25 +10,27 @@
 //! [`nacl`](crate::arch::nacl).
 //!
 //! The VS-stage fences act on the VMID in `hgatp` (Privileged Architecture, "Hypervisor
-//! Memory-Management Fence Instructions"). The caller holds a [`Pinned`](crate::vcpu::Pinned) vCPU,
+//! Memory-Management Fence Instructions"). The caller holds a [`Pinned`](crate::vcpu::token::Pinned) vCPU,
 //! so that the VMID of its VM is loaded.
 
 use core::arch::asm;
 
-use super::{
-    csr::Direct,
-    nacl::{
-        self,
-        with_registers,
-        Hfence,
-        Span, //
+use crate::{
+    arch::{
+        csr::Direct,
+        nacl::{
+            self,
+            with_registers, //
+            Hfence,
+            Span,
+        }, //
+    },
+    kvm_core::addr::{
+        Asid,
+        GfnRange,
+        Gpa,
+        Vmid, //
     }, //
-};
-use crate::mem::addr::{
-    Asid,
-    GfnRange,
-    Gpa,
-    Vmid, //
 };
 
 /// Orders all guest-physical translations, of every VM, at once: no guest is loaded.

@@ -204,7 +204,7 @@ impl UserFp {
 #[kunit_tests(kvm_riscv_fp)]
 mod tests {
     use super::*;
-    use crate::sync::PreemptOff;
+    use crate::kernel_ext::context::PreemptOff;
 
     /// Registers in which each differs from each.
     fn pattern(seed: u64) -> FpRegs {

@@ -12,25 +12,23 @@ use kernel::{
     prelude::*, //
 };
 
-use super::{
-    csr::{
-        Direct,
-        Registers, //
-    },
-    fence, //
-};
 use crate::{
-    mem::{
-        addr::{
-            Pfn,
-            Vmid, //
+    arch::{
+        csr::{
+            Direct,
+            Registers, //
         },
-        gstage::Mode, //
+        fence, //
     },
-    sync::{
+    gstage::Mode,
+    kernel_ext::context::{
         IrqOff,
         PreemptOff, //
     },
+    kvm_core::addr::{
+        Pfn,
+        Vmid, //
+    }, //
 };
 
 bitfield! {

@@ -14,12 +14,14 @@ use core::mem::offset_of;
 
 use kernel::prelude::*;
 
-use super::{
-    csr,
-    nacl,
-    switch::Trap, //
+use crate::{
+    arch::{
+        csr,
+        nacl,
+        switch::Trap, //
+    },
+    bindings, //
 };
-use crate::bindings;
 
 // Where a faulting HLV lands: a0 = the Trap to fill, a1 = scratch. HLV and HLVX are four bytes.
 global_asm!(
@@ -175,10 +177,10 @@ mod tests {
             Direct,
             Registers, //
         },
-        sync::{
+        kernel_ext::context::{
             IrqOff,
             PreemptOff, //
-        },
+        }, //
     };
 
     /// No machine has memory there: physical addresses have 56 bits.

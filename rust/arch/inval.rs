@@ -7,23 +7,23 @@
 
 use core::arch::asm;
 
-use super::{
-    fence,
-    nacl::{
-        self,
-        Hfence,
-        Span, //
-    }, //
-};
 use crate::{
-    host,
-    mem::addr::{
+    arch::{
+        fence,
+        nacl::{
+            self,
+            Hfence,
+            Span, //
+        }, //
+    },
+    kvm_core::addr::{
         Asid,
         GfnRange,
-        Vmid,
+        Vmid, //
         PAGE_SHIFT,
-        PAGE_SIZE, //
+        PAGE_SIZE,
     },
+    vcpu::host, //
 };
 
 /// Ranges of more pages are forgotten with everything else: it is faster.

@@ -23,29 +23,39 @@ use kernel::{
     prelude::*, //
 };
 
-use super::{
-    csr::Direct,
-    hgatp::Hgatp,
-    registers::Registers,
-    switch::{
-        SwitchContext,
-        Trap, //
-    }, //
-};
 use crate::{
-    abi::core as kvm,
-    bindings,
-    mem::addr::{
-        Vmid,
-        PAGE_SIZE, //
+    arch::{
+        csr::Direct,
+        hgatp::Hgatp,
+        nacl::{
+            memory::SharedMemory,
+            provider::{
+                Features,
+                Function,
+                Provider,
+                Refused, //
+            },
+            shared::Shared, //
+        },
+        registers::Registers,
+        switch::{
+            SwitchContext,
+            Trap, //
+        }, //
     },
-    sync::{
+    bindings,
+    kernel_ext::{
         atomic::{
             AtomicPtr,
             AtomicU32,
             Ordering, //
         },
-        PreemptOff, //
+        context::PreemptOff,
+        cpu, //
+    },
+    kvm_core::addr::{
+        Vmid, //
+        PAGE_SIZE,
     }, //
 };
 
@@ -55,19 +65,9 @@ mod provider;
 mod shared;
 mod switch;
 
-pub(super) use self::hfence::{
+pub(super) use crate::arch::nacl::hfence::{
     Hfence,
     Span, //
-};
-use self::{
-    memory::SharedMemory,
-    provider::{
-        Features,
-        Function,
-        Provider,
-        Refused, //
-    },
-    shared::Shared, //
 };
 
 /// Chooses the way to the guest registers of this CPU for `$batch`, a call that takes it as
@@ -178,7 +178,7 @@ impl Acceleration {
         }
         let features = Features::probe(&Firmware);
         let mut places = KVec::new();
-        for _ in 0..kvm::cpu_ids() {
+        for _ in 0..cpu::cpu_ids() {
             places.push(Place::new()?, GFP_KERNEL)?;
         }
         FEATURES.store(features.into_raw(), Ordering::Relaxed);

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! The registers of a guest by name, and the two ways there are to them. Pure.
+//! The registers of a guest by name, and the two ways there are to them.
 //!
 //! Answers to `ncsr_read()`, `ncsr_write()` and `ncsr_swap()` of `asm/kvm_nacl.h`. C decides at
 //! each access which way to take. Here whoever accesses registers is generic over [`Registers`],
 //! and the way is chosen once for all that it does: see
 //! [`with_registers!`](crate::arch::nacl::with_registers).
 
-use crate::bindings as b;
+use crate::{
+    bindings as b,
+    bindings, //
+};
 
 /// A register that only the guest can see the effect of.
 #[derive(Clone, Copy)]
@@ -73,3 +77,23 @@ pub(crate) const HVIPRIO2: GuestCsr<{ b::CSR_HVIPRIO2 }> = GuestCsr;
 pub(crate) const VSISELECT: GuestCsr<{ b::CSR_VSISELECT }> = GuestCsr;
 pub(crate) const VSIREG: GuestCsr<{ b::CSR_VSIREG }> = GuestCsr;
 pub(crate) const HGEIP: GuestCsr<{ b::CSR_HGEIP }> = GuestCsr;
+
+/// The mode that the guest was in when it trapped, by rising privilege.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum GuestMode {
+    /// VU: a program of the guest.
+    User,
+    /// VS: the guest's kernel.
+    Supervisor,
+}
+
+impl GuestMode {
+    /// The mode that `sstatus.SPP` tells after a trap from the guest.
+    pub(crate) const fn of_sstatus(sstatus: usize) -> Self {
+        if sstatus & bindings::SR_SPP == 0 {
+            Self::User
+        } else {
+            Self::Supervisor
+        }
+    }
+}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! The guest's supervisor registers while they are in memory, and what each of them can hold. Pure.
+//! The guest's supervisor registers while they are in memory, and what each of them can hold.
 //!
 //! Two sources fill them: the hardware, when a vCPU is put, and userspace, through ONE_REG. What
 //! the hardware gave is legal. What userspace gives goes through [`GuestCsrs::set`], which keeps
@@ -12,22 +13,24 @@
 //! Privileged Architecture, "Supervisor CSRs" and "Virtual Supervisor CSRs"; RISC-V AIA,
 //! "Supervisor-level CSRs".
 
-use super::registers::{
-    self as csr,
-    Registers, //
-};
 use crate::{
+    arch::{
+        irq_bits::{
+            to_guest, //
+            Interrupt,
+        },
+        registers::{
+            self as csr,
+            Registers, //
+        }, //
+    },
     bindings,
     isa::{
         EffectiveIsa,
         Ext,
         FpUnit,
         GuestIsa, //
-    },
-    vcpu::irq::bits::{
-        to_guest,
-        Interrupt, //
-    },
+    }, //
 };
 
 /// A supervisor register of ONE_REG that is a value in [`GuestCsrs`].
@@ -108,26 +111,26 @@ pub(crate) struct Limits<'a> {
 /// The guest's supervisor registers, by the names that the guest uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GuestCsrs {
-    pub(super) sstatus: usize,
+    pub(crate) sstatus: usize,
     /// In the positions of `vsie`.
-    pub(super) sie: usize,
-    pub(super) stvec: usize,
-    pub(super) sscratch: usize,
-    pub(super) sepc: usize,
-    pub(super) scause: usize,
-    pub(super) stval: usize,
-    pub(super) satp: usize,
+    pub(crate) sie: usize,
+    pub(crate) stvec: usize,
+    pub(crate) sscratch: usize,
+    pub(crate) sepc: usize,
+    pub(crate) scause: usize,
+    pub(crate) stval: usize,
+    pub(crate) satp: usize,
     /// What the guest sees pending.
-    pub(super) hvip: usize,
-    pub(super) scounteren: usize,
-    pub(super) senvcfg: usize,
-    pub(super) sstateen0: usize,
-    pub(super) ssp: usize,
-    pub(super) siselect: usize,
+    pub(crate) hvip: usize,
+    pub(crate) scounteren: usize,
+    pub(crate) senvcfg: usize,
+    pub(crate) sstateen0: usize,
+    pub(crate) ssp: usize,
+    pub(crate) siselect: usize,
     /// `hviprio1`
-    pub(super) iprio1: usize,
+    pub(crate) iprio1: usize,
     /// `hviprio2`
-    pub(super) iprio2: usize,
+    pub(crate) iprio2: usize,
 }
 
 /// `sstatus.UXL` of 64 bits. Zero is no width, and hardware may keep what another guest left there
@@ -245,7 +248,7 @@ impl GuestCsrs {
     }
 
     /// Takes them from the CPU.
-    pub(super) fn save(&mut self, regs: &impl Registers) {
+    pub(crate) fn save(&mut self, regs: &impl Registers) {
         self.sstatus = regs.read(csr::VSSTATUS);
         self.stvec = regs.read(csr::VSTVEC);
         self.sscratch = regs.read(csr::VSSCRATCH);
@@ -265,7 +268,7 @@ impl GuestCsrs {
     }
 
     /// Changes the priorities in memory and in the CPU.
-    pub(super) fn set_priorities(&mut self, regs: &impl Registers, priorities: [u64; 2]) {
+    pub(crate) fn set_priorities(&mut self, regs: &impl Registers, priorities: [u64; 2]) {
         self.iprio1 = priorities[0] as usize & IPRIO1;
         self.iprio2 = priorities[1] as usize & IPRIO2;
         self.load_priorities(regs);

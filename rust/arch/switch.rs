@@ -11,20 +11,18 @@ use core::{
     mem::offset_of, //
 };
 
-use super::{
-    aia::GuestFile,
-    nacl::{
-        self,
-        Entered, //
-    },
-    supervisor::INSN_ADDRESS, //
-};
 use crate::{
-    bindings,
-    vcpu::{
+    arch::{
+        aia::GuestFile,
         gprs::Gprs,
-        insn::GuestMode, //
-    }, //
+        nacl::{
+            self,
+            Entered, //
+        },
+        registers::GuestMode,
+        supervisor::INSN_ADDRESS, //
+    },
+    bindings, //
 };
 
 /// A unit that `sstatus` has a state of.

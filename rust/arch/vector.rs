@@ -22,8 +22,10 @@ use kernel::{
     prelude::*, //
 };
 
-use super::switch::UnitStatus;
-use crate::bindings;
+use crate::{
+    arch::switch::UnitStatus,
+    bindings, //
+};
 
 /// The state of one hart's vector unit.
 pub(crate) struct VectorRegs {
@@ -75,7 +77,7 @@ impl VectorRegs {
 
 /// The vector registers of one vCPU, unless they are in the unit.
 ///
-/// Not a part of [`Resident`](super::resident::Resident), which belongs to the vCPU's thread: a
+/// Not a part of [`Resident`](crate::vcpu::context::Resident), which belongs to the vCPU's thread: a
 /// softirq may save the guest's registers here whatever that thread is doing. While the vCPU is
 /// loaded, they are touched with softirqs off only.
 pub(crate) struct GuestVector(UnsafeCell<VectorRegs>);
@@ -116,12 +118,12 @@ pub(crate) enum Restored {
 
 #[cfg(CONFIG_RISCV_ISA_V)]
 mod unit {
-    use super::{
-        super::switch::{
+    use {
+        super::*,
+        crate::arch::switch::{
             Unit,
             UnitState, //
-        },
-        *, //
+        }, //
     };
 
     /// The guest's registers may be in the unit.
@@ -285,7 +287,7 @@ mod unit {
         }
         // SAFETY: The running vCPU is loaded, so it went through `Vcpu::create`, and core KVM keeps
         // it alive while it is loaded.
-        let vcpu = unsafe { crate::vcpu::Vcpu::from_raw(vcpu) };
+        let vcpu = unsafe { crate::kvm_core::object::Vcpu::from_raw(vcpu) };
         // SAFETY: `current` has `VCPU_CTX`, which `enter` sets on a host with vectors and `put`
         // clears, so it has loaded the running vCPU. The kernel has softirqs or, on PREEMPT_RT,
         // preemption off and has taken the unit for the length of this call.
@@ -360,10 +362,10 @@ pub(crate) use unit::{
 #[kunit_tests(kvm_riscv_vector)]
 mod tests {
     use super::{
-        unit::UnitGuard,
-        *, //
+        unit::UnitGuard, //
+        *,
     };
-    use crate::sync::PreemptOff;
+    use crate::kernel_ext::context::PreemptOff;
 
     #[test]
     fn what_is_restored_is_saved() -> Result {

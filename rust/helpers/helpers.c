@@ -689,7 +689,7 @@ void kvm_rs_enter_guest(void *context);
 /* Performance counters. */
 
 #ifdef CONFIG_RISCV_PMU_SBI
-/* rust/abi/perf.rs */
+/* rust/vcpu/pmu/perf_event.rs */
 void kvm_rs_counter_overflow(struct perf_event *event, void *context);
 
 static void kvm_rs_overflow_handler(struct perf_event *event, struct perf_sample_data *data,

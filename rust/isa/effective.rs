@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
 //! What the guest gets of the extensions that userspace chose, and the CSR values that follow.
 
-use super::{
-    set::IsaSet,
-    table::{
-        Ext,
-        LOSSES,
-        ROWS, //
-    },
-    HostIsa, //
+use crate::{
+    bindings,
+    isa::{
+        set::IsaSet,
+        table::{
+            Ext,
+            LOSSES,
+            ROWS, //
+        }, //
+        HostIsa,
+    }, //
 };
-use crate::bindings;
 
 // Constants of C helpers come as whatever integer bindgen makes of them, maybe a signed one.
 const ENVCFG_PBMTE: u64 = bindings::ENVCFG_PBMTE as u64;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
 //! Sets of ISA extensions.
 
-use super::table::{
+use crate::isa::table::{
     Ext,
     ROWS, //
 };

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
 //! The table of ISA extensions: one row says all that KVM knows about one of them.
 //!
@@ -7,8 +8,10 @@
 //! specifications. Everything that depends on an extension reads its row; the proofs are at the
 //! end.
 
-use super::set::IsaSet;
-use crate::bindings;
+use crate::{
+    bindings,
+    isa::set::IsaSet, //
+};
 
 /// When an extension may be switched on for a guest, on a host that has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +25,7 @@ pub(crate) enum Enable {
     /// Only if the host's page-table walker may update A and D: henvcfg.ADUE is read-only zero
     /// if menvcfg.ADUE is.
     NeedsHwAdUpdates,
-    /// Only by a process that may use vectors itself, [`super::VectorUse`].
+    /// Only by a process that may use vectors itself, [`crate::isa::VectorUse`].
     NeedsVectorUse,
 }
 
@@ -466,7 +469,7 @@ const _: () = {
 
 /// No policy can leave a guest with an extension and without what that needs: whatever takes away
 /// a requirement takes away what requires it. An extension with a control of its own is switched
-/// off by [`super::EffectiveIsa`]; one that follows another goes with that one's control, so it
+/// off by [`crate::isa::EffectiveIsa`]; one that follows another goes with that one's control, so it
 /// may require only what falls no sooner; one that nothing takes away may require only the like.
 const _: () = {
     let mut i = 0;

@@ -2,13 +2,13 @@
 
 //! The base extension: what the SBI is, and what there is of it. Answers to `vcpu_sbi_base.c`.
 
-use super::{
-    message::Base,
-    table::Probe,
-    Outcome, //
-};
 use crate::{
     bindings,
+    sbi::Outcome,
+    sbi_abi::{
+        message::Base,
+        table::Probe, //
+    },
     vcpu::Owned, //
 };
 

@@ -3,20 +3,18 @@
 //! The firmware features extension (SBI 3.0, chapter "Firmware Features Extension"). Answers to
 //! `vcpu_sbi_fwft.c`.
 
-use super::message::{
-    Fwft,
-    SbiError, //
-};
 use crate::{
-    mem::tlb::{
+    mmu::tlb::{
         self,
         GuestFence,
         GvaSpan, //
     },
-    vcpu::Loaded, //
+    sbi_abi::message::{
+        Fwft,
+        SbiError, //
+    },
+    vcpu::token::Loaded, //
 };
-
-pub(crate) mod state;
 
 /// Sets a feature of the calling hart, or tells what it is set to.
 pub(super) fn handle(vcpu: &mut Loaded<'_>, request: Fwft) -> Result<usize, SbiError> {

@@ -3,14 +3,16 @@
 //! The harts that a call addresses, found among the vCPUs. Answers to the loops over vCPUs in
 //! `vcpu_sbi_replace.c` and `vcpu_sbi_v01.c`. No locks: vCPUs come and never go.
 
-use super::message::{
-    HartMask,
-    Harts,
-    SbiError, //
-};
 use crate::{
-    vcpu::Vcpu,
-    vm::Vm, //
+    kvm_core::object::{
+        Vcpu,
+        Vm, //
+    },
+    sbi_abi::message::{
+        HartMask,
+        Harts,
+        SbiError, //
+    }, //
 };
 
 /// Harts of a VM that exist.

@@ -2,18 +2,20 @@
 
 //! The hart state management extension. Answers to `vcpu_sbi_hsm.c`.
 
-use super::message::{
-    Hsm,
-    SbiError, //
-};
 use crate::{
-    abi::memslot::Slot,
-    mem::addr::Gpa,
-    sync::SlotsRead,
+    kvm_core::{
+        addr::Gpa,
+        memslot::Slot,
+        srcu::SlotsRead, //
+    },
+    run::exit,
+    sbi_abi::message::{
+        Hsm,
+        SbiError, //
+    },
     vcpu::{
-        exit,
-        power,
-        Loaded, //
+        mp_state,
+        token::Loaded, //
     }, //
 };
 
@@ -27,7 +29,7 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, request: Hsm) -> Result<usize, SbiEr
                 return Err(SbiError::InvalidAddress);
             }
             target
-                .start_for(vcpu.vcpu, power::Start { pc, opaque })
+                .start_for(vcpu.vcpu, mp_state::Start { pc, opaque })
                 .map_err(|_| SbiError::AlreadyAvailable)?;
             Ok(0)
         }

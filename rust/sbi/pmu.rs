@@ -6,38 +6,31 @@
 //! RISC-V Supervisor Binary Interface Specification 3.0, chapter "Performance Monitoring Unit
 //! Extension". No lock is held around what perf or guest memory do, which may sleep.
 
-use super::{
-    message::{
+pub(super) use crate::vcpu::pmu::layout;
+use crate::{
+    bindings,
+    isa::Ext,
+    kernel_ext::sched,
+    kvm_core::{
+        addr::{
+            Gpa,
+            PAGE_SIZE, //
+        },
+        guestmem::Place,
+        srcu::SlotsRead, //
+    },
+    sbi::Unfinished,
+    sbi_abi::message::{
         pmu::{
             Configure,
             Events,
             Initial,
             Pmu,
-            Report,
-            EVENT_INFO_SIZE, //
-        },
-        SbiError, //
+            Report, //
+            EVENT_INFO_SIZE,
+        }, //
+        SbiError,
     },
-    Unfinished, //
-};
-pub(super) use crate::vcpu::pmu::layout;
-
-use crate::{
-    abi::{
-        core as kvm,
-        guestmem::Place,
-        perf::{
-            self,
-            PerfSource, //
-        },
-    },
-    bindings,
-    isa::Ext,
-    mem::addr::{
-        Gpa,
-        PAGE_SIZE, //
-    },
-    sync::SlotsRead,
     vcpu::{
         pmu::{
             self,
@@ -49,10 +42,14 @@ use crate::{
             layout::{
                 Layout,
                 Selection, //
+            },
+            perf_event::{
+                self,
+                PerfSource, //
             }, //
         },
-        Loaded, //
-    },
+        token::Loaded, //
+    }, //
 };
 
 /// Events that a guest can ask about in one call: more than there are numbers of any type, and a
@@ -271,7 +268,7 @@ fn event_info(vcpu: &mut Loaded<'_>, at: Gpa, count: usize) -> Result<usize, Unf
             None if left == 0 => break,
             None => return Err(SbiError::InvalidAddress.into()),
         };
-        kvm::cond_resched();
+        sched::cond_resched();
     }
     Ok(0)
 }
@@ -295,7 +292,7 @@ fn event_info_in_page(vcpu: &Loaded<'_>, gpa: Gpa, count: usize) -> Result<(), U
         }
         let output = match Event::decode(idx.into(), data) {
             Some(Event::Firmware(_)) => bindings::RISCV_PMU_EVENT_INFO_OUTPUT_MASK,
-            Some(Event::Hardware(event)) if perf::can_count(event) => {
+            Some(Event::Hardware(event)) if perf_event::can_count(event) => {
                 bindings::RISCV_PMU_EVENT_INFO_OUTPUT_MASK
             }
             Some(Event::Hardware(_)) | None => 0,

@@ -3,30 +3,30 @@
 //! The extensions that replace most of SBI v0.1: IPI and RFENCE; TIME is the timer's own business.
 //! Answers to `vcpu_sbi_replace.c`. Nothing here sleeps.
 
-use super::{
-    harts::Targets,
-    message::{
-        Fence,
-        Few,
-        Harts,
-        SbiError,
-        Span, //
-    }, //
-};
 use crate::{
-    mem::tlb::{
+    kvm_core::object::Vcpu,
+    mmu::tlb::{
         self,
         GuestFence,
         GvaSpan,
         Recipients, //
     },
+    sbi::harts::Targets,
+    sbi_abi::message::{
+        Fence,
+        Few,
+        Harts,
+        SbiError,
+        Span, //
+    },
     vcpu::{
         irq::Interrupt,
         pmu::FirmwareEvent,
-        Loaded,
-        Pinned,
-        Vcpu, //
-    },
+        token::{
+            Loaded,
+            Pinned, //
+        }, //
+    }, //
 };
 
 /// Sends a software interrupt to `harts`.

@@ -3,19 +3,17 @@
 //! The system reset extension. Answers to `kvm_sbi_ext_srst_handler()` and
 //! `kvm_riscv_vcpu_sbi_system_reset()`.
 
-use super::{
-    message::{
+use crate::{
+    bindings,
+    sbi::Outcome,
+    sbi_abi::message::{
         Reset,
         ResetKind, //
     },
-    Outcome, //
-};
-use crate::{
-    bindings,
     vcpu::{
         request::Request,
-        Loaded,
-        Next, //
+        token::Loaded, //
+        Next,
     }, //
 };
 

@@ -14,43 +14,46 @@
 //! `preempted` is always 0: the specification lets it be, and to write there the moment that a
 //! thread is switched away would take memory that cannot be missing.
 
-use kernel::prelude::*;
-
-use super::{
-    message::{
-        system::StealTime,
-        SbiError, //
-    },
-    Unfinished, //
+use kernel::{
+    prelude::*,
+    task::Task, //
 };
+
 use crate::{
-    abi::{
-        core as kvm,
-        guestmem::Place, //
-    },
-    sync::{
+    kernel_ext::{
         atomic::{
-            fence,
+            fence, //
             AtomicU64,
-            Ordering, //
+            Ordering,
         },
-        SlotsRead, //
+        sched, //
+    },
+    kvm_core::{
+        guestmem::Place,
+        object::Vcpu,
+        srcu::SlotsRead, //
+    },
+    sbi::Unfinished,
+    sbi_abi::{
+        message::{
+            system::StealTime, //
+            SbiError,
+        },
+        sta::{
+            self,
+            Area,
+            Misaligned,
+            RunDelay, //
+            State,
+        }, //
     },
     vcpu::{
         request::Request,
-        Loaded,
-        OwnedVcpu,
-        Vcpu, //
+        token::{
+            Loaded,
+            OwnedVcpu, //
+        }, //
     }, //
-};
-
-pub(crate) mod area;
-
-use area::{
-    Area,
-    Misaligned,
-    State,
-    Waited, //
 };
 
 /// What the thread of a vCPU has waited, as far as it is reported: compared whenever the vCPU is
@@ -62,6 +65,14 @@ const OFF: u64 = u64::MAX;
 
 /// Nothing is known of the thread.
 const UNKNOWN: u64 = u64::MAX - 1;
+
+/// Returns what this thread has waited for a CPU.
+fn run_delay() -> RunDelay {
+    RunDelay {
+        thread: Task::current_raw() as usize,
+        nanos: sched::run_delay(),
+    }
+}
 
 impl Watch {
     /// Of a vCPU without steal time.
@@ -75,18 +86,18 @@ impl Watch {
     pub(crate) fn load(&self, vcpu: &Vcpu) {
         // Relaxed, here and below: nothing else depends on it.
         let reported = self.0.load(Ordering::Relaxed);
-        if reported != OFF && reported != kvm::waited().nanos {
+        if reported != OFF && reported != sched::run_delay() {
             vcpu.request(Request::StealTime);
         }
     }
 
     /// From now on, `waited` is reported.
-    fn start(&self, waited: Waited) {
+    fn start(&self, waited: RunDelay) {
         self.0.store(waited.nanos, Ordering::Relaxed);
     }
 
     /// `waited` is reported, unless what was `seen` before has changed: off stays off.
-    fn advance(&self, seen: u64, waited: Waited) {
+    fn advance(&self, seen: u64, waited: RunDelay) {
         let _ = self
             .0
             .compare_exchange(seen, waited.nanos, Ordering::Relaxed, Ordering::Relaxed);
@@ -133,7 +144,7 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, request: StealTime) -> Result<usize,
     let watch = &vcpu.vcpu.shared().steal;
     match request {
         StealTime::Report(area) => {
-            let waited = kvm::waited();
+            let waited = run_delay();
             clear(vcpu.vcpu, area)?;
             vcpu.owned.sbi.sta = State::Reported(area, waited);
             watch.start(waited);
@@ -158,7 +169,7 @@ fn clear(vcpu: &Vcpu, area: Area) -> Result<(), Unfinished> {
 /// Serves [`Request::StealTime`]: reports what has come. May sleep.
 #[inline(never)]
 pub(crate) fn record(vcpu: &mut Loaded<'_>) {
-    let waited = kvm::waited();
+    let waited = run_delay();
     let shared = vcpu.vcpu.shared();
     let seen = shared.steal.0.load(Ordering::Relaxed);
     if seen == OFF {
@@ -203,7 +214,7 @@ fn add(vcpu: &Vcpu, area: Area, nanos: u64) -> Option<()> {
     let mut place = Place::find(&slots, area.gpa(), Area::BYTES).ok()?;
     // Read first: what is not there is brought in before the sequence is odd.
     let steal = place.read_u64(Area::STEAL).ok()?;
-    let changing = area::changing(place.read_u32(Area::SEQUENCE).ok()?);
+    let changing = sta::changing(place.read_u32(Area::SEQUENCE).ok()?);
     place.write_u32(Area::SEQUENCE, changing).ok()?;
     // Other harts of the guest that see the new time see an odd or the new sequence, and those that
     // see the new sequence see the new time.
@@ -212,7 +223,5 @@ fn add(vcpu: &Vcpu, area: Area, nanos: u64) -> Option<()> {
         .write_u64(Area::STEAL, steal.wrapping_add(nanos))
         .ok()?;
     fence(Ordering::Release);
-    place
-        .write_u32(Area::SEQUENCE, area::changed(changing))
-        .ok()
+    place.write_u32(Area::SEQUENCE, sta::changed(changing)).ok()
 }

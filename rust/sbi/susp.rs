@@ -3,17 +3,19 @@
 //! The system suspend extension: checked here, done by userspace. Answers to
 //! `vcpu_sbi_system.c`.
 
-use super::{
-    hsm,
-    message::{
-        system::Suspend,
-        SbiError, //
+use crate::{
+    sbi::{
+        hsm, //
+        Outcome,
     },
-    Outcome, //
-};
-use crate::vcpu::{
-    power::Start,
-    Loaded, //
+    sbi_abi::message::{
+        system::Suspend, //
+        SbiError,
+    },
+    vcpu::{
+        mp_state::Start,
+        token::Loaded, //
+    }, //
 };
 
 /// Whether the system can be suspended; if so, userspace is to do it. The hart itself stays as it is

@@ -6,33 +6,33 @@
 
 use kernel::prelude::*;
 
-use super::{
-    harts::Targets,
-    message::{
+use crate::{
+    arch::switch::Trap,
+    bindings,
+    mmu::fault::{
+        self,
+        Access, //
+    },
+    run::exit,
+    sbi::{
+        harts::Targets,
+        replace,
+        srst, //
+        Outcome,
+    },
+    sbi_abi::message::{
         HartMask,
         Legacy,
         LegacyHarts,
         Reset,
         ResetKind, //
     },
-    replace,
-    srst,
-    Outcome, //
-};
-use crate::{
-    arch::switch::Trap,
-    bindings,
-    mem::fault::{
-        self,
-        Access, //
-    },
     vcpu::{
-        exit,
         irq::Interrupt,
         pmu::FirmwareEvent,
-        Loaded,
-        Next, //
-    },
+        token::Loaded, //
+        Next,
+    }, //
 };
 
 /// Harts per word of a bit-vector.

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! What a guest may do without us. Answers to `vcpu_config.c`. Pure.
+//! What a guest may do without us. Answers to `vcpu_config.c`.
 //!
 //! Nothing here is state: the registers follow from what the guest has, what it asked for and who
 //! debugs it, and are worked out anew when something of that changes.
 
 use crate::{
     bindings,
-    sbi::fwft::state::{
+    sbi_abi::fwft::{
         Platform,
         State, //
-    },
+    }, //
 };
 
 /// Exceptions that every guest takes itself.

@@ -9,30 +9,31 @@
 
 use kernel::prelude::*;
 
-use super::{
-    OwnedVcpu,
-    Vcpu, //
-};
 use crate::{
-    abi::core as kvm,
-    arch::supervisor,
+    arch::{
+        irq_bits,
+        supervisor, //
+    },
     bindings,
-    sync::atomic::{
+    kernel_ext::atomic::{
         AtomicU64,
         Ordering, //
+    },
+    kvm_core::object::Vcpu,
+    vcpu::{
+        token::OwnedVcpu,
+        trace, //
     }, //
 };
 
-pub(crate) mod bits;
-
-pub(crate) use bits::{
+pub(crate) use crate::arch::irq_bits::{
     Interrupt,
     Update, //
 };
 
 /// The interrupts of one vCPU.
 pub(crate) struct Irqs {
-    word: bits::Word,
+    word: irq_bits::Word,
     /// The guest's `sie`, in the positions of `hvip`, as of the last put or block.
     enabled: AtomicU64,
 }
@@ -41,7 +42,7 @@ impl Irqs {
     /// Nothing pending, nothing enabled.
     pub(crate) fn new() -> Self {
         Self {
-            word: bits::Word::new(),
+            word: irq_bits::Word::new(),
             enabled: AtomicU64::new(0),
         }
     }
@@ -66,7 +67,7 @@ impl Irqs {
     #[inline]
     pub(crate) fn set_enabled(&self, sie: usize) {
         self.enabled
-            .store(bits::from_guest(sie).into(), Ordering::Relaxed);
+            .store(irq_bits::from_guest(sie).into(), Ordering::Relaxed);
     }
 
     /// Whether the guest had `interrupt` enabled when it was last put or blocked.
@@ -113,7 +114,7 @@ impl Vcpu {
     /// Makes `interrupt` pending and has the vCPU notice.
     pub(crate) fn inject(&self, interrupt: Interrupt) {
         self.shared().irqs.word.set(interrupt);
-        kvm::trace_irq(self, interrupt, Line::High);
+        trace::trace_irq(self, interrupt, Line::High);
         self.kick();
     }
 
@@ -122,7 +123,7 @@ impl Vcpu {
     /// it since the vCPU's registers were last looked at is not known here.
     pub(crate) fn withdraw(&self, interrupt: Interrupt) -> bool {
         let was_pending = self.shared().irqs.word.withdraw(interrupt);
-        kvm::trace_irq(self, interrupt, Line::Low);
+        trace::trace_irq(self, interrupt, Line::Low);
         was_pending
     }
 
@@ -140,7 +141,7 @@ impl Vcpu {
 impl OwnedVcpu<'_> {
     /// The guest's `sip`. The vCPU is not loaded, so that what the guest did is known.
     pub(crate) fn sip(&self) -> usize {
-        bits::to_guest(self.vcpu.shared().irqs.word.pending())
+        irq_bits::to_guest(self.vcpu.shared().irqs.word.pending())
     }
 
     /// Restores the guest's `sip`: what is pending from now on, and nothing else (c-review M12).
@@ -150,7 +151,8 @@ impl OwnedVcpu<'_> {
     /// interrupt file says so, if there is one.
     pub(crate) fn set_sip(&mut self, sip: usize) {
         let shared = self.vcpu.shared();
-        let pending = bits::from_guest(sip & supervisor::interrupts(self.owned.isa.effective()));
+        let pending =
+            irq_bits::from_guest(sip & supervisor::interrupts(self.owned.isa.effective()));
         shared.irqs.word.replace(if shared.timer.is_in_hardware() {
             pending & !(1 << Interrupt::Timer.number())
         } else {

@@ -25,16 +25,28 @@ use kernel::{
     }, //
 };
 
-use super::OwnedVcpu;
 use crate::{
-    abi::core::{
+    bindings,
+    kernel_ext::uaccess::{
         get_user_pair,
         get_user_u32,
         get_user_u64,
         put_user_u32,
         put_user_u64, //
     },
-    bindings,
+    vcpu::{
+        onereg::{
+            id::Parts,
+            table::{
+                vector_size, //
+                Access,
+                View,
+                SIZE_U32,
+                SIZE_U64,
+            }, //
+        },
+        token::OwnedVcpu, //
+    }, //
 };
 
 /// Makes an enum of the 64-bit members of a struct of the user API: register `n` is the member at
@@ -74,15 +86,6 @@ mod sbi;
 mod state;
 mod table;
 mod units;
-
-use id::Parts;
-use table::{
-    vector_size,
-    Access,
-    View,
-    SIZE_U32,
-    SIZE_U64, //
-};
 
 /// How many ids are copied at once.
 const PIECE: usize = 32;

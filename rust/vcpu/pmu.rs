@@ -3,26 +3,33 @@
 //! Performance counters of a vCPU. Answers to `vcpu_pmu.c`.
 //!
 //! What the counters are and do is pure and stands in [`counters`] and below; perf is behind
-//! [`abi::perf`](crate::abi::perf), the calls that a guest makes are [`sbi`](crate::sbi)'s. The
+//! [`abi::perf`](crate::vcpu::pmu::perf_event), the calls that a guest makes are [`sbi`](crate::sbi)'s. The
 //! state belongs to the holder of `vcpu->mutex`, but for the counts of firmware events, which are
-//! [`Shared`](super::Shared). What perf does may sleep, so nobody calls it with a lock held.
+//! [`Shared`](crate::vcpu::Shared). What perf does may sleep, so nobody calls it with a lock held.
 //!
 //! Nothing of this can be saved: a reset, and a VM that is restored elsewhere, have free counters
 //! and no snapshot.
 
 use kernel::prelude::*;
 
-use super::{
-    insn::CsrOp,
-    Loaded,
-    Vcpu, //
-};
 use crate::{
-    abi::perf::PerfEvent,
     aia::imsic::csr::Outcome,
     bindings,
-    host,
-    mem::addr::Gpa, //
+    insn::CsrOp,
+    kvm_core::{
+        addr::Gpa,
+        object::Vcpu, //
+    },
+    vcpu::{
+        host,
+        pmu::{
+            counters::Counters,
+            firmware::FirmwareCounts,
+            layout::Layout,
+            perf_event::PerfEvent, //
+        },
+        token::Loaded, //
+    }, //
 };
 
 pub(crate) mod counters;
@@ -30,14 +37,15 @@ pub(crate) mod event;
 pub(crate) mod firmware;
 #[cfg_attr(not(CONFIG_RISCV_PMU_SBI), allow(dead_code))]
 pub(crate) mod layout;
+#[cfg(CONFIG_RISCV_PMU_SBI)]
+pub(crate) mod perf_event;
+#[cfg(not(CONFIG_RISCV_PMU_SBI))]
+#[path = "pmu/perf_event_absent.rs"]
+pub(crate) mod perf_event;
 #[cfg_attr(not(CONFIG_RISCV_PMU_SBI), allow(dead_code))]
 pub(crate) mod wrap;
 
-pub(crate) use event::FirmwareEvent;
-
-use counters::Counters;
-use firmware::FirmwareCounts;
-use layout::Layout;
+pub(crate) use crate::vcpu::pmu::event::FirmwareEvent;
 
 /// The counters that guests of this host have, if they have any.
 pub(crate) fn layout() -> Option<Layout> {

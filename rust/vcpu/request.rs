@@ -4,12 +4,14 @@
 //! `asm/kvm_host.h` and `linux/kvm_host.h`.
 //!
 //! The bits themselves are core KVM's, in `vcpu->requests`; see
-//! [`Vcpu::request`](super::Vcpu::request) and its kin. No locks.
+//! [`Vcpu::request`](crate::kvm_core::object::Vcpu::request) and its kin. No locks.
 
 use crate::{
-    abi::core as kvm,
     bindings,
-    vm::Vm, //
+    kvm_core::{
+        calls as kvm,
+        object::Vm, //
+    }, //
 };
 
 /// The low bits of a `KVM_REQ_*` are its number, the others say how it is made.
@@ -22,7 +24,7 @@ pub(crate) enum Request {
     VmDead,
     /// The hart may have been stopped: wait until it is started.
     Sleep,
-    /// Reset the hart; [`Power`](super::power::Power) knows where it is to start.
+    /// Reset the hart; [`Power`](crate::vcpu::mp_state::Power) knows where it is to start.
     Reset,
     /// Synchronise instruction fetches with stores.
     FenceI,

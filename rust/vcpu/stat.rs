@@ -2,12 +2,14 @@
 
 //! Counting events of a vCPU. Answers to the increments of `vcpu->stat` throughout C.
 //!
-//! Names and layout of the counters are userspace ABI and live in [`crate::abi::stats`]. No lock:
+//! Names and layout of the counters are userspace ABI and live in [`crate::kvm_core::stats`]. No lock:
 //! only the vCPU's own thread counts, and whoever reads or clears the counters meanwhile does not
 //! stop it.
 
-use super::Vcpu;
-use crate::abi::stats;
+use crate::kvm_core::{
+    object::Vcpu,
+    stats, //
+};
 
 pub(crate) use stats::Counter;
 

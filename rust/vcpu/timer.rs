@@ -20,15 +20,7 @@ use kernel::{
     time::Delta, //
 };
 
-use super::{
-    irq::Interrupt,
-    Loaded,
-    OwnedVcpu,
-    Pinned,
-    Vcpu, //
-};
 use crate::{
-    abi::clock::Alarm,
     arch::{
         csr::{
             self,
@@ -37,14 +29,28 @@ use crate::{
         nacl::with_registers, //
     },
     bindings,
-    host,
-    sync::atomic::{
-        AtomicBool,
-        AtomicU64,
-        Ordering, //
+    kernel_ext::{
+        atomic::{
+            AtomicBool,
+            AtomicU64,
+            Ordering, //
+        },
+        time, //
     },
-    time,
-    vm::Vm, //
+    kvm_core::object::{
+        Vcpu,
+        Vm, //
+    },
+    vcpu::{
+        host,
+        hrtimer::Alarm,
+        irq::Interrupt,
+        token::{
+            Loaded,
+            OwnedVcpu,
+            Pinned, //
+        }, //
+    }, //
 };
 
 /// A deadline that never comes.
@@ -134,7 +140,7 @@ impl Timer {
     }
 
     /// The scheduler takes `vcpu`, whose timer this is, off this CPU. Preemption is off; the
-    /// guest's interrupts are already known to [`Irqs`](super::irq::Irqs).
+    /// guest's interrupts are already known to [`Irqs`](crate::vcpu::irq::Irqs).
     #[inline]
     pub(crate) fn put(&self, regs: &impl Registers, vcpu: &Vcpu) {
         if self.watch == Watch::Alarm {

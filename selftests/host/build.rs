@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Makes the host's `crate::bindings` with bindgen, from headers of the kernel tree.
+//! Finds the pure files of the kernel module, and makes the host's `crate::bindings` with bindgen,
+//! from headers of the kernel tree.
 
 use std::{
+    collections::BTreeMap,
     env,
+    fmt::Write,
     fs,
     path::{
         Path,
@@ -14,6 +17,18 @@ use std::{
 
 /// The prefix that marks a constant made from a macro; as in Kbuild.
 const PREFIX: &str = "RUST_CONST_HELPER_";
+
+/// The kernel module's source.
+const RUST: &str = "../../rust";
+
+/// The second line of a pure file.
+const PURE: &str = "// Pure: ";
+
+/// A folder that is not for loom: the other party of its atomics is no thread of ours.
+const NOT_FOR_LOOM: &str = "arch";
+
+/// What a pure file may name and does not look into.
+const STAND_INS: [(&str, &str); 1] = [("kvm_core::object", "pub(crate) struct Vcpu;")];
 
 /// The list of such constants that the kernel module uses.
 const HELPER: &str = "../../rust/bindings_helper.h";
@@ -53,6 +68,91 @@ fn main() {
     fs::write(&header, helper_header(&names)).expect("OUT_DIR is writable");
     let bindings = typed_constants(&bindgen(&tree, &generic, &header, &names));
     fs::write(out.join("bindings.rs"), bindings).expect("OUT_DIR is writable");
+    fs::write(out.join("tree.rs"), pure_tree()).expect("OUT_DIR is writable");
+}
+
+/// A module of the tree: those below it, and what is in it, unless it is a file.
+#[derive(Default)]
+struct Module {
+    below: BTreeMap<String, Module>,
+    content: String,
+    is_file: bool,
+}
+
+impl Module {
+    /// Returns the module at `path` below this one. A pure file declares those below itself.
+    fn at(&mut self, path: &[String]) -> &mut Module {
+        match path {
+            [name, rest @ ..] => self.below.entry(name.clone()).or_default().at(rest),
+            [] => self,
+        }
+    }
+
+    /// Writes the declarations of the modules below.
+    fn declare(&self, text: &mut String) {
+        for (name, module) in &self.below {
+            if name == NOT_FOR_LOOM {
+                *text += "#[cfg(not(loom))]\n";
+            }
+            if module.is_file {
+                writeln!(text, "pub(crate) mod {name};").expect("a String takes all");
+            } else {
+                writeln!(text, "pub(crate) mod {name} {{").expect("a String takes all");
+                *text += &module.content;
+                module.declare(text);
+                *text += "}\n";
+            }
+        }
+    }
+}
+
+/// Declares the pure files, each at its path in the kernel module.
+fn pure_tree() -> String {
+    println!("cargo::rerun-if-changed={RUST}");
+    let rust = fs::canonicalize(RUST).expect("the kernel module is beside us");
+    let mut root = Module::default();
+    find_pure(&rust, &mut Vec::new(), &mut root);
+    for (path, content) in STAND_INS {
+        let path: Vec<_> = path.split("::").map(String::from).collect();
+        root.at(&path).content = content.into();
+    }
+    let mut text = format!(
+        "#[allow(dead_code, unused_imports)]\n#[path = {:?}]\nmod tree {{\n",
+        rust.display()
+    );
+    root.declare(&mut text);
+    text += "}\n";
+    for name in root.below.keys() {
+        if name == NOT_FOR_LOOM {
+            text += "#[cfg(not(loom))]\n";
+        }
+        // Not all of them have anything for loom.
+        let line = format!("#[cfg_attr(loom, allow(unused_imports))]\nuse tree::{name};\n");
+        text += &line;
+    }
+    text
+}
+
+/// Enters the pure files of `dir`, which is at `path`, into the tree.
+fn find_pure(dir: &Path, path: &mut Vec<String>, root: &mut Module) {
+    for entry in fs::read_dir(dir).expect("a folder").flatten() {
+        let file = entry.path();
+        let name = file.file_stem().expect("it has a name").to_string_lossy();
+        path.push(name.into_owned());
+        if file.is_dir() {
+            find_pure(&file, path, root);
+        } else if file.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&file).expect("a source file");
+            if text
+                .lines()
+                .nth(1)
+                .is_some_and(|line| line.starts_with(PURE))
+            {
+                root.at(path).is_file = true;
+            }
+        }
+        path.pop();
+    }
 }
 
 /// What bindgen makes of `header`.

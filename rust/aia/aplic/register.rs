@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! The APLIC's registers: where they are and what they hold. Pure.
+//! The APLIC's registers: where they are and what they hold.
 //!
 //! AIA specification, "Memory-mapped control region for an interrupt domain". Of its registers,
 //! `mmsiaddrcfg`, `smsiaddrcfg` and their upper halves belong to machine-level domains, which a

@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! 32 interrupt sources, as the registers of bits have them. Pure.
+//! 32 interrupt sources, as the registers of bits have them.
 //!
 //! One bit of each field belongs to one source, so that what holds for a source is worked out for
 //! all 32 at once: a write to `setip` costs the same, whatever it sets. AIA specification,
 //! "Source configurations" and "Precise effects on interrupt-pending bits", for MSI delivery mode.
 
-use crate::aia::msi::{
-    Delivery,
-    Level, //
-};
-
-use super::{
-    register::{
-        SourceMode,
-        Target, //
+use crate::aia::{
+    aplic::{
+        register::{
+            SourceMode,
+            Target, //
+        }, //
+        LineOwner,
     },
-    LineOwner, //
+    msi::{
+        Delivery,
+        Level, //
+    }, //
 };
 
 /// Interrupt sources per word.

@@ -8,23 +8,23 @@
 //!
 //! Locks: none; the vCPU's own thread is the owner of its file.
 
-use super::{
-    file::{
-        NoRegister,
-        Register, //
+use crate::{
+    aia::imsic::{
+        file::{
+            NoRegister,
+            Register, //
+        },
+        iprio::{
+            NoRow,
+            Priorities,
+            Row, //
+        }, //
+        Home,
+        Imsic,
     },
-    iprio::{
-        NoRow,
-        Priorities,
-        Row, //
-    },
-    Home,
-    Imsic, //
-};
-use crate::vcpu::{
     insn::CsrOp,
-    Loaded,
-    Vcpu, //
+    kvm_core::object::Vcpu,
+    vcpu::token::Loaded, //
 };
 
 /// What became of an access.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! An interrupt file in memory: what an IMSIC keeps for one hart. Pure.
+//! An interrupt file in memory: what an IMSIC keeps for one hart.
 //!
 //! Anybody may make an identity pending ([`File::set`]), from any context; everything else is the
 //! *owner's*, who is one at a time: the vCPU's thread, whoever holds its mutex, or whoever moves a
@@ -22,7 +23,7 @@
 //!
 //! RISC-V AIA, "Incoming MSI Controller". Answers to the software half of `aia_imsic.c`.
 
-use crate::sync::atomic::{
+use crate::kernel_ext::atomic::{
     AtomicBool,
     AtomicU32,
     AtomicU64,

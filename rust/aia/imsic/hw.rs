@@ -6,24 +6,28 @@
 //! A message is a store to the file's page, from any CPU. Everything else is an access to registers
 //! that only the file's own CPU reaches, so it may take an IPI and the wait for it.
 
-use super::file::{
-    File,
-    Identity,
-    Register, //
-};
 use crate::{
-    abi::imsic,
-    aia::hgei::{
-        self,
-        Claim, //
+    aia::{
+        hgei::{
+            self,
+            Claim, //
+        },
+        host_imsic,
+        imsic::file::{
+            File,
+            Identity,
+            Register, //
+        }, //
     },
     arch::aia::{
         FileRegisters,
         GuestFile, //
     },
-    mem::addr::Hpa,
-    sync::PreemptOff,
-    vcpu::Vcpu, //
+    kernel_ext::context::PreemptOff,
+    kvm_core::{
+        addr::Hpa,
+        object::Vcpu, //
+    }, //
 };
 
 /// The number that selects `register` (AIA, "Incoming MSI Controller"); there is none for what is
@@ -125,7 +129,7 @@ impl Location {
 
     fn with_registers(self, mut work: impl FnMut(&FileRegisters<'_>) + Send) {
         // A CPU does not go before its files are given back, so this does not fail.
-        let _ = imsic::on_cpu(self.cpu, |here| work(&FileRegisters::of(self.file, here)));
+        let _ = host_imsic::on_cpu(self.cpu, |here| work(&FileRegisters::of(self.file, here)));
     }
 }
 

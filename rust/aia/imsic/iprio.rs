@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
 //! Priorities of a guest's major interrupts: the `iprio` array that the guest sees, as far as
 //! `hviprio1` and `hviprio2` hold it. Pure; no state of its own.

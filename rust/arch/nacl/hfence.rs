@@ -1,26 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! Fences in the shared memory: how they are written down. Pure.
+//! Fences in the shared memory: how they are written down.
 //!
 //! Answers to the `nacl_hfence_*()` macros and to `__kvm_riscv_nacl_hfence()`, which gives up on a
 //! fence for which it finds no place. Here the caller is told, and executes the instruction.
 
 use kernel::num::Bounded;
 
-use super::memory::{
-    HfenceConfig,
-    HfenceEntry,
-    SharedMemory, //
-};
 use crate::{
+    arch::nacl::memory::{
+        HfenceConfig,
+        HfenceEntry,
+        SharedMemory, //
+    },
     bindings,
-    mem::addr::{
+    kernel_ext::atomic::Ordering,
+    kvm_core::addr::{
         Asid,
         GfnRange,
-        Vmid,
-        PAGE_SHIFT, //
-    },
-    sync::atomic::Ordering, //
+        Vmid, //
+        PAGE_SHIFT,
+    }, //
 };
 
 /// What to forget of one stage.

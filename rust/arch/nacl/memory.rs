@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! The memory that a CPU shares with the SBI implementation. Pure.
+//! The memory that a CPU shares with the SBI implementation.
 //!
 //! SBI 3.0, "Nested Acceleration Extension": a scratch space, of which each feature has a part, and
 //! one word for each CSR of the H extension that there can be. Words are little-endian, as all
@@ -11,7 +12,7 @@
 
 use kernel::bitfield;
 
-use crate::sync::atomic::{
+use crate::kernel_ext::atomic::{
     AtomicU64,
     Ordering, //
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! The calls of the SBI's Nested Acceleration Extension. Pure.
+//! The calls of the SBI's Nested Acceleration Extension.
 //!
 //! SBI 3.0, "Nested Acceleration Extension", functions 0 to 4. The last one, which enters the
 //! guest, is not called from here: see `arch/nacl/switch.rs`.

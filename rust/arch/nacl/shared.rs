@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! A CPU's guest registers, fences and guest entry by way of the shared memory. Pure.
+//! A CPU's guest registers, fences and guest entry by way of the shared memory.
 //!
 //! The rules, from SBI 3.0, "Nested Acceleration Extension":
 //!
@@ -12,34 +13,36 @@
 //! - A synchronous SRET synchronises. Code that enters the guest or reads on its behalf by other
 //!   means calls [`Shared::sync`] first.
 
-use super::{
-    hfence::{
-        Hfence,
-        Queued, //
-    },
-    memory::{
-        SharedMemory,
-        AUTOSWAP_HSTATUS, //
-    },
-    provider::{
-        Feature,
-        Features,
-        Function,
-        Provider,
-        Refused, //
-    },
-};
 use crate::{
-    arch::registers::{
-        GuestCsr,
-        Registers, //
+    arch::{
+        gprs::{
+            Gprs,
+            Reg, //
+        },
+        nacl::{
+            hfence::{
+                Hfence,
+                Queued, //
+            },
+            memory::{
+                SharedMemory, //
+                AUTOSWAP_HSTATUS,
+            },
+            provider::{
+                Feature,
+                Features,
+                Function,
+                Provider,
+                Refused, //
+            }, //
+        },
+        registers::{
+            GuestCsr,
+            Registers, //
+        }, //
     },
     bindings,
-    sync::atomic::Ordering,
-    vcpu::gprs::{
-        Gprs,
-        Reg, //
-    },
+    kernel_ext::atomic::Ordering, //
 };
 
 /// All CSRs, or all fences.

@@ -12,18 +12,20 @@ use core::{
     mem::offset_of, //
 };
 
-use super::{
-    provider::Refused,
-    shared::Hstatus, //
-};
 use crate::{
-    arch::switch::{
-        host_registers,
-        SwitchContext,
-        Trap, //
+    arch::{
+        gprs::Gprs,
+        nacl::{
+            provider::Refused,
+            shared::Hstatus, //
+        },
+        switch::{
+            host_registers, //
+            SwitchContext,
+            Trap,
+        }, //
     },
-    bindings,
-    vcpu::gprs::Gprs, //
+    bindings, //
 };
 
 /// Everything the assembly touches.

@@ -35,7 +35,7 @@
 #define KVM_REQ_INTERRUPT_FILE		KVM_RS_REQ(4)
 #define KVM_REQ_STEAL_UPDATE		KVM_RS_REQ(5)
 
-/* Names and order are userspace ABI: rust/abi/stats.rs describes them. */
+/* Names and order are userspace ABI: rust/kvm_core/stats.rs describes them. */
 struct kvm_vm_stat {
 	struct kvm_vm_stat_generic generic;
 	/* What the G-stage tree consists of now. */

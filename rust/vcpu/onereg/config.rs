@@ -10,14 +10,12 @@ use core::mem::offset_of;
 
 use kernel::prelude::*;
 
-use super::table::View;
 use crate::{
-    abi::core as kvm,
-    bindings,
-    host::{
+    arch::cpufeature::{
         self,
-        Host, //
+        MachineIds, //
     },
+    bindings,
     isa::{
         self,
         Ext,
@@ -28,8 +26,12 @@ use crate::{
     },
     sbi,
     vcpu::{
-        MachineIds,
-        OwnedVcpu, //
+        host::{
+            self,
+            Host, //
+        },
+        onereg::table::View,
+        token::OwnedVcpu, //
     }, //
 };
 
@@ -66,13 +68,13 @@ pub(super) fn get(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let machine = &vcpu.owned.machine;
     let value = match Config::at(number)? {
         Config::Isa => return Ok(vcpu.owned.isa.get_config()),
-        Config::ZicbomBlockSize => block_size(Ext::Zicbom, kvm::cbom_block_size)?,
-        Config::ZicbozBlockSize => block_size(Ext::Zicboz, kvm::cboz_block_size)?,
-        Config::ZicbopBlockSize => block_size(Ext::Zicbop, kvm::cbop_block_size)?,
+        Config::ZicbomBlockSize => block_size(Ext::Zicbom, cpufeature::cbom_block_size)?,
+        Config::ZicbozBlockSize => block_size(Ext::Zicboz, cpufeature::cboz_block_size)?,
+        Config::ZicbopBlockSize => block_size(Ext::Zicbop, cpufeature::cbop_block_size)?,
         Config::Mvendorid => machine.vendor,
         Config::Marchid => machine.arch,
         Config::Mimpid => machine.imp,
-        Config::SatpMode => kvm::satp_mode(),
+        Config::SatpMode => cpufeature::satp_mode(),
     };
     Ok(value as u64)
 }
@@ -96,10 +98,10 @@ pub(super) fn set(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result
         Config::Isa => change_isa(vcpu, |isa, host, vector| {
             isa.set_config(host, vector, value)
         }),
-        Config::ZicbomBlockSize => one_of(word, &[0, kvm::cbom_block_size()]),
-        Config::ZicbozBlockSize => one_of(word, &[0, kvm::cboz_block_size()]),
-        Config::ZicbopBlockSize => one_of(word, &[0, kvm::cbop_block_size()]),
-        Config::SatpMode => one_of(word, &[kvm::satp_mode()]),
+        Config::ZicbomBlockSize => one_of(word, &[0, cpufeature::cbom_block_size()]),
+        Config::ZicbozBlockSize => one_of(word, &[0, cpufeature::cboz_block_size()]),
+        Config::ZicbopBlockSize => one_of(word, &[0, cpufeature::cbop_block_size()]),
+        Config::SatpMode => one_of(word, &[cpufeature::satp_mode()]),
         Config::Mvendorid => identify(vcpu, |machine| &mut machine.vendor, word),
         Config::Marchid => identify(vcpu, |machine| &mut machine.arch, word),
         Config::Mimpid => identify(vcpu, |machine| &mut machine.imp, word),

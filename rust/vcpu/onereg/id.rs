@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! The id of a register, as the user API composes it. Pure.
+//! The id of a register, as the user API composes it.
 //!
 //! Answers to the `KVM_REG_*` masks of `linux/kvm.h` and `asm/kvm.h`, and to the masking of ids in
 //! `vcpu_onereg.c`, which leaves the architecture unchecked (c-review M26).

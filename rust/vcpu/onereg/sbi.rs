@@ -4,20 +4,22 @@
 //! something. Answers to the `get_state_reg` and `set_state_reg` functions of `vcpu_sbi_*.c`.
 //!
 //! The registers are there while their extension is enabled; see
-//! [`Presence::Sbi`](super::table::Presence).
+//! [`Presence::Sbi`](crate::vcpu::onereg::table::Presence).
 
 use core::mem::offset_of;
 
 use kernel::prelude::*;
 
-use super::table::View;
 use crate::{
     bindings,
-    sbi::{
+    sbi_abi::{
         fwft,
-        sta::area::Misaligned, //
+        sta::Misaligned, //
     },
-    vcpu::OwnedVcpu, //
+    vcpu::{
+        onereg::table::View,
+        token::OwnedVcpu, //
+    }, //
 };
 
 /// For groups that have all of their registers.
@@ -60,7 +62,7 @@ pub(super) fn set_sta(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Re
 
 /// Numbers of the registers of the firmware features that the vCPU can have.
 pub(super) fn fwft_numbers(vcpu: &OwnedVcpu<'_>) -> u128 {
-    fwft::state::State::registers(&vcpu.owned.platform())
+    fwft::State::registers(&vcpu.owned.platform())
 }
 
 /// Reads a register of `struct kvm_riscv_sbi_fwft`.

@@ -9,19 +9,21 @@ use core::mem::offset_of;
 
 use kernel::prelude::*;
 
-use super::table::View;
 use crate::{
-    arch::supervisor::{
-        Limits,
-        Supervisor, //
+    arch::{
+        gprs::Reg,
+        registers::GuestMode,
+        supervisor::{
+            Limits,
+            Supervisor, //
+        }, //
     },
     bindings,
-    host,
     vcpu::{
-        gprs::Reg,
-        insn::GuestMode,
+        host,
+        onereg::table::View,
         timer::TimerReg,
-        OwnedVcpu, //
+        token::OwnedVcpu, //
     }, //
 };
 

@@ -10,27 +10,27 @@ use core::ops::Deref;
 
 use kernel::prelude::*;
 
-use super::{
-    config,
-    id::{
-        Class,
-        Parts, //
-    },
-    sbi,
-    state,
-    units, //
-};
 use crate::{
-    arch::{
-        resident::Resident,
-        vector::VectorRegs, //
-    },
+    arch::vector::VectorRegs,
     bindings,
-    host,
     isa::Ext,
+    kernel_ext::nospec,
     sbi::Extension,
-    sync::nospec,
-    vcpu::OwnedVcpu, //
+    vcpu::{
+        context::Resident,
+        host,
+        onereg::{
+            config,
+            id::{
+                Class,
+                Parts, //
+            },
+            sbi,
+            state,
+            units, //
+        },
+        token::OwnedVcpu, //
+    }, //
 };
 
 /// A vCPU to look at only.

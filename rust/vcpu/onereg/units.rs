@@ -13,14 +13,16 @@ use core::mem::offset_of;
 
 use kernel::prelude::*;
 
-use super::table::View;
 use crate::{
     arch::{
         fp::FpRegs,
         vector::VectorRegs, //
     },
     bindings,
-    vcpu::OwnedVcpu, //
+    vcpu::{
+        onereg::table::View,
+        token::OwnedVcpu, //
+    }, //
 };
 
 /// The number of fcsr; f0 to f31 come before it.

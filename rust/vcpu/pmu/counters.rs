@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
 //! The counters of one hart and what calls do to them. Answers to the counter functions of
 //! `vcpu_pmu.c`.
@@ -9,35 +10,35 @@
 //! A counter is a [`Pmc`]. Whether it counts, and what, is one value, so that there is no event
 //! without a counter to stop it and no started counter without an event (c-review S2, S6).
 
-use super::{
-    event::{
-        self,
-        FirmwareEvent,
-        HardwareEvent, //
-    },
-    firmware::FirmwareCounts,
-    layout::{
-        Kind,
-        Layout,
-        Member,
-        Selection,
-        FIRST_PROGRAMMABLE,
-        MAX_COUNTERS, //
-    },
-    wrap, //
-};
 use crate::{
-    sbi::message::{
+    kernel_ext::nospec,
+    sbi_abi::message::{
         pmu::{
             Choice,
             Events,
             Filter,
             Run,
             Value, //
-        },
-        SbiError, //
+        }, //
+        SbiError,
     },
-    sync::nospec, //
+    vcpu::pmu::{
+        event::{
+            self,
+            FirmwareEvent,
+            HardwareEvent, //
+        },
+        firmware::FirmwareCounts,
+        layout::{
+            Kind,
+            Layout,
+            Member,
+            Selection, //
+            FIRST_PROGRAMMABLE,
+            MAX_COUNTERS,
+        },
+        wrap, //
+    }, //
 };
 
 /// Where events of hardware come from.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! Events that a counter can count, as the SBI numbers them. Pure; no locks.
+//! Events that a counter can count, as the SBI numbers them. No locks.
 //!
 //! RISC-V Supervisor Binary Interface Specification 3.0, chapter "Performance Monitoring Unit
 //! Extension", sections "Event: ...". It answers to `kvm_pmu_get_perf_event_type()`,
@@ -8,7 +9,7 @@
 
 use crate::{
     bindings,
-    sync::nospec, //
+    kernel_ext::nospec, //
 };
 
 /// An event.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! Counts of firmware events of one hart. Answers to `kvm_riscv_vcpu_pmu_incr_fw()`. Pure.
+//! Counts of firmware events of one hart. Answers to `kvm_riscv_vcpu_pmu_incr_fw()`.
 //!
 //! Any CPU may count an event of any hart (an IPI is received where it is sent), so the counts are
 //! atomics. They go up only, and only while a counter wants them; what a counter shows is the
@@ -8,11 +9,13 @@
 //!
 //! No locks. The set of wanted events is changed by the holder of `vcpu->mutex`.
 
-use super::event::FirmwareEvent;
-use crate::sync::atomic::{
-    AtomicU32,
-    AtomicU64,
-    Ordering, //
+use crate::{
+    kernel_ext::atomic::{
+        AtomicU32,
+        AtomicU64,
+        Ordering, //
+    },
+    vcpu::pmu::event::FirmwareEvent, //
 };
 
 /// The counts.

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
 //! Which counters a guest has, by number. Answers to `kvm_riscv_vcpu_pmu_init()` and
-//! `kvm_pmu_validate_counter_mask()`. Pure; no locks.
+//! `kvm_pmu_validate_counter_mask()`. No locks.
 //!
 //! First those of hardware, where a counter's number is that of its CSR: cycles, nothing in the
 //! place of `time`, instructions, and some that count anything. Then those of firmware, one for
 //! each event. Numbers say nothing about which counter of the host is behind them.
 
-use super::event::FirmwareEvent;
 use crate::{
     bindings,
-    sbi::message::pmu::Counters, //
+    sbi_abi::message::pmu::Counters,
+    vcpu::pmu::event::FirmwareEvent, //
 };
 
 /// How many CSRs there are for counters.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! When a counter wraps around. Pure.
+//! When a counter wraps around.
 //!
 //! An event of the host is counted from 0; the guest's counter has another value and a width of its
 //! own. What perf is told is how many events there are until the guest's counter wraps, and it can
@@ -10,7 +11,7 @@
 //! The host counts a thread, which may run other vCPUs as well. What it counts between one
 //! `KVM_RUN` of this vCPU and the next is *foreign*: it is no part of the guest's counter.
 
-use crate::sync::atomic::{
+use crate::kernel_ext::atomic::{
     AtomicBool,
     AtomicU64,
     Ordering, //

@@ -3,8 +3,8 @@
 //! The pure modules of kvm-riscv-rs, compiled on the host from the very files that the kernel
 //! module is built from, and their tests. There is nothing else: without tests, it is empty.
 //!
-//! A module joins by one `mod` line in [`tree`] (its path below `rust/` is its path there), one
-//! `use` line below if it is a root module, and tests in `src/tests/<area>.rs`.
+//! A module joins by its second line, which says that it is pure, and has its tests in
+//! `src/tests/<area>.rs`.
 
 #![cfg(test)]
 
@@ -12,100 +12,10 @@
 extern crate kernel as pin_init;
 
 mod bindings;
-mod sync;
+mod kernel_ext;
 
-// What the kernel module uses need not have a test; what nobody uses, its own build tells.
-#[allow(dead_code, unused_imports)]
-#[path = "../../../rust"]
-mod tree {
-    pub(crate) mod abi {
-        pub(crate) mod perf_absent;
-    }
-
-    pub(crate) mod aia {
-        pub(crate) mod aplic;
-        pub(crate) mod config;
-        pub(crate) mod imsic {
-            pub(crate) mod file;
-            pub(crate) mod iprio;
-        }
-        pub(crate) mod layout;
-        pub(crate) mod msi;
-    }
-
-    // The other party of its atomics is no thread of ours.
-    #[cfg(not(loom))]
-    pub(crate) mod arch {
-        pub(crate) mod nacl {
-            pub(crate) mod hfence;
-            pub(crate) mod memory;
-            pub(crate) mod provider;
-            pub(crate) mod shared;
-        }
-        pub(crate) mod registers;
-        pub(crate) mod supervisor;
-    }
-
-    pub(crate) mod isa;
-
-    pub(crate) mod mem {
-        pub(crate) mod addr;
-        pub(crate) mod gstage;
-        pub(crate) mod icache;
-        pub(crate) mod vmid;
-    }
-
-    pub(crate) mod sbi {
-        pub(crate) mod fwft {
-            pub(crate) mod state;
-        }
-        pub(crate) mod message;
-        pub(crate) mod sta {
-            pub(crate) mod area;
-        }
-        pub(crate) mod table;
-    }
-
-    pub(crate) mod vcpu {
-        /// No vCPU of the host's needs anything.
-        pub(crate) struct Vcpu;
-
-        pub(crate) mod config;
-        pub(crate) mod gprs;
-        pub(crate) mod insn;
-
-        pub(crate) mod irq {
-            pub(crate) mod bits;
-        }
-
-        pub(crate) mod onereg {
-            pub(crate) mod id;
-        }
-
-        pub(crate) mod pmu {
-            pub(crate) mod counters;
-            pub(crate) mod event;
-            pub(crate) mod firmware;
-            pub(crate) mod layout;
-            pub(crate) mod wrap;
-        }
-    }
-}
-
-#[cfg(not(loom))]
-use tree::{
-    abi,
-    arch, //
-};
-// Not all of them have anything for loom.
-#[cfg_attr(loom, allow(unused_imports))]
-use tree::{
-    aia,
-    isa,
-    mem,
-    sbi,
-    vcpu, //
-};
+// Made by build.rs: `tree` has the pure files below `rust/`, at their paths there.
+include!(concat!(env!("OUT_DIR"), "/tree.rs"));
 
 mod tests {
     #[cfg(not(loom))]

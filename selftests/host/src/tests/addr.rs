@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 
-use crate::mem::addr::{
+use crate::kvm_core::addr::{
     Gfn,
     GfnRange,
     Gpa,

@@ -17,8 +17,8 @@ use crate::{
         Ext,
         IsaSet, //
     },
-    sbi::{
-        fwft::state::{
+    sbi_abi::{
+        fwft::{
             Effect,
             Feature,
             Host,
@@ -34,12 +34,12 @@ use crate::{
         table::{
             Extension,
             RegError, //
-        },
+        }, //
     },
     vcpu::config::{
         GuestDebug,
         Permissions, //
-    },
+    }, //
 };
 
 const FEATURES: [Feature; 5] = [

@@ -2,15 +2,15 @@
 
 //! Which memory may hold instructions that CPUs have not seen.
 
-use crate::mem::{
-    addr::{
+use crate::{
+    kvm_core::addr::{
         Gfn,
         GfnRange, //
     },
-    icache::{
+    mmu::icache::{
         FrameSet,
         MovedRegions, //
-    },
+    }, //
 };
 
 /// The frames of a region.

@@ -2,8 +2,8 @@
 
 //! Instruction decoding, against a second decoder that works from a table of masks.
 
-use crate::vcpu::{
-    gprs::{
+use crate::{
+    arch::gprs::{
         Gprs,
         Reg, //
     },

@@ -2,7 +2,7 @@
 
 //! Pending interrupts: what the word says against a model of `hvip`, and interleavings.
 
-use crate::vcpu::irq::bits::{
+use crate::arch::irq_bits::{
     Interrupt,
     Word, //
 };
@@ -20,7 +20,7 @@ fn enter(word: &Word, hvip: usize) -> usize {
 #[cfg(not(loom))]
 mod alone {
     use super::*;
-    use crate::vcpu::irq::bits::{
+    use crate::arch::irq_bits::{
         from_guest,
         to_guest, //
     };

@@ -16,14 +16,14 @@ use crate::{
         IsaSet,
         Multi,
         VectorUse, //
-    },
+    }, //
 };
 use known::{
     hosts,
-    id,
+    id, //
     Bitmap,
     KNOWN,
-    NEEDS, //
+    NEEDS,
 };
 use proptest::prelude::*;
 

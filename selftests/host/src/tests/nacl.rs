@@ -12,6 +12,10 @@ use proptest::prelude::*;
 
 use crate::{
     arch::{
+        gprs::{
+            Gprs,
+            Reg, //
+        },
         nacl::{
             hfence::{
                 Hfence,
@@ -27,24 +31,20 @@ use crate::{
                 Hstatus,
                 Left,
                 Shared, //
-            },
+            }, //
         },
         registers::{
             self as csr,
             Registers, //
-        },
+        }, //
     },
     bindings,
-    mem::addr::{
+    kvm_core::addr::{
         Asid,
         Gfn,
         GfnRange,
         Vmid, //
-    },
-    vcpu::gprs::{
-        Gprs,
-        Reg, //
-    },
+    }, //
 };
 
 mod mock;
@@ -53,13 +53,13 @@ use mock::{
     Event,
     GuestTrap,
     Mock,
-    Words,
+    Words, //
     AUTOSWAP_CSR,
     EVERY_FEATURE,
     NO_SHMEM,
     SYNC_CSR,
     SYNC_HFENCE,
-    SYNC_SRET, //
+    SYNC_SRET,
 };
 
 const ALL: usize = usize::MAX;

@@ -9,7 +9,7 @@ use crate::{
     vcpu::onereg::id::{
         Class,
         Parts, //
-    },
+    }, //
 };
 
 /// `KVM_REG_RISCV | KVM_REG_SIZE_U64 | KVM_REG_RISCV_CORE | KVM_REG_RISCV_CORE_REG(regs.pc)`, as

@@ -9,8 +9,8 @@ use std::{
 };
 
 use crate::{
-    abi::perf_absent,
-    sbi::message::{
+    kvm_core::object::Vcpu,
+    sbi_abi::message::{
         pmu::{
             Choice,
             Counters as Named,
@@ -18,36 +18,34 @@ use crate::{
             Filter,
             Run,
             Value, //
-        },
-        SbiError, //
+        }, //
+        SbiError,
     },
-    vcpu::{
-        pmu::{
-            counters::{
-                self,
-                Counters,
-                NotStarted,
-                Overflows,
-                Report,
-                Room,
-                Setup,
-                Source, //
-            },
-            event::{
-                Event,
-                FirmwareEvent,
-                HardwareEvent, //
-            },
-            firmware::FirmwareCounts,
-            layout::{
-                Kind,
-                Layout,
-                MAX_COUNTERS, //
-            },
-            wrap, //
+    vcpu::pmu::{
+        counters::{
+            self,
+            Counters,
+            NotStarted,
+            Overflows,
+            Report,
+            Room,
+            Setup,
+            Source, //
         },
-        Vcpu, //
-    },
+        event::{
+            Event,
+            FirmwareEvent,
+            HardwareEvent, //
+        },
+        firmware::FirmwareCounts,
+        layout::{
+            Kind,
+            Layout,
+            MAX_COUNTERS, //
+        },
+        perf_event_absent,
+        wrap, //
+    }, //
 };
 
 mod calls;
@@ -629,8 +627,8 @@ fn without_the_driver_there_are_no_counters() {
         user: false,
         supervisor: false,
     };
-    assert_eq!(perf_absent::layout(), None);
-    assert!(!perf_absent::can_count(event));
-    let mut source = perf_absent::PerfSource::of(&Vcpu, Overflows::Told);
+    assert_eq!(perf_event_absent::layout(), None);
+    assert!(!perf_event_absent::can_count(event));
+    let mut source = perf_event_absent::PerfSource::of(&Vcpu, Overflows::Told);
     assert!(source.create(event, filter, WIDTH, Room::Needed).is_none());
 }

@@ -5,12 +5,16 @@
 use proptest::prelude::*;
 
 use crate::{
+    arch::gprs::{
+        Gprs,
+        Reg, //
+    },
     bindings,
-    mem::addr::{
+    kvm_core::addr::{
         Asid,
         HartId, //
     },
-    sbi::{
+    sbi_abi::{
         message::{
             Base,
             Call,
@@ -33,12 +37,8 @@ use crate::{
             Probe,
             RegError,
             State, //
-        },
-    },
-    vcpu::gprs::{
-        Gprs,
-        Reg, //
-    },
+        }, //
+    }, //
 };
 
 const TIME: usize = bindings::sbi_ext_id_SBI_EXT_TIME as usize;

@@ -4,23 +4,23 @@
 
 use crate::{
     bindings,
-    mem::addr::Gpa,
-    sbi::{
+    kvm_core::addr::Gpa,
+    sbi_abi::{
         message::{
             system::{
                 StealTime,
                 Suspend, //
-            },
+            }, //
             Call,
             Message,
-            SbiError, //
+            SbiError,
         },
-        sta::area::{
+        sta::{
             self,
             Area,
             Misaligned,
+            RunDelay, //
             State,
-            Waited, //
         },
         table::{
             self,
@@ -131,8 +131,8 @@ fn suspend_to_ram_is_all_there_is() {
 #[test]
 fn a_sequence_is_odd_during_a_change_and_goes_up() {
     for before in [0, 2, 3, 1000, u32::MAX - 2, u32::MAX - 1, u32::MAX] {
-        let during = area::changing(before);
-        let after = area::changed(during);
+        let during = sta::changing(before);
+        let after = sta::changed(during);
 
         assert_eq!(during % 2, 1, "{before}");
         assert_eq!(after % 2, 0, "{before}");
@@ -143,7 +143,7 @@ fn a_sequence_is_odd_during_a_change_and_goes_up() {
 
 #[test]
 fn only_the_same_thread_waits_on() {
-    let waited = |thread, nanos| Waited { thread, nanos };
+    let waited = |thread, nanos| RunDelay { thread, nanos };
 
     assert_eq!(waited(1, 500).since(waited(1, 200)), 300);
     assert_eq!(waited(1, 200).since(waited(1, 200)), 0);
@@ -169,7 +169,7 @@ fn the_low_word_is_all_of_the_address() {
 
 #[test]
 fn to_say_the_same_again_loses_no_time() {
-    let waited = Waited {
+    let waited = RunDelay {
         thread: 1,
         nanos: 2,
     };

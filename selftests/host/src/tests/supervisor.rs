@@ -20,14 +20,14 @@ use crate::{
             Limits,
             SatpModes,
             Supervisor, //
-        },
+        }, //
     },
     bindings::*,
     isa::{
         GuestIsa,
         HostIsa,
         VectorUse, //
-    },
+    }, //
 };
 
 const ALL: [Supervisor; 15] = [

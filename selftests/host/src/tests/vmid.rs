@@ -6,7 +6,7 @@
 mod one_by_one {
     use proptest::prelude::*;
 
-    use crate::mem::vmid::{
+    use crate::mmu::vmid::{
         Cell,
         Space,
         Tag, //
@@ -136,7 +136,7 @@ mod interleave {
     };
 
     use crate::{
-        mem::vmid::{
+        mmu::vmid::{
             Cell,
             Space, //
         },

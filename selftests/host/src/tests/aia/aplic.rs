@@ -21,7 +21,7 @@ use crate::aia::{
         HartIndex,
         Level,
         Msi, //
-    },
+    }, //
 };
 
 mod model;

@@ -10,10 +10,10 @@ use crate::{
         config::*,
         layout::*, //
     },
-    mem::addr::{
+    kvm_core::addr::{
         Gpa,
         VcpuIdx, //
-    },
+    }, //
 };
 
 const HOST: Limits = Limits {

@@ -333,19 +333,19 @@ mod interleave {
             atomic::{
                 AtomicUsize,
                 Ordering, //
-            },
-            Mutex, //
+            }, //
+            Mutex,
         },
         thread, //
     };
 
     use super::*;
     use crate::{
-        tests::explore::explore,
-        vcpu::irq::bits::{
+        arch::irq_bits::{
             Interrupt,
             Word, //
         },
+        tests::explore::explore, //
     };
 
     const EXTERNAL: u32 = 1 << 10;

@@ -3,8 +3,8 @@
 //! Which interrupt file an address names: against the specification's formula, read literally.
 
 use std::collections::{
-    hash_map::Entry,
-    HashMap, //
+    hash_map::Entry, //
+    HashMap,
 };
 
 use proptest::prelude::*;
@@ -15,12 +15,12 @@ use crate::{
         msi::{
             GuestIndex,
             HartIndex, //
-        },
+        }, //
     },
-    mem::addr::{
+    kvm_core::addr::{
         Gpa,
         VcpuIdx, //
-    },
+    }, //
 };
 
 /// AIA, "Arrangement of the memory regions of multiple interrupt files": "The address of the

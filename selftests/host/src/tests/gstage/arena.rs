@@ -6,8 +6,8 @@
 use std::{
     alloc::{
         alloc,
-        handle_alloc_error,
-        Layout, //
+        handle_alloc_error, //
+        Layout,
     },
     collections::BTreeMap,
     ptr::NonNull,
@@ -15,21 +15,19 @@ use std::{
 };
 
 use crate::{
-    mem::{
-        addr::Pfn,
-        gstage::{
-            Counted,
-            FormerTable,
-            Mode,
-            Root,
-            RootTable,
-            Table,
-            TableMemory,
-            TablePage,
-            TableSource, //
-        },
+    gstage::{
+        Counted,
+        FormerTable,
+        Mode,
+        Root,
+        RootTable,
+        Table,
+        TableMemory,
+        TablePage,
+        TableSource, //
     },
-    sync::atomic::AtomicU64,
+    kernel_ext::atomic::AtomicU64,
+    kvm_core::addr::Pfn, //
 };
 
 /// All tables of a test. A table's frame number is its position.

@@ -6,9 +6,9 @@ use super::{
     arena::Arena,
     model::*, //
 };
-use crate::mem::{
-    addr::*,
-    gstage::*, //
+use crate::{
+    gstage::*,
+    kvm_core::addr::*, //
 };
 
 /// Host frames are these many frames behind guest frames.

@@ -14,7 +14,7 @@ use std::{
         Mutex,
         RwLock, //
     },
-    thread,
+    thread, //
 };
 
 use proptest::prelude::*;
@@ -23,13 +23,13 @@ use super::{
     arena::Arena,
     model::snapshot,
     ops::{
-        behind,
-        Host, //
+        behind, //
+        Host,
     }, //
 };
-use crate::mem::{
-    addr::*,
-    gstage::*, //
+use crate::{
+    gstage::*,
+    kvm_core::addr::*, //
 };
 
 /// How far the host's frames are away; blocks of 2 MiB fit.

@@ -2,9 +2,9 @@
 
 //! Modes, entries, addresses.
 
-use crate::mem::{
-    addr::*,
-    gstage::*, //
+use crate::{
+    gstage::*,
+    kvm_core::addr::*, //
 };
 
 #[test]

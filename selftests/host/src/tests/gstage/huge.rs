@@ -11,15 +11,15 @@ use super::{
         each_mode,
         frames,
         install,
-        put,
+        put, //
         BLOCK,
-        OFFSET, //
+        OFFSET,
     },
     model::*, //
 };
-use crate::mem::{
-    addr::*,
-    gstage::*, //
+use crate::{
+    gstage::*,
+    kvm_core::addr::*, //
 };
 
 /// The run at frame 16.

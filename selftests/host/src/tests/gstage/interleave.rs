@@ -11,18 +11,16 @@ use loom::{
         atomic::{
             AtomicU64,
             Ordering, //
-        },
-        RwLock, //
+        }, //
+        RwLock,
     },
-    thread,
+    thread, //
 };
 
 use super::arena::Arena;
 use crate::{
-    mem::{
-        addr::*,
-        gstage::*, //
-    },
+    gstage::*,
+    kvm_core::addr::*,
     tests::explore::explore, //
 };
 

@@ -11,18 +11,11 @@ use std::{
     sync::atomic::{
         AtomicU64,
         Ordering, //
-    },
+    }, //
 };
 
 use super::arena::Arena;
-use crate::mem::{
-    addr::{
-        Gfn,
-        GfnRange,
-        Level,
-        PageSize,
-        Pfn, //
-    },
+use crate::{
     gstage::{
         Counted,
         Rights,
@@ -30,6 +23,13 @@ use crate::mem::{
         Scope,
         TableMemory, //
     },
+    kvm_core::addr::{
+        Gfn,
+        GfnRange,
+        Level,
+        PageSize,
+        Pfn, //
+    }, //
 };
 
 /// A leaf, as the tests see it.

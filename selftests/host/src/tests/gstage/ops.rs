@@ -4,9 +4,9 @@
 
 use proptest::prelude::*;
 
-use crate::mem::{
-    addr::*,
-    gstage::*, //
+use crate::{
+    gstage::*,
+    kvm_core::addr::*, //
 };
 
 /// How far a host frame is from the guest frame that it is behind.

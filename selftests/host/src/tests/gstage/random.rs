@@ -9,9 +9,9 @@ use super::{
     model::*,
     ops::*, //
 };
-use crate::mem::{
-    addr::*,
-    gstage::*, //
+use crate::{
+    gstage::*,
+    kvm_core::addr::*, //
 };
 
 pub(super) struct World<'a> {

@@ -7,17 +7,17 @@ use std::ops::ControlFlow;
 use super::{
     model::*,
     ops::{
-        behind,
-        Host, //
+        behind, //
+        Host,
     },
     random::{
-        impatient,
-        World, //
+        impatient, //
+        World,
     }, //
 };
-use crate::mem::{
-    addr::*,
-    gstage::*, //
+use crate::{
+    gstage::*,
+    kvm_core::addr::*, //
 };
 
 impl World<'_> {

@@ -16,15 +16,13 @@ use loom::{
 use super::{
     arena::Arena,
     interleave::{
-        Vm,
-        OFFSET, //
+        Vm, //
+        OFFSET,
     }, //
 };
 use crate::{
-    mem::{
-        addr::*,
-        gstage::*, //
-    },
+    gstage::*,
+    kvm_core::addr::*,
     tests::explore::explore_with, //
 };
 

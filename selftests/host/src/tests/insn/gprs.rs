@@ -2,7 +2,7 @@
 
 //! The register file.
 
-use crate::vcpu::gprs::{
+use crate::arch::gprs::{
     Gprs,
     Reg, //
 };

@@ -5,18 +5,16 @@
 use proptest::prelude::*;
 
 use crate::{
-    mem::addr::Gpa,
-    vcpu::{
-        gprs::Gprs,
-        insn::{
-            mmio::Undecodable,
-            Htinst,
-            Insn,
-            InsnLen,
-            MmioInsn,
-            PteAccess, //
-        }, //
-    }, //
+    arch::gprs::Gprs,
+    insn::{
+        mmio::Undecodable, //
+        Htinst,
+        Insn,
+        InsnLen,
+        MmioInsn,
+        PteAccess,
+    },
+    kvm_core::addr::Gpa, //
 };
 
 use super::{

@@ -5,25 +5,23 @@
 use proptest::prelude::*;
 
 use crate::{
-    mem::addr::Gpa,
-    vcpu::{
-        gprs::Gprs,
-        insn::{
-            mmio::{
-                Extend,
-                Store,
-                Undecodable,
-                Width, //
-            },
-            Direction,
-            Htinst,
-            Insn,
-            InsnLen,
-            Load,
-            MmioInsn,
-            MmioOp, //
+    arch::gprs::Gprs,
+    insn::{
+        mmio::{
+            Extend,
+            Store,
+            Undecodable,
+            Width, //
         }, //
-    }, //
+        Direction,
+        Htinst,
+        Insn,
+        InsnLen,
+        Load,
+        MmioInsn,
+        MmioOp,
+    },
+    kvm_core::addr::Gpa, //
 };
 
 use super::{

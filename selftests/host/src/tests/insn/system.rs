@@ -5,29 +5,29 @@
 use proptest::prelude::*;
 
 use crate::{
+    arch::{
+        gprs::Gprs,
+        registers::GuestMode, //
+    },
     bindings,
+    insn::{
+        csr::{
+            CsrEffect,
+            CsrManner,
+            CsrNum,
+            CsrRange, //
+        }, //
+        CounterEnable,
+        CsrHandler,
+        CsrOp,
+        Illegal,
+        Insn,
+        SystemInsn,
+    },
     isa::{
         EffectiveIsa,
         Ext,
         IsaSet, //
-    },
-    vcpu::{
-        gprs::Gprs,
-        insn::{
-            csr::{
-                CsrEffect,
-                CsrManner,
-                CsrNum,
-                CsrRange, //
-            },
-            CounterEnable,
-            CsrHandler,
-            CsrOp,
-            GuestMode,
-            Illegal,
-            Insn,
-            SystemInsn, //
-        }, //
     }, //
 };
 

@@ -9,7 +9,7 @@ use crate::{
         Ext,
         HostIsa,
         VectorUse, //
-    },
+    }, //
 };
 use std::collections::BTreeSet;
 

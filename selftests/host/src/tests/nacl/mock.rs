@@ -12,7 +12,7 @@ use std::{
     sync::atomic::{
         AtomicU64,
         Ordering, //
-    },
+    }, //
 };
 
 use crate::{
@@ -23,12 +23,12 @@ use crate::{
                 Function,
                 Provider,
                 Refused, //
-            },
+            }, //
         },
         registers::{
             GuestCsr,
             Registers, //
-        },
+        }, //
     },
     bindings, //
 };

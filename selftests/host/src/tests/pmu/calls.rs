@@ -3,15 +3,15 @@
 //! What calls ask for, and which events there are.
 
 use super::{
-    named,
+    named, //
     CYCLES,
     FIRMWARE,
-    SET_TIMER, //
+    SET_TIMER,
 };
 use crate::{
     bindings,
-    mem::addr::Gpa,
-    sbi::{
+    kvm_core::addr::Gpa,
+    sbi_abi::{
         message::{
             pmu::{
                 Choice,
@@ -23,17 +23,17 @@ use crate::{
                 Report,
                 Run,
                 Value, //
-            },
+            }, //
             Call,
             Message,
-            SbiError, //
+            SbiError,
         },
         table::Extension, //
     },
     vcpu::pmu::event::{
         Event,
         FirmwareEvent, //
-    },
+    }, //
 };
 
 #[test]

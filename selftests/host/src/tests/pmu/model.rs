@@ -10,7 +10,7 @@ use proptest::{
 use super::{
     layout,
     named,
-    setup,
+    setup, //
     Hart,
     CACHE_MISSES,
     CYCLES,
@@ -19,17 +19,17 @@ use super::{
     INSTRUCTIONS,
     IPI_SENT,
     SET_TIMER,
-    WIDTH, //
+    WIDTH,
 };
 use crate::{
-    sbi::message::{
+    sbi_abi::message::{
         pmu::{
             Choice,
             Events,
             Run,
             Value, //
-        },
-        SbiError, //
+        }, //
+        SbiError,
     },
     vcpu::pmu::{
         counters::{
@@ -37,7 +37,7 @@ use crate::{
             Setup, //
         },
         wrap, //
-    },
+    }, //
 };
 
 /// What a counter is, simply said.

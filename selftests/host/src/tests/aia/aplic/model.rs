@@ -9,7 +9,7 @@ use crate::aia::{
         HartIndex,
         Level,
         Msi, //
-    },
+    }, //
 };
 
 /// Table "Encoding of the SM (Source Mode) field".

@@ -7,14 +7,14 @@ use proptest::prelude::*;
 use super::{
     domain,
     model::Model,
-    saved,
+    saved, //
     CLRIE,
     GENMSI,
     IN_CLRIP,
     OFFSETS,
     SETIE,
     SETIP,
-    TARGET, //
+    TARGET,
 };
 use crate::aia::{
     aplic::{
@@ -26,7 +26,7 @@ use crate::aia::{
         Delivery,
         Level,
         Msi, //
-    },
+    }, //
 };
 
 #[derive(Clone, Copy, Debug)]

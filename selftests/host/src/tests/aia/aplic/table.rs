@@ -3,13 +3,13 @@
 //! "Precise effects on interrupt-pending bits", as a table.
 
 use super::{
-    model::Mode,
+    model::Mode, //
     World,
     CLRIPNUM,
     IN_CLRIP,
     SETIENUM,
     SETIP,
-    SETIPNUM, //
+    SETIPNUM,
 };
 use crate::aia::msi::Level;
 

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
+
+//! The pending interrupts of a guest, as numbers and one atomic word.
+//!
+//! # The word
+//!
+//! Two sets of interrupts, in the positions that `hvip` has for them:
+//!
+//! - *pending*, the low half: what the guest is to see pending, as far as it is known;
+//! - *changed*, the high half: those of which `hvip` may not say so yet, because the host changed
+//!   them since.
+//!
+//! For an interrupt that is not *changed*, *pending* is what was last written to `hvip`, or read
+//! from it. That is all that is needed to tell what the guest did meanwhile, which can set and
+//! clear its own software interrupt and clear a counter overflow: whatever differs then is the
+//! guest's doing. For an interrupt that is *changed*, the host's word is the newer one and what
+//! the guest did is overwritten: an IPI that arrives while the guest acknowledges the one before
+//! stays pending.
+//!
+//! Both halves change in one atomic step, so that nobody sees an interrupt that is pending but not
+//! yet changed, and [`Word::take_changes`] takes exactly what was there: an interrupt that is set
+//! an instant later is *changed* again.
+
+use crate::{
+    bindings,
+    kernel_ext::atomic::{
+        fence, //
+        AtomicU64,
+        Ordering,
+    }, //
+};
+
+/// An interrupt of the guest, numbered as in `hvip`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Interrupt {
+    /// From another hart, or from the hart itself.
+    Software = bindings::IRQ_VS_SOFT,
+    /// The timer is due.
+    Timer = bindings::IRQ_VS_TIMER,
+    /// From the interrupt controller.
+    External = bindings::IRQ_VS_EXT,
+    /// A performance counter overflowed.
+    CounterOverflow = bindings::IRQ_PMU_OVF,
+}
+
+impl Interrupt {
+    /// Its number.
+    pub(crate) const fn number(self) -> u32 {
+        self as u32
+    }
+
+    /// Its bit.
+    pub(crate) const fn bit(self) -> u32 {
+        1 << self.number()
+    }
+}
+
+/// All interrupts that there are.
+const ALL: u32 = Interrupt::Software.bit()
+    | Interrupt::Timer.bit()
+    | Interrupt::External.bit()
+    | Interrupt::CounterOverflow.bit();
+
+/// Those that the guest numbers one lower than `hvip` does: it believes to be in S-mode.
+const SHIFTED: u32 = Interrupt::Software.bit() | Interrupt::Timer.bit() | Interrupt::External.bit();
+
+/// From the positions of `sip` and `sie` to those of `hvip`.
+pub(crate) const fn from_guest(bits: usize) -> u32 {
+    let bits = bits as u32;
+    bits << bindings::VSIP_TO_HVIP_SHIFT & SHIFTED | bits & ALL & !SHIFTED
+}
+
+/// From the positions of `hvip` to those of `sip` and `sie`.
+pub(crate) const fn to_guest(bits: u32) -> usize {
+    ((bits & SHIFTED) >> bindings::VSIP_TO_HVIP_SHIFT | bits & ALL & !SHIFTED) as usize
+}
+
+/// What the host changed, to be applied to `hvip`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "these changes are forgotten otherwise"]
+pub(crate) struct Update {
+    mask: u32,
+    value: u32,
+}
+
+impl Update {
+    /// What it says about `interrupt`: pending or not; nothing if that did not change.
+    #[inline]
+    pub(crate) const fn of(self, interrupt: Interrupt) -> Option<bool> {
+        if self.mask & interrupt.bit() != 0 {
+            Some(self.value & interrupt.bit() != 0)
+        } else {
+            None
+        }
+    }
+
+    /// `hvip` with the changes, from what it holds in this moment.
+    #[inline(always)]
+    pub(crate) const fn apply(self, hvip: usize) -> usize {
+        hvip & !(self.mask as usize) | self.value as usize
+    }
+}
+
+/// The word.
+pub(crate) struct Word(AtomicU64);
+
+impl Word {
+    /// Nothing pending.
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    const fn pack(pending: u32, changed: u32) -> u64 {
+        (changed as u64) << u32::BITS | pending as u64
+    }
+
+    const fn pending_in(word: u64) -> u32 {
+        word as u32
+    }
+
+    const fn changed_in(word: u64) -> u32 {
+        (word >> u32::BITS) as u32
+    }
+
+    /// The pending ones; what the guest did since the last [`sync`](Self::sync) is not in it.
+    #[inline]
+    pub(crate) fn pending(&self) -> u32 {
+        Self::pending_in(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Makes `interrupt` pending.
+    #[inline]
+    pub(crate) fn set(&self, interrupt: Interrupt) {
+        // Also if it is pending already: the guest may have cleared it in `hvip`.
+        // Release: what the interrupt is about is visible to whoever takes the change.
+        self.0.fetch_or(
+            Self::pack(interrupt.bit(), interrupt.bit()),
+            Ordering::Release,
+        );
+    }
+
+    /// Makes `interrupt` no longer pending; whether it was.
+    #[inline]
+    pub(crate) fn clear(&self, interrupt: Interrupt) -> bool {
+        let bit = interrupt.bit();
+        // If it is not pending, `hvip` does not say so either, or that change is on its way to it;
+        // unless the guest set it by itself, without our knowing yet.
+        let by_guest = matches!(interrupt, Interrupt::Software);
+        let (Ok(word) | Err(word)) =
+            self.0
+                .fetch_update(Ordering::Release, Ordering::Relaxed, |word| {
+                    (by_guest || Self::pending_in(word) & bit != 0)
+                        .then_some(word & !Self::pack(bit, 0) | Self::pack(0, bit))
+                });
+        Self::pending_in(word) & bit != 0
+    }
+
+    /// As [`clear`](Self::clear); what those did before who set it so far is visible afterwards, so
+    /// that the caller can look whether there is a reason left to set it again.
+    #[inline]
+    pub(crate) fn withdraw(&self, interrupt: Interrupt) -> bool {
+        let was_pending = self.clear(interrupt);
+        // Pairs with the release in `set`, also if there was nothing to clear.
+        fence(Ordering::Acquire);
+        was_pending
+    }
+
+    /// What `hvip` must be told, if anything. The caller applies it to the `hvip` of this vCPU
+    /// before the guest runs again.
+    #[inline(always)]
+    pub(crate) fn take_changes(&self) -> Option<Update> {
+        if Self::changed_in(self.0.load(Ordering::Relaxed)) == 0 {
+            return None;
+        }
+        // Acquire: pairs with the release of whoever made the change.
+        let word = self.0.fetch_and(Self::pack(u32::MAX, 0), Ordering::Acquire);
+        let mask = Self::changed_in(word);
+        Some(Update {
+            mask,
+            value: Self::pending_in(word) & mask,
+        })
+    }
+
+    /// Learns from `hvip`, read on the CPU that the vCPU is loaded on, what the guest did.
+    #[inline]
+    pub(crate) fn sync(&self, hvip: usize) {
+        let hvip = hvip as u32;
+        // Relaxed: nothing but the word itself is communicated.
+        let _ = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+                let pending = Self::pending_in(word);
+                let by_guest =
+                    Interrupt::Software.bit() | Interrupt::CounterOverflow.bit() & pending;
+                let news = (pending ^ hvip) & by_guest & !Self::changed_in(word);
+                (news != 0).then_some(word ^ Self::pack(news, 0))
+            });
+    }
+
+    /// Forgets everything but whether `interrupt` is pending; `hvip` is to become that.
+    pub(crate) fn retain(&self, interrupt: Interrupt) {
+        // Release: as in `set`, also for the one that is kept.
+        let _ = self
+            .0
+            .fetch_update(Ordering::Release, Ordering::Relaxed, |word| {
+                Some(Self::pack(Self::pending_in(word) & interrupt.bit(), ALL))
+            });
+    }
+
+    /// Forgets everything but `pending`, which is what `hvip` is to become.
+    pub(crate) fn replace(&self, pending: u32) {
+        self.0
+            .store(Self::pack(pending & ALL, ALL), Ordering::Release);
+    }
+}

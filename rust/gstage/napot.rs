@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
+
+//! Svnapot runs under the read lock: 16 entries that are claimed, upgraded or dissolved one by one,
+//! next to other faults that do the same. The claiming of whole runs answers to nothing in C.
+//!
+//! What a hart may use for a page of 64 KiB is any of the 16 entries that has N set, whatever the
+//! page's own entry says (Privileged Architecture, "Svnapot"), and which of several it uses is
+//! unpredictable. So entries of one run must never disagree in a way that matters:
+//!
+//! - *Translation.* They all map the same 64 KiB: the host's view that a claim is made from holds
+//!   as long as `mmu_lock` is held, so it is that of all who are at it, and a 4 KiB leaf among them
+//!   is a part of it.
+//! - *Rights.* Whoever claims says that all 16 pages may have its rights. Where an entry has fewer,
+//!   for want of a fault or because another claimed with less, a guest at worst faults once more.
+//! - *What is taken away* is taken from all 16, under the write lock. That needs no search, because
+//!   of the invariant below.
+//!
+//! # The invariant
+//!
+//! Whenever the write lock is held, each aligned group of 16 entries of a leaf table has N in all
+//! of them, with the same frames, or in none.
+//!
+//! Under the read lock an entry goes from empty to a part of a run, and from there, or from empty,
+//! to a 4 KiB leaf, and never back. Whoever claims goes through all entries, and looks at them
+//! again after the last one; whoever sees or makes a 4 KiB leaf in a group where it also knows of a
+//! run dissolves the run, that is, turns each of its entries into a 4 KiB leaf with the same
+//! frame and rights. If an entry is claimed behind the back of one that dissolves, the claim came
+//! after the 4 KiB leaf, and is found when the claimer looks again: each side first writes, then,
+//! after a fence, reads what the other writes.
+
+use crate::{
+    gstage::{
+        duty::Flush,
+        install::Outcome,
+        pte::{
+            Bits,
+            Entry,
+            Leaf,
+            Pte,
+            Slot, //
+            RUN,
+        },
+        table::{
+            Counted,
+            TableMemory, //
+        }, //
+    },
+    kernel_ext::atomic::{
+        fence, //
+        Ordering,
+    },
+    kvm_core::addr::{
+        Gfn,
+        GfnRange,
+        PageSize, //
+    }, //
+};
+
+/// What became of [`claim`].
+pub(crate) enum Claim {
+    /// All 16 entries are a run with at least the wanted rights; this is what the entry for the
+    /// faulting page was before.
+    Run(Pte),
+    /// Other leaves are there: only pages can be mapped.
+    Pages,
+}
+
+/// Makes the entries of `run`, in the kernel always 16, what `wanted` says, that for `gfn` among
+/// them. The read lock is held.
+#[cold]
+pub(crate) fn claim<M: TableMemory>(mem: M, run: &[Slot], gfn: Gfn, wanted: Leaf) -> Claim {
+    // Do not begin what cannot be finished.
+    if !run.iter().all(|slot| after(slot.peek(), wanted).is_some()) {
+        return Claim::Pages;
+    }
+    let mut before = Pte::EMPTY;
+    for (index, slot) in run.iter().enumerate() {
+        let Some(old) = raise(slot, wanted) else {
+            dissolve(mem, run);
+            return Claim::Pages;
+        };
+        if index == 0 && old == Pte::EMPTY {
+            mem.count(Counted::Leaves(PageSize::Size64K), 1);
+        }
+        if index == gfn.get() as usize % RUN {
+            before = old;
+        }
+    }
+    // Pairs with the fence of `dissolve`.
+    fence(Ordering::SeqCst);
+    if run.iter().all(|slot| slot.peek().in_run()) {
+        Claim::Run(before)
+    } else {
+        dissolve(mem, run);
+        Claim::Pages
+    }
+}
+
+/// Lets the guest access the page of `gfn`, whose entry `slot` is `leaf`, one of those of `run`, as
+/// `wanted` says, which holds for this page only. Returns what was done, and the frames of the run
+/// if it was split; none if the entry is not `leaf` any more.
+#[cold]
+pub(crate) fn page_of_run<M: TableMemory>(
+    mem: M,
+    run: &[Slot],
+    slot: &Slot,
+    gfn: Gfn,
+    leaf: Leaf,
+    wanted: Leaf,
+) -> Option<(Outcome, Flush)> {
+    let lacks = leaf.lacks(wanted);
+    if lacks.permission() {
+        let index = gfn.get() as usize % RUN;
+        if !to_page(mem, slot, leaf, index, lacks) {
+            return None;
+        }
+        dissolve(mem, run);
+        let start = gfn.align_down(PageSize::Size64K);
+        let split = Flush::of(GfnRange::from_len(start, RUN as u64));
+        return Some((Outcome::Upgraded, split));
+    }
+    let gain = lacks.status();
+    if gain.is_none() {
+        return Some((Outcome::Already, Flush::NONE));
+    }
+    if slot.replace(leaf.pte(), leaf.with(gain).pte()).is_err() {
+        return None;
+    }
+    // A hart may use any of them for any page. Those that change meanwhile, others see to.
+    for slot in run {
+        let now = slot.peek();
+        match now.entry() {
+            Entry::Leaf(other)
+                if now.in_run() && !other.lacks(leaf.with(gain)).status().is_none() =>
+            {
+                let _ = slot.replace(now, other.with(gain).pte());
+            }
+            _ => {}
+        }
+    }
+    Some((Outcome::Upgraded, Flush::NONE))
+}
+
+/// What an entry of a run is that was `now` and is claimed by `wanted`; none if it cannot be.
+#[inline]
+fn after(now: Pte, wanted: Leaf) -> Option<Leaf> {
+    match now.entry() {
+        Entry::Empty => Some(wanted),
+        Entry::Leaf(leaf) if leaf.translates_as(wanted) => Some(leaf.with(leaf.lacks(wanted))),
+        Entry::Leaf(_) | Entry::Table(_) => None,
+    }
+}
+
+/// Makes one entry what [`after`] says; returns what it was.
+#[inline]
+fn raise(slot: &Slot, wanted: Leaf) -> Option<Pte> {
+    loop {
+        let now = slot.peek();
+        let new = after(now, wanted)?.pte();
+        if new == now || slot.replace(now, new).is_ok() {
+            return Some(now);
+        }
+    }
+}
+
+/// Turns the entries of `run` that are in a run into 4 KiB leaves that translate alike.
+///
+/// Under the read lock, an entry that is a 4 KiB leaf was seen or made before. No flush is owed:
+/// what harts remember stays right until something is taken away, which is flushed then.
+#[cold]
+pub(super) fn dissolve<M: TableMemory>(mem: M, run: &[Slot]) {
+    // Pairs with the fence of `claim`.
+    fence(Ordering::SeqCst);
+    for (index, slot) in run.iter().enumerate() {
+        loop {
+            let now = slot.peek();
+            let Entry::Leaf(leaf) = now.entry() else {
+                break;
+            };
+            if !now.in_run() || to_page(mem, slot, leaf, index, Bits::NONE) {
+                break;
+            }
+        }
+    }
+}
+
+/// Turns one entry of a run, `leaf`, the one at `index`, into a 4 KiB leaf that has `gain`, too.
+/// Tells whether the entry still was `leaf`. The caller dissolves the others.
+#[inline]
+pub(super) fn to_page<M: TableMemory>(
+    mem: M,
+    slot: &Slot,
+    leaf: Leaf,
+    index: usize,
+    gain: Bits,
+) -> bool {
+    let page = leaf.page_of_run(index).with(gain);
+    if slot.replace(leaf.pte(), page.pte()).is_err() {
+        return false;
+    }
+    if index % RUN == 0 {
+        mem.count(Counted::Leaves(PageSize::Size64K), -1);
+    }
+    mem.count(Counted::Leaves(PageSize::Size4K), 1);
+    true
+}

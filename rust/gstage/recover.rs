@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
+
+//! Blocks again, in place, where dirty logging had them split. C lacks it; the behaviour is that of
+//! x86 (`recover_huge_pages_range()`), which finds out from the host's page table, too.
+
+use crate::{
+    gstage::{
+        duty::{
+            Progress,
+            Teardown, //
+        },
+        install::HostPage,
+        pte::{
+            self,
+            Age,
+            Bits,
+            Entry,
+            Leaf,
+            Ppn,
+            Pte,
+            Rights,
+            Slot,
+            TablePtr, //
+            RUN,
+        },
+        table::{
+            Counted,
+            TableMemory,
+            Tally, //
+        },
+        walk::{
+            whole_runs, //
+            Place,
+            Then,
+            Visit,
+        }, //
+        MmuWrite,
+    },
+    kvm_core::addr::{
+        Gfn,
+        GfnRange,
+        Level,
+        PageSize,
+        Pfn, //
+    }, //
+};
+
+impl<M: TableMemory> MmuWrite<'_, M> {
+    /// Undoes what dirty logging did to `range`, a slot's frames, now that it has ended.
+    ///
+    /// - A table whose leaves are parts of one block of the host becomes a leaf: of 2 MiB, and if
+    ///   the host has 1 GiB, of that. Within what stays pages, each 16 of them that are so in the
+    ///   host become a Svnapot run.
+    /// - A table without entries goes, so that the next fault there can make a block.
+    /// - What stays as it is gets its write permission back, if the host's page is known to be
+    ///   writable: a few instructions per page here, a fault each later.
+    ///
+    /// `host` is asked about frames that are mapped, and answers as for a fault: `pfn`, the largest
+    /// block that host mapping, slot and CPU allow around the frame, and whether the host lets its
+    /// process write to all of that; none if it has nothing there. It is asked about once per leaf
+    /// table, if at all: not if guest and host frames have different offsets, and not again within
+    /// what it said. If `smallest`, the smallest block that the CPU has, is [`PageSize::Size64K`], it
+    /// is asked about each run of a table that stays pages, too. Whoever takes pages away from a block of the host does so with all of the
+    /// block, and has not been here yet, because the frame is still mapped; so the answer stays
+    /// true until the lock is dropped.
+    ///
+    /// A block is writable if `host` says so and some part of it was known to be; or else the
+    /// next store asks the host. It is young if a part was. What is mapped in any other manner than
+    /// `host` says is left alone.
+    ///
+    /// `stop_here` as in [`unmap`](Self::unmap). If it says so, start again at
+    /// [`done_to`](Progress::done_to), with the same end.
+    pub(crate) fn recover(
+        &mut self,
+        range: GfnRange,
+        smallest: PageSize,
+        host: impl FnMut(Gfn) -> Option<HostPage>,
+        stop_here: impl FnMut() -> bool,
+    ) -> Progress<Teardown<M>> {
+        let mut visitor = Recover {
+            mem: self.root.mem,
+            duty: Teardown::none(self.root.mem),
+            host: Answers { host, last: None },
+            smallest,
+            stop_here,
+        };
+        let ended = self.walk(range, &mut visitor);
+        Progress::new(ended, visitor.duty)
+    }
+}
+
+/// What the host said.
+struct Answers<H> {
+    host: H,
+    last: Option<Answer>,
+}
+
+/// Memory that the host maps as one.
+#[derive(Clone, Copy)]
+struct Answer {
+    frames: GfnRange,
+    size: PageSize,
+    /// The frame behind the first of them.
+    first: Ppn,
+    rights: Rights,
+}
+
+impl Answer {
+    /// What `page` says about `gfn`; none if guest and host frame have different offsets in it.
+    fn new(gfn: Gfn, page: HostPage) -> Option<Self> {
+        let offset = page.size.frames() - 1;
+        if (gfn.get() ^ page.pfn.get()) & offset != 0 {
+            return None;
+        }
+        Some(Self {
+            frames: GfnRange::from_len(gfn.align_down(page.size), page.size.frames()),
+            size: page.size,
+            first: pte::ppn(Pfn::new(page.pfn.get() & !offset))?,
+            rights: page.rights,
+        })
+    }
+
+    /// The frame behind `gfn`, one of its frames.
+    fn ppn(&self, gfn: Gfn) -> Option<Ppn> {
+        let offset = gfn.get().wrapping_sub(self.frames.start().get());
+        Ppn::try_new(self.first.get() | offset)
+    }
+}
+
+impl<H: FnMut(Gfn) -> Option<HostPage>> Answers<H> {
+    /// How the host maps `gfn`, where the tree has `leaf`, an entry of `level`; none if in another
+    /// way, or not so that a leaf of `least` is possible.
+    fn about(&mut self, gfn: Gfn, leaf: Leaf, level: Level, least: PageSize) -> Option<Answer> {
+        let there = leaf.pfn_of(gfn, level);
+        if (gfn.get() ^ there.get()) & (least.frames() - 1) != 0 {
+            return None;
+        }
+        let answer = match self.last {
+            Some(last) if last.frames.contains(gfn) => last,
+            _ => Answer::new(gfn, (self.host)(gfn)?)?,
+        };
+        self.last = Some(answer);
+        let is_there = answer.ppn(gfn)?.get() == there.get();
+        (is_there && answer.size >= least).then_some(answer)
+    }
+}
+
+/// The bits of leaves that are to be one.
+struct Parts(Pte);
+
+impl Parts {
+    /// Those of `slots`, entries of `level`, if each is empty or the part of `whole` in its place.
+    fn of(slots: &[Slot], whole: Leaf, level: Level) -> Option<Self> {
+        let mut had = Pte::EMPTY;
+        for (index, slot) in slots.iter().enumerate() {
+            let pte = slot.peek();
+            match pte.entry() {
+                Entry::Empty => continue,
+                Entry::Table(_) => return None,
+                Entry::Leaf(leaf) => {
+                    let leaf = if pte.in_run() {
+                        leaf.page_of_run(index)
+                    } else {
+                        leaf
+                    };
+                    if !leaf.is_memory_as(whole.part(index, level)) {
+                        return None;
+                    }
+                }
+            }
+            had = had.or(pte);
+        }
+        Some(Self(had))
+    }
+
+    /// The rights of the whole, if the host allows `rights`.
+    fn rights(&self, rights: Rights) -> Rights {
+        match rights {
+            Rights::HostReadOnly => Rights::HostReadOnly,
+            // The host marks a page dirty when it is asked whether it may be written to. Where it
+            // never was, it must be, first.
+            _ if !self.0.host_writable() => Rights::HostReadOnly,
+            // Nothing is logged any more.
+            Rights::WriteProtected | Rights::Writable => Rights::Writable,
+        }
+    }
+
+    /// The age of the whole.
+    fn age(&self) -> Age {
+        if self.0.accessed() {
+            Age::Young
+        } else {
+            Age::Old
+        }
+    }
+}
+
+/// The first leaf among the entries `slots` of `place` that maps a frame of the walk's, and the
+/// first such frame.
+fn first_leaf(place: &Place<'_>, slots: &[Slot]) -> Option<(Gfn, Leaf)> {
+    let below = place.level.below()?;
+    let mut gfn = place.part.start();
+    let skip = gfn.get().wrapping_sub(place.span.start().get()) >> below.frame_shift();
+    for slot in slots.get(skip as usize..)? {
+        if gfn >= place.part.end() {
+            break;
+        }
+        if let Entry::Leaf(leaf) = slot.peek().entry() {
+            return Some((gfn, leaf));
+        }
+        gfn = below.span(gfn).end();
+    }
+    None
+}
+
+struct Recover<M, H, F> {
+    mem: M,
+    duty: Teardown<M>,
+    host: Answers<H>,
+    smallest: PageSize,
+    stop_here: F,
+}
+
+impl<M: TableMemory, H: FnMut(Gfn) -> Option<HostPage>, F> Recover<M, H, F> {
+    /// Does what can be done about a leaf table.
+    fn leaf_table(&mut self, place: &Place<'_>, table: TablePtr, slots: &[Slot]) {
+        let Some((gfn, leaf)) = first_leaf(place, slots) else {
+            if place.is_whole() {
+                self.remove(place, table);
+            }
+            return;
+        };
+        match self.host.about(gfn, leaf, Level::Page, self.smallest) {
+            Some(answer) if answer.size > PageSize::Size64K => {
+                if self.block(place, table, slots, answer) {
+                    return;
+                }
+            }
+            // The first page says nothing about runs of the others: its own may begin before the
+            // slot, or be about to change.
+            _ if self.smallest == PageSize::Size64K => self.runs(place, slots),
+            _ => {}
+        }
+        let index = |gfn: Gfn| gfn.get().wrapping_sub(place.span.start().get()) as usize;
+        let last = index(place.part.end()).wrapping_sub(1);
+        let (first, last) = whole_runs(slots, index(place.part.start()), last);
+        let pages = slots.get(first..=last).unwrap_or_default();
+        pages.iter().for_each(make_writable_again);
+    }
+
+    /// Does what can be done about a table of blocks; the walk has been to its end.
+    fn block_table(&mut self, place: &Place<'_>, table: TablePtr, slots: &[Slot]) {
+        if slots.iter().all(|slot| slot.peek() == Pte::EMPTY) {
+            self.remove(place, table);
+            return;
+        }
+        let Some((gfn, leaf)) = first_leaf(place, slots) else {
+            return;
+        };
+        if let Some(answer) = self.host.about(gfn, leaf, Level::Mega, PageSize::Size1G) {
+            self.block(place, table, slots, answer);
+        }
+    }
+
+    /// Takes out `table`, which has no entries.
+    fn remove(&mut self, place: &Place<'_>, table: TablePtr) {
+        place.slot.clear();
+        self.duty.retire(table);
+    }
+
+    /// Puts a leaf in place of `table` if `answer` allows it; tells whether it did.
+    fn block(
+        &mut self,
+        place: &Place<'_>,
+        table: TablePtr,
+        slots: &[Slot],
+        answer: Answer,
+    ) -> bool {
+        let whole = answer.frames.covers(place.span);
+        let (true, Some(below)) = (whole, place.level.below()) else {
+            return false;
+        };
+        let Some(ppn) = answer.ppn(place.span.start()) else {
+            return false;
+        };
+        let Some(parts) = Parts::of(slots, Leaf::memory(ppn, answer.rights), below) else {
+            return false;
+        };
+        match below {
+            Level::Page => Tally::of(slots).count_out(self.mem),
+            _ => {
+                let leaves = slots.iter().filter(|slot| slot.peek() != Pte::EMPTY);
+                let what = Counted::Leaves(below.leaf_size());
+                self.mem.count(what, (leaves.count() as i64).wrapping_neg());
+            }
+        }
+        let leaf = Leaf::memory(ppn, parts.rights(answer.rights)).aged(parts.age());
+        place.slot.set(leaf.pte());
+        self.mem.count(Counted::Leaves(place.level.leaf_size()), 1);
+        self.duty.retire(table);
+        self.duty.add(place.span);
+        true
+    }
+
+    /// Makes runs of the pages of a leaf table.
+    fn runs(&mut self, place: &Place<'_>, slots: &[Slot]) {
+        let mut span = GfnRange::from_len(place.span.start(), RUN as u64);
+        for run in slots.chunks_exact(RUN) {
+            if place.part.covers(span) {
+                self.run(run, span);
+            }
+            span = GfnRange::from_len(span.end(), RUN as u64);
+        }
+    }
+
+    /// Makes a run of `slots`, which map `span`, if the host has one there.
+    fn run(&mut self, slots: &[Slot], span: GfnRange) {
+        let mut frames = (span.start().get()..).map(Gfn::new).zip(slots);
+        let first = frames.find_map(|(gfn, slot)| match slot.peek().entry() {
+            Entry::Leaf(leaf) => Some((gfn, leaf)),
+            Entry::Empty | Entry::Table(_) => None,
+        });
+        let Some((gfn, leaf)) = first.filter(|(_, leaf)| !leaf.pte().in_run()) else {
+            return;
+        };
+        let answer = self.host.about(gfn, leaf, Level::Page, PageSize::Size64K);
+        let answer = answer.filter(|answer| answer.size == PageSize::Size64K);
+        let Some((answer, ppn)) =
+            answer.and_then(|answer| Some((answer, answer.ppn(span.start())?)))
+        else {
+            return;
+        };
+        let Some(parts) = Parts::of(slots, Leaf::memory(ppn, answer.rights), Level::Page) else {
+            return;
+        };
+        Tally::of(slots).count_out(self.mem);
+        let leaf = Leaf::run(ppn, parts.rights(answer.rights)).aged(parts.age());
+        for slot in slots {
+            slot.set(leaf.pte());
+        }
+        self.mem.count(Counted::Leaves(PageSize::Size64K), 1);
+        self.duty.add(span);
+    }
+}
+
+/// Gives a leaf its write permission back if dirty logging took it.
+#[inline(always)]
+fn make_writable_again(slot: &Slot) {
+    let pte = slot.peek();
+    if pte.any(Bits::HOST_WRITABLE) && !pte.any(Bits::WRITE) {
+        slot.grant(Bits::WRITE);
+    }
+}
+
+impl<M, H, F> Visit<M> for Recover<M, H, F>
+where
+    M: TableMemory,
+    H: FnMut(Gfn) -> Option<HostPage>,
+    F: FnMut() -> bool,
+{
+    #[inline(always)]
+    fn pages(&mut self, _slots: &[Slot], _first: Gfn) {
+        // When the table is left.
+    }
+
+    #[inline(always)]
+    fn block(&mut self, place: &Place<'_>, _leaf: Leaf) -> Then {
+        make_writable_again(place.slot);
+        Then::Next
+    }
+
+    #[inline(always)]
+    fn leave(&mut self, place: &Place<'_>, table: TablePtr, slots: &[Slot]) {
+        match place.level {
+            Level::Mega => self.leaf_table(place, table, slots),
+            // In several pieces, perhaps: that all of it may be one leaf, the host says.
+            Level::Giga if place.part.end() == place.span.end() => {
+                self.block_table(place, table, slots);
+            }
+            Level::Page | Level::Giga | Level::Tera | Level::Peta => {}
+        }
+    }
+
+    #[inline(always)]
+    fn stop_here(&mut self) -> bool {
+        (self.stop_here)()
+    }
+}

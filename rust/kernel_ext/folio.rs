@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Folios of the host's memory, and what its memory management notes about them.
+
+use core::marker::PhantomData;
+
+use crate::bindings;
+
+/// A folio of the host's, which stays in use for `'m`: it is mapped and `mmu_lock` is held, or a
+/// `HostRef` holds a reference to it.
+///
+/// # Invariants
+///
+/// The pointer points to a folio that stays in use for `'m`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LiveFolio<'m>(*mut bindings::folio, PhantomData<&'m ()>);
+
+impl LiveFolio<'_> {
+    /// # Safety
+    ///
+    /// `folio` must point to a folio that stays in use for the lifetime of the result.
+    pub(crate) unsafe fn new(folio: *mut bindings::folio) -> Self {
+        // INVARIANT: The caller promises that `folio` stays in use for the lifetime of the result.
+        Self(folio, PhantomData)
+    }
+
+    /// Returns whether it is anonymous memory.
+    pub(crate) fn is_anon(self) -> bool {
+        // SAFETY: By the type's invariant the folio is in use.
+        unsafe { bindings::kvm_rs_folio_anon(self.0) }
+    }
+
+    /// Returns whether all CPUs have seen the instructions in it.
+    pub(crate) fn is_icache_clean(self) -> bool {
+        // SAFETY: By the type's invariant the folio is in use.
+        unsafe { bindings::kvm_rs_folio_icache_clean(self.0) }
+    }
+
+    /// Notes that they have: since the host last moved its contents, all CPUs have executed
+    /// FENCE.I. The host clears the mark when it gives the folio away or writes to it.
+    pub(crate) fn set_icache_clean(self) {
+        // SAFETY: By the type's invariant the folio is in use.
+        unsafe { bindings::kvm_rs_folio_set_icache_clean(self.0) };
+    }
+}

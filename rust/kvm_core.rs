@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Outbound: core KVM's objects and functions, for safe callers. `struct kvm`, `struct kvm_vcpu`,
+//! memslots, `kvm_run`, the I/O buses and core KVM's locks, in plain types.
+//!
+//! Nothing here knows what the layers above keep in a VM or a vCPU: they own their parts, and
+//! [`object`] finds a part by its type.
+
+pub(crate) mod addr;
+pub(crate) mod calls;
+pub(crate) mod guestmem;
+pub(crate) mod hostmm;
+pub(crate) mod iodev;
+pub(crate) mod irqchip;
+pub(crate) mod memslot;
+pub(crate) mod mmu_lock;
+pub(crate) mod object;
+pub(crate) mod runpage;
+pub(crate) mod srcu;
+pub(crate) mod stats;

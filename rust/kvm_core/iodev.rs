@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pages of the interrupt controller on the MMIO bus of core KVM. Answers to the `kvm_io_device`s
+//! of `aia_aplic.c` and `aia_imsic.c`.
+//!
+//! Locks: `kvm->slots_lock` to put them there and to take them off; accesses come with `kvm->srcu`
+//! held.
+
+use core::ptr;
+
+use kernel::{
+    error::{
+        from_result,
+        to_result, //
+    },
+    ffi::{
+        c_int,
+        c_void, //
+    },
+    prelude::*,
+    types::Opaque, //
+};
+
+use crate::{
+    aia::device::Port,
+    bindings,
+    kvm_core::{
+        addr::Gpa,
+        irqchip as kvm,
+        object::{
+            Vcpu,
+            Vm, //
+        }, //
+    }, //
+};
+
+/// A page, or several, where guest accesses end up at a [`Port`].
+///
+/// # Invariants
+///
+/// `raw` comes first, so that the address by which core KVM knows the device is also that of the
+/// `BusDevice`.
+#[repr(C)]
+pub(crate) struct BusDevice {
+    raw: Opaque<bindings::kvm_io_device>,
+    base: Gpa,
+    port: Port,
+}
+
+// SAFETY: `raw` is a constant pointer to a constant table, and the other fields are plain values.
+unsafe impl Send for BusDevice {}
+// SAFETY: `raw` is a constant pointer to a constant table, and no field is written after `new`.
+unsafe impl Sync for BusDevice {}
+
+static OPS: bindings::kvm_io_device_ops = bindings::kvm_io_device_ops {
+    read: Some(read),
+    write: Some(write),
+    destructor: None,
+};
+
+impl BusDevice {
+    fn new(base: Gpa, port: Port) -> Result<KBox<Self>> {
+        let raw = bindings::kvm_io_device { ops: &OPS };
+        // INVARIANT: `raw` is the first field, and `repr(C)` keeps the order of the fields.
+        Ok(KBox::new(
+            Self {
+                raw: Opaque::new(raw),
+                base,
+                port,
+            },
+            GFP_KERNEL_ACCOUNT,
+        )?)
+    }
+
+    /// What core KVM knows the device by.
+    fn as_raw(&self) -> *mut bindings::kvm_io_device {
+        ptr::from_ref(self).cast_mut().cast()
+    }
+
+    /// # Safety
+    ///
+    /// `raw` comes from [`as_raw`](Self::as_raw) of a device that is live for `'a`.
+    unsafe fn from_raw<'a>(raw: *mut bindings::kvm_io_device) -> &'a Self {
+        // SAFETY: The caller passes a pointer from `as_raw` to a live device. Devices are never
+        // mutated.
+        unsafe { &*raw.cast() }
+    }
+
+    /// The offset of an access of `len` bytes at `addr`; only naturally aligned words are for us.
+    fn offset(&self, addr: u64, len: c_int) -> Option<u32> {
+        (len == 4 && addr & 3 == 0)
+            .then(|| addr.wrapping_sub(self.base.get()))
+            .and_then(|offset| u32::try_from(offset).ok())
+    }
+}
+
+/// # Safety
+///
+/// Core KVM calls this in a vCPU's thread and passes that vCPU. `this` is a device that is on the
+/// bus, and `value` has room for `len` bytes.
+unsafe extern "C" fn read(
+    vcpu: *mut bindings::kvm_vcpu,
+    this: *mut bindings::kvm_io_device,
+    addr: u64,
+    len: c_int,
+    value: *mut c_void,
+) -> c_int {
+    // SAFETY: Core KVM passes a device that is on the bus. A device is freed only when it is off
+    // the bus and no access is in it, so this one is live.
+    let this = unsafe { BusDevice::from_raw(this) };
+    // SAFETY: Core KVM passes the accessing vCPU, which is live.
+    let vcpu = unsafe { Vcpu::from_raw(vcpu) };
+    from_result(|| {
+        let offset = this.offset(addr, len).ok_or(EOPNOTSUPP)?;
+        let word = this.port.read(vcpu.vm(), offset).ok_or(EOPNOTSUPP)?;
+        // SAFETY: `value` has room for `len` bytes, and `offset()` accepts only a `len` of 4.
+        unsafe { value.cast::<u32>().write_unaligned(word) };
+        Ok(0)
+    })
+}
+
+/// # Safety
+///
+/// Core KVM calls this in a vCPU's thread and passes that vCPU. `this` is a device that is on the
+/// bus, and `value` holds `len` bytes.
+unsafe extern "C" fn write(
+    vcpu: *mut bindings::kvm_vcpu,
+    this: *mut bindings::kvm_io_device,
+    addr: u64,
+    len: c_int,
+    value: *const c_void,
+) -> c_int {
+    // SAFETY: Core KVM passes a device that is on the bus. A device is freed only when it is off
+    // the bus and no access is in it, so this one is live.
+    let this = unsafe { BusDevice::from_raw(this) };
+    // SAFETY: Core KVM passes the accessing vCPU, which is live.
+    let vcpu = unsafe { Vcpu::from_raw(vcpu) };
+    from_result(|| {
+        let offset = this.offset(addr, len).ok_or(EOPNOTSUPP)?;
+        // SAFETY: `value` holds `len` bytes, and `offset()` accepts only a `len` of 4.
+        let word = unsafe { value.cast::<u32>().read_unaligned() };
+        this.port.write(vcpu.vm(), offset, word).ok_or(EOPNOTSUPP)?;
+        Ok(0)
+    })
+}
+
+/// Devices on the bus of a VM that is not finished; they come off it when this is dropped.
+pub(crate) struct Registrations<'v> {
+    vm: &'v Vm,
+    devices: KVec<KBox<BusDevice>>,
+}
+
+impl<'v> Registrations<'v> {
+    /// None yet.
+    pub(crate) fn new(vm: &'v Vm) -> Self {
+        Self {
+            vm,
+            devices: KVec::new(),
+        }
+    }
+
+    /// Puts `port` at the `size` bytes from `base` on. Takes `kvm->slots_lock`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `ENOSPC`.
+    pub(crate) fn add(&mut self, base: Gpa, size: u32, port: Port) -> Result {
+        self.devices.reserve(1, GFP_KERNEL_ACCOUNT)?;
+        let device = BusDevice::new(base, port)?;
+        let _slots = kvm::SlotsLock::lock(self.vm);
+        // SAFETY: By the invariant of `Vm` the VM is live, and `_slots` holds `kvm->slots_lock`.
+        // The device stays where it is until it is off the bus, or the bus is gone.
+        to_result(unsafe {
+            bindings::kvm_io_bus_register_dev(
+                self.vm.as_ptr(),
+                bindings::kvm_bus_KVM_MMIO_BUS,
+                base.get(),
+                size as c_int,
+                device.as_raw(),
+            )
+        })?;
+        Ok(self.devices.push(device, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    /// The devices stay on the bus, for as long as the bus lives: the caller keeps them until the
+    /// VM's state is dropped, which core KVM has done after it destroyed the bus.
+    pub(crate) fn keep(mut self) -> KVec<KBox<BusDevice>> {
+        core::mem::take(&mut self.devices)
+    }
+}
+
+impl Drop for Registrations<'_> {
+    fn drop(&mut self) {
+        if self.devices.is_empty() {
+            return;
+        }
+        let _slots = kvm::SlotsLock::lock(self.vm);
+        for device in &self.devices {
+            // SAFETY: By the invariant of `Vm` the VM is live, and `_slots` holds
+            // `kvm->slots_lock`. Core KVM waits until no access is in the device, which is freed
+            // after this. If memory is so short that core KVM removes the bus as a whole, it finds
+            // the remaining devices off the bus.
+            unsafe {
+                bindings::kvm_io_bus_unregister_dev(
+                    self.vm.as_ptr(),
+                    bindings::kvm_bus_KVM_MMIO_BUS,
+                    device.as_raw(),
+                )
+            };
+        }
+    }
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Guest memory: the G-stage tree of a VM, its VMID, and what the TLBs of the host may remember of
+//! them.
+//!
+//! - [`gstage`]: the tree and its format; every change to it.
+//! - [`fault`]: a guest touches what is not mapped.
+//! - [`slots`]: userspace and the host's memory management change what there is to be mapped.
+//! - [`tlb`]: fences, on this CPU and on others, and what a CPU owes before a vCPU may run on it.
+//! - [`vmid`]: VMIDs, handed out without stopping any vCPU.
+//! - [`device`]: pages of devices that a guest reaches by itself.
+//! - [`cache`]: table pages, allocated before locks are taken.
+//! - [`icache`]: which memory may hold instructions that CPUs have not seen yet.
+//! - `dump`: the tree, for people to look at.
+//!
+//! Lock order: `kvm->slots_lock`, then `kvm->srcu`, then `kvm->mmu_lock`, then the locks of
+//! [`tlb::HfenceQueue`]. The tree is reached only through the guards of `abi::tables`, which hold
+//! `mmu_lock`.
+//!
+//! Answers to `mmu.c`, `tlb.c` and `vmid.c`.
+
+use kernel::{
+    prelude::*,
+    sync::SetOnce, //
+};
+
+use crate::{
+    arch::{
+        cpufeature,
+        hgatp::{
+            self,
+            Hgatp, //
+        }, //
+    },
+    bindings,
+    gstage::Mode,
+    kernel_ext::{
+        atomic::{
+            AtomicU32,
+            AtomicU64,
+            Ordering, //
+        },
+        cpu, //
+    },
+    kvm_core::{
+        calls::Uncommitted,
+        mmu_lock::WriteGuard,
+        stats::Gauges, //
+    },
+    mmu::tables::TreeCell, //
+};
+
+pub(crate) mod cache;
+pub(crate) mod fault;
+pub(crate) mod icache;
+pub(crate) mod ioremap;
+pub(crate) mod memslots;
+pub(crate) mod param;
+#[cfg(CONFIG_DEBUG_FS)]
+pub(crate) mod ptdump;
+pub(crate) mod tables;
+pub(crate) mod tlb;
+pub(crate) mod vmid;
+
+/// What the host's G-stage can do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HostGstage {
+    /// The widest format.
+    pub(crate) max_mode: Mode,
+    /// How many bits of `hgatp.VMID` can be written; 0 means that there are no VMIDs.
+    pub(crate) vmid_bits: u32,
+    /// Page-table entries that become valid are seen without a fence, sooner or later (Svvptc).
+    svvptc: bool,
+    /// Leaves can be 64 KiB, those of the host's own tables, too (Svnapot).
+    svnapot: bool,
+    /// Entries can say what kind of memory they map (Svpbmt).
+    svpbmt: bool,
+}
+
+/// What all VMs share.
+struct Shared {
+    host: HostGstage,
+    vmids: vmid::Space,
+}
+
+static SHARED: SetOnce<Shared> = SetOnce::new();
+
+/// Asks this CPU what its G-stage can do. Called once, at module init, before there is a VM.
+///
+/// # Errors
+///
+/// `ENODEV` if there is no format that we know; `EEXIST` if called twice.
+pub(crate) fn probe() -> Result<HostGstage> {
+    let (max_mode, vmid_bits) = hgatp::probe().ok_or(ENODEV)?;
+    let host = HostGstage {
+        max_mode,
+        vmid_bits,
+        svvptc: cpufeature::host_has(bindings::RISCV_ISA_EXT_SVVPTC),
+        svnapot: cpufeature::host_has(bindings::RISCV_ISA_EXT_SVNAPOT),
+        svpbmt: cpufeature::host_has(bindings::RISCV_ISA_EXT_SVPBMT),
+    };
+    let vmids = vmid::Space::new(vmid_bits);
+    SHARED
+        .populate(Shared { host, vmids })
+        .then_some(host)
+        .ok_or(EEXIST)
+}
+
+/// What all VMs share, once [`probe`] has asked.
+#[inline]
+fn shared() -> Option<&'static Shared> {
+    SHARED.as_ref()
+}
+
+/// Whether leaves can be 64 KiB (Svnapot).
+pub(crate) fn has_svnapot() -> bool {
+    shared().is_some_and(|shared| shared.host.svnapot)
+}
+
+/// The widest G-stage format of the host.
+pub(crate) fn host_max_mode() -> Mode {
+    // Every host with the H extension has the narrowest one.
+    shared().map_or(Mode::Sv39x4, |shared| shared.host.max_mode)
+}
+
+/// The guest memory of one VM.
+///
+/// # Invariants
+///
+/// - `hgatp` is the mode of the tree in `tree`, and the frame of its root. The root's page stays
+///   where it is for as long as this value lives, even after the tree was closed: so what a vCPU
+///   loads into `hgatp` is never the address of a page that belongs to another user (c-review M5,
+///   M23).
+/// - `last` has a cell for every CPU.
+#[pin_data]
+pub(crate) struct Memory {
+    /// The G-stage tree, under `mmu_lock`.
+    tree: TreeCell,
+    /// `hgatp` without VMID. Changes only before there is a vCPU.
+    hgatp: AtomicU64,
+    /// The VMID, current or of an older generation.
+    vmid: vmid::Cell,
+    /// For each CPU, which vCPU of this VM last ran there: its index plus 1; 0 for none. Only that
+    /// CPU uses the cell.
+    last: KVec<AtomicU32>,
+    /// Where the host has taken pages away.
+    moved: icache::MovedRegions,
+}
+
+impl Memory {
+    /// Guest memory with nothing in it, in the host's widest format. What the tree holds will show
+    /// in `gauges`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(gauges: Gauges) -> impl PinInit<Self, Error> {
+        // INVARIANT: The tree is made with the mode that `hgatp` gets, `hgatp` gets the frame of
+        // the tree's root, and `last` gets a cell for every CPU.
+        try_pin_init!(Self {
+            tree: TreeCell::new(host_max_mode(), gauges)?,
+            hgatp: AtomicU64::new(Hgatp::without_vmid(host_max_mode(), tree.root_pfn()).into_raw()),
+            vmid: vmid::Cell::new(),
+            last: cpu_cells()?,
+            moved: icache::MovedRegions::new(),
+        })
+    }
+
+    /// The format of the tree.
+    pub(crate) fn mode(&self) -> Mode {
+        // Relaxed: constant once there is a vCPU; before, userspace orders its own ioctls.
+        Hgatp::from_raw(self.hgatp.load(Ordering::Relaxed))
+            .known_mode()
+            .unwrap_or(Mode::Sv39x4)
+    }
+
+    /// Changes the format of a VM's tree, to one that the host has. May be repeated until the VM is
+    /// committed.
+    ///
+    /// Takes `mmu_lock`.
+    pub(crate) fn set_mode(vm: &Uncommitted<'_>, mode: Mode) {
+        let memory = vm.vm().memory();
+        // Without a vCPU nothing is mapped, so it cannot be too late.
+        if WriteGuard::lock(vm.vm()).set_mode(mode).is_ok() {
+            let hgatp = Hgatp::without_vmid(mode, memory.tree.root_pfn());
+            // INVARIANT: The tree has this mode now, and `hgatp` gets the frame of its root.
+            memory.hgatp.store(hgatp.into_raw(), Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the regions from which the host has taken pages that the guest had.
+    #[inline(always)]
+    pub(crate) fn moved(&self) -> &icache::MovedRegions {
+        &self.moved
+    }
+
+    /// The tree's cell, for the guards of `mmu_lock`.
+    pub(crate) fn tree_cell(&self) -> &TreeCell {
+        &self.tree
+    }
+}
+
+/// A zero for every CPU that there can be.
+fn cpu_cells() -> Result<KVec<AtomicU32>> {
+    let cpus = cpu::cpu_ids();
+    let mut cells = KVec::with_capacity(cpus, GFP_KERNEL_ACCOUNT)?;
+    for _ in 0..cpus {
+        cells.push(AtomicU32::new(0), GFP_KERNEL_ACCOUNT)?;
+    }
+    Ok(cells)
+}

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What there is to be mapped changes: memory slots come, go and are logged; the host takes pages
+//! away or asks whether they were used. Answers to the memory-slot and notifier functions of
+//! `mmu.c`.
+//!
+//! All changes are made under `mmu_lock` held for writing. Long ones let others at the lock in
+//! between; what they owe the TLBs is settled before, because whoever comes next trusts that what
+//! is not in the tree is in no TLB.
+//!
+//! Locks: core KVM holds `kvm->slots_lock` for what concerns slots, `mmu_lock` for notifications.
+
+use kernel::prelude::*;
+
+use crate::{
+    gstage::{
+        Age,
+        Flush,
+        FormerTable,
+        HostPage,
+        Progress,
+        Rights,
+        Scope,
+        Stop,
+        TableMemory,
+        Teardown, //
+    },
+    kvm_core::{
+        addr::{
+            Gfn,
+            GfnRange,
+            PageSize, //
+        },
+        hostmm::{
+            self,
+            HostView,
+            Stores, //
+        },
+        memslot::{
+            self,
+            Slot,
+            SlotAccess,
+            SlotChange, //
+        },
+        mmu_lock::{
+            is_contended, //
+            WriteGuard,
+            WriteHeld,
+        },
+        object::Vm, //
+    },
+    mmu::{
+        cache::TableCache,
+        has_svnapot,
+        param,
+        tables::{
+            free_table,
+            free_table_politely, //
+        },
+        tlb, //
+    }, //
+};
+
+/// Whether an operation may let go of `mmu_lock` in between.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// It may, and others get a chance.
+    MayYield,
+    /// The caller relies on the lock.
+    Atomic,
+}
+
+/// Whether a slot can be as userspace wants it.
+///
+/// # Errors
+///
+/// `EFAULT` if the guest cannot address all of it; `EPERM` if it is to be writable and the memory
+/// behind it is not; `EINVAL` if it is to be logged and the memory behind it is a device's.
+pub(crate) fn prepare(vm: &Vm, slot: &Slot<'_>, change: SlotChange) -> Result {
+    match change {
+        SlotChange::Delete => Ok(()),
+        SlotChange::Create | SlotChange::Move | SlotChange::Flags => {
+            if !vm.memory().mode().frames().covers(slot.frames()) {
+                return Err(EFAULT);
+            }
+            hostmm::check_backing(slot)
+        }
+    }
+}
+
+/// A slot is now as userspace wants it. `kvm->slots_lock` is held.
+pub(crate) fn commit(vm: &Vm, slot: &Slot<'_>, change: SlotChange) {
+    // New slots and slots in a new place are logged from their first page on.
+    if change != SlotChange::Flags {
+        return;
+    }
+    if !slot.is_logged() {
+        recover(&mut WriteGuard::lock(vm), slot, slot.frames());
+        return;
+    }
+    // Piece by piece, by `protect_logged`.
+    if memslot::log_starts_full(vm) {
+        return;
+    }
+    let frames = slot.frames();
+    let mut lock = WriteGuard::lock(vm);
+    let protected = write_protect(&mut lock, frames);
+    let split = if param::eager_page_split() {
+        split(&mut lock, frames, TableCache::CAPACITY)
+    } else {
+        Flush::NONE
+    };
+    drop(lock);
+    // The guest's writes until here belong to no log: userspace has not been told that it is on.
+    protected
+        .and(split)
+        .issue(|frames| tlb::flush_frames(vm, frames));
+}
+
+/// Has the next write to the frames of `mask`, counted from `base` on, be noticed. The caller
+/// flushes the slot. `kvm->slots_lock` is held.
+pub(crate) fn protect_logged(lock: &mut WriteHeld<'_>, base: Gfn, mask: u64) {
+    if let Some(mut tree) = lock.tree() {
+        let _ = tree.write_protect_masked(base, mask).delegate();
+    }
+    if mask != 0 && memslot::log_starts_full(lock.vm()) && param::eager_page_split() {
+        let end = u64::from(u64::BITS - mask.leading_zeros());
+        let frames = GfnRange::new(
+            base.saturating_add(u64::from(mask.trailing_zeros())),
+            base.saturating_add(end),
+        );
+        // Nearly always enough: a 1 GiB and two 2 MiB blocks.
+        let _ = split(lock, frames, 3).delegate();
+    }
+}
+
+/// Makes blocks of what the log had split among `frames` of `slot`, and the rest writable again: the
+/// slot is not logged. Readers of flags from when it was are through, and will not split or protect
+/// anything now.
+///
+/// The host's page table says what is a block, as far as it is not about to take some of it away.
+/// (What such an invalidation has unmapped stays so; the rest of the slot is put together.)
+fn recover(lock: &mut WriteHeld<'_>, slot: &Slot<'_>, frames: GfnRange) {
+    let vm = lock.vm();
+    let smallest = if has_svnapot() {
+        PageSize::Size64K
+    } else {
+        PageSize::Size2M
+    };
+    let mut rest = frames;
+    while let Some((mut tree, host)) = lock.tree_and_host() {
+        let Progress {
+            done_to,
+            stop,
+            duty,
+        } = tree.recover(
+            rest,
+            smallest,
+            |gfn| host_block(&host, slot, gfn),
+            || is_contended(vm),
+        );
+        // Before others get the lock: they trust that no hart is in tables that are not in the tree.
+        settle(vm, duty, free_table);
+        if stop != Stop::Asked {
+            break;
+        }
+        rest = GfnRange::new(done_to, rest.end());
+        lock.relax();
+    }
+}
+
+/// Puts a block of `size` around `gfn`, a frame of `slot`, if the host has one, in place of the
+/// tables that are there. A fault found that it could not, because smaller pages had been mapped, if
+/// only for a time.
+///
+/// The slot must not be logged, and the caller must be in a section of `kvm->srcu` since it saw
+/// that: a log that begins then waits for it before it splits blocks.
+#[cold]
+pub(super) fn join(vm: &Vm, slot: &Slot<'_>, gfn: Gfn, size: PageSize) {
+    let frames = GfnRange::from_len(gfn.align_down(size), size.frames());
+    recover(&mut WriteGuard::lock(vm), slot, frames);
+}
+
+/// How the host maps `gfn`, which the tree maps, as far as that is one block within `slot`.
+fn host_block(host: &HostView<'_>, slot: &Slot<'_>, gfn: Gfn) -> Option<HostPage> {
+    // The tree compares the frame with its own.
+    let present = host.mapping(slot, gfn)?;
+    let rights = match (slot.access(), present.stores) {
+        (SlotAccess::ReadOnly, _) | (_, Stores::Fault) => Rights::HostReadOnly,
+        // A clean entry will do: the block is a single folio, which was marked dirty as a whole
+        // when the first part of it became writable to the guest, and where none did, the tree
+        // does not make it so.
+        (SlotAccess::ReadWrite, Stores::Dirty | Stores::Pass) => Rights::Writable,
+    };
+    Some(HostPage {
+        pfn: present.pfn,
+        size: present.size.min(slot.largest_block(gfn)),
+        rights,
+    })
+}
+
+/// A slot goes; nobody finds it any more. `kvm->slots_lock` is held.
+pub(crate) fn flush(vm: &Vm, slot: &Slot<'_>) {
+    unmap(&mut WriteGuard::lock(vm), slot.frames(), Patience::MayYield);
+}
+
+/// The VM's address space goes: nothing is ever mapped again. May come at any time, once or more
+/// often (c-review M5).
+pub(crate) fn flush_all(vm: &Vm) {
+    let closed = WriteGuard::lock(vm).close();
+    if let Some(tree) = closed {
+        settle(vm, tree.destroy(), free_table_politely);
+    }
+}
+
+/// The host takes `frames` away, maybe to put the same contents into others: unmaps them. No CPU
+/// remembers a translation of them when this returns.
+pub(crate) fn invalidate(lock: &mut WriteHeld<'_>, frames: GfnRange, patience: Patience) {
+    if unmap(lock, frames, patience) {
+        lock.vm().memory().moved().add(frames);
+    }
+}
+
+/// Unmaps `frames`; nothing remembers them when it returns. Returns whether anything was mapped.
+fn unmap(lock: &mut WriteHeld<'_>, frames: GfnRange, patience: Patience) -> bool {
+    let vm = lock.vm();
+    let mut rest = frames;
+    let mut was_mapped = false;
+    while let Some(mut tree) = lock.tree() {
+        let Progress {
+            done_to,
+            stop,
+            duty,
+        } = tree.unmap(rest, || patience == Patience::MayYield && is_contended(vm));
+        was_mapped |= settle(vm, duty, free_table);
+        if stop != Stop::Asked {
+            break;
+        }
+        rest = GfnRange::new(done_to, frames.end());
+        lock.relax();
+    }
+    was_mapped
+}
+
+/// Unmaps the entry that maps `gfn`.
+pub(super) fn unmap_page(lock: &mut WriteHeld<'_>, gfn: Gfn) {
+    unmap(lock, GfnRange::single(gfn), Patience::Atomic);
+}
+
+/// Whether the guest used `frames` since it was last asked so, and forgets it.
+pub(crate) fn age(lock: &mut WriteHeld<'_>, frames: GfnRange) -> Age {
+    lock.tree().map_or(Age::Old, |mut tree| tree.age(frames))
+}
+
+/// Whether the guest used `frames` since [`age`].
+pub(crate) fn test_age(lock: &mut WriteHeld<'_>, frames: GfnRange) -> Age {
+    lock.tree()
+        .map_or(Age::Old, |mut tree| tree.test_age(frames))
+}
+
+/// Flushes, then has `free` take the tables that are out of the tree. Returns whether there was
+/// anything to flush.
+fn settle<M: TableMemory>(vm: &Vm, duty: Teardown<M>, free: impl FnMut(FormerTable)) -> bool {
+    let mut was_owed = false;
+    duty.settle(
+        |scope| {
+            was_owed = true;
+            match scope {
+                Scope::Frames(frames) => tlb::flush_frames(vm, frames),
+                Scope::Everything => tlb::flush_everything(vm),
+            }
+        },
+        free,
+    );
+    was_owed
+}
+
+/// Takes write permission from `frames`.
+///
+/// The flush may wait until the whole operation is done, with the lock dropped in between: only
+/// [`commit`], which owes it, depends on it.
+fn write_protect(lock: &mut WriteHeld<'_>, frames: GfnRange) -> Flush {
+    let vm = lock.vm();
+    let mut rest = frames;
+    let mut owed = Flush::NONE;
+    while let Some(mut tree) = lock.tree() {
+        let progress = tree.write_protect(rest, || is_contended(vm));
+        owed = owed.and(progress.duty);
+        if progress.stop != Stop::Asked {
+            break;
+        }
+        rest = GfnRange::new(progress.done_to, frames.end());
+        lock.relax();
+    }
+    owed
+}
+
+/// Splits the blocks among `frames`, with `batch` tables allocated at a time. Stops early without
+/// memory: the guest's writes split what is left.
+fn split(lock: &mut WriteHeld<'_>, frames: GfnRange, batch: usize) -> Flush {
+    let vm = lock.vm();
+    let mut tables = TableCache::new();
+    let mut rest = frames;
+    let mut owed = Flush::NONE;
+    while let Some(mut tree) = lock.tree() {
+        let progress = tree.split(rest, &mut tables, || is_contended(vm));
+        owed = owed.and(progress.duty);
+        rest = GfnRange::new(progress.done_to, frames.end());
+        match progress.stop {
+            Stop::Asked => lock.relax(),
+            Stop::NeedTables => {
+                if lock.unlocked(|| tables.top_up(batch)).is_err() {
+                    break;
+                }
+            }
+            Stop::Done | Stop::Occupied => break,
+        }
+    }
+    owed
+}

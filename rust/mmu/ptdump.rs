@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The G-stage tree of a VM, for people to look at: what is mapped, in leaves of what size, and
+//! what the guest may do. Answers to `arch/arm64/kvm/ptdump.c`.
+//!
+//! Nothing stands still for the reader. Each line was true when it was looked up; between two of
+//! them, and within long ones, others get at `mmu_lock`.
+//!
+//! Locks: `mmu_lock` for reading.
+
+use core::ops::ControlFlow;
+
+use kernel::{
+    fmt,
+    prelude::*, //
+};
+
+use crate::{
+    gstage::{
+        Age,
+        Extent,
+        Kind,
+        Mode,
+        Pbmt,
+        Rights, //
+    },
+    kernel_ext::sched,
+    kvm_core::{
+        addr::{
+            Gfn,
+            GfnRange,
+            PageSize, //
+            PAGE_SHIFT,
+        },
+        hostmm,
+        mmu_lock::{
+            is_contended, //
+            ReadGuard,
+        },
+        object::Vm, //
+    }, //
+};
+
+/// Leaves in a row that look the same: one line. Where in the host's memory they are is nobody's
+/// business.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    /// What they map.
+    pub(crate) frames: GfnRange,
+    size: PageSize,
+    rights: Rights,
+    age: Age,
+    pbmt: Pbmt,
+    kind: Kind,
+}
+
+impl Run {
+    /// Both as one, if `next` is the rest of the same.
+    fn and(self, next: Run) -> Option<Run> {
+        let adjoins = self.frames.end() == next.frames.start();
+        let looks = |run: Run| (run.size, run.rights, run.age, run.pbmt, run.kind);
+        (adjoins && looks(self) == looks(next)).then_some(Run {
+            frames: GfnRange::new(self.frames.start(), next.frames.end()),
+            ..self
+        })
+    }
+}
+
+impl From<Extent> for Run {
+    fn from(extent: Extent) -> Self {
+        let Extent {
+            frames,
+            pfn: _,
+            size,
+            rights,
+            age,
+            pbmt,
+            kind,
+        } = extent;
+        Self {
+            frames,
+            size,
+            rights,
+            age,
+            pbmt,
+            kind,
+        }
+    }
+}
+
+/// A number of bytes, in the largest unit that it is a multiple of.
+fn in_units(bytes: u64) -> (u64, char) {
+    let (shift, unit) = match bytes.trailing_zeros() {
+        30.. => (30, 'G'),
+        20.. => (20, 'M'),
+        _ => (10, 'K'),
+    };
+    (bytes >> shift, unit)
+}
+
+/// Guest physical addresses, how many bytes that is, the size of each leaf, what the guest may do
+/// (`rwx`), the accessed and dirty bits (`ad`), what the host lets be done, and the memory type.
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (write, host) = match self.rights {
+            Rights::HostReadOnly => ('-', "host-ro"),
+            Rights::WriteProtected => ('-', "host-rw"),
+            Rights::Writable => ('w', "host-rw"),
+        };
+        let execute = match self.kind {
+            Kind::Memory => 'x',
+            Kind::Device => '-',
+        };
+        let accessed = match self.age {
+            Age::Young => 'a',
+            Age::Old => '-',
+        };
+        let pbmt = match self.pbmt {
+            Pbmt::Pma => "pma",
+            Pbmt::Nc => "nc",
+            Pbmt::Io => "io",
+            Pbmt::Reserved => "?",
+        };
+        let (total, total_unit) = in_units(self.frames.len() << PAGE_SHIFT);
+        let (size, size_unit) = in_units(self.size.bytes());
+        let start = self.frames.start().gpa().get();
+        let end = self.frames.end().gpa().get();
+        write!(
+            f,
+            "{start:#018x}-{end:#018x} {total}{total_unit} {size}{size_unit} ",
+        )?;
+        write!(f, "r{write}{execute} {accessed}d {host} {pbmt}")
+    }
+}
+
+/// A line of the dump.
+#[derive(Clone, Copy)]
+pub(crate) enum Line {
+    /// The first: what the table is like.
+    Head(Mode),
+    /// Each other.
+    Run(Run),
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Line::Head(mode) => write!(
+                f,
+                "# {mode:?}: {} levels, {} bits",
+                mode.levels(),
+                mode.gpa_bits(),
+            ),
+            Line::Run(run) => run.fmt(f),
+        }
+    }
+}
+
+/// The first line about `vm`.
+pub(crate) fn head(vm: &Vm) -> Line {
+    Line::Head(vm.memory().mode())
+}
+
+/// The first run with `from` or a later frame; none if nothing is mapped there.
+///
+/// # Errors
+///
+/// `EINTR` if a signal is pending, and there is so much to look at that others had to be let at the
+/// lock.
+pub(crate) fn next_run(vm: &Vm, from: Gfn) -> Result<Option<Run>> {
+    let mut run: Option<Run> = None;
+    let mut at = from;
+    loop {
+        let lock = ReadGuard::lock(vm);
+        // Without an address space there is nothing to be mapped, and no tree.
+        let Some(tree) = lock.tree() else {
+            return Ok(run);
+        };
+        let mut whole = false;
+        let rest = tree.extents(at, |extent| {
+            let next = extent.into();
+            let joined = match run {
+                None => Some(next),
+                Some(run) => run.and(next),
+            };
+            whole = joined.is_none();
+            run = joined.or(run);
+            if whole || is_contended(vm) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        match rest {
+            Some(next) if !whole => at = next,
+            _ => return Ok(run),
+        }
+        drop(lock);
+        sched::cond_resched();
+        if hostmm::signal_pending() {
+            return Err(EINTR);
+        }
+    }
+}

@@ -1,0 +1,603 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What TLBs remember: fences on this CPU, fences on others, and what a CPU owes before a vCPU may
+//! run on it. Answers to `tlb.c`.
+//!
+//! A fence reaches every vCPU that may have cached something, by a request, and is executed by the
+//! vCPU's own thread on the CPU that the vCPU is on. What the vCPU left on other CPUs, it settles
+//! when it comes back to one ([`Pinned::settle`]): all vCPUs of a VM share a VMID, so a CPU may
+//! also hold translations of its siblings (c-review M7).
+//!
+//! `hfence.vvma` acts on the VMID in `hgatp`. That is never swapped for a fence: if the vCPU's is
+//! not loaded, everything is left to `settle` (c-review M17).
+//!
+//! Locks: [`HfenceQueue`] has one, below all others. It is a raw spinlock, as the vCPU's thread
+//! takes it with preemption or interrupts off.
+
+use core::mem;
+
+use kernel::prelude::*;
+
+use crate::{
+    arch::{
+        csr::Registers,
+        fence::{
+            self,
+            Fences, //
+        },
+        hgatp::{
+            self,
+            Hgatp, //
+        },
+        inval,
+        nacl::with_registers, //
+    },
+    kernel_ext::{
+        atomic::{
+            fence, //
+            AtomicBool,
+            Ordering,
+        },
+        raw_spinlock::{
+            new_raw_spinlock, //
+            RawSpinLock,
+        }, //
+    },
+    kvm_core::{
+        addr::{
+            Asid,
+            GfnRange,
+            Gpa,
+            VcpuIdx,
+            Vmid, //
+            PAGE_SHIFT,
+        },
+        calls::{
+            self as kvm,
+            VcpuMask, //
+        },
+        object::{
+            Vcpu,
+            Vm, //
+        }, //
+    },
+    mmu::{
+        shared,
+        vmid::Tag, //
+        Memory,
+    },
+    vcpu::{
+        host,
+        request::Request,
+        token::{
+            Loaded,
+            Pinned, //
+        }, //
+    }, //
+};
+
+/// Where a vCPU left translations.
+///
+/// # Invariants
+///
+/// If `loaded`, `hgatp` of the CPU that the vCPU is on holds the VM's tree and `tag.vmid()`.
+pub(crate) struct TranslationState {
+    /// What it last ran with.
+    tag: Tag,
+    /// The CPU that it last ran on, if what is remembered there can be relied on.
+    cpu: Option<usize>,
+    loaded: bool,
+}
+
+impl TranslationState {
+    /// Of a vCPU that did not run yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            tag: Tag::NONE,
+            cpu: None,
+            loaded: false,
+        }
+    }
+
+    /// The vCPU leaves its CPU: takes its tree out of `hgatp` (c-review M23).
+    #[inline(always)]
+    pub(crate) fn unload(&mut self, regs: &impl Registers) {
+        if mem::take(&mut self.loaded) {
+            hgatp::unload(regs);
+        }
+    }
+
+    /// Executes `fence` on `cpu`, where the vCPU is, if that is where it left something. If not,
+    /// the fence would miss the CPU where it did, so everything is forgotten before the vCPU enters
+    /// the guest again, wherever that is (c-review M2).
+    #[inline]
+    fn fence(&mut self, cpu: usize, fence: impl FnOnce(&Self)) {
+        if self.cpu == Some(cpu) {
+            fence(self);
+        } else {
+            self.cpu = None;
+        }
+    }
+
+    /// The same for guest-physical translations.
+    #[inline]
+    fn fence_gvma(&mut self, cpu: usize, fence: impl FnOnce(Vmid)) {
+        self.fence(cpu, |state| fence(state.tag.vmid()));
+        // The G-stage fences of some harts leave combined translations alone.
+        if host::get().is_some_and(|host| host.split_tlb) {
+            self.fence_vvma(fence::vvma_all);
+        }
+    }
+
+    /// The same for guest-virtual translations, which a fence finds only through `hgatp`.
+    #[inline]
+    fn fence_vvma(&mut self, fence: impl FnOnce()) {
+        if self.loaded {
+            fence();
+        } else {
+            self.cpu = None;
+        }
+    }
+}
+
+impl Pinned<'_> {
+    /// Makes this CPU translate for the vCPU, and forget whatever it remembers that the vCPU must
+    /// not see.
+    #[inline(always)]
+    pub(crate) fn settle(&mut self) {
+        let vcpu = self.vcpu;
+        let (state, cpu) = self.translation();
+        // While the vCPU stays loaded, no other vCPU runs on this CPU.
+        if !state.loaded {
+            let memory = vcpu.vm().memory();
+            with_registers!(regs => memory.load_translation(regs, vcpu, cpu, state));
+        }
+    }
+
+    /// Where the vCPU left translations, and the CPU that it is on.
+    #[inline(always)]
+    fn translation(&mut self) -> (&mut TranslationState, usize) {
+        let cpu = self.cpu();
+        (self.resident.translation(), cpu)
+    }
+}
+
+impl Memory {
+    /// Loads the translation of `vcpu`, one of this VM, on `cpu`, this CPU, and executes the fences
+    /// that it owes.
+    fn load_translation(
+        &self,
+        regs: &(impl Registers + Fences),
+        vcpu: &Vcpu,
+        cpu: usize,
+        state: &mut TranslationState,
+    ) {
+        // From here on other CPUs tell the vCPU what they take away.
+        vcpu.shared().hfences.listen();
+        let tag = shared().map_or(Tag::NONE, |shared| shared.vmids.current(&self.vmid));
+        let hgatp = Hgatp::from_raw(self.hgatp.load(Ordering::Relaxed)).with_vmid_of(tag.vmid());
+        // SAFETY: By the invariants of `Memory` this names the root of the VM's tree, and the
+        // root's page stays for as long as `Memory` lives, which is longer than the vCPU does. A
+        // put of the vCPU unloads `hgatp`, and until then only `mem::gstage` changes the tree.
+        unsafe { hgatp::load(regs, hgatp) };
+
+        // All fences come after `hgatp` was written, as the specification wants where a VMID is
+        // used again.
+        let me = (vcpu.idx().get() as u32).wrapping_add(1);
+        let last = self.last.get(cpu);
+        if tag == Tag::NONE || tag != state.tag || state.cpu != Some(cpu) {
+            // Other VMs that had the VMID, siblings, and this vCPU before it was elsewhere.
+            regs.gvma_vmid(tag.vmid());
+            regs.vvma_all();
+            fence::fence_i();
+        } else if last.is_none_or(|last| last.load(Ordering::Relaxed) != me) {
+            // A sibling was here, with address spaces and instructions of its own. Guest-physical
+            // translations are the same for both.
+            regs.vvma_all();
+            fence::fence_i();
+        }
+        if let Some(last) = last {
+            last.store(me, Ordering::Relaxed);
+        }
+        // INVARIANT: `hgatp` of `cpu` was written above, with the VM's tree and `tag.vmid()`.
+        *state = TranslationState {
+            tag,
+            cpu: Some(cpu),
+            loaded: true,
+        };
+    }
+}
+
+/// Serves [`Request::TlbFlush`]: forgets all guest-physical translations.
+pub(crate) fn flush_all(vcpu: &mut Pinned<'_>) {
+    let (state, cpu) = vcpu.translation();
+    state.fence_gvma(cpu, fence::gvma_vmid);
+}
+
+/// Forgets the translation of one guest-physical address, after a fault on it.
+pub(crate) fn flush_gpa(vcpu: &mut Pinned<'_>, gpa: Gpa) {
+    let (state, cpu) = vcpu.translation();
+    state.fence_gvma(cpu, |vmid| fence::gvma_vmid_gpa(vmid, gpa));
+}
+
+/// Serves [`Request::FenceI`].
+pub(crate) fn fence_i(vcpu: &mut Pinned<'_>) {
+    let (state, cpu) = vcpu.translation();
+    state.fence(cpu, |_| fence::fence_i());
+}
+
+/// Serves [`Request::Hfence`]: executes what is in the vCPU's queue.
+///
+/// Other CPUs may add to it faster than fences are executed. So, as in one fence, after so many
+/// pages everything goes; what is added after that comes with a new request.
+pub(crate) fn process(vcpu: &mut Loaded<'_>) {
+    let mut pages = 0;
+    while pages < inval::MAX_PAGES {
+        let Some(hfence) = vcpu.vcpu.shared().hfences.take() else {
+            return;
+        };
+        pages = hfence.pages().saturating_add(pages);
+        vcpu.pinned(|vcpu| hfence.execute(vcpu));
+    }
+    vcpu.pinned(process_at_once);
+}
+
+/// The same in a moment: what waits becomes fences for everything.
+fn process_at_once(vcpu: &mut Pinned<'_>) {
+    let hfences = vcpu.vcpu.shared().hfences.take_all();
+    hfences.for_each(|hfence| hfence.execute(vcpu));
+}
+
+/// Serves what other CPUs asked of the TLB by now, for a caller that is about to use translations
+/// without entering the guest. Interrupts may be off.
+pub(crate) fn serve_pending(vcpu: &mut Pinned<'_>) {
+    if vcpu.vcpu.take_request(Request::TlbFlush) {
+        flush_all(vcpu);
+    }
+    if vcpu.vcpu.take_request(Request::Hfence) {
+        process_at_once(vcpu);
+    }
+}
+
+/// Guest virtual addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GvaSpan {
+    /// All of them.
+    Everything,
+    /// From `start` on, `size` bytes; to the end of the address space if the sum overflows.
+    Bytes {
+        /// The first.
+        start: usize,
+        /// How many; may be 0.
+        size: usize,
+    },
+}
+
+/// A fence that a guest asks for, on its own harts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GuestFence {
+    /// Old instructions.
+    Instructions,
+    /// Old translations.
+    Translations {
+        /// The address space; none means all, and global mappings.
+        asid: Option<Asid>,
+        /// The addresses.
+        span: GvaSpan,
+    },
+}
+
+/// A fence in a queue.
+#[derive(Clone, Copy, Debug)]
+enum Hfence {
+    /// Guest-physical translations of these frames.
+    Gvma(GfnRange),
+    /// All guest-physical translations.
+    GvmaAll,
+    /// Guest-virtual translations.
+    Vvma { asid: Option<Asid>, span: GvaSpan },
+}
+
+impl Hfence {
+    /// All guest-virtual translations.
+    const VVMA_ALL: Hfence = Hfence::Vvma {
+        asid: None,
+        span: GvaSpan::Everything,
+    };
+
+    /// How many pages it is about, roughly; at least 1.
+    fn pages(&self) -> u64 {
+        match self {
+            Hfence::Gvma(frames) => frames.len().max(1),
+            Hfence::Vvma {
+                span: GvaSpan::Bytes { size, .. },
+                ..
+            } => (*size as u64 >> PAGE_SHIFT) + 1,
+            Hfence::GvmaAll
+            | Hfence::Vvma {
+                span: GvaSpan::Everything,
+                ..
+            } => 1,
+        }
+    }
+
+    fn execute(self, vcpu: &mut Pinned<'_>) {
+        let (state, cpu) = vcpu.translation();
+        match self {
+            Hfence::Gvma(frames) => {
+                state.fence_gvma(cpu, |vmid| inval::gvma_frames(vmid, frames));
+            }
+            Hfence::GvmaAll => state.fence_gvma(cpu, fence::gvma_vmid),
+            Hfence::Vvma { asid, span } => state.fence_vvma(|| match (span, asid) {
+                (GvaSpan::Bytes { start, size }, asid) => inval::vvma_bytes(asid, start, size),
+                (GvaSpan::Everything, Some(asid)) => fence::vvma_asid(asid),
+                (GvaSpan::Everything, None) => fence::vvma_all(),
+            }),
+        }
+    }
+}
+
+/// How many fences wait one by one.
+const QUEUE_LEN: usize = 64;
+
+/// Fences that other CPUs want a vCPU to execute. Any thread adds them, the vCPU's thread takes
+/// them.
+///
+/// It cannot overflow: when it is full, the fences in it become one for everything.
+///
+/// # Invariants
+///
+/// Unless `listening` is set, the vCPU has not used a guest-physical translation yet, and it
+/// forgets all of them before it uses one.
+#[pin_data]
+pub(crate) struct HfenceQueue {
+    #[pin]
+    ring: RawSpinLock<Ring>,
+    listening: AtomicBool,
+}
+
+/// The waiting fences.
+///
+/// # Invariants
+///
+/// `len` is at most `QUEUE_LEN`, and `first` is less than `QUEUE_LEN`.
+struct Ring {
+    hfences: [Hfence; QUEUE_LEN],
+    first: usize,
+    len: usize,
+    /// All guest-physical translations must go.
+    gvma_all: bool,
+    /// All guest-virtual translations must go.
+    vvma_all: bool,
+}
+
+impl HfenceQueue {
+    /// Nothing to do.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            ring <- new_raw_spinlock!(Ring::new(), "HfenceQueue"),
+            // INVARIANT: A vCPU that has not run yet forgets everything before it runs.
+            listening: AtomicBool::new(false),
+        })
+    }
+
+    /// The vCPU is about to use guest-physical translations.
+    #[inline(always)]
+    fn listen(&self) {
+        if !self.listening.load(Ordering::Relaxed) {
+            self.listening.store(true, Ordering::Relaxed);
+            // A CPU that takes an entry away and then finds that the vCPU does not listen has taken
+            // it away before the fences that follow here: pairs with the fence in `listeners`,
+            // which comes before `is_listening`.
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    /// Whether the vCPU must be told what is no longer in the tree. The tree was changed before.
+    #[inline(always)]
+    fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::Relaxed)
+    }
+
+    /// Turns all that waits into fences for everything. The vCPU is reset: single fences of before
+    /// mean nothing to it, but what they would have forgotten must go (c-review M8).
+    pub(crate) fn clear(&self) {
+        self.ring.lock().collapse();
+    }
+
+    fn push(&self, hfence: Hfence) {
+        self.ring.lock().push(hfence);
+    }
+
+    fn take(&self) -> Option<Hfence> {
+        self.ring.lock().take()
+    }
+
+    /// Takes all that waits, as at most two fences for everything.
+    fn take_all(&self) -> impl Iterator<Item = Hfence> {
+        let mut ring = self.ring.lock();
+        ring.collapse();
+        [ring.take(), ring.take()].into_iter().flatten()
+    }
+}
+
+impl Ring {
+    /// Makes an empty one in place.
+    fn new() -> impl Init<Self> {
+        // INVARIANT: `len` and `first` are 0: the ring is empty.
+        init!(Self {
+            hfences <- pin_init::init_array_from_fn(|_| Hfence::GvmaAll),
+            first: 0,
+            len: 0,
+            gvma_all: false,
+            vvma_all: false,
+        })
+    }
+
+    fn push(&mut self, hfence: Hfence) {
+        match hfence {
+            Hfence::Gvma(_) if self.gvma_all => return,
+            Hfence::Vvma { .. } if self.vvma_all => return,
+            Hfence::GvmaAll => {
+                self.gvma_all = true;
+                return;
+            }
+            Hfence::Gvma(_) | Hfence::Vvma { .. } => {}
+        }
+        if self.len == QUEUE_LEN {
+            self.collapse();
+            self.push(hfence);
+            return;
+        }
+        let place = (self.first + self.len) % QUEUE_LEN;
+        if let Some(place) = self.hfences.get_mut(place) {
+            *place = hfence;
+            // INVARIANT: `len` was less than `QUEUE_LEN`: a full ring took the branch above.
+            self.len += 1;
+        }
+    }
+
+    fn take(&mut self) -> Option<Hfence> {
+        if mem::take(&mut self.gvma_all) {
+            return Some(Hfence::GvmaAll);
+        }
+        if mem::take(&mut self.vvma_all) {
+            return Some(Hfence::VVMA_ALL);
+        }
+        self.pop()
+    }
+
+    /// The oldest single fence.
+    fn pop(&mut self) -> Option<Hfence> {
+        self.len = self.len.checked_sub(1)?;
+        let hfence = self.hfences.get(self.first).copied();
+        // INVARIANT: The remainder is less than `QUEUE_LEN`, and `len` got smaller above.
+        self.first = (self.first + 1) % QUEUE_LEN;
+        hfence
+    }
+
+    /// Replaces single fences by one for everything.
+    fn collapse(&mut self) {
+        while let Some(hfence) = self.pop() {
+            match hfence {
+                Hfence::Gvma(_) | Hfence::GvmaAll => self.gvma_all = true,
+                Hfence::Vvma { .. } => self.vvma_all = true,
+            }
+        }
+    }
+}
+
+/// vCPUs of one VM that a fence is for.
+pub(crate) struct Recipients(VcpuMask);
+
+impl Recipients {
+    /// None yet.
+    pub(crate) fn none() -> Self {
+        Self(kvm::NO_VCPUS)
+    }
+
+    /// One more.
+    pub(crate) fn add(&mut self, vcpu: &Vcpu) {
+        let (word, bit) = Self::place(vcpu);
+        if let Some(word) = self.0.get_mut(word) {
+            *word |= bit;
+        }
+    }
+
+    /// One less; tells whether it was there.
+    fn remove(&mut self, vcpu: &Vcpu) -> bool {
+        let (word, bit) = Self::place(vcpu);
+        self.0.get_mut(word).is_some_and(|word| {
+            let there = *word & bit != 0;
+            *word &= !bit;
+            there
+        })
+    }
+
+    fn place(vcpu: &Vcpu) -> (usize, usize) {
+        let idx = vcpu.idx().get();
+        let bits = usize::BITS as usize;
+        (idx / bits, 1 << (idx % bits))
+    }
+
+    /// Their indices.
+    fn indices(&self) -> impl Iterator<Item = VcpuIdx> + '_ {
+        let bits = usize::BITS as usize;
+        self.0.iter().enumerate().flat_map(move |(at, &word)| {
+            let mut rest = word;
+            core::iter::from_fn(move || {
+                let bit = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
+                rest &= rest - 1;
+                Some(VcpuIdx::new(at * bits + bit))
+            })
+        })
+    }
+}
+
+/// Executes `fence` on the caller itself.
+pub(crate) fn guest_fence_here(caller: &mut Pinned<'_>, fence: GuestFence) {
+    match fence {
+        GuestFence::Instructions => fence_i(caller),
+        GuestFence::Translations { asid, span } => Hfence::Vvma { asid, span }.execute(caller),
+    }
+}
+
+/// Has the vCPUs `to`, all of the caller's VM, execute `fence`, and waits until none of them runs
+/// the guest without having done so. The caller's own fence, if it is among them, is executed at
+/// once.
+pub(crate) fn guest_fence(caller: &mut Loaded<'_>, mut to: Recipients, fence: GuestFence) {
+    let me = caller.vcpu;
+    if to.remove(me) {
+        caller.pinned(|vcpu| guest_fence_here(vcpu, fence));
+    }
+    match fence {
+        GuestFence::Instructions => {
+            kvm::request_vcpus(me.vm(), Request::FenceI.raw(), &mut to.0);
+        }
+        GuestFence::Translations { asid, span } => {
+            let hfence = Hfence::Vvma { asid, span };
+            let vm = me.vm();
+            for vcpu in to.indices().filter_map(|idx| vm.vcpu(idx)) {
+                vcpu.shared().hfences.push(hfence);
+            }
+            kvm::request_vcpus(vm, Request::Hfence.raw(), &mut to.0);
+        }
+    }
+}
+
+/// The vCPUs of `vm` that may remember what the tree no longer has. A vCPU that has not run yet
+/// does not, and no CPU remembers anything on behalf of a VM that has run none of its vCPUs.
+fn listeners(vm: &Vm) -> impl Iterator<Item = &Vcpu> {
+    // The tree was changed before the vCPUs are looked at.
+    fence(Ordering::SeqCst);
+    vm.vcpus()
+        .filter(|vcpu| vcpu.shared().hfences.is_listening())
+}
+
+/// Has all vCPUs of `vm` forget the guest-physical translations of `frames`, and waits until none
+/// of them runs the guest without having done so. Does not sleep; interrupts are on.
+pub(crate) fn flush_frames(vm: &Vm, frames: GfnRange) {
+    if frames.is_empty() {
+        return;
+    }
+    if frames.len() > inval::MAX_PAGES {
+        return flush_everything(vm);
+    }
+    let mut to = Recipients::none();
+    let mut any = false;
+    for vcpu in listeners(vm) {
+        vcpu.shared().hfences.push(Hfence::Gvma(frames));
+        to.add(vcpu);
+        any = true;
+    }
+    if any {
+        kvm::request_vcpus(vm, Request::Hfence.raw(), &mut to.0);
+    }
+}
+
+/// As [`flush_frames`], for all of them.
+pub(crate) fn flush_everything(vm: &Vm) {
+    if listeners(vm).next().is_some() {
+        kvm::flush_remote_tlbs(vm);
+    }
+}

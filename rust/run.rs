@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The run loop: into the guest, out of it, and what must be looked at in between. Answers to
+//! `kvm_arch_vcpu_ioctl_run()`.
+//!
+//! Locks: `vcpu->mutex` is held throughout, `kvm->srcu` only by handlers that look at memslots.
+
+use kernel::prelude::*;
+
+use crate::{
+    aia::imsic,
+    arch::switch::Trap,
+    bindings,
+    kernel_ext::{
+        atomic::{
+            fence, //
+            Ordering,
+        },
+        context::IrqOff,
+        sched, //
+    },
+    kvm_core::calls as kvm,
+    mmu::tlb,
+    run::mmio::Pending,
+    sbi,
+    vcpu::{
+        mp_state,
+        request::Request,
+        stat::Counter,
+        token::{
+            Loaded,
+            OwnedVcpu,
+            Pinned, //
+        },
+        trace, //
+        Next,
+    }, //
+};
+
+pub(crate) mod exit;
+pub(crate) mod mmio;
+
+/// `KVM_RUN`.
+///
+/// # Errors
+///
+/// `EINTR` for a signal or `immediate_exit`, `EIO` for a dead VM, `EFAULT` for guest memory that
+/// the host cannot provide; errors of the exit handlers.
+pub(crate) fn run(vcpu: &mut OwnedVcpu<'_>) -> Result {
+    freeze(vcpu);
+    finish_exit(vcpu);
+    if !kvm::wants_to_run(vcpu.vcpu) {
+        return Err(EINTR);
+    }
+    vcpu.loaded(|vcpu| {
+        let _signals = kvm::SignalMask::activate(vcpu.vcpu);
+        vcpu.run_page().set_exit_reason(bindings::KVM_EXIT_UNKNOWN);
+        vcpu.owned.pmu.enter();
+        let result = rounds(vcpu);
+        vcpu.owned.pmu.leave();
+        result
+    })
+}
+
+/// Into the guest and out of it until userspace is needed.
+#[inline(always)]
+fn rounds(vcpu: &mut Loaded<'_>) -> Result {
+    loop {
+        match round(vcpu)? {
+            Next::Resume => {}
+            Next::Userspace => return Ok(()),
+            Next::MemoryFault => return Err(EFAULT),
+        }
+    }
+}
+
+/// The first run makes the configuration final.
+fn freeze(vcpu: &mut OwnedVcpu<'_>) {
+    if !vcpu.owned.frozen {
+        vcpu.owned.frozen = true;
+        vcpu.owned.isa.freeze();
+        vcpu.configure();
+    }
+}
+
+/// Completes the exit that userspace has answered.
+fn finish_exit(vcpu: &mut OwnedVcpu<'_>) {
+    match vcpu.owned.pending.take() {
+        None => {}
+        Some(Pending::Load(load)) => load.finish(vcpu),
+        Some(Pending::Store(store)) => store.finish(vcpu),
+        Some(Pending::Csr(access)) => access.finish(vcpu),
+        Some(Pending::Sbi(convention)) => sbi::finish(vcpu, convention),
+        Some(Pending::Suspend(start)) => sbi::resume(vcpu, start),
+    }
+}
+
+/// Once into the guest and out, unless something comes first.
+fn round(vcpu: &mut Loaded<'_>) -> Result<Next> {
+    kvm::handle_guest_mode_work(vcpu.vcpu)?;
+    if vcpu.vcpu.any_request() && serve_requests(vcpu)? == Next::Userspace {
+        return Ok(Next::Userspace);
+    }
+    match vcpu.pinned(enter) {
+        Some(trap) => exit::handle(vcpu, &trap),
+        None => Ok(Next::Resume),
+    }
+}
+
+/// Does what others asked the vCPU to do. Each request is named, so that a new one does not
+/// compile until it is served (c-review M24).
+#[inline(never)]
+fn serve_requests(vcpu: &mut Loaded<'_>) -> Result<Next> {
+    for request in Request::ALL {
+        if !vcpu.vcpu.take_request(request) {
+            continue;
+        }
+        match request {
+            Request::VmDead => return Err(EIO),
+            Request::Unblock => {}
+            Request::Sleep => mp_state::wait_while_stopped(vcpu),
+            Request::Reset => vcpu.unloaded(|vcpu| vcpu.begin()),
+            Request::FenceI => vcpu.pinned(tlb::fence_i),
+            Request::InterruptFile => {
+                if imsic::settle(vcpu)? == Next::Userspace {
+                    return Ok(Next::Userspace);
+                }
+            }
+            Request::TlbFlush => vcpu.pinned(tlb::flush_all),
+            Request::Hfence => tlb::process(vcpu),
+            Request::StealTime => sbi::sta::record(vcpu),
+            Request::DirtyRingSoftFull => {
+                // Core KVM looks at the request itself.
+                vcpu.vcpu.request(request);
+                if kvm::dirty_ring_is_full(vcpu.vcpu) {
+                    return Ok(Next::Userspace);
+                }
+            }
+        }
+    }
+    Ok(Next::Resume)
+}
+
+/// Enters the guest unless a reason not to has turned up; returns why it came back.
+fn enter(vcpu: &mut Pinned<'_>) -> Option<Trap> {
+    let mut irqs = IrqOff::new();
+    // From here on a kick is an IPI, which waits until the guest is entered and ends it. The fence
+    // orders the mode before the reads below: a CPU that changes what they read sees the mode, or
+    // this CPU sees the change (Documentation/virt/kvm/vcpu-requests.rst).
+    kvm::set_mode(vcpu.vcpu, bindings::IN_GUEST_MODE);
+    fence(Ordering::SeqCst);
+
+    vcpu.resident.flush_interrupts(vcpu.vcpu);
+    let Some(token) = EntryToken::claim(vcpu, &irqs) else {
+        kvm::set_mode(vcpu.vcpu, bindings::OUTSIDE_GUEST_MODE);
+        return None;
+    };
+    sched::guest_timing_enter();
+    let trap = token.enter();
+    kvm::set_mode(vcpu.vcpu, bindings::OUTSIDE_GUEST_MODE);
+
+    // Interrupts that came in the guest are taken now, so that the tick is booked on it.
+    irqs.window();
+    sched::guest_timing_exit();
+    drop(irqs);
+    trap
+}
+
+/// Proof that the guest can be entered: interrupts are off, no request is pending, the translation
+/// is the guest's. Consumed by entering.
+///
+/// Entering again while interrupts are still off takes no new look at requests, as long as the mode
+/// is still that of the guest: a CPU that makes a request changes the mode, or interrupts this CPU.
+/// Only the scheduler does neither if it is this CPU that wakes a thread ([`sbi::Handled::Woke`]).
+pub(crate) struct EntryToken<'t, 'p> {
+    vcpu: &'t mut Pinned<'p>,
+    irqs: &'t IrqOff,
+}
+
+impl<'t, 'p> EntryToken<'t, 'p> {
+    /// Looks for reasons not to enter, a last time.
+    fn claim(vcpu: &'t mut Pinned<'p>, irqs: &'t IrqOff) -> Option<Self> {
+        if vcpu.vcpu.any_request() || sched::guest_mode_work_pending() {
+            return None;
+        }
+        vcpu.settle();
+        Some(Self { vcpu, irqs })
+    }
+
+    /// Runs the guest until it traps, and through calls of the SBI that are handled at once; none
+    /// if after such a call something else comes first.
+    fn enter(mut self) -> Option<Trap> {
+        let counters = self.vcpu.resident.swap_in_counters();
+        let trap = loop {
+            self.enter_once();
+            let ctx = &self.vcpu.owned.ctx;
+            self.vcpu.vcpu.count(Counter::Exits);
+            trace::trace_exit(ctx);
+            if !ctx.is_ecall() {
+                break Some(ctx.trap());
+            }
+            match sbi::handle_at_once(self.vcpu, self.irqs) {
+                sbi::Handled::No => break Some(self.vcpu.owned.ctx.trap()),
+                // The woken thread may be waiting for this CPU: `TIF_NEED_RESCHED` is then set
+                // without an IPI, so check it here.
+                sbi::Handled::Woke if sched::guest_mode_work_pending() => break None,
+                sbi::Handled::Yes | sbi::Handled::Woke => {}
+            }
+            if !kvm::is_in_guest_mode(self.vcpu.vcpu) {
+                break None;
+            }
+            self.vcpu.resident.flush_interrupts(self.vcpu.vcpu);
+        };
+        self.vcpu.resident.swap_out_counters(counters);
+        // Before interrupts are let in: one of them may be a profiler's.
+        self.vcpu.vcpu.shared().last_exit.set(&self.vcpu.owned.ctx);
+        sched::note_guest();
+        trap
+    }
+
+    #[inline(always)]
+    fn enter_once(&mut self) {
+        let Pinned {
+            vcpu,
+            owned,
+            resident,
+            ..
+        } = self.vcpu;
+        let ctx = &mut owned.ctx;
+
+        trace::trace_entry(ctx.pc());
+        resident.restore_vector(vcpu);
+        ctx.set_units(resident.units);
+        // SAFETY: This token proves that interrupts are disabled and that registers and translation
+        // in this CPU are the guest's. The caller told time accounting before; it tells RCU after
+        // the last entry, before interrupts are let in.
+        unsafe { ctx.enter() };
+        resident.units = ctx.units();
+    }
+}

@@ -1,0 +1,449 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a vCPU keeps in registers while it is loaded. Answers to `kvm_arch_vcpu_load()`,
+//! `kvm_arch_vcpu_put()` and `vcpu_config.c`.
+//!
+//! Loading and putting run with preemption off, also behind the back of the vCPU's own thread when
+//! the scheduler switches it. Most of the registers mean nothing to the host and stay in the CPU
+//! after a put; a [`CtxGeneration`] tells whether they are still there at the next load.
+
+use kernel::prelude::*;
+
+use crate::{
+    aia::hgei,
+    arch::{
+        aia::External,
+        csr::{
+            self,
+            Registers, //
+        },
+        fp::{
+            FpMoves,
+            FpRegs,
+            UserFp, //
+        },
+        irq_bits::from_guest,
+        nacl::with_registers,
+        supervisor::GuestCsrs,
+        switch::{
+            Unit,
+            UnitState,
+            UnitStatus, //
+        },
+        vector::Restored, //
+    },
+    isa::{
+        EffectiveIsa,
+        FpUnit, //
+    },
+    kvm_core::object::Vcpu,
+    mmu::tlb::TranslationState,
+    vcpu::{
+        config::{
+            Permissions, //
+            HIDELEG,
+        },
+        host::{
+            self,
+            Host, //
+        },
+        irq::Interrupt,
+        residency::{
+            CpuSlots,
+            CtxGeneration,
+            Residency, //
+        }, //
+    }, //
+};
+
+/// Registers that say what the guest may do; they follow from its configuration.
+#[derive(Clone, Copy)]
+struct Config {
+    permissions: Permissions,
+    hstateen0: Option<usize>,
+    fp: FpUnit,
+    vector: bool,
+    aia: Aia,
+}
+
+/// Whether there are the registers of the AIA.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Aia {
+    Absent,
+    Present,
+}
+
+/// The host's `scounteren`, out of the CPU while the guest runs.
+#[must_use]
+pub(crate) struct HostCounters(usize);
+
+/// Values of the host that are out of the CPU while a vCPU is loaded.
+#[derive(Default)]
+struct HostSide {
+    senvcfg: usize,
+    sstateen0: usize,
+}
+
+/// The state that loading moves between memory and registers.
+pub(crate) struct Resident {
+    /// Supervisor registers; stale while loaded.
+    pub(crate) csrs: GuestCsrs,
+    /// Floating-point registers; stale while loaded.
+    pub(crate) fp: FpRegs,
+    /// The guest's units, in its outer `sstatus`: what is live and what is dirty.
+    pub(crate) units: UnitStatus,
+    config: Config,
+    /// Asked once: what it is to read a constant that is set late adds up.
+    facts: &'static Host,
+    /// As long asked for once as `facts`.
+    cpus: &'static CpuSlots,
+    generation: CtxGeneration,
+    translation: TranslationState,
+    external: External,
+    /// A put has cleared `vsie`: what the guest has enabled is in memory alone.
+    parked: bool,
+    host: HostSide,
+}
+
+impl Resident {
+    /// Makes the state of a hart of `host` before its first reset in place: it is too large for the
+    /// stack.
+    pub(crate) fn new(host: &'static Host, cpus: &'static CpuSlots) -> impl Init<Self> {
+        init!(Self {
+            csrs: GuestCsrs::RESET,
+            fp: FpRegs::default(),
+            units: UnitStatus::OFF,
+            config: Config {
+                permissions: Permissions::NONE,
+                hstateen0: None,
+                fp: FpUnit::Off,
+                vector: false,
+                aia: Aia::Absent,
+            },
+            facts: host,
+            cpus,
+            generation: CtxGeneration::NONE,
+            translation: TranslationState::new(),
+            external: External::QUIET,
+            parked: false,
+            host: HostSide::default(),
+        })
+    }
+
+    /// Back to the state of a hart at reset.
+    pub(crate) fn reset(&mut self, isa: EffectiveIsa, permissions: Permissions) {
+        self.csrs = GuestCsrs::RESET;
+        self.external = External::QUIET;
+        self.fp = FpRegs::default();
+        self.configure(isa, permissions);
+        self.units = initial_units(isa);
+        self.changed();
+    }
+
+    /// Has the registers follow `isa` and what it is permitted: a unit that the guest lacks is off,
+    /// for good.
+    pub(crate) fn configure(&mut self, isa: EffectiveIsa, permissions: Permissions) {
+        self.config.permissions = permissions;
+        self.config.hstateen0 =
+            host::get().and_then(|host| isa.hstateen0(&host.isa).map(|v| v as usize));
+        self.config.fp = isa.fp();
+        self.config.vector = isa.has_vector();
+        self.config.aia = match hgei::host() {
+            Some(_) => Aia::Present,
+            None => Aia::Absent,
+        };
+        for unit in [Unit::Fp, Unit::Vector] {
+            let initial = initial_state(isa, unit);
+            // What the guest lacks is Off; what it got back begins anew.
+            if initial == UnitState::Off || self.units.is(unit, UnitState::Off) {
+                self.units = self.units.with(unit, initial);
+            }
+        }
+        self.changed();
+    }
+
+    /// As [`configure`](Self::configure) for permissions alone, on the CPU that the vCPU is loaded
+    /// on. No other CPU can take what it may still hold for current.
+    pub(crate) fn permit_at_once(&mut self, permissions: Permissions) {
+        self.config.permissions = permissions;
+        with_registers!(regs => self.load_config(regs));
+    }
+
+    /// The state in memory was changed: what a CPU may still hold is out of date.
+    pub(crate) fn changed(&mut self) {
+        self.generation = CtxGeneration::NONE;
+    }
+
+    /// Memory to registers.
+    pub(crate) fn load(&mut self, vcpu: &Vcpu, cpu: usize) {
+        with_registers!(regs => self.load_registers(regs, vcpu, cpu));
+        self.swap_in();
+        self.load_fp();
+        if self.config.vector {
+            vcpu.vector().load();
+        }
+        if let Some(imsic) = vcpu.imsic() {
+            imsic.load(vcpu, cpu);
+        }
+    }
+
+    /// Registers to memory.
+    pub(crate) fn put(&mut self, vcpu: &Vcpu) {
+        if let Some(imsic) = vcpu.imsic() {
+            imsic.put(vcpu);
+        }
+        self.put_vector(vcpu);
+        self.put_fp();
+        self.swap_out();
+        with_registers!(regs => self.put_registers(regs, vcpu));
+    }
+
+    /// Tells the shared side which interrupts the guest has enabled, which it took back itself,
+    /// and when its timer is due. The check whether the vCPU can go on needs that.
+    pub(crate) fn snapshot(&mut self, vcpu: &Vcpu) {
+        with_registers!(regs => {
+            self.put_interrupts(regs, vcpu);
+            vcpu.shared().timer.snapshot(regs);
+        });
+    }
+
+    #[inline(always)]
+    fn put_interrupts(&mut self, regs: &impl Registers, vcpu: &Vcpu) {
+        let irqs = &vcpu.shared().irqs;
+        self.csrs.sie = regs.read(csr::VSIE);
+        self.csrs.hvip = regs.read(csr::HVIP);
+        irqs.sync(self.csrs.hvip);
+        irqs.set_enabled(self.csrs.sie);
+    }
+
+    /// Brings interrupts that other contexts made pending into the guest's view. Interrupts are
+    /// off.
+    #[inline(always)]
+    pub(crate) fn flush_interrupts(&mut self, vcpu: &Vcpu) {
+        if let Some(update) = vcpu.shared().irqs.take_changes() {
+            with_registers!(regs => regs.write(csr::HVIP, update.apply(regs.read(csr::HVIP))));
+            if let (Some(pending), Aia::Present) = (update.of(Interrupt::External), self.config.aia)
+            {
+                self.present_external(vcpu, pending);
+            }
+        }
+    }
+
+    // Out of the run loop, which would set out with its constants in registers.
+    #[inline(never)]
+    fn present_external(&mut self, vcpu: &Vcpu, pending: bool) {
+        self.set_external(match vcpu.imsic() {
+            Some(imsic) => imsic.external(pending),
+            None if pending => External::PLAIN,
+            None => External::QUIET,
+        });
+    }
+
+    /// What the guest is to see of an external interrupt that is not from a file in hardware.
+    pub(crate) fn set_external(&mut self, external: External) {
+        self.external = external;
+        with_registers!(regs => external.load(regs));
+    }
+
+    /// What the guest's `siselect` holds.
+    pub(crate) fn selected(&self) -> usize {
+        with_registers!(regs => regs.read(csr::VSISELECT))
+    }
+
+    /// The priorities of the guest's major interrupts.
+    pub(crate) fn priorities(&self) -> [u64; 2] {
+        [self.csrs.iprio1 as u64, self.csrs.iprio2 as u64]
+    }
+
+    /// Changes them, as far as the hardware knows them.
+    pub(crate) fn set_priorities(&mut self, priorities: [u64; 2]) {
+        with_registers!(regs => self.csrs.set_priorities(regs, priorities));
+    }
+
+    /// What the guest's `scounteren` holds.
+    pub(crate) fn scounteren(&self) -> usize {
+        self.csrs.scounteren
+    }
+
+    /// Where the vCPU left translations.
+    #[inline(always)]
+    pub(crate) fn translation(&mut self) -> &mut TranslationState {
+        &mut self.translation
+    }
+
+    /// Puts the guest's vectors into the unit if the kernel or a load has displaced them.
+    /// Interrupts are off, the guest is entered next.
+    #[inline]
+    pub(crate) fn restore_vector(&mut self, vcpu: &Vcpu) {
+        // SAFETY: The guest has vectors, so the host has them. The calling thread enters the vCPU
+        // next, so it has loaded the vCPU, and interrupts are off.
+        if self.config.vector && unsafe { vcpu.vector().enter() } == Restored::Yes {
+            self.units = self.units.with(Unit::Vector, UnitState::Clean);
+        }
+    }
+
+    #[inline(always)]
+    fn load_registers(&mut self, regs: &impl Registers, vcpu: &Vcpu, cpu: usize) {
+        if self.cpus.take(cpu, &mut self.generation) == Residency::Evicted {
+            // First, because it decides what the other registers can hold.
+            self.load_config(regs);
+            self.load_csrs(regs);
+        } else if self.parked {
+            regs.write(csr::VSIE, self.csrs.sie);
+        }
+        self.parked = false;
+        vcpu.shared().timer.load(regs, vcpu);
+    }
+
+    #[inline(always)]
+    fn put_registers(&mut self, regs: &impl Registers, vcpu: &Vcpu) {
+        self.put_interrupts(regs, vcpu);
+        self.park(regs);
+        vcpu.shared().timer.put(regs, vcpu);
+        self.put_csrs(regs);
+        self.translation.unload(regs);
+    }
+
+    /// Leaves no interrupt in the CPU that is pending and enabled: WFI of the host would return at
+    /// once, for as long as the vCPU's registers stay there.
+    #[inline(always)]
+    fn park(&mut self, regs: &impl Registers) {
+        if from_guest(self.csrs.sie) as usize & self.csrs.hvip != 0 {
+            // Read back, which makes it come into force at once, not at the next entry.
+            let _ = regs.learn(csr::VSIE, 0);
+            self.parked = true;
+        }
+    }
+
+    fn load_config(&self, regs: &impl Registers) {
+        regs.write(csr::HEDELEG, self.config.permissions.hedeleg as usize);
+        regs.write(csr::HIDELEG, HIDELEG as usize);
+        regs.write(csr::HENVCFG, self.config.permissions.henvcfg as usize);
+        if let Some(hstateen0) = self.config.hstateen0 {
+            regs.write(csr::HSTATEEN0, hstateen0);
+        }
+    }
+
+    fn load_csrs(&mut self, regs: &impl Registers) {
+        self.csrs.load(regs);
+        regs.write(csr::VSIE, self.csrs.sie);
+        regs.write(csr::HVIP, self.csrs.hvip);
+        if self.config.aia == Aia::Present {
+            self.csrs.load_aia(regs);
+            self.external.load(regs);
+        }
+    }
+
+    /// `sie` and `hvip` are in [`put_interrupts`](Self::put_interrupts).
+    fn put_csrs(&mut self, regs: &impl Registers) {
+        self.csrs.save(regs);
+        if self.config.aia == Aia::Present {
+            self.csrs.siselect = regs.read(csr::VSISELECT);
+        }
+    }
+
+    /// Registers that act on user mode alone, of the host as of the guest: swapped here and not
+    /// around each entry, since the kernel between two entries runs in neither.
+    fn swap_in(&mut self) {
+        let host = self.facts;
+        // SAFETY: `senvcfg` acts on user mode alone, and this CPU does not run the host's user mode
+        // before `swap_out`.
+        self.host.senvcfg = unsafe { csr::SENVCFG.swap(self.csrs.senvcfg) };
+        if host.smstateen {
+            // SAFETY: The host has `sstateen0`. It acts on user mode alone, and this CPU does not
+            // run the host's user mode before `swap_out`.
+            self.host.sstateen0 = unsafe { csr::SSTATEEN0.swap(self.csrs.sstateen0) };
+        }
+        if host.zicfiss {
+            // SAFETY: The host has `ssp`. The kernel saves user mode's `ssp` to memory on entry and
+            // does not use the register itself.
+            unsafe { csr::SSP.write(self.csrs.ssp) };
+        }
+    }
+
+    fn swap_out(&mut self) {
+        let host = self.facts;
+        // SAFETY: This writes back the host's own value, which `swap_in` saved.
+        self.csrs.senvcfg = unsafe { csr::SENVCFG.swap(self.host.senvcfg) };
+        if host.smstateen {
+            // SAFETY: This writes back the host's own value, which `swap_in` saved. The host has
+            // `sstateen0`.
+            self.csrs.sstateen0 = unsafe { csr::SSTATEEN0.swap(self.host.sstateen0) };
+        }
+        if host.zicfiss {
+            // SAFETY: The host has `ssp`, and the kernel runs with 0 in it.
+            self.csrs.ssp = unsafe { csr::SSP.swap(0) };
+        }
+    }
+
+    /// Puts the guest's `scounteren` into the CPU, for as long as interrupts are off: perf changes
+    /// the host's by one, to let user mode at counters. Gives the host's.
+    #[inline(always)]
+    pub(crate) fn swap_in_counters(&mut self) -> HostCounters {
+        // SAFETY: `scounteren` acts on user mode alone. Interrupts are off, so this CPU does not
+        // run the host's user mode before `swap_out_counters`.
+        HostCounters(unsafe { csr::SCOUNTEREN.swap(self.csrs.scounteren) })
+    }
+
+    /// Puts the host's `scounteren` back.
+    #[inline(always)]
+    pub(crate) fn swap_out_counters(&mut self, host: HostCounters) {
+        // SAFETY: This writes back the host's own value, which `swap_in_counters` returned.
+        self.csrs.scounteren = unsafe { csr::SCOUNTEREN.swap(host.0) };
+    }
+
+    fn load_fp(&mut self) {
+        // Off for a guest without a unit, for good: see `configure`.
+        if !self.units.is(Unit::Fp, UnitState::Off) {
+            UserFp::save();
+            // SAFETY: A guest has a unit only if the host has that unit, and `UserFp::save()` has
+            // saved the registers of the host's user mode.
+            unsafe { self.config.fp.restore(&self.fp) };
+            self.units = self.units.with(Unit::Fp, UnitState::Clean);
+        }
+    }
+
+    fn put_fp(&mut self) {
+        if self.units.is(Unit::Fp, UnitState::Off) {
+            return;
+        }
+        if self.units.is(Unit::Fp, UnitState::Dirty) {
+            // SAFETY: A guest has a unit only if the host has that unit.
+            unsafe { self.config.fp.save(&mut self.fp) };
+            self.units = self.units.with(Unit::Fp, UnitState::Clean);
+        }
+        // SAFETY: The thread has not been in user mode since `load_fp` called `UserFp::save()`. The
+        // guest's registers are saved in `self.fp`.
+        unsafe { UserFp::restore() };
+    }
+
+    fn put_vector(&mut self, vcpu: &Vcpu) {
+        if self.config.vector {
+            // SAFETY: The guest has vectors, so the host has them. Core KVM puts the vCPU in the
+            // thread that has loaded it, with preemption off.
+            unsafe { vcpu.vector().put(self.units) };
+            self.units = self.units.with(Unit::Vector, UnitState::Clean);
+        }
+    }
+}
+
+/// The states of the units of a hart with `isa` after reset.
+fn initial_units(isa: EffectiveIsa) -> UnitStatus {
+    UnitStatus::OFF
+        .with(Unit::Fp, initial_state(isa, Unit::Fp))
+        .with(Unit::Vector, initial_state(isa, Unit::Vector))
+}
+
+/// The state of `unit` of a hart with `isa` after reset: Initial where there is a unit, Off where
+/// not (c-review M11).
+fn initial_state(isa: EffectiveIsa, unit: Unit) -> UnitState {
+    let is_there = match unit {
+        Unit::Fp => isa.fp() != FpUnit::Off,
+        Unit::Vector => isa.has_vector(),
+    };
+    if is_there {
+        UnitState::Initial
+    } else {
+        UnitState::Off
+    }
+}

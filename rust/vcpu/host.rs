@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What this host is: asked once, at module init, and constant from then on.
+//!
+//! Answers to the probing half of `main.c`, and to the host checks that C repeats on every vCPU
+//! creation and register access.
+
+use kernel::prelude::*;
+
+use crate::{
+    arch::{
+        cpufeature::{
+            self,
+            MachineIds, //
+        },
+        csr::{
+            self,
+            Direct,
+            Registers, //
+        },
+        supervisor::SatpModes, //
+    },
+    bindings,
+    isa::{
+        HostIsa,
+        VectorUse, //
+    },
+    kernel_ext::{
+        context::PreemptOff,
+        module_cell::{
+            OfModule,
+            Owner, //
+        }, //
+    },
+    sbi_abi::fwft,
+    vcpu::pmu::{
+        layout::Layout,
+        perf_event, //
+    }, //
+};
+
+/// The facts.
+pub(crate) struct Host {
+    /// Extensions that can be offered to guests, and under which policy.
+    pub(crate) isa: HostIsa,
+    /// Bytes of all 32 vector registers; 0 without the V extension.
+    pub(crate) vector_size: usize,
+    /// The host has hstateen0 and sstateen0.
+    pub(crate) smstateen: bool,
+    /// The host has the ssp register.
+    pub(crate) zicfiss: bool,
+    /// The host has vstimecmp.
+    pub(crate) sstc: bool,
+    /// The host has the fine-grained invalidations.
+    pub(crate) svinval: bool,
+    /// Combined translations are not tagged with the guest physical address and VMID, so that a
+    /// G-stage fence does not reach them (Andes AX66).
+    pub(crate) split_tlb: bool,
+    /// How guests can translate addresses.
+    pub(crate) satp_modes: SatpModes,
+    /// The performance counters that guests can have.
+    pub(crate) counters: Option<Layout>,
+    /// What firmware features can make of the host.
+    pub(crate) features: fwft::Host,
+    /// Identity of the harts.
+    pub(crate) machine: MachineIds,
+}
+
+static HOST: OfModule<Host> = OfModule::new();
+
+/// `mvendorid` of Andes, and the part of `marchid` that names the AX66.
+const ANDES: usize = 0x31e;
+const ANDES_AX66: usize = 0x8a66;
+
+/// Asks the host. Called once, before core KVM can create a VM; the result is dropped last of all.
+///
+/// # Errors
+///
+/// `ENOMEM`; `EEXIST` if called twice.
+pub(crate) fn probe() -> Result<Owner<Host>> {
+    let machine = cpufeature::machine_ids();
+    let host = Host {
+        isa: HostIsa::probe(cpufeature::host_has),
+        vector_size: crate::arch::vector::size(),
+        smstateen: cpufeature::host_has(bindings::RISCV_ISA_EXT_SMSTATEEN),
+        zicfiss: cpufeature::host_has(bindings::RISCV_ISA_EXT_ZICFISS),
+        sstc: cpufeature::host_has(bindings::RISCV_ISA_EXT_SSTC),
+        svinval: cpufeature::host_has(bindings::RISCV_ISA_EXT_SVINVAL),
+        split_tlb: machine.vendor == ANDES && machine.arch & 0xffff == ANDES_AX66,
+        satp_modes: satp_modes(),
+        counters: perf_event::layout(),
+        features: fwft::Host {
+            misaligned_traps: cpufeature::misaligned_traps_reach_us(),
+            pmlen_7: masks_pointers(bindings::ENVCFG_PMM_PMLEN_7),
+            pmlen_16: masks_pointers(bindings::ENVCFG_PMM_PMLEN_16),
+        },
+        machine,
+    };
+    // SAFETY: The owner is the last field of `Kvm` to be dropped, or, if module init fails, a
+    // variable that outlives all that was begun. So nothing else of the module runs when it is
+    // dropped.
+    unsafe { HOST.own(host) }
+}
+
+/// Whether VS-mode of this CPU, hence of all, can ignore as many bits of an address as `pmm` says,
+/// a value of henvcfg.PMM.
+fn masks_pointers(pmm: usize) -> bool {
+    if !cpufeature::host_has(bindings::RISCV_ISA_EXT_SSNPM) {
+        return false;
+    }
+    let _preempt = PreemptOff::new();
+    // No vCPU is loaded, but the host may have left something here.
+    let before = Direct.read(csr::HENVCFG);
+    Direct.write(csr::HENVCFG, before & !bindings::ENVCFG_PMM | pmm);
+    let accepted = Direct.read(csr::HENVCFG) & bindings::ENVCFG_PMM == pmm;
+    Direct.write(csr::HENVCFG, before);
+    accepted
+}
+
+/// The modes that `vsatp` of this CPU takes, hence that of all. A host that runs with fewer levels
+/// than its harts have does not keep guests from using them.
+fn satp_modes() -> SatpModes {
+    let _preempt = PreemptOff::new();
+    // No vCPU is loaded, but the host may have left something here.
+    let before = Direct.read(csr::VSATP);
+    let modes = SatpModes::CANDIDATES
+        .into_iter()
+        .fold(SatpModes::BARE, |modes, satp| {
+            Direct.write(csr::VSATP, 0);
+            if Direct.learn(csr::VSATP, satp) == satp {
+                modes.with(satp)
+            } else {
+                modes
+            }
+        });
+    Direct.write(csr::VSATP, before);
+    modes
+}
+
+/// The facts, once [`probe`] has asked.
+#[inline]
+pub(crate) fn get() -> Option<&'static Host> {
+    HOST.get()
+}
+
+/// Whether the calling process may use vectors, hence give them to a guest.
+pub(crate) fn vector_use() -> VectorUse {
+    if cpufeature::may_use_vectors() {
+        VectorUse::Permitted
+    } else {
+        VectorUse::Denied
+    }
+}

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whether a hart runs, is stopped, and where it starts. Answers to the `mp_state` and power parts
+//! of `vcpu.c`, and to the reset state of `vcpu_sbi.c`.
+//!
+//! A hart that is stopped is parked by [`Request::Sleep`]: its thread waits in `KVM_RUN`, or, if
+//! it is in userspace, at the beginning of the next one. Starting it asks for
+//! [`Request::Reset`] *before* it lets the hart go, so that whoever sees it runnable sees the
+//! reset, too. The reset itself is done by the hart's own thread, without a lock (c-review M16);
+//! until it is, SBI HSM calls the hart's state START_PENDING.
+//!
+//! Locks: [`Power`] owns a leaf spinlock. Nothing is called under it that could sleep or lock. A
+//! start and a system reset exclude each other by a lock of the VM, which comes before it and
+//! before those of the scheduler.
+
+use kernel::{
+    new_spinlock,
+    prelude::*,
+    sync::SpinLock, //
+};
+
+use crate::{
+    bindings,
+    kernel_ext::atomic::{
+        AtomicBool,
+        Ordering, //
+    },
+    kvm_core::object::{
+        Vcpu,
+        Vm, //
+    },
+    vcpu::{
+        request::Request,
+        token::{
+            Loaded,
+            OwnedVcpu, //
+        }, //
+    }, //
+};
+
+/// Where a hart starts, and with what in `a1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// Guest physical address of the first instruction.
+    pub(crate) pc: usize,
+    /// The caller's word for the hart, in `a1`.
+    pub(crate) opaque: usize,
+}
+
+/// The hart is not stopped, hence cannot be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AlreadyStarted;
+
+/// `KVM_{GET,SET}_MP_STATE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MpState {
+    /// The hart runs, or waits for an interrupt.
+    Runnable,
+    /// The hart is stopped.
+    Stopped,
+    /// Only to be set: reset the hart. Whether it runs does not change.
+    InitReceived,
+}
+
+impl TryFrom<u32> for MpState {
+    type Error = Error;
+
+    fn try_from(state: u32) -> Result<Self> {
+        match state {
+            bindings::KVM_MP_STATE_RUNNABLE => Ok(Self::Runnable),
+            bindings::KVM_MP_STATE_STOPPED => Ok(Self::Stopped),
+            bindings::KVM_MP_STATE_INIT_RECEIVED => Ok(Self::InitReceived),
+            _ => Err(EINVAL),
+        }
+    }
+}
+
+impl From<MpState> for u32 {
+    fn from(state: MpState) -> u32 {
+        match state {
+            MpState::Runnable => bindings::KVM_MP_STATE_RUNNABLE,
+            MpState::Stopped => bindings::KVM_MP_STATE_STOPPED,
+            MpState::InitReceived => bindings::KVM_MP_STATE_INIT_RECEIVED,
+        }
+    }
+}
+
+/// What SBI HSM calls the state of a hart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum HartState {
+    /// It executes instructions.
+    Started = bindings::sbi_hsm_hart_state_SBI_HSM_STATE_STARTED,
+    /// It waits to be started.
+    Stopped = bindings::sbi_hsm_hart_state_SBI_HSM_STATE_STOPPED,
+    /// It was started and is yet to be reset, which forgets what reaches it now.
+    StartPending = bindings::sbi_hsm_hart_state_SBI_HSM_STATE_START_PENDING,
+    /// It waits for an interrupt.
+    Suspended = bindings::sbi_hsm_hart_state_SBI_HSM_STATE_SUSPENDED,
+}
+
+/// The power state of one hart.
+#[pin_data]
+pub(crate) struct Power {
+    /// Written under the lock of `start`, read without.
+    stopped: AtomicBool,
+    /// Where the hart was told to start, until it has been reset for that.
+    #[pin]
+    start: SpinLock<Option<Start>>,
+}
+
+impl Power {
+    /// A hart that runs.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            stopped: AtomicBool::new(false),
+            start <- new_spinlock!(None, "kvm_riscv::power"),
+        })
+    }
+
+    /// Whether the hart is stopped.
+    #[inline]
+    pub(crate) fn is_stopped(&self) -> bool {
+        // Acquire: who sees that the hart was started sees the request to reset it.
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Marks the hart as stopped. It goes on until it serves [`Request::Sleep`], which the caller
+    /// has to make.
+    pub(crate) fn stop(&self) {
+        let _start = self.start.lock();
+        // Release: who sees that the hart is stopped sees all that it did.
+        self.stopped.store(true, Ordering::Release);
+    }
+
+    /// For `KVM_GET_MP_STATE`.
+    pub(crate) fn mp_state(&self) -> MpState {
+        if self.is_stopped() {
+            MpState::Stopped
+        } else {
+            MpState::Runnable
+        }
+    }
+}
+
+impl Vm {
+    /// Stops all harts, for a system reset: whichever of them is about to start another does so
+    /// before, and that one is stopped, too, or not at all. Those that are in the guest go on until
+    /// they serve [`Request::Sleep`], which the caller has to make.
+    pub(crate) fn stop_all(&self) {
+        let _starts = self.state().starts.lock();
+        self.vcpus().for_each(|vcpu| vcpu.shared().power.stop());
+    }
+}
+
+impl Vcpu {
+    /// Starts the hart, on behalf of `caller`.
+    ///
+    /// # Errors
+    ///
+    /// [`AlreadyStarted`] if it is not stopped, also if another hart was faster; or if the caller
+    /// itself is stopped: another hart has reset the system meanwhile.
+    pub(crate) fn start_for(&self, caller: &Vcpu, start: Start) -> Result<(), AlreadyStarted> {
+        {
+            let _starts = self.vm().state().starts.lock();
+            if caller.shared().power.is_stopped() {
+                return Err(AlreadyStarted);
+            }
+            self.start(start)?;
+        }
+        self.wake();
+        Ok(())
+    }
+
+    /// Lets the hart go. The caller wakes it.
+    fn start(&self, start: Start) -> Result<(), AlreadyStarted> {
+        let power = &self.shared().power;
+        let mut pending = power.start.lock();
+        if !power.stopped.load(Ordering::Relaxed) {
+            return Err(AlreadyStarted);
+        }
+        *pending = Some(start);
+        self.request(Request::Reset);
+        // It may be in the WFI in which another hart's system reset stopped it.
+        self.request(Request::Unblock);
+        // Release: pairs with `is_stopped`.
+        power.stopped.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Stops the hart. It does not execute another instruction once it has left the guest, which
+    /// it is made to do.
+    pub(crate) fn stop(&self) {
+        self.shared().power.stop();
+        self.request(Request::Sleep);
+        self.kick();
+    }
+
+    /// For SBI HSM.
+    pub(crate) fn hart_state(&self) -> HartState {
+        let power = &self.shared().power;
+        let start = power.start.lock();
+        if power.is_stopped() {
+            HartState::Stopped
+        } else if start.is_some() {
+            HartState::StartPending
+        } else if self.is_blocking() {
+            HartState::Suspended
+        } else {
+            HartState::Started
+        }
+    }
+}
+
+impl OwnedVcpu<'_> {
+    /// Serves [`Request::Reset`], which the caller has taken: the hart begins where it was told to.
+    pub(crate) fn begin(&mut self) {
+        let vcpu = self.vcpu;
+        let power = &vcpu.shared().power;
+        let Some(start) = *power.start.lock() else {
+            return;
+        };
+        self.reset(Some(start));
+        let mut pending = power.start.lock();
+        // If it was stopped and started anew meanwhile, the request is there again.
+        if !vcpu.requested(Request::Reset) {
+            *pending = None;
+        }
+    }
+}
+
+/// Core KVM has created `vcpu`: all but the first hart wait for HSM to start them.
+pub(crate) fn created(vcpu: &Vcpu) {
+    if vcpu.idx().get() != 0 {
+        vcpu.stop();
+    }
+}
+
+/// Serves [`Request::Sleep`]: waits until the hart is started. Holds no lock and no SRCU.
+pub(crate) fn wait_while_stopped(vcpu: &mut Loaded<'_>) {
+    wait_until_started(vcpu.vcpu);
+    if vcpu.vcpu.shared().power.is_stopped() {
+        // Only a signal was it. The thread goes to userspace and sleeps again when it comes back.
+        vcpu.vcpu.request(Request::Sleep);
+    }
+}
+
+/// `KVM_SET_MP_STATE`. Nobody waits in `KVM_RUN` while the mutex is held, so nobody is woken.
+///
+/// # Errors
+///
+/// `EINVAL` for a reset that `KVM_CAP_RISCV_MP_STATE_RESET` has not enabled.
+pub(crate) fn set_mp_state(vcpu: &mut OwnedVcpu<'_>, state: MpState) -> Result {
+    match state {
+        MpState::Runnable => {
+            let power = &vcpu.vcpu.shared().power;
+            let _start = power.start.lock();
+            power.stopped.store(false, Ordering::Release);
+        }
+        MpState::Stopped => vcpu.vcpu.stop(),
+        MpState::InitReceived => {
+            let vm = vcpu.vcpu.vm().state();
+            if !vm.mp_state_reset.load(Ordering::Relaxed) {
+                return Err(EINVAL);
+            }
+            // A start that was under way comes first; otherwise it would undo this.
+            vcpu.drain_reset();
+            vcpu.reset(None);
+        }
+    }
+    Ok(())
+}
+
+/// Sleeps until the hart is started, or a signal comes. The vCPU's thread, without any lock.
+fn wait_until_started(vcpu: &Vcpu) {
+    /// # Safety
+    ///
+    /// `vcpu` is live and went through [`Vcpu::create`].
+    unsafe extern "C" fn started(vcpu: *mut bindings::kvm_vcpu) -> bool {
+        // SAFETY: The caller passes the live vCPU that `wait_until_started` gave to it, and that
+        // went through `Vcpu::create`.
+        !unsafe { Vcpu::from_raw(vcpu) }.shared().power.is_stopped()
+    }
+
+    // SAFETY: By the invariant of `Vcpu` the vCPU is live. The caller is the vCPU's thread, which
+    // holds no lock and is the only one that waits there. `handle_guest_mode_work` sees whether a
+    // signal came.
+    unsafe { bindings::kvm_rs_wait_event(vcpu.as_ptr(), Some(started)) };
+}

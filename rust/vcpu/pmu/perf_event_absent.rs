@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0
+// Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
+
+//! In the place of `perf.rs` in a kernel without the driver for the host's performance counters:
+//! guests have none.
+
+use crate::{
+    kvm_core::object::Vcpu,
+    sbi_abi::message::pmu::Filter,
+    vcpu::pmu::{
+        counters::{
+            Event,
+            NotStarted,
+            Overflows,
+            Room,
+            Source, //
+        },
+        event::HardwareEvent,
+        layout::Layout, //
+    }, //
+};
+
+/// There are no counters.
+pub(crate) fn layout() -> Option<Layout> {
+    None
+}
+
+/// The host has no counter.
+pub(crate) fn can_count(_event: HardwareEvent) -> bool {
+    false
+}
+
+/// Makes nothing.
+pub(crate) struct PerfSource;
+
+impl PerfSource {
+    /// For any vCPU.
+    pub(crate) fn of(_vcpu: &Vcpu, _overflows: Overflows) -> Self {
+        Self
+    }
+}
+
+impl Source for PerfSource {
+    type Event = PerfEvent;
+
+    fn create(&mut self, _: HardwareEvent, _: Filter, _: u32, _: Room) -> Option<PerfEvent> {
+        None
+    }
+}
+
+/// There is none.
+pub(crate) enum PerfEvent {}
+
+impl Event for PerfEvent {
+    fn start(&mut self, _value: u64) -> Result<(), NotStarted> {
+        match *self {}
+    }
+
+    fn stop(&mut self) -> u64 {
+        match *self {}
+    }
+
+    fn count(&self) -> u64 {
+        match *self {}
+    }
+
+    fn wrapped(&self) -> bool {
+        match *self {}
+    }
+
+    fn leave(&mut self) {
+        match *self {}
+    }
+
+    fn enter(&mut self) {
+        match *self {}
+    }
+}

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The states of a vCPU as tokens: the thread that holds one may do what the token's type offers.
+//!
+//! [`OwnedVcpu`] (mutex held, registers in memory) gives [`Loaded`] (registers in the CPU), gives
+//! [`Pinned`] (preemption off), gives [`EntryToken`](crate::run::EntryToken) (interrupts
+//! off), which enters the guest. Loading and putting happen behind the owner's back whenever the
+//! scheduler switches the thread, so a `&mut` of [`Resident`] exists only where it cannot.
+
+use kernel::prelude::*;
+
+use crate::{
+    arch::{
+        hlv,
+        switch::Trap,
+        vector::VectorRegs, //
+    },
+    bindings,
+    kernel_ext::{
+        atomic::{
+            fence, //
+            Ordering,
+        },
+        context::{
+            IrqOff,
+            PreemptOff, //
+        }, //
+    },
+    kvm_core::{
+        calls as kvm,
+        object::Vcpu, //
+    },
+    mmu::tlb,
+    vcpu::{
+        context::Resident, //
+        Owned,
+    }, //
+};
+
+/// A vCPU with its registers in memory. This thread holds its `vcpu->mutex`.
+///
+/// Core KVM takes the mutex before every vCPU ioctl but `KVM_INTERRUPT`, so the doors create this,
+/// as does other code of `abi` that holds the mutex. Safe code cannot create one of its own.
+///
+/// # Invariants
+///
+/// For `'a` this thread holds `vcpu->mutex`, or is the only user of the vCPU. The vCPU is not
+/// loaded, except while [`loaded`](OwnedVcpu::loaded) runs. `owned` is the only reference to what
+/// the mutex protects. Only this file makes this token, like the other ones.
+pub(crate) struct OwnedVcpu<'a> {
+    /// The vCPU.
+    pub(crate) vcpu: &'a Vcpu,
+    /// What the mutex protects.
+    pub(crate) owned: &'a mut Owned,
+    _private: (),
+}
+
+impl<'a> OwnedVcpu<'a> {
+    /// # Safety
+    ///
+    /// `vcpu` is live and went through [`Vcpu::create`]. The caller holds `vcpu->mutex`, or is
+    /// alone with the vCPU, for `'a`, and makes no second token of the vCPU. The vCPU is not
+    /// loaded.
+    pub(crate) unsafe fn from_raw(vcpu: *mut bindings::kvm_vcpu) -> Self {
+        // SAFETY: The caller passes a live vCPU that went through `Vcpu::create`.
+        let vcpu = unsafe { Vcpu::from_raw(vcpu) };
+        // SAFETY: The caller holds `vcpu->mutex`, or is alone with the vCPU, and makes no second
+        // token of the vCPU, so this is the only reference.
+        let owned = unsafe { vcpu.owned_mut() };
+        // INVARIANT: The caller holds `vcpu->mutex`, or is alone with the vCPU, for `'a`. The vCPU
+        // is not loaded, and `owned` is the only reference.
+        Self {
+            vcpu,
+            owned,
+            _private: (),
+        }
+    }
+
+    /// The state that loading moves into registers.
+    pub(crate) fn resident(&mut self) -> &mut Resident {
+        // SAFETY: By the type's invariant the vCPU is not loaded, so the scheduler does not touch
+        // it, and the mutex keeps other threads out, if there are any. The result borrows `self`,
+        // so no second reference exists.
+        unsafe { self.vcpu.resident_mut() }
+    }
+
+    /// The vector registers.
+    pub(crate) fn vector(&mut self) -> &mut VectorRegs {
+        // SAFETY: By the type's invariant the vCPU is not loaded, and the mutex keeps other threads
+        // out, if there are any. The result borrows `self`, so no second reference exists.
+        unsafe { self.vcpu.vector().regs_mut() }
+    }
+
+    /// Both parts at once.
+    pub(crate) fn split(&mut self) -> (&mut Owned, &mut Resident) {
+        // SAFETY: By the type's invariant the vCPU is not loaded, so the scheduler does not touch
+        // it, and the mutex keeps other threads out, if there are any. Both results borrow `self`,
+        // and the two parts are disjoint.
+        let resident = unsafe { self.vcpu.resident_mut() };
+        (self.owned, resident)
+    }
+
+    /// Runs `f` with the guest's registers in the CPU, and saves them afterwards.
+    pub(crate) fn loaded<R>(&mut self, f: impl FnOnce(&mut Loaded<'_>) -> R) -> R {
+        // SAFETY: By the type's invariant the vCPU is not loaded, and this thread holds its mutex,
+        // as core KVM requires, or is its only user. By the invariant of `Vcpu` the vCPU is live.
+        unsafe { bindings::vcpu_load(self.vcpu.as_ptr()) };
+        // INVARIANT: This thread still holds the mutex, and has just loaded the vCPU. `owned` is
+        // borrowed from `self`, so it is the only reference in use.
+        let result = f(&mut Loaded {
+            vcpu: self.vcpu,
+            owned: self.owned,
+            _private: (),
+        });
+        // SAFETY: This thread loaded the vCPU above, and `Loaded::unloaded` loads it again before
+        // it returns, so the vCPU is loaded.
+        unsafe { bindings::vcpu_put(self.vcpu.as_ptr()) };
+        result
+    }
+}
+
+/// A vCPU with its registers in this CPU; preemptible, so the scheduler may move it.
+///
+/// # Invariants
+///
+/// For `'l` this thread holds `vcpu->mutex`, or is the only user of the vCPU, and has loaded the
+/// vCPU, except while [`unloaded`](Loaded::unloaded) runs. `owned` is the only reference to what
+/// the mutex protects.
+pub(crate) struct Loaded<'l> {
+    /// The vCPU.
+    pub(crate) vcpu: &'l Vcpu,
+    /// What the mutex protects.
+    pub(crate) owned: &'l mut Owned,
+    _private: (),
+}
+
+impl<'l> Loaded<'l> {
+    /// # Safety
+    ///
+    /// `vcpu` is live and went through [`Vcpu::create`]. The caller holds `vcpu->mutex` for `'l`,
+    /// has loaded the vCPU, and makes no second token of it.
+    pub(crate) unsafe fn from_raw(vcpu: *mut bindings::kvm_vcpu) -> Self {
+        // SAFETY: The caller passes a live vCPU that went through `Vcpu::create`.
+        let vcpu = unsafe { Vcpu::from_raw(vcpu) };
+        // SAFETY: The caller holds `vcpu->mutex`, and makes no second token of the vCPU, so this is
+        // the only reference.
+        let owned = unsafe { vcpu.owned_mut() };
+        // INVARIANT: The caller holds `vcpu->mutex` for `'l`, and has loaded the vCPU. `owned` is
+        // the only reference.
+        Self {
+            vcpu,
+            owned,
+            _private: (),
+        }
+    }
+}
+
+impl Loaded<'_> {
+    /// Runs `f` with preemption off: on one CPU, with the scheduler kept away.
+    pub(crate) fn pinned<R>(&mut self, f: impl FnOnce(&mut Pinned<'_>) -> R) -> R {
+        let preempt = PreemptOff::new();
+        // SAFETY: By the type's invariant the vCPU is loaded, and the mutex keeps other threads
+        // out, if there are any. Preemption is off, so neither load nor put runs while the
+        // reference lives. `&mut self` is borrowed as long, so no second reference exists.
+        let resident = unsafe { self.vcpu.resident_mut() };
+        f(&mut Pinned {
+            vcpu: self.vcpu,
+            owned: self.owned,
+            resident,
+            preempt: &preempt,
+        })
+    }
+
+    /// Runs `f` with the vCPU's registers in memory, then loads them again.
+    pub(crate) fn unloaded<R>(&mut self, f: impl FnOnce(&mut OwnedVcpu<'_>) -> R) -> R {
+        // SAFETY: By the type's invariant this thread has loaded the vCPU. It loads the vCPU again
+        // below.
+        unsafe { bindings::vcpu_put(self.vcpu.as_ptr()) };
+        // INVARIANT: This thread still holds the mutex, and has just put the vCPU. `owned` is
+        // borrowed from `self`, so it is the only reference in use.
+        let result = f(&mut OwnedVcpu {
+            vcpu: self.vcpu,
+            owned: self.owned,
+            _private: (),
+        });
+        // SAFETY: By the type's invariant this thread holds the mutex of the vCPU, or is its only
+        // user, and by the invariant of `Vcpu` the vCPU is live. This thread put it above, and
+        // `OwnedVcpu::loaded` puts it again before it returns, so the vCPU is not loaded.
+        unsafe { bindings::vcpu_load(self.vcpu.as_ptr()) };
+        result
+    }
+
+    /// Reads the instruction at guest virtual address `gva` as the guest would fetch it.
+    ///
+    /// # Errors
+    ///
+    /// The trap that the fetch would have taken; a guest-page fault means that the page is not
+    /// mapped yet.
+    pub(crate) fn read_insn(&mut self, gva: usize) -> Result<u32, Trap> {
+        self.with_translation(|hstatus| {
+            // SAFETY: `with_translation` has disabled interrupts and loaded the guest's translation
+            // on this CPU, and passes the guest's `hstatus`.
+            unsafe { hlv::read_insn(hstatus, gva) }
+        })
+    }
+
+    /// Reads the 64-bit word at guest virtual address `gva` as the guest would load it.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_insn`](Self::read_insn).
+    pub(crate) fn read_word(&mut self, gva: usize) -> Result<usize, Trap> {
+        self.with_translation(|hstatus| {
+            // SAFETY: `with_translation` has disabled interrupts and loaded the guest's translation
+            // on this CPU, and passes the guest's `hstatus`.
+            unsafe { hlv::read_word(hstatus, gva) }
+        })
+    }
+
+    /// Runs `f` with interrupts off and the guest's translation current, VMID included (c-review
+    /// M18).
+    ///
+    /// A CPU that takes a page away from the guest makes a request for a flush, then reads the
+    /// mode. Either it sees the mode, sends an IPI and waits until this CPU has taken it, after
+    /// `f`; or this sees the request, and flushes before `f`.
+    fn with_translation<R>(&mut self, f: impl FnOnce(usize) -> R) -> R {
+        self.pinned(|vcpu| {
+            let _irqs = IrqOff::new();
+            kvm::set_mode(vcpu.vcpu, bindings::READING_SHADOW_PAGE_TABLES);
+            fence(Ordering::SeqCst);
+            tlb::serve_pending(vcpu);
+            vcpu.settle();
+            let result = f(vcpu.owned.ctx.hstatus());
+            // The reads of `f` come before the mode that lets the other CPU go on.
+            fence(Ordering::SeqCst);
+            kvm::set_mode(vcpu.vcpu, bindings::OUTSIDE_GUEST_MODE);
+            result
+        })
+    }
+}
+
+/// A loaded vCPU with preemption off.
+pub(crate) struct Pinned<'p> {
+    /// The vCPU.
+    pub(crate) vcpu: &'p Vcpu,
+    /// What the mutex protects.
+    pub(crate) owned: &'p mut Owned,
+    /// What loading moves; the registers in the CPU are newer.
+    pub(crate) resident: &'p mut Resident,
+    preempt: &'p PreemptOff,
+}
+
+impl<'p> Pinned<'p> {
+    /// The CPU that the vCPU is on.
+    pub(crate) fn cpu(&self) -> usize {
+        self.preempt.cpu()
+    }
+
+    /// What keeps the vCPU there.
+    pub(crate) fn preempt(&self) -> &'p PreemptOff {
+        self.preempt
+    }
+}
+
+/// Runs `f` with the vCPU's mutex held. May wait for as long as the vCPU runs.
+///
+/// # Errors
+///
+/// `EINTR` if the process is killed meanwhile.
+pub(crate) fn with_vcpu<R>(vcpu: &Vcpu, f: impl FnOnce(&mut OwnedVcpu<'_>) -> R) -> Result<R> {
+    // SAFETY: By the invariant of `Vcpu` the vCPU is live.
+    if unsafe { bindings::kvm_rs_lock_vcpu_killable(vcpu.as_ptr()) } != 0 {
+        return Err(EINTR);
+    }
+    // SAFETY: This thread just took the mutex, so no other thread has the vCPU, and it is not
+    // loaded. By the invariant of `Vcpu` it is live and went through `Vcpu::create`.
+    let result = f(&mut unsafe { OwnedVcpu::from_raw(vcpu.as_ptr()) });
+    // SAFETY: This thread took the mutex above, and still holds it.
+    unsafe { bindings::kvm_rs_unlock_vcpu(vcpu.as_ptr()) };
+    Ok(result)
+}
