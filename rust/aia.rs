@@ -45,6 +45,7 @@ use crate::{
     },
     kernel_ext::atomic::{
         AtomicBool,
+        AtomicU64,
         Ordering, //
     },
     kvm_core::{
@@ -169,7 +170,7 @@ pub(crate) struct Chip {
     files: KVec<File>,
     harts: KVec<HartSlot>,
     /// The pages that the guest finds on the MMIO bus.
-    _devices: KVec<KBox<BusDevice>>,
+    _devices: KVec<KBox<BusDevice<device::Port>>>,
 }
 
 impl Chip {
@@ -234,11 +235,27 @@ impl Vm {
     /// The VM's interrupt controller.
     #[inline]
     pub(crate) fn aia(&self) -> &Aia {
-        &self.state().aia
+        self.part()
+    }
+}
+
+/// Where userspace wants a vCPU's interrupt file; all ones before it said so. `kvm->lock` is held
+/// around changes.
+pub(crate) struct ImsicAddr(AtomicU64);
+
+impl ImsicAddr {
+    /// Makes the address of a new vCPU.
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU64::new(u64::MAX))
     }
 }
 
 impl Vcpu {
+    /// Returns where userspace wants the vCPU's interrupt file.
+    fn imsic_addr(&self) -> &ImsicAddr {
+        self.part()
+    }
+
     /// The vCPU's interrupt file.
     #[inline]
     pub(crate) fn imsic(&self) -> Option<&Imsic> {

@@ -44,6 +44,7 @@ pub(crate) mod pte;
 pub(crate) mod range;
 pub(crate) mod recover;
 pub(crate) mod table;
+pub(crate) mod vmid;
 pub(crate) mod walk;
 
 use core::{

@@ -15,5 +15,6 @@ pub(crate) mod debugfs;
 pub(crate) mod irq_routing;
 pub(crate) mod mmu;
 pub(crate) mod module;
+pub(crate) mod state;
 pub(crate) mod vcpu;
 pub(crate) mod vm;

@@ -25,7 +25,12 @@ pub(crate) use crate::insn::{
         CounterEnable,
         CsrAccess,
         CsrHandler,
-        CsrOp, //
+        CsrOp,
+        Illegal, //
+    },
+    encoding::{
+        Insn,
+        InsnLen, //
     },
     htinst::{
         Htinst,
@@ -37,85 +42,5 @@ pub(crate) use crate::insn::{
         MmioInsn,
         MmioOp, //
     },
-    system::{
-        Illegal,
-        SystemInsn, //
-    }, //
+    system::SystemInsn, //
 };
-
-use crate::insn::encoding::{
-    Compressed,
-    Wide, //
-};
-
-/// How far the program counter moves when an instruction is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum InsnLen {
-    /// A compressed instruction.
-    Two,
-    /// An instruction of the base encoding.
-    Four,
-}
-
-impl InsnLen {
-    /// The length in bytes.
-    pub(crate) const fn bytes(self) -> usize {
-        match self {
-            Self::Two => 2,
-            Self::Four => 4,
-        }
-    }
-}
-
-/// An instruction that trapped, by what is known about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Insn {
-    /// 16 bits, as they stand in the guest's memory.
-    Compressed(Compressed),
-    /// 32 bits, as they stand in the guest's memory.
-    Wide(Wide),
-    /// The transformation that `htinst` gave: no immediate, and the address offset in place of
-    /// `rs1`. A compressed instruction was expanded, so its length has to be kept beside it.
-    Transformed(Wide, InsnLen),
-    /// More than 32 bits: no standard instruction is that long.
-    Long,
-}
-
-impl Insn {
-    /// The instruction that begins at the lowest bit of `word`, as fetched from the guest's memory.
-    ///
-    /// Of a compressed instruction only the low half counts: it may be the last one of a mapped
-    /// page, so its fetcher need not have more.
-    pub(crate) fn fetched(word: u32) -> Self {
-        let low = Compressed::from_raw(word as u16);
-        let wide = Wide::from_raw(word);
-        if low.is_compressed() {
-            Self::Compressed(low)
-        } else if wide.is_long() {
-            Self::Long
-        } else {
-            Self::Wide(wide)
-        }
-    }
-
-    /// The instruction that a virtual-instruction exception left in `stval`, or [`None`] when the
-    /// hardware leaves zero there and the instruction has to be fetched.
-    pub(crate) fn from_stval(stval: usize) -> Option<Self> {
-        match u32::try_from(stval) {
-            Ok(0) => None,
-            Ok(word) => Some(Self::fetched(word)),
-            Err(_) => Some(Self::Long),
-        }
-    }
-
-    /// The bits of the instruction, as far as they are known: what the guest's `stval` shall hold
-    /// when it is illegal, and what a trace shows. Zero, which the privileged specification
-    /// allows, for one that is too long.
-    pub(crate) fn stval(self) -> usize {
-        match self {
-            Self::Compressed(insn) => usize::from(insn.into_raw()),
-            Self::Wide(insn) | Self::Transformed(insn, _) => insn.into_raw() as usize,
-            Self::Long => 0,
-        }
-    }
-}

@@ -33,7 +33,10 @@ use crate::{
         }, //
     },
     bindings,
-    gstage::Mode,
+    gstage::{
+        vmid, //
+        Mode,
+    },
     kernel_ext::{
         atomic::{
             AtomicU32,
@@ -43,8 +46,10 @@ use crate::{
         cpu, //
     },
     kvm_core::{
+        addr::PageSize,
         calls::Uncommitted,
         mmu_lock::WriteGuard,
+        object::Vm,
         stats::Gauges, //
     },
     mmu::tables::TreeCell, //
@@ -52,6 +57,7 @@ use crate::{
 
 pub(crate) mod cache;
 pub(crate) mod fault;
+pub(crate) mod guest_access;
 pub(crate) mod icache;
 pub(crate) mod ioremap;
 pub(crate) mod memslots;
@@ -60,7 +66,6 @@ pub(crate) mod param;
 pub(crate) mod ptdump;
 pub(crate) mod tables;
 pub(crate) mod tlb;
-pub(crate) mod vmid;
 
 /// What the host's G-stage can do.
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +120,18 @@ fn shared() -> Option<&'static Shared> {
 /// Whether leaves can be 64 KiB (Svnapot).
 pub(crate) fn has_svnapot() -> bool {
     shared().is_some_and(|shared| shared.host.svnapot)
+}
+
+/// Returns the sizes of blocks that a leaf can map, largest first.
+#[inline]
+pub(crate) fn block_sizes() -> &'static [PageSize] {
+    const ALL: &[PageSize] = &[PageSize::Size1G, PageSize::Size2M, PageSize::Size64K];
+
+    if has_svnapot() {
+        ALL
+    } else {
+        ALL.split_last().map_or(ALL, |(_, rest)| rest)
+    }
 }
 
 /// The widest G-stage format of the host.
@@ -197,6 +214,14 @@ impl Memory {
     /// The tree's cell, for the guards of `mmu_lock`.
     pub(crate) fn tree_cell(&self) -> &TreeCell {
         &self.tree
+    }
+}
+
+impl Vm {
+    /// Returns the VM's guest memory.
+    #[inline(always)]
+    pub(crate) fn memory(&self) -> &Memory {
+        self.part()
     }
 }
 

@@ -21,10 +21,11 @@ use crate::{
     },
     kvm_core::calls as kvm,
     mmu::tlb,
-    run::mmio::Pending,
+    run::wait::wait_for_interrupt,
     sbi,
     vcpu::{
         mp_state,
+        pending::PendingExit,
         request::Request,
         stat::Counter,
         token::{
@@ -39,6 +40,8 @@ use crate::{
 
 pub(crate) mod exit;
 pub(crate) mod mmio;
+pub(crate) mod reset;
+pub(crate) mod wait;
 
 /// `KVM_RUN`.
 ///
@@ -68,6 +71,7 @@ fn rounds(vcpu: &mut Loaded<'_>) -> Result {
     loop {
         match round(vcpu)? {
             Next::Resume => {}
+            Next::WaitForInterrupt => wait_for_interrupt(vcpu),
             Next::Userspace => return Ok(()),
             Next::MemoryFault => return Err(EFAULT),
         }
@@ -87,11 +91,15 @@ fn freeze(vcpu: &mut OwnedVcpu<'_>) {
 fn finish_exit(vcpu: &mut OwnedVcpu<'_>) {
     match vcpu.owned.pending.take() {
         None => {}
-        Some(Pending::Load(load)) => load.finish(vcpu),
-        Some(Pending::Store(store)) => store.finish(vcpu),
-        Some(Pending::Csr(access)) => access.finish(vcpu),
-        Some(Pending::Sbi(convention)) => sbi::finish(vcpu, convention),
-        Some(Pending::Suspend(start)) => sbi::resume(vcpu, start),
+        Some(PendingExit::Load(load)) => load.finish(vcpu),
+        Some(PendingExit::Store(store)) => store.finish(vcpu),
+        Some(PendingExit::Csr(access)) => access.finish(vcpu),
+        Some(PendingExit::Sbi(convention)) => sbi::finish(vcpu, convention),
+        Some(PendingExit::Suspend(start)) => {
+            if sbi::finish_suspend(vcpu) {
+                vcpu.reset(Some(start));
+            }
+        }
     }
 }
 
@@ -141,6 +149,14 @@ fn serve_requests(vcpu: &mut Loaded<'_>) -> Result<Next> {
     Ok(Next::Resume)
 }
 
+/// Brings interrupts that other contexts made pending into the guest's view. Interrupts are disabled.
+#[inline(always)]
+fn flush_interrupts(vcpu: &mut Pinned<'_>) {
+    if let Some(pending) = vcpu.resident.flush_interrupts(vcpu.vcpu) {
+        imsic::present_external(vcpu, pending);
+    }
+}
+
 /// Enters the guest unless a reason not to has turned up; returns why it came back.
 fn enter(vcpu: &mut Pinned<'_>) -> Option<Trap> {
     let mut irqs = IrqOff::new();
@@ -150,7 +166,7 @@ fn enter(vcpu: &mut Pinned<'_>) -> Option<Trap> {
     kvm::set_mode(vcpu.vcpu, bindings::IN_GUEST_MODE);
     fence(Ordering::SeqCst);
 
-    vcpu.resident.flush_interrupts(vcpu.vcpu);
+    flush_interrupts(vcpu);
     let Some(token) = EntryToken::claim(vcpu, &irqs) else {
         kvm::set_mode(vcpu.vcpu, bindings::OUTSIDE_GUEST_MODE);
         return None;
@@ -209,7 +225,7 @@ impl<'t, 'p> EntryToken<'t, 'p> {
             if !kvm::is_in_guest_mode(self.vcpu.vcpu) {
                 break None;
             }
-            self.vcpu.resident.flush_interrupts(self.vcpu.vcpu);
+            flush_interrupts(self.vcpu);
         };
         self.vcpu.resident.swap_out_counters(counters);
         // Before interrupts are let in: one of them may be a profiler's.

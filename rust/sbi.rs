@@ -19,20 +19,20 @@ use crate::{
         switch::Trap, //
     },
     insn::InsnLen,
-    kernel_ext::{
-        context::IrqOff,
-        sched, //
-    },
+    kernel_ext::context::IrqOff,
     kvm_core::guestmem::NoPlace,
-    run::mmio::Pending,
-    sbi_abi::message::{
-        Call,
-        Convention,
-        Message,
-        SbiError, //
+    sbi_abi::{
+        message::{
+            Call,
+            Convention,
+            Message,
+            SbiError, //
+        },
+        table::Extension, //
     },
     vcpu::{
         mp_state::Start,
+        pending::PendingExit,
         pmu::FirmwareEvent,
         stat::Counter,
         token::{
@@ -57,45 +57,21 @@ pub(crate) mod sta;
 pub(crate) mod susp;
 pub(crate) mod v01;
 
-pub(crate) use crate::sbi_abi::table::{
-    Extension,
-    Multi,
-    RegError,
-    State, //
-};
-
-/// Whether the host has what it takes for `extension`. Asked when a vCPU is made; what is missing
-/// then does not exist for it.
-pub(crate) fn is_provided(extension: Extension) -> bool {
-    match extension {
-        Extension::Sta => sched::counts_waiting(),
-        Extension::Pmu => pmu::layout().is_some(),
-        _ => true,
-    }
-}
-
-impl From<RegError> for Error {
-    fn from(error: RegError) -> Self {
-        match error {
-            RegError::NotFound => ENOENT,
-            RegError::Invalid => EINVAL,
-        }
-    }
-}
-
 /// What came of a call.
 enum Outcome {
     /// It is done: a value, or why not.
     Done(Result<usize, SbiError>),
     /// Userspace does it and returns the result; see [`finish`].
     Forward,
-    /// Userspace suspends the system; the hart begins anew if it did, see [`resume`].
+    /// Userspace suspends the system; the hart begins anew if it did, see [`finish_suspend`].
     Suspend(Start),
     /// The access that the call wanted of us is the guest's fault: it takes the trap instead.
     Redirect(Trap),
     /// The guest makes the call again: guest memory that was missing is there now, or the dirty ring
     /// must be looked at first.
     Retry,
+    /// It succeeds once an interrupt is pending that the guest has enabled.
+    WaitForInterrupt,
     /// `kvm_run` tells userspace what happened; the call does not return, or is made again.
     Exit(Next),
 }
@@ -241,7 +217,7 @@ fn serve(vcpu: &mut Loaded<'_>, message: Message) -> Result<Outcome> {
         }
         Message::SendIpi(harts) => Outcome::Done(replace::send_ipi(vcpu.vcpu, harts)),
         Message::Fence(harts, fence) => Outcome::Done(replace::fence(vcpu, harts, fence)),
-        Message::Hsm(request) => Outcome::Done(hsm::handle(vcpu, request)),
+        Message::Hsm(request) => hsm::handle(vcpu, request),
         Message::Reset(reset) => srst::handle(vcpu, reset),
         Message::Pmu(call) => pmu::handle(vcpu, call).into(),
         Message::Fwft(request) => Outcome::Done(fwft::handle(vcpu, request)),
@@ -261,16 +237,20 @@ fn conclude(vcpu: &mut Loaded<'_>, call: &Call, convention: Convention, outcome:
             Next::Resume
         }
         Outcome::Forward => {
-            forward(vcpu, call, Pending::Sbi(convention));
+            forward(vcpu, call, PendingExit::Sbi(convention));
             Next::Userspace
         }
         Outcome::Suspend(start) => {
-            forward(vcpu, call, Pending::Suspend(start));
+            forward(vcpu, call, PendingExit::Suspend(start));
             Next::Userspace
         }
         Outcome::Redirect(trap) => {
             vcpu.redirect(&trap);
             Next::Resume
+        }
+        Outcome::WaitForInterrupt => {
+            give(vcpu.owned, convention, Ok(0));
+            Next::WaitForInterrupt
         }
         Outcome::Retry => Next::Resume,
         Outcome::Exit(next) => next,
@@ -280,7 +260,7 @@ fn conclude(vcpu: &mut Loaded<'_>, call: &Call, convention: Convention, outcome:
 /// Tells userspace of a call, which the next `KVM_RUN` finishes as `pending` says. Userspace that
 /// does not know it and leaves the page alone does not support it.
 #[inline]
-fn forward(vcpu: &mut Loaded<'_>, call: &Call, pending: Pending) {
+fn forward(vcpu: &mut Loaded<'_>, call: &Call, pending: PendingExit) {
     vcpu.vcpu.count(Counter::EcallExits);
     vcpu.run_page().exit_sbi(
         call.extension,
@@ -322,18 +302,19 @@ pub(crate) fn finish(vcpu: &mut OwnedVcpu<'_>, convention: Convention) {
     skip_ecall(vcpu.owned);
 }
 
-/// Completes a call to suspend the system: the hart begins anew as `start` says or, if userspace has
-/// refused, goes on after a call that failed. Until then nothing has happened to it (c-review S5).
-pub(crate) fn resume(vcpu: &mut OwnedVcpu<'_>, start: Start) {
+/// Completes a call to suspend the system. Returns whether userspace did it, so that the caller has to
+/// reset the hart; otherwise the guest goes on after a call that failed. Until then nothing has
+/// happened to the hart.
+pub(crate) fn finish_suspend(vcpu: &mut OwnedVcpu<'_>) -> bool {
     let [error, _] = vcpu.run_page().sbi_return();
     if error == 0 {
-        vcpu.reset(Some(start));
-        return;
+        return true;
     }
     let gprs = &mut vcpu.owned.ctx.gprs;
     gprs.set(Reg::A0, error);
     gprs.set(Reg::A1, 0);
     skip_ecall(vcpu.owned);
+    false
 }
 
 /// To the instruction after the ECALL, which has no compressed form.

@@ -17,18 +17,13 @@
 //!
 //! Lock order: `vcpu->mutex`, then the leaf locks in [`Shared`].
 
-use core::cell::UnsafeCell;
-
 use kernel::prelude::*;
-use pin_init::Wrapper;
 
 use crate::{
     arch::{
         cpufeature::MachineIds,
-        gprs::Reg,
         registers::GuestMode,
-        switch::SwitchContext,
-        vector::GuestVector, //
+        switch::SwitchContext, //
     },
     bindings,
     isa::GuestIsa,
@@ -37,29 +32,22 @@ use crate::{
         Ordering, //
     },
     kvm_core::{
-        calls as kvm,
         object::Vcpu,
         runpage::RunPage, //
     },
-    mmu::{
-        cache::TableCache,
-        tlb::HfenceQueue, //
+    sbi_abi::{
+        fwft,
+        table, //
     },
-    run::mmio::Pending,
-    sbi,
-    sbi_abi::fwft,
     vcpu::{
         config::{
             GuestDebug,
             Permissions, //
         },
-        context::Resident,
         host::Host,
-        irq::{
-            Irqs,
-            Wires, //
-        },
+        irq::Irqs,
         mp_state::Power,
+        pending::PendingExit,
         pmu::{
             firmware::FirmwareCounts, //
             Pmu,
@@ -80,52 +68,17 @@ pub(crate) mod hrtimer;
 pub(crate) mod irq;
 pub(crate) mod mp_state;
 pub(crate) mod onereg;
+pub(crate) mod pending;
 pub(crate) mod pmu;
 pub(crate) mod request;
 pub(crate) mod residency;
 pub(crate) mod stat;
+pub(crate) mod steal_time;
 pub(crate) mod timer;
 pub(crate) mod token;
 pub(crate) mod trace;
-
-/// Our part of a vCPU.
-#[pin_data]
-pub(crate) struct VcpuState {
-    #[pin]
-    pub(crate) shared: Shared,
-    #[pin]
-    pub(crate) owned: UnsafeCell<Owned>,
-    #[pin]
-    pub(crate) resident: UnsafeCell<Resident>,
-    pub(crate) vector: GuestVector,
-}
-
-impl VcpuState {
-    /// The state of a hart before its first reset.
-    ///
-    /// # Errors
-    ///
-    /// `ENODEV` before the host was probed; `ENOMEM` from the initialiser.
-    pub(crate) fn new() -> Result<impl PinInit<Self, Error>> {
-        let host = host::get().ok_or(ENODEV)?;
-        let cpus = residency::slots().ok_or(ENODEV)?;
-        Ok(try_pin_init!(Self {
-            shared <- try_pin_init!(Shared {
-                irqs: Irqs::new(),
-                timer <- Timer::new(),
-                power <- Power::new(),
-                hfences <- HfenceQueue::new(),
-                firmware: FirmwareCounts::new(),
-                steal: sbi::sta::Watch::new(),
-                last_exit: LastExit::new(),
-                imsic_addr: AtomicU64::new(u64::MAX),
-            }),
-            owned <- UnsafeCell::pin_init(Owned::new(host)),
-            resident <- UnsafeCell::pin_init(Resident::new(host, cpus)),
-            vector: GuestVector::new()?,
-        }))
-    }
-}
+pub(crate) mod translation;
+pub(crate) mod trap;
 
 /// What any CPU may touch at any time.
 #[pin_data]
@@ -138,18 +91,12 @@ pub(crate) struct Shared {
     /// Started, stopped, and with which registers to start.
     #[pin]
     pub(crate) power: Power,
-    /// Fences that other harts asked for.
-    #[pin]
-    pub(crate) hfences: HfenceQueue,
     /// Events that performance counters count.
     pub(crate) firmware: FirmwareCounts,
     /// What is reported of the thread's waiting.
-    pub(crate) steal: sbi::sta::Watch,
+    pub(crate) steal: steal_time::Watch,
     /// Where the guest was when it last came back.
     pub(crate) last_exit: LastExit,
-    /// Where userspace wants the vCPU's interrupt file; all ones before it said so. `kvm->lock`
-    /// is held around changes.
-    pub(crate) imsic_addr: AtomicU64,
 }
 
 /// The guest's pc and privilege as of its last exit, for profilers, and for core KVM, which chooses a
@@ -185,6 +132,28 @@ impl LastExit {
     }
 }
 
+impl Shared {
+    /// Makes the state of a hart before its first reset.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            irqs: Irqs::new(),
+            timer <- Timer::new(),
+            power <- Power::new(),
+            firmware: FirmwareCounts::new(),
+            steal: steal_time::Watch::new(),
+            last_exit: LastExit::new(),
+        })
+    }
+}
+
+impl Vcpu {
+    /// Returns what any CPU may touch at any time.
+    #[inline(always)]
+    pub(crate) fn shared(&self) -> &Shared {
+        self.part()
+    }
+}
+
 /// What only the holder of `vcpu->mutex` may touch.
 pub(crate) struct Owned {
     /// The guest's integer registers, pc and privilege.
@@ -196,32 +165,29 @@ pub(crate) struct Owned {
     /// `mvendorid`, `marchid` and `mimpid` as the guest reads them.
     pub(crate) machine: MachineIds,
     /// What an exit to userspace left to be finished by the next `KVM_RUN`.
-    pub(crate) pending: Option<Pending>,
+    pub(crate) pending: Option<PendingExit>,
     /// SBI extensions and their state.
-    pub(crate) sbi: sbi::State,
+    pub(crate) sbi: table::State,
     /// Who gets the guest's breakpoints.
     pub(crate) debug: GuestDebug,
     /// What the host's part of firmware features is.
     pub(crate) features: fwft::Host,
-    /// Table pages for the fault path.
-    pub(crate) tables: TableCache,
     /// Performance counters.
     pub(crate) pmu: Pmu,
 }
 
 impl Owned {
     /// Makes the state of a hart of `host` in place: it is too large for the stack.
-    fn new(host: &'static Host) -> impl Init<Self> {
+    pub(crate) fn new(host: &'static Host) -> impl Init<Self> {
         init!(Self {
             ctx: SwitchContext::reset(),
             isa: GuestIsa::new(&host.isa, host::vector_use()),
             frozen: false,
             machine: host.machine,
             pending: None,
-            sbi: sbi::State::new(sbi::is_provided),
+            sbi: table::State::new(host::provides_sbi),
             debug: GuestDebug::Off,
             features: host.features,
-            tables: TableCache::new(),
             pmu: Pmu::new(),
         })
     }
@@ -246,6 +212,8 @@ impl Owned {
 pub(crate) enum Next {
     /// Back into the guest.
     Resume,
+    /// Back into the guest, once an interrupt is pending that the guest has enabled.
+    WaitForInterrupt,
     /// To userspace; `kvm_run` says why.
     Userspace,
     /// The same, with `EFAULT`: the host cannot provide guest memory.
@@ -277,19 +245,6 @@ impl Vcpu {
         }
     }
 
-    /// Whether it could go on if it blocked: an interrupt that it has enabled is pending, and it
-    /// is not stopped.
-    pub(crate) fn is_runnable(&self) -> bool {
-        (self.shared().irqs.deliverable() || self.is_signalled())
-            && !self.shared().power.is_stopped()
-    }
-
-    /// Whether its interrupt file is in hardware and signals an interrupt that it has enabled.
-    fn is_signalled(&self) -> bool {
-        self.imsic()
-            .is_some_and(|imsic| self.awaits_external() && imsic.signals())
-    }
-
     /// Whether an external interrupt ends its waiting: the guest had it enabled when last put or
     /// blocked, and the hart is not stopped.
     pub(crate) fn awaits_external(&self) -> bool {
@@ -314,7 +269,7 @@ impl OwnedVcpu<'_> {
             bindings::KVM_GUESTDBG_ENABLE => GuestDebug::On,
             _ => return Err(EINVAL),
         };
-        kvm::set_guest_debug(self, control);
+        token::set_guest_debug(self, control);
         self.owned.debug = debug;
         self.configure();
         Ok(())
@@ -324,49 +279,6 @@ impl OwnedVcpu<'_> {
     pub(crate) fn configure(&mut self) {
         let (owned, resident) = self.split();
         resident.configure(owned.isa.effective(), owned.permissions());
-    }
-
-    /// Applies a reset that another hart asked for, so that what follows sees its outcome
-    /// (c-review S3).
-    pub(crate) fn drain_reset(&mut self) {
-        if self.vcpu.take_request(Request::Reset) {
-            self.begin();
-        }
-    }
-
-    /// Resets the hart; with `start`, to begin where HSM or SUSP said.
-    pub(crate) fn reset(&mut self, start: Option<mp_state::Start>) {
-        if let Some(imsic) = self.vcpu.imsic() {
-            imsic.reset(self.vcpu);
-        }
-        self.initialise(start);
-    }
-
-    /// Gives the hart itself the state of a reset. A new one has no place among the vCPUs yet,
-    /// hence no interrupt file.
-    pub(crate) fn initialise(&mut self, start: Option<mp_state::Start>) {
-        self.owned.ctx = SwitchContext::reset();
-        // What userspace answers to an exit of before is nobody's business any more.
-        self.owned.pending = None;
-        if let Some(start) = start {
-            self.owned.ctx.set_pc(start.pc);
-            let hart = self.vcpu.hart().get() as usize;
-            self.owned.ctx.gprs.set(Reg::A0, hart);
-            self.owned.ctx.gprs.set(Reg::A1, start.opaque);
-        }
-        self.owned.sbi.reset();
-        self.vector().reset();
-        let (owned, resident) = self.split();
-        resident.reset(owned.isa.effective(), owned.permissions());
-        let shared = self.vcpu.shared();
-        shared.timer.reset();
-        // Userspace that resets the hart itself has reset what drives the wire, too.
-        shared.irqs.reset(match (start, self.vcpu.imsic()) {
-            (Some(_), None) => Wires::Stay,
-            (Some(_), Some(_)) | (None, _) => Wires::Low,
-        });
-        shared.hfences.clear();
-        self.owned.pmu.reset(&shared.firmware);
     }
 }
 

@@ -12,33 +12,28 @@ use kernel::{
 };
 
 use crate::{
-    aia::Aia,
-    kernel_ext::atomic::{
-        AtomicBool,
-        AtomicU64, //
+    kernel_ext::{
+        atomic::{
+            AtomicBool,
+            AtomicU64,
+            Ordering, //
+        },
+        time, //
     },
     kvm_core::{
         addr::VcpuIdx,
         object::{
             Vcpu,
             Vm, //
-        },
-        stats::Gauges, //
-    },
-    mmu::Memory, //
+        }, //
+    }, //
 };
 
-/// Our part of a VM.
+/// The part of a VM that no other layer owns.
 #[pin_data]
 pub(crate) struct VmState {
-    /// The G-stage, the VMID and what the TLBs owe.
-    #[pin]
-    pub(crate) memory: Memory,
     /// What the guest's `time` is ahead of the host's, in ticks, modulo 2^64.
     pub(crate) time_delta: AtomicU64,
-    /// The in-kernel interrupt controller.
-    #[pin]
-    pub(crate) aia: Aia,
     /// `KVM_CAP_RISCV_MP_STATE_RESET` was enabled.
     pub(crate) mp_state_reset: AtomicBool,
     /// Held while a hart starts another, and while all are stopped: see
@@ -48,17 +43,10 @@ pub(crate) struct VmState {
 }
 
 impl VmState {
-    /// The state of a VM that was just created, and that has `gauges`: no memory, and a clock that
-    /// starts now.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(crate) fn new(gauges: Gauges) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
-            memory <- Memory::new(gauges),
+    /// Makes the state of a VM that was just created, with a clock that starts now.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
             time_delta: AtomicU64::new(crate::kernel_ext::time::now().wrapping_neg()),
-            aia <- Aia::new(),
             mp_state_reset: AtomicBool::new(false),
             starts <- new_spinlock!((), "kvm_riscv::starts"),
         })
@@ -66,9 +54,9 @@ impl VmState {
 }
 
 impl Vm {
-    /// The VM's guest memory.
-    pub(crate) fn memory(&self) -> &Memory {
-        &self.state().memory
+    /// Returns this layer's part of the VM.
+    pub(crate) fn state(&self) -> &VmState {
+        self.part()
     }
 
     /// All vCPUs, in the order of their creation.
@@ -79,5 +67,18 @@ impl Vm {
     /// The guest's `time` now.
     pub(crate) fn time(&self) -> u64 {
         crate::kernel_ext::time::now().wrapping_add(self.time_delta())
+    }
+
+    /// What the guest's `time` is ahead of the host's, modulo 2^64.
+    #[inline]
+    pub(crate) fn time_delta(&self) -> u64 {
+        self.state().time_delta.load(Ordering::Relaxed)
+    }
+
+    /// Moves the time of the whole guest. A vCPU follows when it is next loaded.
+    pub(crate) fn set_time(&self, time: u64) {
+        self.state()
+            .time_delta
+            .store(time.wrapping_sub(time::now()), Ordering::Relaxed);
     }
 }

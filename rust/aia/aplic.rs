@@ -34,6 +34,7 @@ use crate::{
             },
             word::{
                 Index,
+                LineOwner,
                 Word,
                 Writer, //
             }, //
@@ -48,19 +49,10 @@ use crate::{
 };
 
 mod register;
-mod word;
+pub(crate) mod word;
 
 /// Words of sources.
 const WORDS: usize = 32;
-
-/// Who makes a wire high. It is low when none does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LineOwner {
-    /// Userspace, by KVM_IRQ_LINE or an irqfd that pulses.
-    Userspace,
-    /// The irqfds whose level lasts until the guest acknowledges it.
-    Resample,
-}
 
 /// There is no such interrupt source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -37,7 +37,10 @@ use crate::{
             HartId,
             VcpuIdx, //
         },
-        iodev::Registrations,
+        iodev::{
+            BusPort,
+            Registrations, //
+        },
         irqchip::{
             self as kvm,
             VmLock, //
@@ -133,12 +136,16 @@ const NOWHERE: u64 = u64::MAX;
 /// The controller of a VM, as userspace configures and inspects it: `kvm->lock` is held.
 pub(crate) struct Device<'l, 'v> {
     lock: &'l VmLock<'v>,
+    apply_reset: ApplyReset,
 }
+
+/// Applies the reset of a hart that another hart asked for, so that what follows sees its outcome.
+pub(crate) type ApplyReset = fn(&mut OwnedVcpu<'_>);
 
 impl<'l, 'v> Device<'l, 'v> {
     /// The controller of the VM that `lock` locks.
-    pub(crate) fn new(lock: &'l VmLock<'v>) -> Self {
-        Self { lock }
+    pub(crate) fn new(lock: &'l VmLock<'v>, apply_reset: ApplyReset) -> Self {
+        Self { lock, apply_reset }
     }
 
     fn vm(&self) -> &'v Vm {
@@ -157,7 +164,7 @@ impl<'l, 'v> Device<'l, 'v> {
             return Err(EEXIST);
         }
         let limits = limits().ok_or(ENODEV)?;
-        let ran = kvm::any_idle_vcpu(self.lock, |vcpu| vcpu.owned.frozen).ok_or(EBUSY)?;
+        let ran = token::any_idle_vcpu(self.lock, |vcpu| vcpu.owned.frozen).ok_or(EBUSY)?;
         if ran {
             return Err(EBUSY);
         }
@@ -210,7 +217,7 @@ impl<'l, 'v> Device<'l, 'v> {
             }
             Attr::ImsicAddr(idx) => {
                 let vcpu = self.vm().vcpu(idx).ok_or(ENXIO)?;
-                Ok(vcpu.shared().imsic_addr.load(Ordering::Relaxed))
+                Ok(vcpu.imsic_addr().0.load(Ordering::Relaxed))
             }
             Attr::Init => Err(ENXIO),
             Attr::Aplic(offset) => {
@@ -243,7 +250,7 @@ impl<'l, 'v> Device<'l, 'v> {
                 if value & (u64::from(bindings::KVM_DEV_RISCV_IMSIC_ALIGN) - 1) != 0 {
                     return Err(EINVAL);
                 }
-                vcpu.shared().imsic_addr.store(value, Ordering::Relaxed);
+                vcpu.imsic_addr().0.store(value, Ordering::Relaxed);
                 Ok(())
             }
             Attr::Init => self.init(),
@@ -287,7 +294,7 @@ impl<'l, 'v> Device<'l, 'v> {
         let (vcpu, imsic) = self.imsic(hart)?;
         token::with_vcpu(vcpu, |vcpu| {
             // What follows is to see the outcome of a reset that was asked for before.
-            vcpu.drain_reset();
+            (self.apply_reset)(vcpu);
             f(imsic, vcpu)
         })?
     }
@@ -343,7 +350,7 @@ impl<'l, 'v> Device<'l, 'v> {
         };
         let mut gpas = KVec::with_capacity(vcpus, GFP_KERNEL)?;
         for vcpu in vm.vcpus() {
-            let gpa = Gpa::new(vcpu.shared().imsic_addr.load(Ordering::Relaxed));
+            let gpa = Gpa::new(vcpu.imsic_addr().0.load(Ordering::Relaxed));
             let hart = plan.place(gpa)?;
             layout::insert(&mut harts, hart, vcpu.idx()).map_err(|_| EINVAL)?;
             let imsic = KBox::pin_init(Imsic::new(plan.ids, plan.mode), GFP_KERNEL_ACCOUNT)?;
@@ -370,6 +377,11 @@ impl<'l, 'v> Device<'l, 'v> {
         // INVARIANT: The loop above made one file for each vCPU, by index, and entered exactly
         // these in `harts`. `kvm->lock` keeps other vCPUs from coming in between.
         vm.aia().chip.populate(chip);
+        for vcpu in vm.vcpus() {
+            if let Some(imsic) = vcpu.imsic() {
+                imsic.connect(vcpu);
+            }
+        }
         Ok(())
     }
 }
@@ -384,11 +396,11 @@ pub(crate) enum Port {
     Imsics(Gpa),
 }
 
-impl Port {
-    /// A guest reads the word at `offset`; `None` if there is no controller yet, or no file.
-    pub(crate) fn read(self, vm: &Vm, offset: u32) -> Option<u32> {
+/// There is no answer while there is no controller yet, or where there is no file.
+impl BusPort for Port {
+    fn read(&self, vm: &Vm, offset: u32) -> Option<u32> {
         let chip = vm.aia().chip()?;
-        match self {
+        match *self {
             Self::Aplic => {
                 let aplic = chip.aplic()?;
                 let mut domain = aplic.domain().lock();
@@ -405,10 +417,9 @@ impl Port {
         }
     }
 
-    /// A guest writes the word at `offset`; `None` if there is no controller yet, or no file.
-    pub(crate) fn write(self, vm: &Vm, offset: u32, value: u32) -> Option<()> {
+    fn write(&self, vm: &Vm, offset: u32, value: u32) -> Option<()> {
         let chip = vm.aia().chip()?;
-        match self {
+        match *self {
             Self::Aplic => {
                 let aplic = chip.aplic()?;
                 let mut sink = |msi: Msi| chip.send(vm, msi);

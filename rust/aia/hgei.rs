@@ -30,6 +30,7 @@ use crate::{
     arch::{
         aia::{
             self as registers,
+            self,
             External,
             GuestFile,
             Signals, //
@@ -170,7 +171,14 @@ impl Interrupts {
         // disable the interrupt. The idle notifier still runs then, but reads `HOST` only on a CPU
         // that is in use, and none is.
         let host = unsafe { HOST.own(host) }?;
+        aia::set_available(true);
         Ok(Some(Self { _host: host }))
+    }
+}
+
+impl Drop for Interrupts {
+    fn drop(&mut self) {
+        aia::set_available(false);
     }
 }
 

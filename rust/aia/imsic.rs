@@ -217,10 +217,10 @@ impl Imsic {
         self.file.drive(line);
     }
 
-    /// Userspace restored what is pending for `vcpu`: of the external interrupt, the file knows
-    /// better.
-    pub(crate) fn restore_line(&self, vcpu: &OwnedVcpu<'_>) {
-        self.drive(vcpu.vcpu);
+    /// Has the file drive the line of external interrupts of `vcpu` from now on.
+    pub(crate) fn connect(&self, vcpu: &Vcpu) {
+        vcpu.shared().irqs.connect_file();
+        self.drive(vcpu);
     }
 
     /// Has the vCPU see to its file before it enters the guest on `cpu`, if there is anything to
@@ -399,7 +399,7 @@ impl Imsic {
                 Ok(())
             }
             Move::To(new) => {
-                let tables = &mut vcpu.owned.tables;
+                let (_, tables) = vcpu.with_tables();
                 ioremap::map_page(me.vm(), gpa, new.address(), tables)
                     .map(|()| self.occupy(me, new))
                     .map_err(|_| Unsettled::NotMapped)
@@ -464,7 +464,7 @@ pub(crate) fn settle(vcpu: &mut Loaded<'_>) -> Result<Next> {
         return Ok(Next::Resume);
     };
     let levels = me.vm().memory().mode().top() as usize;
-    vcpu.owned.tables.top_up(levels)?;
+    vcpu.with_tables().1.top_up(levels)?;
     let settled = {
         let _moving = imsic.moving.lock();
         let settled = imsic.settle(vcpu, gpa);
@@ -503,4 +503,17 @@ impl Line for Vcpu {
     fn lower(&self) {
         self.shared().irqs.lower();
     }
+}
+
+/// Shows the guest the external interrupt's line, which has just become `pending` or not: with the
+/// identity of the first interrupt of its file, if it has one in software.
+// Out of the run loop, which would set out with its constants in registers.
+#[inline(never)]
+pub(crate) fn present_external(vcpu: &mut Pinned<'_>, pending: bool) {
+    let external = match vcpu.vcpu.imsic() {
+        Some(imsic) => imsic.external(pending),
+        None if pending => External::PLAIN,
+        None => External::QUIET,
+    };
+    vcpu.resident.set_external(external);
 }

@@ -12,7 +12,7 @@ use kernel::prelude::*;
 
 use crate::{
     aia::{
-        aplic::LineOwner,
+        aplic::word::LineOwner,
         msi::{
             Delivery,
             Level,

@@ -13,8 +13,29 @@ use crate::{
         Registers, //
     },
     bindings,
-    kernel_ext::context::PreemptOff, //
+    kernel_ext::{
+        atomic::{
+            AtomicBool,
+            Ordering, //
+        },
+        context::PreemptOff, //
+    }, //
 };
+
+/// Whether the host's AIA is there and in use.
+static AVAILABLE: AtomicBool = AtomicBool::new(false);
+
+/// Returns whether the host has an AIA that guests can use. Answers to
+/// `kvm_riscv_aia_available()`.
+pub(crate) fn is_available() -> bool {
+    // Relaxed: it changes at module init and exit only, while there is no VM.
+    AVAILABLE.load(Ordering::Relaxed)
+}
+
+/// Says whether guests can use the host's AIA. At module init and exit only.
+pub(crate) fn set_available(available: bool) {
+    AVAILABLE.store(available, Ordering::Relaxed);
+}
 
 /// The number of a guest interrupt file of a CPU, and of its line: 1 to 63.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use core::arch::asm;
 
 use crate::{
     arch::{
+        cpufeature,
         fence,
         nacl::{
             self,
@@ -16,15 +17,28 @@ use crate::{
             Span, //
         }, //
     },
+    bindings,
+    kernel_ext::atomic::{
+        AtomicBool,
+        Ordering, //
+    },
     kvm_core::addr::{
         Asid,
         GfnRange,
         Vmid, //
         PAGE_SHIFT,
         PAGE_SIZE,
-    },
-    vcpu::host, //
+    }, //
 };
+
+/// Whether the host has Svinval: constant once [`probe`] has asked.
+static HAS_SVINVAL: AtomicBool = AtomicBool::new(false);
+
+/// Finds out which instructions the host has for fences. Called once, before there is a VM.
+pub(crate) fn probe() {
+    let has = cpufeature::host_has(bindings::RISCV_ISA_EXT_SVINVAL);
+    HAS_SVINVAL.store(has, Ordering::Relaxed);
+}
 
 /// Ranges of more pages are forgotten with everything else: it is faster.
 pub(crate) const MAX_PAGES: u64 = 512;
@@ -128,7 +142,7 @@ fn vvma_pages(addresses: impl Iterator<Item = u64>) {
 /// else `hfence`.
 #[inline(always)]
 fn in_one_go(addresses: impl Iterator<Item = u64>, hinval: impl Fn(u64), hfence: impl Fn(u64)) {
-    if !host::get().is_some_and(|host| host.svinval) {
+    if !HAS_SVINVAL.load(Ordering::Relaxed) {
         addresses.for_each(hfence);
         return;
     }

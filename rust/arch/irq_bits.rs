@@ -199,13 +199,14 @@ impl Word {
             });
     }
 
-    /// Forgets everything but whether `interrupt` is pending; `hvip` is to become that.
-    pub(crate) fn retain(&self, interrupt: Interrupt) {
+    /// As [`replace`](Self::replace), but `kept` stays as it is.
+    pub(crate) fn replace_but(&self, kept: Interrupt, pending: u32) {
         // Release: as in `set`, also for the one that is kept.
         let _ = self
             .0
             .fetch_update(Ordering::Release, Ordering::Relaxed, |word| {
-                Some(Self::pack(Self::pending_in(word) & interrupt.bit(), ALL))
+                let pending = Self::pending_in(word) & kept.bit() | pending & ALL & !kept.bit();
+                Some(Self::pack(pending, ALL))
             });
     }
 

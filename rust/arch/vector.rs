@@ -24,7 +24,8 @@ use kernel::{
 
 use crate::{
     arch::switch::UnitStatus,
-    bindings, //
+    bindings,
+    kvm_core::object::Vcpu, //
 };
 
 /// The state of one hart's vector unit.
@@ -81,6 +82,14 @@ impl VectorRegs {
 /// softirq may save the guest's registers here whatever that thread is doing. While the vCPU is
 /// loaded, they are touched with softirqs off only.
 pub(crate) struct GuestVector(UnsafeCell<VectorRegs>);
+
+impl Vcpu {
+    /// Returns the guest's vector registers.
+    #[inline(always)]
+    pub(crate) fn vector(&self) -> &GuestVector {
+        self.part()
+    }
+}
 
 impl GuestVector {
     /// All registers zero.

@@ -96,7 +96,7 @@ unsafe extern "C" fn create(dev: *mut bindings::kvm_device, _type: u32) -> c_int
     let vm = unsafe { Vm::from_raw((*dev).kvm) };
     from_result(|| {
         // SAFETY: Core KVM holds `kvm->lock` until this function returns.
-        unsafe { VmLock::assume(vm, |lock| Device::new(lock).create()) }?;
+        unsafe { VmLock::assume(vm, |lock| device(lock).create()) }?;
         Ok(0)
     })
 }
@@ -138,9 +138,14 @@ unsafe fn request<'a>(
     Ok((vm, Attr::new(attr.group, attr.attr)?, user))
 }
 
+/// Returns the controller of the VM that `lock` locks.
+fn device<'l, 'v>(lock: &'l VmLock<'v>) -> Device<'l, 'v> {
+    Device::new(lock, |vcpu| vcpu.drain_reset())
+}
+
 /// Runs `f` with `kvm->lock` held.
 fn locked<R>(vm: &Vm, f: impl FnOnce(&Device<'_, '_>) -> R) -> R {
-    VmLock::with(vm, |lock| f(&Device::new(lock)))
+    VmLock::with(vm, |lock| f(&device(lock)))
 }
 
 /// # Safety

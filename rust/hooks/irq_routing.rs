@@ -11,7 +11,7 @@ use kernel::{
 
 use crate::{
     aia::{
-        aplic::LineOwner,
+        aplic::word::LineOwner,
         msi::{
             Delivery,
             Level, //

@@ -30,7 +30,10 @@ use crate::{
         calls as kvm,
         object::Vcpu, //
     },
-    run,
+    run::{
+        self,
+        reset, //
+    },
     vcpu::{
         irq::Line,
         mp_state::{
@@ -167,6 +170,7 @@ unsafe extern "C" fn kvm_arch_vcpu_ioctl(
     let user = UserPtr::from_addr(arg);
     // First, as a VMM calls nothing as often.
     let result = if ioctl as usize == bindings::KVM_GET_ONE_REG {
+        vcpu.drain_reset();
         onereg::get(&mut vcpu, user)
     } else {
         rarer_ioctl(&mut vcpu, ioctl, user)
@@ -179,7 +183,10 @@ check_prototype!(kvm_arch_vcpu_ioctl);
 #[inline(never)]
 fn rarer_ioctl(vcpu: &mut OwnedVcpu<'_>, ioctl: c_uint, user: UserPtr) -> Result {
     match ioctl as usize {
-        bindings::KVM_SET_ONE_REG => onereg::set(vcpu, user),
+        bindings::KVM_SET_ONE_REG => {
+            vcpu.drain_reset();
+            onereg::set(vcpu, user)
+        }
         bindings::KVM_GET_REG_LIST => onereg::list(vcpu, user),
         _ => Err(EINVAL),
     }
@@ -276,7 +283,7 @@ unsafe extern "C" fn kvm_arch_vcpu_ioctl_set_mpstate(
     // SAFETY: `state` points to core KVM's own copy, which does not change during the call.
     let state = unsafe { (*state).mp_state };
     from_result(|| {
-        mp_state::set_mp_state(&mut vcpu, MpState::try_from(state)?)?;
+        reset::set_mp_state(&mut vcpu, MpState::try_from(state)?)?;
         Ok(0)
     })
 }

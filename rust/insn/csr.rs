@@ -21,10 +21,7 @@ use crate::{
         registers::GuestMode, //
     },
     bindings,
-    insn::{
-        encoding::Wide,
-        system::Illegal, //
-    },
+    insn::encoding::Wide,
     isa::{
         EffectiveIsa,
         Ext, //
@@ -347,3 +344,19 @@ impl CsrAccess {
         &self.op
     }
 }
+
+/// What became of an access to an emulated CSR.
+#[must_use]
+pub(crate) enum CsrOutcome {
+    /// It is done, and the register held this.
+    Done(usize),
+    /// Userspace is to do it: the interrupt controller is its own.
+    Userspace,
+    /// There is no such register.
+    Illegal,
+}
+
+/// The instruction is one that the guest's machine does not have, or not in this mode: the guest
+/// gets an illegal-instruction exception.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Illegal;

@@ -10,11 +10,11 @@
 use crate::insn::{
     encoding::{
         opcode, //
+        Insn,
+        InsnLen,
         Wide,
     },
     mmio::Undecodable, //
-    Insn,
-    InsnLen,
 };
 
 /// An access that the hardware made by itself to the guest's own page table.

@@ -14,17 +14,15 @@ use crate::{
         Gprs,
         Reg, //
     },
-    insn::{
-        encoding::{
-            opcode,
-            quadrant_0,
-            quadrant_2,
-            zcb, //
-            Compressed,
-            Wide,
-        }, //
+    insn::encoding::{
+        opcode,
+        quadrant_0,
+        quadrant_2,
+        zcb, //
+        Compressed,
         Insn,
         InsnLen,
+        Wide,
     },
     kvm_core::addr::Gpa, //
 };

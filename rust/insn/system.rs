@@ -18,21 +18,17 @@ use crate::{
         csr::{
             CounterEnable,
             CsrAccess,
-            CsrOp, //
+            CsrOp,
+            Illegal, //
         },
         encoding::{
             opcode, //
+            Insn,
             Wide,
         }, //
-        Insn,
     },
     isa::EffectiveIsa, //
 };
-
-/// The instruction is one that the guest's machine does not have, or not in this mode: the guest
-/// gets an illegal-instruction exception.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Illegal;
 
 /// An instruction to emulate, which the guest was allowed to execute.
 ///

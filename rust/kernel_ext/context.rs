@@ -7,10 +7,7 @@ use core::marker::PhantomData;
 
 use kernel::prelude::*;
 
-use crate::{
-    arch::csr::HostCsr,
-    bindings, //
-};
+use crate::bindings;
 
 /// Preemption is off while this lives.
 pub(crate) struct PreemptOff(PhantomData<*mut ()>);
@@ -37,12 +34,10 @@ impl Drop for PreemptOff {
     }
 }
 
-/// `sstatus`
-const SSTATUS: HostCsr<{ bindings::CSR_SSTATUS }> = HostCsr;
-
 /// Whether this CPU takes interrupts.
 fn interrupts_are_on() -> bool {
-    SSTATUS.read() & bindings::SR_SIE != 0
+    // SAFETY: This only reads `sstatus` of this CPU.
+    !unsafe { bindings::kvm_rs_irqs_disabled() }
 }
 
 /// Interrupts are off while this lives; they were on before.

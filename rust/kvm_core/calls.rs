@@ -10,6 +10,7 @@ use kernel::{
 
 use crate::{
     bindings,
+    kernel_ext::atomic::Ordering,
     kvm_core::{
         addr::Gpa,
         object::{
@@ -17,8 +18,7 @@ use crate::{
             Vm, //
         },
         srcu::SlotsRead, //
-    },
-    vcpu::token::OwnedVcpu, //
+    }, //
 };
 
 /// Whether this `KVM_RUN` is to enter the guest at all (`immediate_exit` says no).
@@ -73,6 +73,14 @@ pub(crate) fn handle_guest_mode_work(vcpu: &Vcpu) -> Result {
     // SAFETY: By the invariant of `Vcpu` the vCPU is live. The caller is the vCPU's thread,
     // preemptible and with interrupts enabled.
     to_result(unsafe { bindings::kvm_xfer_to_guest_mode_handle_work(vcpu.as_ptr()) })
+}
+
+/// Returns whether the vCPU's dirty ring is full but for its reserve.
+pub(crate) fn dirty_ring_is_soft_full(vcpu: &Vcpu) -> bool {
+    // The low bits of the constant are the number of the request.
+    const BIT: u64 = 1 << (bindings::KVM_REQ_DIRTY_RING_SOFT_FULL & 0xff);
+
+    vcpu.requests().load(Ordering::Relaxed) & BIT != 0
 }
 
 /// Whether the dirty ring is so full that userspace must collect it; `kvm_run` says so.
@@ -196,13 +204,6 @@ pub(crate) fn bus_write(
         )
     };
     result == 0
-}
-
-/// Notes in the vCPU which debugging userspace asked for.
-pub(crate) fn set_guest_debug(vcpu: &OwnedVcpu<'_>, control: u32) {
-    // SAFETY: By the invariant of `OwnedVcpu` this thread holds `vcpu->mutex`, which protects the
-    // field, or is the only user of the vCPU.
-    unsafe { (*vcpu.vcpu.as_ptr()).guest_debug = control as usize };
 }
 
 /// Makes the request with the constant `raw` of every vCPU of the VM. Preemptible, interrupts on.

@@ -27,14 +27,14 @@ use crate::{
             Gpa,
             PAGE_SIZE, //
         },
+        calls,
         memslot::{
             Slot,
             SlotAccess, //
         },
         object::Vcpu,
         srcu::SlotsRead, //
-    },
-    vcpu::request::Request, //
+    }, //
 };
 
 /// Why there is no [`Place`].
@@ -87,7 +87,7 @@ impl<'s> Place<'s> {
         }
         // Core KVM makes the request with the entry that reaches the soft limit, and the run loop
         // looks at the ring whenever it serves requests.
-        if slot.is_logged() && slots.vcpu().requested(Request::DirtyRingSoftFull) {
+        if slot.is_logged() && calls::dirty_ring_is_soft_full(slots.vcpu()) {
             return Err(NoPlace::RingFull);
         }
         let page = UserPtr::from_addr(slot.hva(gfn).get());

@@ -22,7 +22,6 @@ use kernel::{
 };
 
 use crate::{
-    aia::device::Port,
     bindings,
     kvm_core::{
         addr::Gpa,
@@ -34,33 +33,44 @@ use crate::{
     }, //
 };
 
-/// A page, or several, where guest accesses end up at a [`Port`].
+/// What is behind pages on the MMIO bus. Called in the thread of the vCPU that makes the access, with
+/// `kvm->srcu` held.
+pub(crate) trait BusPort: Send + Sync {
+    /// Reads the word at `offset`; [`None`] if nothing answers there.
+    fn read(&self, vm: &Vm, offset: u32) -> Option<u32>;
+
+    /// Writes the word at `offset`; [`None`] if nothing answers there.
+    fn write(&self, vm: &Vm, offset: u32, value: u32) -> Option<()>;
+}
+
+/// A page, or several, where guest accesses end up at a [`BusPort`].
 ///
 /// # Invariants
 ///
 /// `raw` comes first, so that the address by which core KVM knows the device is also that of the
 /// `BusDevice`.
 #[repr(C)]
-pub(crate) struct BusDevice {
+pub(crate) struct BusDevice<P> {
     raw: Opaque<bindings::kvm_io_device>,
     base: Gpa,
-    port: Port,
+    port: P,
 }
 
-// SAFETY: `raw` is a constant pointer to a constant table, and the other fields are plain values.
-unsafe impl Send for BusDevice {}
-// SAFETY: `raw` is a constant pointer to a constant table, and no field is written after `new`.
-unsafe impl Sync for BusDevice {}
+// SAFETY: `raw` is a constant pointer to a constant table, and the port may be sent.
+unsafe impl<P: BusPort> Send for BusDevice<P> {}
+// SAFETY: `raw` is a constant pointer to a constant table, no field is written after `new`, and the
+// port may be shared.
+unsafe impl<P: BusPort> Sync for BusDevice<P> {}
 
-static OPS: bindings::kvm_io_device_ops = bindings::kvm_io_device_ops {
-    read: Some(read),
-    write: Some(write),
-    destructor: None,
-};
+impl<P: BusPort> BusDevice<P> {
+    const OPS: &'static bindings::kvm_io_device_ops = &bindings::kvm_io_device_ops {
+        read: Some(read::<P>),
+        write: Some(write::<P>),
+        destructor: None,
+    };
 
-impl BusDevice {
-    fn new(base: Gpa, port: Port) -> Result<KBox<Self>> {
-        let raw = bindings::kvm_io_device { ops: &OPS };
+    fn new(base: Gpa, port: P) -> Result<KBox<Self>> {
+        let raw = bindings::kvm_io_device { ops: Self::OPS };
         // INVARIANT: `raw` is the first field, and `repr(C)` keeps the order of the fields.
         Ok(KBox::new(
             Self {
@@ -98,7 +108,7 @@ impl BusDevice {
 ///
 /// Core KVM calls this in a vCPU's thread and passes that vCPU. `this` is a device that is on the
 /// bus, and `value` has room for `len` bytes.
-unsafe extern "C" fn read(
+unsafe extern "C" fn read<P: BusPort>(
     vcpu: *mut bindings::kvm_vcpu,
     this: *mut bindings::kvm_io_device,
     addr: u64,
@@ -107,7 +117,7 @@ unsafe extern "C" fn read(
 ) -> c_int {
     // SAFETY: Core KVM passes a device that is on the bus. A device is freed only when it is off
     // the bus and no access is in it, so this one is live.
-    let this = unsafe { BusDevice::from_raw(this) };
+    let this = unsafe { BusDevice::<P>::from_raw(this) };
     // SAFETY: Core KVM passes the accessing vCPU, which is live.
     let vcpu = unsafe { Vcpu::from_raw(vcpu) };
     from_result(|| {
@@ -123,7 +133,7 @@ unsafe extern "C" fn read(
 ///
 /// Core KVM calls this in a vCPU's thread and passes that vCPU. `this` is a device that is on the
 /// bus, and `value` holds `len` bytes.
-unsafe extern "C" fn write(
+unsafe extern "C" fn write<P: BusPort>(
     vcpu: *mut bindings::kvm_vcpu,
     this: *mut bindings::kvm_io_device,
     addr: u64,
@@ -132,7 +142,7 @@ unsafe extern "C" fn write(
 ) -> c_int {
     // SAFETY: Core KVM passes a device that is on the bus. A device is freed only when it is off
     // the bus and no access is in it, so this one is live.
-    let this = unsafe { BusDevice::from_raw(this) };
+    let this = unsafe { BusDevice::<P>::from_raw(this) };
     // SAFETY: Core KVM passes the accessing vCPU, which is live.
     let vcpu = unsafe { Vcpu::from_raw(vcpu) };
     from_result(|| {
@@ -145,12 +155,12 @@ unsafe extern "C" fn write(
 }
 
 /// Devices on the bus of a VM that is not finished; they come off it when this is dropped.
-pub(crate) struct Registrations<'v> {
+pub(crate) struct Registrations<'v, P: BusPort> {
     vm: &'v Vm,
-    devices: KVec<KBox<BusDevice>>,
+    devices: KVec<KBox<BusDevice<P>>>,
 }
 
-impl<'v> Registrations<'v> {
+impl<'v, P: BusPort> Registrations<'v, P> {
     /// None yet.
     pub(crate) fn new(vm: &'v Vm) -> Self {
         Self {
@@ -164,7 +174,7 @@ impl<'v> Registrations<'v> {
     /// # Errors
     ///
     /// `ENOMEM`, `ENOSPC`.
-    pub(crate) fn add(&mut self, base: Gpa, size: u32, port: Port) -> Result {
+    pub(crate) fn add(&mut self, base: Gpa, size: u32, port: P) -> Result {
         self.devices.reserve(1, GFP_KERNEL_ACCOUNT)?;
         let device = BusDevice::new(base, port)?;
         let _slots = kvm::SlotsLock::lock(self.vm);
@@ -184,12 +194,12 @@ impl<'v> Registrations<'v> {
 
     /// The devices stay on the bus, for as long as the bus lives: the caller keeps them until the
     /// VM's state is dropped, which core KVM has done after it destroyed the bus.
-    pub(crate) fn keep(mut self) -> KVec<KBox<BusDevice>> {
+    pub(crate) fn keep(mut self) -> KVec<KBox<BusDevice<P>>> {
         core::mem::take(&mut self.devices)
     }
 }
 
-impl Drop for Registrations<'_> {
+impl<P: BusPort> Drop for Registrations<'_, P> {
     fn drop(&mut self) {
         if self.devices.is_empty() {
             return;

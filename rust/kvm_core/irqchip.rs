@@ -11,8 +11,7 @@ use kernel::{
 use crate::{
     bindings,
     kernel_ext::nospec,
-    kvm_core::object::Vm,
-    vcpu::token::OwnedVcpu, //
+    kvm_core::object::Vm, //
 };
 
 /// Proof that `kvm->lock` is held. The holder of the lock only ever lends it out by reference.
@@ -48,34 +47,6 @@ impl<'v> VmLock<'v> {
         // SAFETY: `self` exists, so `kvm->lock` is held. By the invariant of `Vm` the VM is live.
         unsafe { bindings::kvm_is_vcpu_creation_in_progress(self.0.as_ptr()) }
     }
-}
-
-/// Whether `f` says so of any vCPU, while none of them runs; none if one is in use, or is being
-/// created.
-pub(crate) fn any_idle_vcpu(
-    lock: &VmLock<'_>,
-    mut f: impl FnMut(&OwnedVcpu<'_>) -> bool,
-) -> Option<bool> {
-    let vm = lock.vm();
-    // Core KVM takes that for a bug of ours.
-    if lock.is_creating_vcpu() {
-        return None;
-    }
-    // SAFETY: `lock` exists, so `kvm->lock` is held, and the check above found no vCPU that is
-    // being created.
-    if unsafe { bindings::kvm_trylock_all_vcpus(vm.as_ptr()) } != 0 {
-        return None;
-    }
-    let found = vm.vcpus().any(|vcpu| {
-        // SAFETY: This thread holds the mutex of every vCPU. A thread loads a vCPU only with its
-        // mutex held and puts it before it unlocks the mutex, so this vCPU is not loaded either. It
-        // went through `Vcpu::create`.
-        f(&unsafe { OwnedVcpu::from_raw(vcpu.as_ptr()) })
-    });
-    // SAFETY: This thread took the mutexes of all vCPUs above, and `kvm->lock` has kept new vCPUs
-    // out since.
-    unsafe { bindings::kvm_unlock_all_vcpus(vm.as_ptr()) };
-    Some(found)
 }
 
 /// `kvm->slots_lock`, held.

@@ -1,114 +1,86 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Core KVM's objects, from the outside: a VM and a vCPU, each with our state behind the one
-//! pointer that `<asm/kvm_host.h>` gives it.
+//! Core KVM's objects, from the outside: a VM and a vCPU. The state of the arch layer is behind the
+//! one pointer that `<asm/kvm_host.h>` gives each, in parts that belong to other layers.
 
 use core::ptr;
 
-use kernel::{
-    prelude::*,
-    types::{
-        ForeignOwnable,
-        Opaque, //
+use kernel::types::Opaque;
+
+use crate::{
+    bindings,
+    kernel_ext::atomic::AtomicU64,
+    kvm_core::addr::{
+        HartId,
+        VcpuIdx, //
     }, //
 };
 
-use crate::{
-    arch::vector::GuestVector,
-    bindings,
-    kernel_ext::atomic::AtomicU64,
-    kvm_core::{
-        addr::{
-            HartId,
-            VcpuIdx, //
-        },
-        stats::Gauges, //
-    },
-    vcpu::{
-        context::Resident,
-        token::OwnedVcpu, //
-        Owned,
-        Shared,
-        VcpuState,
-    },
-    vm::VmState, //
-};
+/// A part of the arch layer's state of a VM, which the layer that owns the part reaches by its type.
+///
+/// # Safety
+///
+/// What `arch.rust` of every [`Vm`] points to has a `Self` at `OFFSET` bytes from its start. Any
+/// thread may have a shared reference to that `Self`, and no code makes a mutable one before the
+/// state is dropped.
+pub(crate) unsafe trait VmPart: Sized {
+    /// Where the part is, in bytes.
+    const OFFSET: usize;
+}
+
+/// A part of the arch layer's state of a vCPU, as [`VmPart`] is of a VM.
+///
+/// # Safety
+///
+/// What `arch.rust` of every [`Vcpu`] points to has a `Self` at `OFFSET` bytes from its start. Any
+/// thread may have a shared reference to that `Self`, and no code makes a mutable one before the
+/// state is dropped.
+pub(crate) unsafe trait VcpuPart: Sized {
+    /// Where the part is, in bytes.
+    const OFFSET: usize;
+}
 
 /// Core KVM's `struct kvm`, from the outside.
 ///
 /// # Invariants
 ///
-/// Points into a live `struct kvm`, and its `arch.rust` holds the [`VmState`] that [`Vm::create`]
-/// put there. Core KVM keeps the VM alive for the duration of every call into the arch layer, which
-/// it calls between `kvm_arch_init_vm()` and `kvm_arch_destroy_vm()`. A function that core KVM also
-/// calls later uses [`Vm::from_raw_unless_destroyed`].
+/// Points into a live `struct kvm`, and its `arch.rust` points to the arch layer's state, which has
+/// every [`VmPart`]. Core KVM keeps the VM alive for the duration of every call into the arch layer,
+/// which it calls between `kvm_arch_init_vm()` and `kvm_arch_destroy_vm()`. A function that core KVM
+/// also calls later uses [`Vm::from_raw_unless_destroyed`].
 #[repr(transparent)]
 pub(crate) struct Vm(Opaque<bindings::kvm>);
 
-// SAFETY: Core KVM calls the arch layer from any thread. A `Vm` gives away shared references to its
-// `VmState` alone, which atomics and locks protect.
+// SAFETY: Core KVM calls the arch layer from any thread. A `Vm` gives away shared references to
+// parts of its state alone, which any thread may have.
 unsafe impl Send for Vm {}
-// SAFETY: A `&Vm` gives any thread shared references to the `VmState` alone, which atomics and
-// locks protect.
+// SAFETY: A `&Vm` gives any thread shared references to parts of its state alone, which any thread
+// may have.
 unsafe impl Sync for Vm {}
 
 impl Vm {
-    /// Puts a fresh [`VmState`] into a VM that core KVM is creating.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    ///
     /// # Safety
     ///
-    /// `kvm` is valid, and no thread but the caller's can reach it yet.
-    pub(crate) unsafe fn create(kvm: *mut bindings::kvm) -> Result {
-        // SAFETY: By the caller's promise `kvm` is valid. It outlives the state that the gauges go
-        // to: core KVM frees it after `Vm::destroy`.
-        let gauges = unsafe { Gauges::of(kvm) };
-        let state = KBox::pin_init(VmState::new(gauges), GFP_KERNEL_ACCOUNT)?;
-        // SAFETY: By the caller's promise `kvm` is valid and no other thread can reach it, so this
-        // write does not race.
-        unsafe { (*kvm).arch.rust = state.into_foreign() };
-        Ok(())
-    }
-
-    /// Takes the [`VmState`] out of a VM and drops it.
-    ///
-    /// # Safety
-    ///
-    /// `kvm` went through [`Vm::create`], its vCPUs are gone, and no thread but the caller's uses
-    /// it any more.
-    pub(crate) unsafe fn destroy(kvm: *mut bindings::kvm) {
-        // SAFETY: By the caller's promise `kvm` is valid and no other thread uses it, so this
-        // access does not race.
-        let state = unsafe { ptr::replace(ptr::addr_of_mut!((*kvm).arch.rust), ptr::null_mut()) };
-        // SAFETY: `Vm::create` got the pointer from `into_foreign()`. Core KVM destroys a VM once,
-        // and no reference to the state is left.
-        drop(unsafe { Pin::<KBox<VmState>>::from_foreign(state) });
-    }
-
-    /// # Safety
-    ///
-    /// For `'a`, `kvm` is live and keeps the state that [`Vm::create`] put into it.
+    /// For `'a`, `kvm` is live and keeps its state.
     pub(crate) unsafe fn from_raw<'a>(kvm: *mut bindings::kvm) -> &'a Vm {
         // SAFETY: `Vm` is transparent over `struct kvm`, and the caller keeps `kvm` and its state
         // alive for `'a`.
         unsafe { &*kvm.cast() }
     }
 
-    /// Returns the VM, or [`None`] if [`Vm::destroy`] has already taken its state.
+    /// Returns the VM, or [`None`] if `kvm_arch_destroy_vm()` has already taken its state.
     ///
     /// # Safety
     ///
-    /// `kvm` is live for `'a` and went through [`Vm::create`]. [`Vm::destroy`] runs neither during
-    /// the call nor during `'a`.
+    /// `kvm` is live for `'a` and got its state in `kvm_arch_init_vm()`. `kvm_arch_destroy_vm()`
+    /// runs neither during the call nor during `'a`.
     pub(crate) unsafe fn from_raw_unless_destroyed<'a>(kvm: *mut bindings::kvm) -> Option<&'a Vm> {
-        // SAFETY: The caller keeps `kvm` alive, and `Vm::destroy` does not write the field during
-        // the call.
+        // SAFETY: The caller keeps `kvm` alive, and `kvm_arch_destroy_vm()` does not write the
+        // field during the call.
         let state = unsafe { (*kvm).arch.rust };
-        // SAFETY: The caller keeps `kvm` alive for `'a`. `arch.rust` is not null, so `Vm::destroy`
-        // has not run, and by the caller's promise it does not run during `'a`.
+        // SAFETY: The caller keeps `kvm` alive for `'a`. `arch.rust` is not null, so
+        // `kvm_arch_destroy_vm()` has not run, and by the caller's promise it does not run during
+        // `'a`.
         (!state.is_null()).then(|| unsafe { Vm::from_raw(kvm) })
     }
 
@@ -117,11 +89,13 @@ impl Vm {
         self.0.get()
     }
 
-    /// Our part of the VM.
-    pub(crate) fn state(&self) -> &VmState {
-        // SAFETY: By the type's invariant `arch.rust` points to a `VmState` that lives as long as
-        // `self`, and no code makes a mutable reference to it.
-        unsafe { &*(*self.as_ptr()).arch.rust.cast::<VmState>() }
+    /// Returns a part of the arch layer's state.
+    #[inline(always)]
+    pub(crate) fn part<T: VmPart>(&self) -> &T {
+        // SAFETY: By the type's invariant `arch.rust` points to the state, which lives as long as
+        // `self`. `VmPart` promises that the state has a `T` at this offset, and that no code makes a
+        // mutable reference to it.
+        unsafe { &*(*self.as_ptr()).arch.rust.byte_add(T::OFFSET).cast::<T>() }
     }
 
     /// How many vCPUs there are.
@@ -138,17 +112,17 @@ impl Vm {
         // SAFETY: By the type's invariant the VM is live; `idx` is below `online_vcpus`, so it fits
         // into an `i32`.
         let vcpu = unsafe { bindings::kvm_get_vcpu(self.as_ptr(), idx.get() as i32) };
-        // SAFETY: The vCPU is online, so it went through `Vcpu::create`. Core KVM destroys it with
+        // SAFETY: The vCPU is online, so it has its state. Core KVM destroys it with
         // its VM only, so it lives as long as `self`.
         (!vcpu.is_null()).then(|| unsafe { Vcpu::from_raw(vcpu) })
     }
 
-    /// The vCPU that the guest knows as hart `hart`. All 64 bits count (c-review S17).
+    /// The vCPU that the guest knows as hart `hart`. All 64 bits of the id count.
     pub(crate) fn hart(&self, hart: HartId) -> Option<&Vcpu> {
         let id = i32::try_from(hart.get()).ok()?;
         // SAFETY: By the type's invariant `as_ptr()` points to a live `struct kvm`.
         let vcpu = unsafe { bindings::kvm_get_vcpu_by_id(self.as_ptr(), id) };
-        // SAFETY: The vCPU is online, so it went through `Vcpu::create`. Core KVM destroys it with
+        // SAFETY: The vCPU is online, so it has its state. Core KVM destroys it with
         // its VM only, so it lives as long as `self`.
         (!vcpu.is_null()).then(|| unsafe { Vcpu::from_raw(vcpu) })
     }
@@ -158,66 +132,22 @@ impl Vm {
 ///
 /// # Invariants
 ///
-/// Points into a live `struct kvm_vcpu`, and its `arch.rust` holds the [`VcpuState`] that
-/// [`Vcpu::create`] put there.
+/// Points into a live `struct kvm_vcpu`, and its `arch.rust` points to the arch layer's state, which
+/// has every [`VcpuPart`].
 #[repr(transparent)]
 pub(crate) struct Vcpu(Opaque<bindings::kvm_vcpu>);
 
-// SAFETY: What safe code reaches through a `Vcpu` is constant, atomic or protected by a lock.
-// `Owned`, `Resident` and the vector registers need an unsafe function or a token.
+// SAFETY: A `Vcpu` gives away shared references to parts of its state alone, which any thread may
+// have; what else safe code reaches through it is constant or atomic.
 unsafe impl Send for Vcpu {}
-// SAFETY: What safe code reaches through a `&Vcpu` is constant, atomic or protected by a lock.
-// `Owned`, `Resident` and the vector registers need an unsafe function or a token.
+// SAFETY: A `&Vcpu` gives any thread shared references to parts of its state alone, which any thread
+// may have; what else safe code reaches through it is constant or atomic.
 unsafe impl Sync for Vcpu {}
 
 impl Vcpu {
-    /// Puts a fresh [`VcpuState`] into a vCPU that core KVM is creating.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    ///
     /// # Safety
     ///
-    /// `vcpu` is valid, its `kvm` is live and went through [`Vm::create`], and no thread but the
-    /// caller's can reach `vcpu` yet.
-    pub(crate) unsafe fn create(vcpu: *mut bindings::kvm_vcpu) -> Result {
-        let state = KBox::pin_init(VcpuState::new()?, GFP_KERNEL_ACCOUNT)?;
-        // SAFETY: By the caller's promise `vcpu` is valid and no other thread can reach it, so this
-        // write does not race.
-        unsafe { (*vcpu).arch.rust = state.into_foreign() };
-        // SAFETY: The state is in place. No other thread can reach `vcpu`, so the caller is alone
-        // with it, and a new vCPU is not loaded.
-        unsafe { OwnedVcpu::from_raw(vcpu) }.initialise(None);
-        Ok(())
-    }
-
-    /// Takes the [`VcpuState`] out of a vCPU and drops it.
-    ///
-    /// # Safety
-    ///
-    /// `vcpu` went through [`Vcpu::create`], it is not loaded, and no thread but the caller's uses
-    /// it any more. Its perf events and its timer may still fire until this function has stopped
-    /// them.
-    pub(crate) unsafe fn destroy(vcpu: *mut bindings::kvm_vcpu) {
-        // SAFETY: `vcpu` went through `Vcpu::create`, it is not loaded, and the caller is alone
-        // with it, because no other thread uses it any more.
-        let last = unsafe { OwnedVcpu::from_raw(vcpu) };
-        // An overflow or the alarm could still come, and needs the state.
-        last.owned.pmu.reset(&last.vcpu.shared().firmware);
-        last.vcpu.shared().timer.reset();
-        // SAFETY: No other thread uses `vcpu`, and its perf events and its timer were stopped
-        // above. A timer callback that has yet to return has read the field already: all that it
-        // may still do is kick the vCPU.
-        let state = unsafe { ptr::replace(ptr::addr_of_mut!((*vcpu).arch.rust), ptr::null_mut()) };
-        // SAFETY: `Vcpu::create` got the pointer from `into_foreign()`. Core KVM destroys a vCPU
-        // once, and `last` is not used any more. Dropping the timer waits for its callback.
-        drop(unsafe { Pin::<KBox<VcpuState>>::from_foreign(state) });
-    }
-
-    /// # Safety
-    ///
-    /// For `'a`, `vcpu` is live and keeps the state that [`Vcpu::create`] put into it.
+    /// For `'a`, `vcpu` is live and keeps its state.
     pub(crate) unsafe fn from_raw<'a>(vcpu: *mut bindings::kvm_vcpu) -> &'a Vcpu {
         // SAFETY: `Vcpu` is transparent over `struct kvm_vcpu`, and the caller keeps `vcpu` and its
         // state alive for `'a`.
@@ -229,28 +159,19 @@ impl Vcpu {
         self.0.get()
     }
 
-    fn state(&self) -> &VcpuState {
-        // SAFETY: By the type's invariant `arch.rust` points to a `VcpuState` that lives as long as
-        // `self`. No code makes a mutable reference to the whole: only its atomics, its locks and
-        // its `UnsafeCell`s are ever mutated.
-        unsafe { &*(*self.as_ptr()).arch.rust.cast::<VcpuState>() }
-    }
-
-    /// What any CPU may touch.
-    pub(crate) fn shared(&self) -> &Shared {
-        &self.state().shared
-    }
-
-    /// Its vector registers.
-    #[inline]
-    pub(crate) fn vector(&self) -> &GuestVector {
-        &self.state().vector
+    /// Returns a part of the arch layer's state.
+    #[inline(always)]
+    pub(crate) fn part<T: VcpuPart>(&self) -> &T {
+        // SAFETY: By the type's invariant `arch.rust` points to the state, which lives as long as
+        // `self`. `VcpuPart` promises that the state has a `T` at this offset, and that no code makes
+        // a mutable reference to it.
+        unsafe { &*(*self.as_ptr()).arch.rust.byte_add(T::OFFSET).cast::<T>() }
     }
 
     /// The VM that this vCPU belongs to.
     pub(crate) fn vm(&self) -> &Vm {
         // SAFETY: Core KVM sets `kvm` before it calls `kvm_arch_vcpu_create()` and never changes
-        // it. The VM went through `Vm::create`, and it outlives its vCPUs.
+        // it. The VM has its state, and it outlives its vCPUs.
         unsafe { Vm::from_raw((*self.as_ptr()).kvm) }
     }
 
@@ -274,34 +195,6 @@ impl Vcpu {
         unsafe { AtomicU64::from_ptr(ptr::addr_of_mut!((*self.as_ptr()).requests)) }
     }
 
-    /// What `vcpu->mutex` protects.
-    ///
-    /// # Safety
-    ///
-    /// The caller holds `vcpu->mutex`, or is alone with the vCPU. It makes no second reference
-    /// while the result lives.
-    #[expect(clippy::mut_from_ref, reason = "the mutex is core KVM's")]
-    pub(crate) unsafe fn owned_mut(&self) -> &mut Owned {
-        // SAFETY: The caller holds `vcpu->mutex`, or is alone with the vCPU, and makes no second
-        // reference, so this one is exclusive.
-        unsafe { &mut *self.state().owned.get() }
-    }
-
-    /// What loading moves.
-    ///
-    /// # Safety
-    ///
-    /// The caller holds `vcpu->mutex`, which keeps other threads out, or is alone with the vCPU.
-    /// The vCPU is not loaded, or preemption is disabled, so the scheduler neither loads nor puts
-    /// the vCPU. The caller makes no second reference while the result lives.
-    #[expect(clippy::mut_from_ref, reason = "the mutex is core KVM's")]
-    pub(crate) unsafe fn resident_mut(&self) -> &mut Resident {
-        // SAFETY: The caller holds `vcpu->mutex`, or is alone with the vCPU; it keeps the scheduler
-        // from loading and putting the vCPU, and makes no second reference, so this one is
-        // exclusive.
-        unsafe { &mut *self.state().resident.get() }
-    }
-
     /// Makes the vCPU look at its requests and interrupts: wakes it, or has it leave the guest.
     pub(crate) fn kick(&self) {
         // SAFETY: By the type's invariant `as_ptr()` points to a live `struct kvm_vcpu`.
@@ -320,40 +213,16 @@ impl Vcpu {
         unsafe { bindings::kvm_vcpu_is_blocking(self.as_ptr()) }
     }
 
-    /// The scheduler puts the vCPU on this CPU (`kvm_arch_vcpu_load()`).
+    /// Notes that the vCPU is loaded on `cpu`; -1 says that it is not loaded.
     ///
     /// # Safety
     ///
-    /// The caller is core KVM's call of `kvm_arch_vcpu_load()`: this is the vCPU's thread, which
-    /// holds `vcpu->mutex`, and preemption is disabled.
-    pub(crate) unsafe fn sched_load(&self, cpu: usize) {
-        // SAFETY: This is the vCPU's thread, which holds `vcpu->mutex`, and preemption is disabled.
-        // Neither `vcpu_load()` nor the scheduler runs while a `Pinned` or another reference to the
-        // `Resident` exists.
-        let resident = unsafe { self.resident_mut() };
-        resident.load(self, cpu);
-        self.shared().steal.load(self);
-        // SAFETY: By the type's invariant the vCPU is live. Once it exists, load and put alone
-        // write `cpu`, both in the vCPU's thread; other CPUs read the aligned word with
-        // `READ_ONCE()`.
-        unsafe { (*self.as_ptr()).cpu = cpu as i32 };
-    }
-
-    /// The scheduler takes the vCPU off this CPU (`kvm_arch_vcpu_put()`).
-    ///
-    /// # Safety
-    ///
-    /// The caller is core KVM's call of `kvm_arch_vcpu_put()`: this is the vCPU's thread, which
-    /// holds `vcpu->mutex`, and preemption is disabled.
-    pub(crate) unsafe fn sched_put(&self) {
-        // SAFETY: By the type's invariant the vCPU is live. Once it exists, load and put alone
-        // write `cpu`, both in the vCPU's thread; other CPUs read the aligned word with
-        // `READ_ONCE()`.
-        unsafe { (*self.as_ptr()).cpu = -1 };
-        // SAFETY: This is the vCPU's thread, which holds `vcpu->mutex`, and preemption is disabled.
-        // Neither `vcpu_put()` nor the scheduler runs while a `Pinned` or another reference to the
-        // `Resident` exists.
-        let resident = unsafe { self.resident_mut() };
-        resident.put(self);
+    /// This is the vCPU's thread, in `kvm_arch_vcpu_load()` or `kvm_arch_vcpu_put()`.
+    pub(crate) unsafe fn set_cpu(&self, cpu: i32) {
+        // SAFETY: By the type's invariant the vCPU is live; this only computes the field's address.
+        let field = unsafe { ptr::addr_of_mut!((*self.as_ptr()).cpu) };
+        // SAFETY: Once the vCPU exists, load and put alone write `cpu`, both in the vCPU's thread.
+        // Other CPUs read the aligned word with `READ_ONCE()`, to which a volatile write belongs.
+        unsafe { field.write_volatile(cpu) };
     }
 }

@@ -21,7 +21,6 @@ use crate::{
         self,
         __BindgenUnionField, //
     },
-    insn::CsrOp,
     kvm_core::{
         addr::{
             Gpa,
@@ -144,10 +143,10 @@ impl<'a> RunPage<'a> {
     }
 
     /// `KVM_EXIT_RISCV_CSR`: an access to a CSR. Until userspace serves it, what is read is 0.
-    pub(crate) fn exit_csr(&self, op: CsrOp) {
-        field!(self, in riscv_csr.csr_num).set(op.csr.into_raw().into());
-        field!(self, in riscv_csr.new_value).set(op.new_value);
-        field!(self, in riscv_csr.write_mask).set(op.write_mask);
+    pub(crate) fn exit_csr(&self, csr: u16, new_value: usize, write_mask: usize) {
+        field!(self, in riscv_csr.csr_num).set(csr.into());
+        field!(self, in riscv_csr.new_value).set(new_value);
+        field!(self, in riscv_csr.write_mask).set(write_mask);
         field!(self, in riscv_csr.ret_value).set(0);
         self.set_exit_reason(bindings::KVM_EXIT_RISCV_CSR);
     }

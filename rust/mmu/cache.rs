@@ -5,6 +5,8 @@
 //!
 //! No locks: each cache has one owner. [`TableCache::top_up`] may sleep, the rest does not.
 
+use core::cell::UnsafeCell;
+
 use kernel::prelude::*;
 
 use crate::{
@@ -13,10 +15,12 @@ use crate::{
         TablePage,
         TableSource, //
     },
+    kvm_core::object::Vcpu,
     mmu::tables::{
         alloc_table,
         free_table, //
-    }, //
+    },
+    vcpu::token::Loaded, //
 };
 
 /// How many tables a cache has room for.
@@ -154,5 +158,17 @@ mod tests {
         cache.give_back(table.discard());
         assert!(cache.take().is_none());
         Ok(())
+    }
+}
+
+impl Loaded<'_> {
+    /// Returns the vCPU, and its table pages for the fault path.
+    pub(crate) fn with_tables(&mut self) -> (&Vcpu, &mut TableCache) {
+        let vcpu = self.vcpu;
+        // SAFETY: This thread holds `vcpu->mutex`, and `self` is the only token of the vCPU in use.
+        // The result borrows it mutably, so no second reference exists.
+        (vcpu, unsafe {
+            &mut *vcpu.part::<UnsafeCell<TableCache>>().get()
+        })
     }
 }

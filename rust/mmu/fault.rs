@@ -64,6 +64,7 @@ use crate::{
         srcu::SlotsRead, //
     },
     mmu::{
+        block_sizes,
         cache::TableCache,
         icache::FrameSet,
         param,
@@ -296,8 +297,7 @@ impl Fault<'_> {
     }
 
     fn map(&self, vcpu: &mut Loaded<'_>) -> Result<Done> {
-        let me = vcpu.vcpu;
-        let tables = &mut vcpu.owned.tables;
+        let (me, tables) = vcpu.with_tables();
         // A table for each level below the root's.
         tables.top_up(self.vm.memory().mode().top() as usize)?;
 
@@ -516,7 +516,7 @@ impl Fault<'_> {
     fn limit_neighbour(&self, neighbour: Gfn, size: PageSize) -> PageSize {
         let is_run = crate::mmu::has_svnapot()
             && !self.slot.is_logged()
-            && self.slot.largest_block(neighbour).min(size) >= PageSize::Size64K;
+            && self.slot.largest_block(neighbour, block_sizes()).min(size) >= PageSize::Size64K;
         if is_run {
             PageSize::Size64K
         } else {
@@ -585,7 +585,9 @@ impl Fault<'_> {
         if size == PageSize::Size4K || self.slot.is_logged() {
             return PageSize::Size4K;
         }
-        self.slot.largest_block(self.gpa.gfn()).min(size)
+        self.slot
+            .largest_block(self.gpa.gfn(), block_sizes())
+            .min(size)
     }
 
     /// What the guest may do with the page.

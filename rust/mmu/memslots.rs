@@ -50,6 +50,7 @@ use crate::{
         object::Vm, //
     },
     mmu::{
+        block_sizes,
         cache::TableCache,
         has_svnapot,
         param,
@@ -194,7 +195,7 @@ fn host_block(host: &HostView<'_>, slot: &Slot<'_>, gfn: Gfn) -> Option<HostPage
     };
     Some(HostPage {
         pfn: present.pfn,
-        size: present.size.min(slot.largest_block(gfn)),
+        size: present.size.min(slot.largest_block(gfn, block_sizes())),
         rights,
     })
 }

@@ -32,6 +32,7 @@ use crate::{
         inval,
         nacl::with_registers, //
     },
+    gstage::vmid::Tag,
     kernel_ext::{
         atomic::{
             fence, //
@@ -48,8 +49,7 @@ use crate::{
             Asid,
             GfnRange,
             Gpa,
-            VcpuIdx,
-            Vmid, //
+            VcpuIdx, //
             PAGE_SHIFT,
         },
         calls::{
@@ -62,83 +62,18 @@ use crate::{
         }, //
     },
     mmu::{
-        shared,
-        vmid::Tag, //
+        shared, //
         Memory,
     },
     vcpu::{
-        host,
         request::Request,
         token::{
             Loaded,
             Pinned, //
-        }, //
+        },
+        translation::TranslationState, //
     }, //
 };
-
-/// Where a vCPU left translations.
-///
-/// # Invariants
-///
-/// If `loaded`, `hgatp` of the CPU that the vCPU is on holds the VM's tree and `tag.vmid()`.
-pub(crate) struct TranslationState {
-    /// What it last ran with.
-    tag: Tag,
-    /// The CPU that it last ran on, if what is remembered there can be relied on.
-    cpu: Option<usize>,
-    loaded: bool,
-}
-
-impl TranslationState {
-    /// Of a vCPU that did not run yet.
-    pub(crate) fn new() -> Self {
-        Self {
-            tag: Tag::NONE,
-            cpu: None,
-            loaded: false,
-        }
-    }
-
-    /// The vCPU leaves its CPU: takes its tree out of `hgatp` (c-review M23).
-    #[inline(always)]
-    pub(crate) fn unload(&mut self, regs: &impl Registers) {
-        if mem::take(&mut self.loaded) {
-            hgatp::unload(regs);
-        }
-    }
-
-    /// Executes `fence` on `cpu`, where the vCPU is, if that is where it left something. If not,
-    /// the fence would miss the CPU where it did, so everything is forgotten before the vCPU enters
-    /// the guest again, wherever that is (c-review M2).
-    #[inline]
-    fn fence(&mut self, cpu: usize, fence: impl FnOnce(&Self)) {
-        if self.cpu == Some(cpu) {
-            fence(self);
-        } else {
-            self.cpu = None;
-        }
-    }
-
-    /// The same for guest-physical translations.
-    #[inline]
-    fn fence_gvma(&mut self, cpu: usize, fence: impl FnOnce(Vmid)) {
-        self.fence(cpu, |state| fence(state.tag.vmid()));
-        // The G-stage fences of some harts leave combined translations alone.
-        if host::get().is_some_and(|host| host.split_tlb) {
-            self.fence_vvma(fence::vvma_all);
-        }
-    }
-
-    /// The same for guest-virtual translations, which a fence finds only through `hgatp`.
-    #[inline]
-    fn fence_vvma(&mut self, fence: impl FnOnce()) {
-        if self.loaded {
-            fence();
-        } else {
-            self.cpu = None;
-        }
-    }
-}
 
 impl Pinned<'_> {
     /// Makes this CPU translate for the vCPU, and forget whatever it remembers that the vCPU must
@@ -173,7 +108,7 @@ impl Memory {
         state: &mut TranslationState,
     ) {
         // From here on other CPUs tell the vCPU what they take away.
-        vcpu.shared().hfences.listen();
+        vcpu.hfences().listen();
         let tag = shared().map_or(Tag::NONE, |shared| shared.vmids.current(&self.vmid));
         let hgatp = Hgatp::from_raw(self.hgatp.load(Ordering::Relaxed)).with_vmid_of(tag.vmid());
         // SAFETY: By the invariants of `Memory` this names the root of the VM's tree, and the
@@ -233,7 +168,7 @@ pub(crate) fn fence_i(vcpu: &mut Pinned<'_>) {
 pub(crate) fn process(vcpu: &mut Loaded<'_>) {
     let mut pages = 0;
     while pages < inval::MAX_PAGES {
-        let Some(hfence) = vcpu.vcpu.shared().hfences.take() else {
+        let Some(hfence) = vcpu.vcpu.hfences().take() else {
             return;
         };
         pages = hfence.pages().saturating_add(pages);
@@ -244,7 +179,7 @@ pub(crate) fn process(vcpu: &mut Loaded<'_>) {
 
 /// The same in a moment: what waits becomes fences for everything.
 fn process_at_once(vcpu: &mut Pinned<'_>) {
-    let hfences = vcpu.vcpu.shared().hfences.take_all();
+    let hfences = vcpu.vcpu.hfences().take_all();
     hfences.for_each(|hfence| hfence.execute(vcpu));
 }
 
@@ -354,6 +289,14 @@ pub(crate) struct HfenceQueue {
     #[pin]
     ring: RawSpinLock<Ring>,
     listening: AtomicBool,
+}
+
+impl Vcpu {
+    /// Returns the fences that other harts asked for.
+    #[inline(always)]
+    pub(crate) fn hfences(&self) -> &HfenceQueue {
+        self.part()
+    }
 }
 
 /// The waiting fences.
@@ -558,7 +501,7 @@ pub(crate) fn guest_fence(caller: &mut Loaded<'_>, mut to: Recipients, fence: Gu
             let hfence = Hfence::Vvma { asid, span };
             let vm = me.vm();
             for vcpu in to.indices().filter_map(|idx| vm.vcpu(idx)) {
-                vcpu.shared().hfences.push(hfence);
+                vcpu.hfences().push(hfence);
             }
             kvm::request_vcpus(vm, Request::Hfence.raw(), &mut to.0);
         }
@@ -570,8 +513,7 @@ pub(crate) fn guest_fence(caller: &mut Loaded<'_>, mut to: Recipients, fence: Gu
 fn listeners(vm: &Vm) -> impl Iterator<Item = &Vcpu> {
     // The tree was changed before the vCPUs are looked at.
     fence(Ordering::SeqCst);
-    vm.vcpus()
-        .filter(|vcpu| vcpu.shared().hfences.is_listening())
+    vm.vcpus().filter(|vcpu| vcpu.hfences().is_listening())
 }
 
 /// Has all vCPUs of `vm` forget the guest-physical translations of `frames`, and waits until none
@@ -586,7 +528,7 @@ pub(crate) fn flush_frames(vm: &Vm, frames: GfnRange) {
     let mut to = Recipients::none();
     let mut any = false;
     for vcpu in listeners(vm) {
-        vcpu.shared().hfences.push(Hfence::Gvma(frames));
+        vcpu.hfences().push(Hfence::Gvma(frames));
         to.add(vcpu);
         any = true;
     }

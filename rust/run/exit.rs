@@ -10,34 +10,32 @@ use kernel::prelude::*;
 
 use crate::{
     arch::{
-        csr::{
-            self,
-            Registers, //
-        },
-        nacl::with_registers,
         registers::GuestMode,
         switch::Trap, //
     },
     bindings,
     insn::{
         CounterEnable,
-        Htinst,
         Illegal,
         Insn,
         InsnLen,
-        PteAccess,
         SystemInsn, //
     },
     kvm_core::{
-        addr::Gpa,
         calls as kvm,
         srcu::SlotsRead, //
     },
-    mmu::fault::{
-        Access,
-        Outcome, //
+    mmu::{
+        fault::{
+            Access,
+            Outcome, //
+        },
+        guest_access::lacking, //
     },
-    run::mmio,
+    run::{
+        mmio,
+        wait::wait_for_interrupt, //
+    },
     sbi,
     vcpu::{
         pmu::FirmwareEvent,
@@ -156,21 +154,6 @@ fn report(vcpu: &Loaded<'_>, trap: &Trap, err: Error) {
     trace::log_exit_error(vcpu.vcpu, trap, sstatus, hstatus, err);
 }
 
-/// Returns the guest physical address that `trap`, a guest-page fault of `access`, is about, and the
-/// access to it.
-#[inline(always)]
-fn lacking(trap: &Trap, access: Access) -> (Gpa, Access) {
-    let gpa = Gpa::new((trap.htval as u64) << 2 | trap.stval as u64 & 3);
-    // The walk of the guest's own tables may have been about to set an accessed or dirty bit, on
-    // behalf of a load.
-    let wanted = match Htinst::decode(trap.htinst) {
-        Htinst::Pseudo(PteAccess::Write) => Access::Store,
-        Htinst::Pseudo(PteAccess::Read) => Access::Load,
-        _ => access,
-    };
-    (gpa, wanted)
-}
-
 /// The G-stage does not map the page.
 fn guest_page_fault(vcpu: &mut Loaded<'_>, trap: &Trap, access: Access) -> Result<Next> {
     let (gpa, wanted) = lacking(trap, access);
@@ -228,111 +211,4 @@ fn virtual_instruction(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
         });
         Ok(Next::Resume)
     })
-}
-
-/// Blocks until an interrupt that the guest has enabled is pending.
-pub(crate) fn wait_for_interrupt(vcpu: &mut Loaded<'_>) {
-    vcpu.pinned(|vcpu| vcpu.resident.snapshot(vcpu.vcpu));
-    if !vcpu.vcpu.is_runnable() {
-        kvm::halt(vcpu.vcpu);
-    }
-}
-
-impl Loaded<'_> {
-    /// Moves the guest past an instruction of length `len`.
-    pub(crate) fn skip(&mut self, len: InsnLen) {
-        self.owned.ctx.skip(len.bytes());
-    }
-
-    /// Has the guest take `trap` (Privileged Architecture, "Trap Entry", for a trap into VS-mode).
-    #[inline(never)]
-    pub(crate) fn redirect(&mut self, trap: &Trap) {
-        with_registers!(regs => self.redirect_by(regs, trap));
-    }
-
-    fn redirect_by(&mut self, regs: &impl Registers, trap: &Trap) {
-        let ctx = &mut self.owned.ctx;
-        let mut status = regs.read(csr::VSSTATUS);
-
-        // SPELP tells whether a landing pad is expected where the trap came from; at the vector none
-        // is. Zero on harts without them.
-        status &= !(bindings::SR_SPP | bindings::SR_SPIE | bindings::SR_SPELP);
-        status |= ctx.take_trap_status();
-        if status & bindings::SR_SIE != 0 {
-            status |= bindings::SR_SPIE;
-        }
-        status &= !bindings::SR_SIE;
-
-        regs.write(csr::VSSTATUS, status);
-        regs.write(csr::VSCAUSE, trap.scause);
-        regs.write(csr::VSTVAL, trap.stval);
-        regs.write(csr::VSEPC, trap.sepc);
-        // Exceptions go to the base, whatever the mode of the vector.
-        ctx.set_pc(regs.read(csr::VSTVEC) & !3);
-        ctx.set_mode(GuestMode::Supervisor);
-    }
-
-    /// Brings in the page that a read of guest memory on behalf of the guest did not find in the
-    /// G-stage: `trap` is the guest-page fault that the HLV or HLVX took, and `access` is what the
-    /// guest attempted. After [`Outcome::Mapped`] the read can be made again.
-    ///
-    /// To have the guest repeat its instruction would not do: its own fetch may hit a translation
-    /// that the hart has cached, and HLVX need not use that, so the two could repeat for ever.
-    ///
-    /// # Errors
-    ///
-    /// `EINTR`, `ENOMEM` while providing guest memory.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn provide(&mut self, trap: &Trap, access: Access) -> Result<Outcome> {
-        let (gpa, wanted) = lacking(trap, access);
-        let slots = SlotsRead::new(self.vcpu);
-        self.fault(&slots, gpa, wanted)
-    }
-
-    /// Deals with `fault`, which the hypervisor's fetch of the guest's instruction took. If the
-    /// G-stage lacked the page, provides it and has the guest repeat the instruction; otherwise the
-    /// guest takes the trap.
-    ///
-    /// # Errors
-    ///
-    /// As [`provide`](Self::provide).
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn fetch_failed(&mut self, fault: &Trap) -> Result<Next> {
-        let sepc = self.owned.ctx.pc();
-        let trap = Trap { sepc, ..*fault };
-        if !is_guest_page_fault(fault) {
-            self.redirect(&trap);
-            return Ok(Next::Resume);
-        }
-        match self.provide(fault, Access::Fetch)? {
-            Outcome::Mapped => Ok(Next::Resume),
-            Outcome::Refused => Ok(Next::MemoryFault),
-            Outcome::NoMemory => {
-                self.access_fault(Access::Fetch, &trap);
-                Ok(Next::Resume)
-            }
-        }
-    }
-
-    /// Has the guest take an access fault: nothing answers at the address.
-    pub(crate) fn access_fault(&mut self, access: Access, trap: &Trap) {
-        let cause = match access {
-            Access::Fetch => bindings::EXC_INST_ACCESS,
-            Access::Load => bindings::EXC_LOAD_ACCESS,
-            Access::Store => bindings::EXC_STORE_ACCESS,
-        };
-        self.redirect(&Trap {
-            sepc: trap.sepc,
-            scause: cause as usize,
-            stval: trap.stval,
-            ..Trap::default()
-        });
-    }
-}
-
-/// Whether the G-stage, not the guest's own translation, refused an access.
-pub(crate) fn is_guest_page_fault(trap: &Trap) -> bool {
-    matches!(Cause::decode(trap.scause), Cause::GuestPageFault(_))
 }

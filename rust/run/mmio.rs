@@ -3,21 +3,16 @@
 //! Accesses that somebody else completes: loads and stores where there is no memory, and CSRs that
 //! userspace emulates. Answers to the emulating half of `vcpu_insn.c`.
 //!
-//! What is left to do when userspace has answered is a [`Pending`], which the next `KVM_RUN`
+//! What is left to do when userspace has answered is a [`PendingExit`], which the next `KVM_RUN`
 //! consumes; what userspace wrote into `exit_reason` meanwhile does not matter.
 
 use kernel::prelude::*;
 
 use crate::{
-    aia::imsic::{
-        self,
-        csr::Outcome, //
-    },
-    arch::{
-        gprs::Reg,
-        switch::Trap, //
-    },
+    aia::imsic,
+    arch::switch::Trap,
     insn::{
+        csr::CsrOutcome, //
         CsrAccess,
         CsrHandler,
         Direction,
@@ -25,9 +20,8 @@ use crate::{
         Illegal,
         Insn,
         InsnLen,
-        Load,
         MmioInsn,
-        MmioOp, //
+        MmioOp,
     },
     kvm_core::{
         addr::Gpa,
@@ -35,85 +29,20 @@ use crate::{
         srcu::SlotsRead, //
     },
     mmu::fault::Access,
-    sbi_abi::message::Convention,
     vcpu::{
-        mp_state::Start,
+        pending::{
+            PendingCsr,
+            PendingExit,
+            PendingLoad,
+            PendingStore, //
+        },
         pmu,
         stat::Counter,
-        token::{
-            Loaded,
-            OwnedVcpu, //
-        },
+        token::Loaded,
         trace, //
         Next,
-        Owned,
     }, //
 };
-
-/// What the next `KVM_RUN` finishes.
-#[derive(Clone, Copy)]
-pub(crate) enum Pending {
-    /// `KVM_EXIT_MMIO`, a load.
-    Load(PendingLoad),
-    /// `KVM_EXIT_MMIO`, a store.
-    Store(PendingStore),
-    /// `KVM_EXIT_RISCV_CSR`
-    Csr(PendingCsr),
-    /// `KVM_EXIT_RISCV_SBI`, whose results go back so.
-    Sbi(Convention),
-    /// The same, to suspend the system: where the hart resumes.
-    Suspend(Start),
-}
-
-/// A load whose value userspace provides.
-#[derive(Clone, Copy)]
-pub(crate) struct PendingLoad {
-    load: Load,
-    len: InsnLen,
-}
-
-/// A store that userspace has done.
-#[derive(Clone, Copy)]
-pub(crate) struct PendingStore {
-    len: InsnLen,
-}
-
-/// A CSR access that userspace has done.
-#[derive(Clone, Copy)]
-pub(crate) struct PendingCsr {
-    rd: Reg,
-}
-
-impl Owned {
-    fn skip(&mut self, len: InsnLen) {
-        self.ctx.skip(len.bytes());
-    }
-}
-
-impl PendingLoad {
-    /// Puts what userspace read into the register.
-    pub(crate) fn finish(self, vcpu: &mut OwnedVcpu<'_>) {
-        let data = vcpu.run_page().mmio_data();
-        self.load.complete(&mut vcpu.owned.ctx.gprs, data);
-        vcpu.owned.skip(self.len);
-    }
-}
-
-impl PendingStore {
-    /// Goes on behind the store.
-    pub(crate) fn finish(self, vcpu: &mut OwnedVcpu<'_>) {
-        vcpu.owned.skip(self.len);
-    }
-}
-
-impl PendingCsr {
-    /// Puts what userspace read into the register.
-    pub(crate) fn finish(self, vcpu: &mut OwnedVcpu<'_>) {
-        let value = vcpu.run_page().csr_return();
-        vcpu.owned.ctx.gprs.set(self.rd, value);
-        vcpu.owned.skip(InsnLen::Four);
-    }
-}
 
 /// A load or store took a guest-page fault at `gpa`, where there is no memory to map.
 ///
@@ -158,7 +87,7 @@ pub(crate) fn access(
                 return Ok(Next::Resume);
             }
             vcpu.run_page().exit_mmio_load(gpa, width);
-            vcpu.owned.pending = Some(Pending::Load(PendingLoad {
+            vcpu.owned.pending = Some(PendingExit::Load(PendingLoad {
                 load,
                 len: mmio.len,
             }));
@@ -171,7 +100,7 @@ pub(crate) fn access(
                 return Ok(Next::Resume);
             }
             vcpu.run_page().exit_mmio_store(gpa, width, data);
-            vcpu.owned.pending = Some(Pending::Store(PendingStore { len: mmio.len }));
+            vcpu.owned.pending = Some(PendingExit::Store(PendingStore { len: mmio.len }));
         }
     }
     vcpu.vcpu.count(Counter::MmioExitUser);
@@ -187,24 +116,25 @@ pub(crate) fn access(
 pub(crate) fn csr(vcpu: &mut Loaded<'_>, access: CsrAccess) -> Result<Next, Illegal> {
     let op = access.op();
     let outcome = match access.handler() {
-        CsrHandler::Userspace => Outcome::Userspace,
+        CsrHandler::Userspace => CsrOutcome::Userspace,
         CsrHandler::Indirect => imsic::csr::indirect(vcpu, op),
         CsrHandler::TopExternal => imsic::csr::top(vcpu, op),
         CsrHandler::Counter => pmu::csr(vcpu, op),
     };
     match outcome {
-        Outcome::Done(old) => {
+        CsrOutcome::Done(old) => {
             vcpu.owned.ctx.gprs.set(op.rd, old);
             vcpu.skip(InsnLen::Four);
             vcpu.vcpu.count(Counter::CsrExitKernel);
             Ok(Next::Resume)
         }
-        Outcome::Userspace => {
-            vcpu.run_page().exit_csr(*op);
-            vcpu.owned.pending = Some(Pending::Csr(PendingCsr { rd: op.rd }));
+        CsrOutcome::Userspace => {
+            vcpu.run_page()
+                .exit_csr(op.csr.into_raw(), op.new_value, op.write_mask);
+            vcpu.owned.pending = Some(PendingExit::Csr(PendingCsr { rd: op.rd }));
             vcpu.vcpu.count(Counter::CsrExitUser);
             Ok(Next::Userspace)
         }
-        Outcome::Illegal => Err(Illegal),
+        CsrOutcome::Illegal => Err(Illegal),
     }
 }

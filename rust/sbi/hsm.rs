@@ -4,50 +4,52 @@
 
 use crate::{
     kvm_core::{
-        addr::Gpa,
+        addr::{
+            Gpa,
+            HartId, //
+        },
         memslot::Slot,
         srcu::SlotsRead, //
     },
-    run::exit,
+    sbi::Outcome,
     sbi_abi::message::{
         Hsm,
         SbiError, //
     },
     vcpu::{
-        mp_state,
+        mp_state::Start,
         token::Loaded, //
     }, //
 };
 
-/// Serves `request`. Sleeps if it is to suspend the hart.
-pub(super) fn handle(vcpu: &mut Loaded<'_>, request: Hsm) -> Result<usize, SbiError> {
-    let vm = vcpu.vcpu.vm();
-    match request {
-        Hsm::Start { hart, pc, opaque } => {
-            let target = vm.hart(hart).ok_or(SbiError::InvalidParam)?;
-            if target.shared().power.is_stopped() && !can_start_at(vcpu, pc) {
-                return Err(SbiError::InvalidAddress);
-            }
-            target
-                .start_for(vcpu.vcpu, mp_state::Start { pc, opaque })
-                .map_err(|_| SbiError::AlreadyAvailable)?;
-            Ok(0)
-        }
+/// Serves a call of the extension.
+pub(super) fn handle(vcpu: &mut Loaded<'_>, request: Hsm) -> Outcome {
+    Outcome::Done(match request {
+        Hsm::Start { hart, pc, opaque } => start(vcpu, hart, Start { pc, opaque }),
         Hsm::Stop => {
             vcpu.vcpu.stop();
             Ok(0)
         }
-        Hsm::Status(hart) => {
-            let target = vm.hart(hart).ok_or(SbiError::InvalidParam)?;
-            // A hart that waits for an interrupt counts as suspended, whether it asked us to or
+        Hsm::Status(hart) => match vcpu.vcpu.vm().hart(hart) {
+            // A hart that waits for an interrupt counts as suspended, whether it made the call or
             // executed WFI.
-            Ok(target.hart_state() as usize)
-        }
-        Hsm::SuspendRetentive => {
-            exit::wait_for_interrupt(vcpu);
-            Ok(0)
-        }
+            Some(target) => Ok(target.hart_state() as usize),
+            None => Err(SbiError::InvalidParam),
+        },
+        Hsm::SuspendRetentive => return Outcome::WaitForInterrupt,
+    })
+}
+
+/// Starts `hart` as `start` says.
+fn start(vcpu: &Loaded<'_>, hart: HartId, start: Start) -> Result<usize, SbiError> {
+    let target = vcpu.vcpu.vm().hart(hart).ok_or(SbiError::InvalidParam)?;
+    if target.shared().power.is_stopped() && !can_start_at(vcpu, start.pc) {
+        return Err(SbiError::InvalidAddress);
     }
+    target
+        .start_for(vcpu.vcpu, start)
+        .map_err(|_| SbiError::AlreadyAvailable)?;
+    Ok(0)
 }
 
 /// Whether a hart can begin at guest physical address `pc`: there is memory. It could do nothing

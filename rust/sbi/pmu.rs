@@ -6,7 +6,6 @@
 //! RISC-V Supervisor Binary Interface Specification 3.0, chapter "Performance Monitoring Unit
 //! Extension". No lock is held around what perf or guest memory do, which may sleep.
 
-pub(super) use crate::vcpu::pmu::layout;
 use crate::{
     bindings,
     isa::Ext,

@@ -9,11 +9,13 @@ use kernel::prelude::*;
 use crate::{
     arch::switch::Trap,
     bindings,
-    mmu::fault::{
-        self,
-        Access, //
+    mmu::{
+        fault::{
+            self,
+            Access, //
+        },
+        guest_access, //
     },
-    run::exit,
     sbi::{
         harts::Targets,
         replace,
@@ -139,7 +141,7 @@ fn read_vector(vcpu: &mut Loaded<'_>, gva: usize) -> Result<Read> {
 ///
 /// `EINTR`, `ENOMEM` while providing guest memory.
 fn unreadable(vcpu: &mut Loaded<'_>, trap: Trap) -> Result<Outcome> {
-    if !exit::is_guest_page_fault(&trap) {
+    if !guest_access::is_guest_page_fault(&trap) {
         return Ok(Outcome::Redirect(trap));
     }
     Ok(match vcpu.provide(&trap, Access::Load)? {

@@ -10,9 +10,11 @@
 use kernel::prelude::*;
 
 use crate::{
-    aia::hgei,
     arch::{
-        aia::External,
+        aia::{
+            self,
+            External, //
+        },
         csr::{
             self,
             Registers, //
@@ -37,7 +39,6 @@ use crate::{
         FpUnit, //
     },
     kvm_core::object::Vcpu,
-    mmu::tlb::TranslationState,
     vcpu::{
         config::{
             Permissions, //
@@ -52,7 +53,8 @@ use crate::{
             CpuSlots,
             CtxGeneration,
             Residency, //
-        }, //
+        },
+        translation::TranslationState, //
     }, //
 };
 
@@ -148,9 +150,10 @@ impl Resident {
             host::get().and_then(|host| isa.hstateen0(&host.isa).map(|v| v as usize));
         self.config.fp = isa.fp();
         self.config.vector = isa.has_vector();
-        self.config.aia = match hgei::host() {
-            Some(_) => Aia::Present,
-            None => Aia::Absent,
+        self.config.aia = if aia::is_available() {
+            Aia::Present
+        } else {
+            Aia::Absent
         };
         for unit in [Unit::Fp, Unit::Vector] {
             let initial = initial_state(isa, unit);
@@ -182,16 +185,10 @@ impl Resident {
         if self.config.vector {
             vcpu.vector().load();
         }
-        if let Some(imsic) = vcpu.imsic() {
-            imsic.load(vcpu, cpu);
-        }
     }
 
     /// Registers to memory.
     pub(crate) fn put(&mut self, vcpu: &Vcpu) {
-        if let Some(imsic) = vcpu.imsic() {
-            imsic.put(vcpu);
-        }
         self.put_vector(vcpu);
         self.put_fp();
         self.swap_out();
@@ -217,26 +214,18 @@ impl Resident {
     }
 
     /// Brings interrupts that other contexts made pending into the guest's view. Interrupts are
-    /// off.
+    /// disabled.
+    ///
+    /// Returns the new level of the external interrupt's line if it has changed and the guest has
+    /// the registers of the AIA, which the caller has to set.
     #[inline(always)]
-    pub(crate) fn flush_interrupts(&mut self, vcpu: &Vcpu) {
-        if let Some(update) = vcpu.shared().irqs.take_changes() {
-            with_registers!(regs => regs.write(csr::HVIP, update.apply(regs.read(csr::HVIP))));
-            if let (Some(pending), Aia::Present) = (update.of(Interrupt::External), self.config.aia)
-            {
-                self.present_external(vcpu, pending);
-            }
+    pub(crate) fn flush_interrupts(&mut self, vcpu: &Vcpu) -> Option<bool> {
+        let update = vcpu.shared().irqs.take_changes()?;
+        with_registers!(regs => regs.write(csr::HVIP, update.apply(regs.read(csr::HVIP))));
+        match self.config.aia {
+            Aia::Present => update.of(Interrupt::External),
+            Aia::Absent => None,
         }
-    }
-
-    // Out of the run loop, which would set out with its constants in registers.
-    #[inline(never)]
-    fn present_external(&mut self, vcpu: &Vcpu, pending: bool) {
-        self.set_external(match vcpu.imsic() {
-            Some(imsic) => imsic.external(pending),
-            None if pending => External::PLAIN,
-            None => External::QUIET,
-        });
     }
 
     /// What the guest is to see of an external interrupt that is not from a file in hardware.

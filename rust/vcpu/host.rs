@@ -18,6 +18,7 @@ use crate::{
             Direct,
             Registers, //
         },
+        inval,
         supervisor::SatpModes, //
     },
     bindings,
@@ -30,10 +31,15 @@ use crate::{
         module_cell::{
             OfModule,
             Owner, //
-        }, //
+        },
+        sched, //
     },
-    sbi_abi::fwft,
+    sbi_abi::{
+        fwft,
+        table::Extension, //
+    },
     vcpu::pmu::{
+        self,
         layout::Layout,
         perf_event, //
     }, //
@@ -51,8 +57,6 @@ pub(crate) struct Host {
     pub(crate) zicfiss: bool,
     /// The host has vstimecmp.
     pub(crate) sstc: bool,
-    /// The host has the fine-grained invalidations.
-    pub(crate) svinval: bool,
     /// Combined translations are not tagged with the guest physical address and VMID, so that a
     /// G-stage fence does not reach them (Andes AX66).
     pub(crate) split_tlb: bool,
@@ -79,13 +83,13 @@ const ANDES_AX66: usize = 0x8a66;
 /// `ENOMEM`; `EEXIST` if called twice.
 pub(crate) fn probe() -> Result<Owner<Host>> {
     let machine = cpufeature::machine_ids();
+    inval::probe();
     let host = Host {
         isa: HostIsa::probe(cpufeature::host_has),
         vector_size: crate::arch::vector::size(),
         smstateen: cpufeature::host_has(bindings::RISCV_ISA_EXT_SMSTATEEN),
         zicfiss: cpufeature::host_has(bindings::RISCV_ISA_EXT_ZICFISS),
         sstc: cpufeature::host_has(bindings::RISCV_ISA_EXT_SSTC),
-        svinval: cpufeature::host_has(bindings::RISCV_ISA_EXT_SVINVAL),
         split_tlb: machine.vendor == ANDES && machine.arch & 0xffff == ANDES_AX66,
         satp_modes: satp_modes(),
         counters: perf_event::layout(),
@@ -149,5 +153,15 @@ pub(crate) fn vector_use() -> VectorUse {
         VectorUse::Permitted
     } else {
         VectorUse::Denied
+    }
+}
+
+/// Whether the host has what it takes for `extension`. Asked when a vCPU is made; what is missing
+/// then does not exist for it.
+pub(crate) fn provides_sbi(extension: Extension) -> bool {
+    match extension {
+        Extension::Sta => sched::counts_waiting(),
+        Extension::Pmu => pmu::layout().is_some(),
+        _ => true,
     }
 }

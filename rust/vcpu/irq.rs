@@ -16,6 +16,7 @@ use crate::{
     },
     bindings,
     kernel_ext::atomic::{
+        AtomicBool,
         AtomicU64,
         Ordering, //
     },
@@ -36,6 +37,8 @@ pub(crate) struct Irqs {
     word: irq_bits::Word,
     /// The guest's `sie`, in the positions of `hvip`, as of the last put or block.
     enabled: AtomicU64,
+    /// An interrupt file of the kernel's drives the line of external interrupts.
+    has_file: AtomicBool,
 }
 
 impl Irqs {
@@ -44,6 +47,7 @@ impl Irqs {
         Self {
             word: irq_bits::Word::new(),
             enabled: AtomicU64::new(0),
+            has_file: AtomicBool::new(false),
         }
     }
 
@@ -70,6 +74,20 @@ impl Irqs {
             .store(irq_bits::from_guest(sie).into(), Ordering::Relaxed);
     }
 
+    /// Says that an interrupt file drives the line of external interrupts from now on.
+    pub(crate) fn connect_file(&self) {
+        self.has_file.store(true, Ordering::Relaxed);
+    }
+
+    /// Restores what is pending. Of the external interrupt, an interrupt file knows better.
+    fn restore(&self, pending: u32) {
+        if self.has_file.load(Ordering::Relaxed) {
+            self.word.replace_but(Interrupt::External, pending);
+        } else {
+            self.word.replace(pending);
+        }
+    }
+
     /// Whether the guest had `interrupt` enabled when it was last put or blocked.
     pub(crate) fn is_enabled(&self, interrupt: Interrupt) -> bool {
         self.enabled.load(Ordering::Relaxed) & 1 << interrupt.number() != 0
@@ -94,7 +112,7 @@ impl Irqs {
     /// Nothing pending but what `wires` say, nothing enabled, as after a reset of the hart.
     pub(crate) fn reset(&self, wires: Wires) {
         match wires {
-            Wires::Stay => self.word.retain(Interrupt::External),
+            Wires::Stay => self.word.replace_but(Interrupt::External, 0),
             Wires::Low => self.word.replace(0),
         }
         self.enabled.store(0, Ordering::Relaxed);
@@ -153,15 +171,13 @@ impl OwnedVcpu<'_> {
         let shared = self.vcpu.shared();
         let pending =
             irq_bits::from_guest(sip & supervisor::interrupts(self.owned.isa.effective()));
-        shared.irqs.word.replace(if shared.timer.is_in_hardware() {
+        let pending = if shared.timer.is_in_hardware() {
             pending & !(1 << Interrupt::Timer.number())
         } else {
             pending
-        });
+        };
+        shared.irqs.restore(pending);
         shared.timer.restore_pending(self.vcpu);
-        if let Some(imsic) = self.vcpu.imsic() {
-            imsic.restore_line(self);
-        }
     }
 }
 

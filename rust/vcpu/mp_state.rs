@@ -31,10 +31,7 @@ use crate::{
     },
     vcpu::{
         request::Request,
-        token::{
-            Loaded,
-            OwnedVcpu, //
-        }, //
+        token::Loaded, //
     }, //
 };
 
@@ -133,6 +130,26 @@ impl Power {
         self.stopped.store(true, Ordering::Release);
     }
 
+    /// Marks the hart as not stopped, on behalf of userspace.
+    pub(crate) fn set_runnable(&self) {
+        let _start = self.start.lock();
+        self.stopped.store(false, Ordering::Release);
+    }
+
+    /// Returns where the hart is to start, if another hart has started it and it has not begun yet.
+    pub(crate) fn pending_start(&self) -> Option<Start> {
+        *self.start.lock()
+    }
+
+    /// Notes that `vcpu`, the hart, has begun where it was to start. If it was stopped and started
+    /// anew meanwhile, the request to reset it is pending again, and it will begin once more.
+    pub(crate) fn start_applied(&self, vcpu: &Vcpu) {
+        let mut pending = self.start.lock();
+        if !vcpu.requested(Request::Reset) {
+            *pending = None;
+        }
+    }
+
     /// For `KVM_GET_MP_STATE`.
     pub(crate) fn mp_state(&self) -> MpState {
         if self.is_stopped() {
@@ -212,23 +229,6 @@ impl Vcpu {
     }
 }
 
-impl OwnedVcpu<'_> {
-    /// Serves [`Request::Reset`], which the caller has taken: the hart begins where it was told to.
-    pub(crate) fn begin(&mut self) {
-        let vcpu = self.vcpu;
-        let power = &vcpu.shared().power;
-        let Some(start) = *power.start.lock() else {
-            return;
-        };
-        self.reset(Some(start));
-        let mut pending = power.start.lock();
-        // If it was stopped and started anew meanwhile, the request is there again.
-        if !vcpu.requested(Request::Reset) {
-            *pending = None;
-        }
-    }
-}
-
 /// Core KVM has created `vcpu`: all but the first hart wait for HSM to start them.
 pub(crate) fn created(vcpu: &Vcpu) {
     if vcpu.idx().get() != 0 {
@@ -243,32 +243,6 @@ pub(crate) fn wait_while_stopped(vcpu: &mut Loaded<'_>) {
         // Only a signal was it. The thread goes to userspace and sleeps again when it comes back.
         vcpu.vcpu.request(Request::Sleep);
     }
-}
-
-/// `KVM_SET_MP_STATE`. Nobody waits in `KVM_RUN` while the mutex is held, so nobody is woken.
-///
-/// # Errors
-///
-/// `EINVAL` for a reset that `KVM_CAP_RISCV_MP_STATE_RESET` has not enabled.
-pub(crate) fn set_mp_state(vcpu: &mut OwnedVcpu<'_>, state: MpState) -> Result {
-    match state {
-        MpState::Runnable => {
-            let power = &vcpu.vcpu.shared().power;
-            let _start = power.start.lock();
-            power.stopped.store(false, Ordering::Release);
-        }
-        MpState::Stopped => vcpu.vcpu.stop(),
-        MpState::InitReceived => {
-            let vm = vcpu.vcpu.vm().state();
-            if !vm.mp_state_reset.load(Ordering::Relaxed) {
-                return Err(EINVAL);
-            }
-            // A start that was under way comes first; otherwise it would undo this.
-            vcpu.drain_reset();
-            vcpu.reset(None);
-        }
-    }
-    Ok(())
 }
 
 /// Sleeps until the hart is started, or a signal comes. The vCPU's thread, without any lock.

@@ -34,6 +34,7 @@ use crate::{
         put_user_u32,
         put_user_u64, //
     },
+    sbi_abi::table::RegError,
     vcpu::{
         onereg::{
             id::Parts,
@@ -134,7 +135,6 @@ fn check_size(parts: Parts, size: u8) -> Result {
 /// `EFAULT`; `ENOENT` if there is no such register; `EINVAL` if it has another size.
 #[inline]
 pub(crate) fn get(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
-    vcpu.drain_reset();
     let (parts, addr) = request(user)?;
     let (group, number) = table::find(vcpu, parts)?;
     match group.access {
@@ -166,7 +166,6 @@ pub(crate) fn get(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
 /// vCPU ran.
 #[inline(never)]
 pub(crate) fn set(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
-    vcpu.drain_reset();
     let (parts, addr) = request(user)?;
     let (group, number) = table::find(vcpu, parts)?;
     // Here for all registers, so that none can forget: the CPU where this vCPU ran last must not
@@ -221,4 +220,13 @@ pub(crate) fn list(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
     piece
         .get(..filled)
         .map_or(Ok(()), |rest| written.write_slice(AsBytes::as_bytes(rest)))
+}
+
+impl From<RegError> for Error {
+    fn from(error: RegError) -> Self {
+        match error {
+            RegError::NotFound => ENOENT,
+            RegError::Invalid => EINVAL,
+        }
+    }
 }

@@ -13,9 +13,11 @@
 use kernel::prelude::*;
 
 use crate::{
-    aia::imsic::csr::Outcome,
     bindings,
-    insn::CsrOp,
+    insn::{
+        csr::CsrOutcome, //
+        CsrOp,
+    },
     kvm_core::{
         addr::Gpa,
         object::Vcpu, //
@@ -155,7 +157,7 @@ fn is_zicntr(index: usize) -> bool {
 ///
 /// Without counters there are still `cycle` and `instret`, which never move: guests rely on them
 /// (`kvm_riscv_vcpu_pmu_read_hpm()`).
-pub(crate) fn csr(vcpu: &mut Loaded<'_>, op: &CsrOp) -> Outcome {
+pub(crate) fn csr(vcpu: &mut Loaded<'_>, op: &CsrOp) -> CsrOutcome {
     let csr = u32::from(op.csr.into_raw());
     let index = csr.wrapping_sub(bindings::CSR_CYCLE) as usize;
     let value = match layout() {
@@ -165,5 +167,7 @@ pub(crate) fn csr(vcpu: &mut Loaded<'_>, op: &CsrOp) -> Outcome {
             vcpu.owned.pmu.read(index, firmware)
         }
     };
-    value.map_or(Outcome::Illegal, |value| Outcome::Done(value as usize))
+    value.map_or(CsrOutcome::Illegal, |value| {
+        CsrOutcome::Done(value as usize)
+    })
 }

@@ -37,10 +37,7 @@ use crate::{
         },
         time, //
     },
-    kvm_core::object::{
-        Vcpu,
-        Vm, //
-    },
+    kvm_core::object::Vcpu,
     vcpu::{
         host,
         hrtimer::Alarm,
@@ -303,21 +300,6 @@ impl Loaded<'_> {
     #[inline]
     pub(crate) fn set_timer(&mut self, deadline: u64) {
         self.pinned(|vcpu| vcpu.set_timer(deadline));
-    }
-}
-
-impl Vm {
-    /// What the guest's `time` is ahead of the host's, modulo 2^64.
-    #[inline]
-    pub(crate) fn time_delta(&self) -> u64 {
-        self.state().time_delta.load(Ordering::Relaxed)
-    }
-
-    /// Moves the time of the whole guest. A vCPU follows when it is next loaded.
-    fn set_time(&self, time: u64) {
-        self.state()
-            .time_delta
-            .store(time.wrapping_sub(time::now()), Ordering::Relaxed);
     }
 }
 

@@ -7,35 +7,53 @@
 //! off), which enters the guest. Loading and putting happen behind the owner's back whenever the
 //! scheduler switches the thread, so a `&mut` of [`Resident`] exists only where it cannot.
 
+use core::cell::UnsafeCell;
+
 use kernel::prelude::*;
 
 use crate::{
-    arch::{
-        hlv,
-        switch::Trap,
-        vector::VectorRegs, //
-    },
+    arch::vector::VectorRegs,
     bindings,
-    kernel_ext::{
-        atomic::{
-            fence, //
-            Ordering,
-        },
-        context::{
-            IrqOff,
-            PreemptOff, //
-        }, //
-    },
+    kernel_ext::context::PreemptOff,
     kvm_core::{
-        calls as kvm,
+        irqchip::VmLock,
         object::Vcpu, //
     },
-    mmu::tlb,
     vcpu::{
         context::Resident, //
         Owned,
     }, //
 };
+
+impl Vcpu {
+    /// Returns what `vcpu->mutex` protects.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds `vcpu->mutex`, or is alone with the vCPU. It makes no second reference
+    /// while the result lives.
+    #[expect(clippy::mut_from_ref, reason = "the mutex is core KVM's")]
+    unsafe fn owned_mut(&self) -> &mut Owned {
+        // SAFETY: The caller holds `vcpu->mutex`, or is alone with the vCPU, and makes no second
+        // reference, so this one is exclusive.
+        unsafe { &mut *self.part::<UnsafeCell<Owned>>().get() }
+    }
+
+    /// Returns what loading moves between memory and registers.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds `vcpu->mutex`, which keeps other threads out, or is alone with the vCPU.
+    /// The vCPU is not loaded, or preemption is disabled, so the scheduler neither loads nor puts
+    /// the vCPU. The caller makes no second reference while the result lives.
+    #[expect(clippy::mut_from_ref, reason = "the mutex is core KVM's")]
+    pub(crate) unsafe fn resident_mut(&self) -> &mut Resident {
+        // SAFETY: The caller holds `vcpu->mutex`, or is alone with the vCPU; it keeps the scheduler
+        // from loading and putting the vCPU, and makes no second reference, so this one is
+        // exclusive.
+        unsafe { &mut *self.part::<UnsafeCell<Resident>>().get() }
+    }
+}
 
 /// A vCPU with its registers in memory. This thread holds its `vcpu->mutex`.
 ///
@@ -189,54 +207,6 @@ impl Loaded<'_> {
         unsafe { bindings::vcpu_load(self.vcpu.as_ptr()) };
         result
     }
-
-    /// Reads the instruction at guest virtual address `gva` as the guest would fetch it.
-    ///
-    /// # Errors
-    ///
-    /// The trap that the fetch would have taken; a guest-page fault means that the page is not
-    /// mapped yet.
-    pub(crate) fn read_insn(&mut self, gva: usize) -> Result<u32, Trap> {
-        self.with_translation(|hstatus| {
-            // SAFETY: `with_translation` has disabled interrupts and loaded the guest's translation
-            // on this CPU, and passes the guest's `hstatus`.
-            unsafe { hlv::read_insn(hstatus, gva) }
-        })
-    }
-
-    /// Reads the 64-bit word at guest virtual address `gva` as the guest would load it.
-    ///
-    /// # Errors
-    ///
-    /// As [`read_insn`](Self::read_insn).
-    pub(crate) fn read_word(&mut self, gva: usize) -> Result<usize, Trap> {
-        self.with_translation(|hstatus| {
-            // SAFETY: `with_translation` has disabled interrupts and loaded the guest's translation
-            // on this CPU, and passes the guest's `hstatus`.
-            unsafe { hlv::read_word(hstatus, gva) }
-        })
-    }
-
-    /// Runs `f` with interrupts off and the guest's translation current, VMID included (c-review
-    /// M18).
-    ///
-    /// A CPU that takes a page away from the guest makes a request for a flush, then reads the
-    /// mode. Either it sees the mode, sends an IPI and waits until this CPU has taken it, after
-    /// `f`; or this sees the request, and flushes before `f`.
-    fn with_translation<R>(&mut self, f: impl FnOnce(usize) -> R) -> R {
-        self.pinned(|vcpu| {
-            let _irqs = IrqOff::new();
-            kvm::set_mode(vcpu.vcpu, bindings::READING_SHADOW_PAGE_TABLES);
-            fence(Ordering::SeqCst);
-            tlb::serve_pending(vcpu);
-            vcpu.settle();
-            let result = f(vcpu.owned.ctx.hstatus());
-            // The reads of `f` come before the mode that lets the other CPU go on.
-            fence(Ordering::SeqCst);
-            kvm::set_mode(vcpu.vcpu, bindings::OUTSIDE_GUEST_MODE);
-            result
-        })
-    }
 }
 
 /// A loaded vCPU with preemption off.
@@ -278,4 +248,39 @@ pub(crate) fn with_vcpu<R>(vcpu: &Vcpu, f: impl FnOnce(&mut OwnedVcpu<'_>) -> R)
     // SAFETY: This thread took the mutex above, and still holds it.
     unsafe { bindings::kvm_rs_unlock_vcpu(vcpu.as_ptr()) };
     Ok(result)
+}
+
+/// Notes in the vCPU which debugging userspace asked for.
+pub(crate) fn set_guest_debug(vcpu: &OwnedVcpu<'_>, control: u32) {
+    // SAFETY: By the invariant of `OwnedVcpu` this thread holds `vcpu->mutex`, which protects the
+    // field, or is the only user of the vCPU.
+    unsafe { (*vcpu.vcpu.as_ptr()).guest_debug = control as usize };
+}
+
+/// Whether `f` says so of any vCPU, while none of them runs; none if one is in use, or is being
+/// created.
+pub(crate) fn any_idle_vcpu(
+    lock: &VmLock<'_>,
+    mut f: impl FnMut(&OwnedVcpu<'_>) -> bool,
+) -> Option<bool> {
+    let vm = lock.vm();
+    // Core KVM takes that for a bug of ours.
+    if lock.is_creating_vcpu() {
+        return None;
+    }
+    // SAFETY: `lock` exists, so `kvm->lock` is held, and the check above found no vCPU that is
+    // being created.
+    if unsafe { bindings::kvm_trylock_all_vcpus(vm.as_ptr()) } != 0 {
+        return None;
+    }
+    let found = vm.vcpus().any(|vcpu| {
+        // SAFETY: This thread holds the mutex of every vCPU. A thread loads a vCPU only with its
+        // mutex held and puts it before it unlocks the mutex, so this vCPU is not loaded either. It
+        // went through `Vcpu::create`.
+        f(&unsafe { OwnedVcpu::from_raw(vcpu.as_ptr()) })
+    });
+    // SAFETY: This thread took the mutexes of all vCPUs above, and `kvm->lock` has kept new vCPUs
+    // out since.
+    unsafe { bindings::kvm_unlock_all_vcpus(vm.as_ptr()) };
+    Some(found)
 }

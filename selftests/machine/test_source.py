@@ -3,6 +3,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -132,6 +133,36 @@ def test_shell_scripts_are_clean():
                if p.is_file() and (p.suffix == ".sh" or b"sh\n" in p.read_bytes().split(b"\n", 1)[0] + b"\n")]
     assert len(scripts) > 5
     succeeds("shellcheck", "-x", "-P", "tools", *map(str, scripts))
+
+
+def test_no_file_imports_from_above():
+    succeeds("tools/check-layers")
+
+
+def test_check_layers_sees_each_fault(tmp_path):
+    """In a copy of the tree with one fault of each kind, and nothing else."""
+    copy = tmp_path / "tree"
+    for part in ("rust", "tools"):
+        shutil.copytree(TOP / part, copy / part)
+
+    def add(path: str, text: str) -> None:
+        with open(copy / "rust" / path, "a") as file:
+            file.write(text)
+
+    add("arch/csr.rs", "use crate::run::exit;\n")
+    add("sbi/base.rs", "fn loads(vcpu: &Vcpu) { vcpu.imsic(); }\n")
+    add("kernel_ext/cpu.rs", "use crate::kernel_ext::sched;\n")
+    add("kernel_ext/sched.rs", "use crate::kernel_ext::cpu;\n")
+    add("isa/set.rs", "use crate::kernel_ext::uaccess;\n")
+    done = subprocess.run([copy / "tools/check-layers"], capture_output=True, text=True)
+    found = [line.partition(": ")[2] for line in done.stdout.splitlines()]
+    assert done.returncode == 1
+    assert found[:-1] == [
+        "imports run::exit, which is not below it",
+        "calls imsic(), which is of aia, and that is not below it",
+        "a circle of kernel_ext::cpu, kernel_ext::sched",
+        "is pure, but imports kernel_ext::uaccess",
+    ]
 
 
 def test_porting_map_names_every_function():

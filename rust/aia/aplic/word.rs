@@ -8,12 +8,9 @@
 //! "Source configurations" and "Precise effects on interrupt-pending bits", for MSI delivery mode.
 
 use crate::aia::{
-    aplic::{
-        register::{
-            SourceMode,
-            Target, //
-        }, //
-        LineOwner,
+    aplic::register::{
+        SourceMode,
+        Target, //
     },
     msi::{
         Delivery,
@@ -240,4 +237,13 @@ impl Index {
         // Changes nothing, and spares the check that it is in the array.
         self.0 as usize % SOURCES_PER_WORD
     }
+}
+
+/// Who makes a wire high. It is low when none does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LineOwner {
+    /// Userspace, by KVM_IRQ_LINE or an irqfd that pulses.
+    Userspace,
+    /// The irqfds whose level lasts until the guest acknowledges it.
+    Resample,
 }

@@ -22,46 +22,38 @@ use crate::{
         Home,
         Imsic,
     },
-    insn::CsrOp,
+    insn::{
+        csr::CsrOutcome, //
+        CsrOp,
+    },
     kvm_core::object::Vcpu,
     vcpu::token::Loaded, //
 };
 
-/// What became of an access.
-#[must_use]
-pub(crate) enum Outcome {
-    /// It is done, and the register held this.
-    Done(usize),
-    /// Userspace is to do it: the interrupt controller is its own.
-    Userspace,
-    /// There is no such register.
-    Illegal,
-}
-
 /// `sireg`: the register that `siselect` selects.
-pub(crate) fn indirect(vcpu: &mut Loaded<'_>, op: &CsrOp) -> Outcome {
+pub(crate) fn indirect(vcpu: &mut Loaded<'_>, op: &CsrOp) -> CsrOutcome {
     let select = vcpu.pinned(|vcpu| vcpu.resident.selected()) as u64;
     match Row::select(select) {
         Ok(row) => return priorities(vcpu, row, op),
-        Err(NoRow::Odd) => return Outcome::Illegal,
+        Err(NoRow::Odd) => return CsrOutcome::Illegal,
         Err(NoRow::Elsewhere) => {}
     }
     let Some(imsic) = vcpu.vcpu.imsic() else {
-        return Outcome::Userspace;
+        return CsrOutcome::Userspace;
     };
     match Register::select(select) {
         Ok(register) => imsic.access(vcpu.vcpu, op, |imsic| {
             let (value, mask) = (op.new_value as u64, op.write_mask as u64);
             imsic.file.modify(register, value, mask) as usize
         }),
-        Err(NoRegister::Odd | NoRegister::Elsewhere) => Outcome::Illegal,
+        Err(NoRegister::Odd | NoRegister::Elsewhere) => CsrOutcome::Illegal,
     }
 }
 
 /// `stopei`: the first interrupt of the file. A write claims it, whatever is written.
-pub(crate) fn top(vcpu: &mut Loaded<'_>, op: &CsrOp) -> Outcome {
+pub(crate) fn top(vcpu: &mut Loaded<'_>, op: &CsrOp) -> CsrOutcome {
     let Some(imsic) = vcpu.vcpu.imsic() else {
-        return Outcome::Userspace;
+        return CsrOutcome::Userspace;
     };
     imsic.access(vcpu.vcpu, op, |imsic| {
         let top = if op.writes() {
@@ -75,24 +67,24 @@ pub(crate) fn top(vcpu: &mut Loaded<'_>, op: &CsrOp) -> Outcome {
 
 impl Imsic {
     /// Has `access` read, and maybe change, a file in software.
-    fn access(&self, vcpu: &Vcpu, op: &CsrOp, access: impl FnOnce(&Self) -> usize) -> Outcome {
+    fn access(&self, vcpu: &Vcpu, op: &CsrOp, access: impl FnOnce(&Self) -> usize) -> CsrOutcome {
         match self.home() {
             // What the hardware does not serve, its file does not have: zeros that cannot be
             // written, though some raise exceptions instead.
-            Home::Hardware(_) => Outcome::Done(0),
+            Home::Hardware(_) => CsrOutcome::Done(0),
             Home::Software => {
                 let old = access(self);
                 if op.writes() {
                     self.drive(&vcpu.shared().irqs);
                 }
-                Outcome::Done(old)
+                CsrOutcome::Done(old)
             }
         }
     }
 }
 
 /// A row of priorities of major interrupts.
-fn priorities(vcpu: &mut Loaded<'_>, row: Row, op: &CsrOp) -> Outcome {
+fn priorities(vcpu: &mut Loaded<'_>, row: Row, op: &CsrOp) -> CsrOutcome {
     vcpu.pinned(|vcpu| {
         let mut priorities = Priorities(vcpu.resident.priorities());
         let old = priorities.read(row);
@@ -100,6 +92,6 @@ fn priorities(vcpu: &mut Loaded<'_>, row: Row, op: &CsrOp) -> Outcome {
             priorities.modify(row, op.new_value as u64, op.write_mask as u64);
             vcpu.resident.set_priorities(priorities.0);
         }
-        Outcome::Done(old as usize)
+        CsrOutcome::Done(old as usize)
     })
 }

@@ -24,7 +24,7 @@ use crate::{
         IsaError,
         VectorUse, //
     },
-    sbi,
+    sbi_abi::table,
     vcpu::{
         host::{
             self,
@@ -193,7 +193,10 @@ pub(super) fn disable_isa(vcpu: &mut OwnedVcpu<'_>, number: usize, mask: u64) ->
 
 /// Changes the choice of SBI extensions with `change`, which the first run makes final: from then
 /// on, even what changes nothing is refused, as it has always been.
-fn change_sbi(vcpu: &mut OwnedVcpu<'_>, change: impl FnOnce(&mut sbi::State) -> Result) -> Result {
+fn change_sbi(
+    vcpu: &mut OwnedVcpu<'_>,
+    change: impl FnOnce(&mut table::State) -> Result,
+) -> Result {
     if vcpu.owned.frozen {
         return Err(EBUSY);
     }
@@ -223,26 +226,26 @@ pub(super) fn set_sbi(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Re
 
 /// Reads which SBI extensions the vCPU has.
 pub(super) fn get_sbi_enabled(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
-    let multi = sbi::Multi::Enable;
+    let multi = table::Multi::Enable;
     Ok(vcpu.owned.sbi.get_multi(multi, number as u64)?)
 }
 
 /// Switches SBI extensions on.
 pub(super) fn enable_sbi(vcpu: &mut OwnedVcpu<'_>, number: usize, mask: u64) -> Result {
     change_sbi(vcpu, |sbi| {
-        Ok(sbi.set_multi(sbi::Multi::Enable, number as u64, mask)?)
+        Ok(sbi.set_multi(table::Multi::Enable, number as u64, mask)?)
     })
 }
 
 /// Reads which SBI extensions the vCPU does not have.
 pub(super) fn get_sbi_disabled(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
-    let multi = sbi::Multi::Disable;
+    let multi = table::Multi::Disable;
     Ok(vcpu.owned.sbi.get_multi(multi, number as u64)?)
 }
 
 /// Switches SBI extensions off.
 pub(super) fn disable_sbi(vcpu: &mut OwnedVcpu<'_>, number: usize, mask: u64) -> Result {
     change_sbi(vcpu, |sbi| {
-        Ok(sbi.set_multi(sbi::Multi::Disable, number as u64, mask)?)
+        Ok(sbi.set_multi(table::Multi::Disable, number as u64, mask)?)
     })
 }

@@ -15,7 +15,7 @@ use crate::{
     bindings,
     isa::Ext,
     kernel_ext::nospec,
-    sbi::Extension,
+    sbi_abi::table::Extension,
     vcpu::{
         context::Resident,
         host,

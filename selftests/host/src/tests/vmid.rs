@@ -6,7 +6,7 @@
 mod one_by_one {
     use proptest::prelude::*;
 
-    use crate::mmu::vmid::{
+    use crate::gstage::vmid::{
         Cell,
         Space,
         Tag, //
@@ -136,7 +136,7 @@ mod interleave {
     };
 
     use crate::{
-        mmu::vmid::{
+        gstage::vmid::{
             Cell,
             Space, //
         },

@@ -10,8 +10,8 @@ use core::{
 
 use crate::aia::{
     aplic::{
+        word::LineOwner,
         Domain,
-        LineOwner,
         NoRegister,
         NoSource, //
     },

@@ -3,7 +3,7 @@
 //! The APLIC as the specification tells it, source by source and sentence by sentence.
 
 use crate::aia::{
-    aplic::LineOwner,
+    aplic::word::LineOwner,
     msi::{
         GuestIndex,
         HartIndex,

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::aia::{
     aplic::{
+        word::LineOwner,
         Domain,
-        LineOwner,
         NoSource, //
     },
     msi::{

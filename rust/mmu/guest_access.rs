@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reads of guest memory as the guest itself would make them, and what becomes of those that find no
+//! page. Answers to `kvm_riscv_vcpu_unpriv_read()`.
+
+use kernel::prelude::*;
+
+use crate::{
+    arch::{
+        hlv,
+        switch::Trap, //
+    },
+    bindings,
+    insn::{
+        Htinst,
+        PteAccess, //
+    },
+    kernel_ext::{
+        atomic::{
+            fence, //
+            Ordering,
+        },
+        context::IrqOff, //
+    },
+    kvm_core::{
+        addr::Gpa,
+        calls as kvm,
+        srcu::SlotsRead, //
+    },
+    mmu::{
+        fault::{
+            Access,
+            Outcome, //
+        },
+        tlb, //
+    },
+    vcpu::{
+        token::Loaded, //
+        Next,
+    }, //
+};
+
+/// Returns the guest physical address that `trap`, a guest-page fault of `access`, is about, and the
+/// access to it.
+#[inline(always)]
+pub(crate) fn lacking(trap: &Trap, access: Access) -> (Gpa, Access) {
+    let gpa = Gpa::new((trap.htval as u64) << 2 | trap.stval as u64 & 3);
+    // The walk of the guest's own tables may have been about to set an accessed or dirty bit, on
+    // behalf of a load.
+    let wanted = match Htinst::decode(trap.htinst) {
+        Htinst::Pseudo(PteAccess::Write) => Access::Store,
+        Htinst::Pseudo(PteAccess::Read) => Access::Load,
+        _ => access,
+    };
+    (gpa, wanted)
+}
+
+/// Whether the G-stage, not the guest's own translation, refused an access.
+pub(crate) fn is_guest_page_fault(trap: &Trap) -> bool {
+    matches!(
+        u32::try_from(trap.scause),
+        Ok(bindings::EXC_INST_GUEST_PAGE_FAULT
+            | bindings::EXC_LOAD_GUEST_PAGE_FAULT
+            | bindings::EXC_STORE_GUEST_PAGE_FAULT)
+    )
+}
+
+impl Loaded<'_> {
+    /// Reads the instruction at guest virtual address `gva` as the guest would fetch it.
+    ///
+    /// # Errors
+    ///
+    /// The trap that the fetch would have taken; a guest-page fault means that the page is not
+    /// mapped yet.
+    pub(crate) fn read_insn(&mut self, gva: usize) -> Result<u32, Trap> {
+        self.with_translation(|hstatus| {
+            // SAFETY: `with_translation` has disabled interrupts and loaded the guest's translation
+            // on this CPU, and passes the guest's `hstatus`.
+            unsafe { hlv::read_insn(hstatus, gva) }
+        })
+    }
+
+    /// Reads the 64-bit word at guest virtual address `gva` as the guest would load it.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_insn`](Self::read_insn).
+    pub(crate) fn read_word(&mut self, gva: usize) -> Result<usize, Trap> {
+        self.with_translation(|hstatus| {
+            // SAFETY: `with_translation` has disabled interrupts and loaded the guest's translation
+            // on this CPU, and passes the guest's `hstatus`.
+            unsafe { hlv::read_word(hstatus, gva) }
+        })
+    }
+
+    /// Runs `f` with interrupts off and the guest's translation current, VMID included (c-review
+    /// M18).
+    ///
+    /// A CPU that takes a page away from the guest makes a request for a flush, then reads the
+    /// mode. Either it sees the mode, sends an IPI and waits until this CPU has taken it, after
+    /// `f`; or this sees the request, and flushes before `f`.
+    fn with_translation<R>(&mut self, f: impl FnOnce(usize) -> R) -> R {
+        self.pinned(|vcpu| {
+            let _irqs = IrqOff::new();
+            kvm::set_mode(vcpu.vcpu, bindings::READING_SHADOW_PAGE_TABLES);
+            fence(Ordering::SeqCst);
+            tlb::serve_pending(vcpu);
+            vcpu.settle();
+            let result = f(vcpu.owned.ctx.hstatus());
+            // The reads of `f` come before the mode that lets the other CPU go on.
+            fence(Ordering::SeqCst);
+            kvm::set_mode(vcpu.vcpu, bindings::OUTSIDE_GUEST_MODE);
+            result
+        })
+    }
+}
+
+impl Loaded<'_> {
+    /// Brings in the page that a read of guest memory on behalf of the guest did not find in the
+    /// G-stage: `trap` is the guest-page fault that the HLV or HLVX took, and `access` is what the
+    /// guest attempted. After [`Outcome::Mapped`] the read can be made again.
+    ///
+    /// To have the guest repeat its instruction would not do: its own fetch may hit a translation
+    /// that the hart has cached, and HLVX need not use that, so the two could repeat for ever.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR`, `ENOMEM` while providing guest memory.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn provide(&mut self, trap: &Trap, access: Access) -> Result<Outcome> {
+        let (gpa, wanted) = lacking(trap, access);
+        let slots = SlotsRead::new(self.vcpu);
+        self.fault(&slots, gpa, wanted)
+    }
+
+    /// Deals with `fault`, which the hypervisor's fetch of the guest's instruction took. If the
+    /// G-stage lacked the page, provides it and has the guest repeat the instruction; otherwise the
+    /// guest takes the trap.
+    ///
+    /// # Errors
+    ///
+    /// As [`provide`](Self::provide).
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn fetch_failed(&mut self, fault: &Trap) -> Result<Next> {
+        let sepc = self.owned.ctx.pc();
+        let trap = Trap { sepc, ..*fault };
+        if !is_guest_page_fault(fault) {
+            self.redirect(&trap);
+            return Ok(Next::Resume);
+        }
+        match self.provide(fault, Access::Fetch)? {
+            Outcome::Mapped => Ok(Next::Resume),
+            Outcome::Refused => Ok(Next::MemoryFault),
+            Outcome::NoMemory => {
+                self.access_fault(Access::Fetch, &trap);
+                Ok(Next::Resume)
+            }
+        }
+    }
+
+    /// Has the guest take an access fault: nothing answers at the address.
+    pub(crate) fn access_fault(&mut self, access: Access, trap: &Trap) {
+        let cause = match access {
+            Access::Fetch => bindings::EXC_INST_ACCESS,
+            Access::Load => bindings::EXC_LOAD_ACCESS,
+            Access::Store => bindings::EXC_STORE_ACCESS,
+        };
+        self.redirect(&Trap {
+            sepc: trap.sepc,
+            scause: cause as usize,
+            stval: trap.stval,
+            ..Trap::default()
+        });
+    }
+}

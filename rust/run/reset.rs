@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The reset of a hart. Answers to `kvm_riscv_reset_vcpu()` and to
+//! `kvm_arch_vcpu_ioctl_set_mpstate()`.
+
+use kernel::prelude::*;
+
+use crate::{
+    arch::{
+        gprs::Reg,
+        switch::SwitchContext, //
+    },
+    kernel_ext::atomic::Ordering,
+    vcpu::{
+        irq::Wires,
+        mp_state::{
+            MpState,
+            Start, //
+        },
+        request::Request,
+        token::OwnedVcpu, //
+    }, //
+};
+
+impl OwnedVcpu<'_> {
+    /// Applies a reset that another hart asked for, so that what follows sees its outcome
+    /// (c-review S3).
+    pub(crate) fn drain_reset(&mut self) {
+        if self.vcpu.take_request(Request::Reset) {
+            self.begin();
+        }
+    }
+
+    /// Serves [`Request::Reset`], which the caller has taken: the hart begins where it was told to.
+    pub(crate) fn begin(&mut self) {
+        let vcpu = self.vcpu;
+        let power = &vcpu.shared().power;
+        let Some(start) = power.pending_start() else {
+            return;
+        };
+        self.reset(Some(start));
+        power.start_applied(vcpu);
+    }
+
+    /// Resets the hart; with `start`, to begin where HSM or SUSP said.
+    pub(crate) fn reset(&mut self, start: Option<Start>) {
+        if let Some(imsic) = self.vcpu.imsic() {
+            imsic.reset(self.vcpu);
+        }
+        self.initialise(start);
+    }
+
+    /// Gives the hart itself the state of a reset. A vCPU that is being created has no position among
+    /// the vCPUs yet, hence no interrupt file.
+    pub(crate) fn initialise(&mut self, start: Option<Start>) {
+        self.owned.ctx = SwitchContext::reset();
+        // What userspace answers to an exit of before is nobody's business any more.
+        self.owned.pending = None;
+        if let Some(start) = start {
+            self.owned.ctx.set_pc(start.pc);
+            let hart = self.vcpu.hart().get() as usize;
+            self.owned.ctx.gprs.set(Reg::A0, hart);
+            self.owned.ctx.gprs.set(Reg::A1, start.opaque);
+        }
+        self.owned.sbi.reset();
+        self.vector().reset();
+        let (owned, resident) = self.split();
+        resident.reset(owned.isa.effective(), owned.permissions());
+        let shared = self.vcpu.shared();
+        shared.timer.reset();
+        // Userspace that resets the hart itself has reset what drives the wire, too.
+        shared.irqs.reset(match (start, self.vcpu.imsic()) {
+            (Some(_), None) => Wires::Stay,
+            (Some(_), Some(_)) | (None, _) => Wires::Low,
+        });
+        self.vcpu.hfences().clear();
+        self.owned.pmu.reset(&shared.firmware);
+    }
+}
+
+/// `KVM_SET_MP_STATE`. Nobody waits in `KVM_RUN` while the mutex is held, so nobody is woken.
+///
+/// # Errors
+///
+/// `EINVAL` for a reset that `KVM_CAP_RISCV_MP_STATE_RESET` has not enabled.
+pub(crate) fn set_mp_state(vcpu: &mut OwnedVcpu<'_>, state: MpState) -> Result {
+    match state {
+        MpState::Runnable => vcpu.vcpu.shared().power.set_runnable(),
+        MpState::Stopped => vcpu.vcpu.stop(),
+        MpState::InitReceived => {
+            let vm = vcpu.vcpu.vm().state();
+            if !vm.mp_state_reset.load(Ordering::Relaxed) {
+                return Err(EINVAL);
+            }
+            // A start that was under way comes first; otherwise it would undo this.
+            vcpu.drain_reset();
+            vcpu.reset(None);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! When a vCPU waits, and what ends that. Answers to `kvm_arch_vcpu_runnable()`,
+//! `kvm_riscv_vcpu_has_interrupts()` and `kvm_riscv_vcpu_wfi()`.
+
+use crate::{
+    kvm_core::{
+        calls as kvm,
+        object::Vcpu, //
+    },
+    vcpu::token::Loaded, //
+};
+
+impl Vcpu {
+    /// Whether it could go on if it blocked: an interrupt that it has enabled is pending, and it
+    /// is not stopped.
+    pub(crate) fn is_runnable(&self) -> bool {
+        (self.shared().irqs.deliverable() || self.is_signalled())
+            && !self.shared().power.is_stopped()
+    }
+
+    /// Whether its interrupt file is in hardware and signals an interrupt that it has enabled.
+    fn is_signalled(&self) -> bool {
+        self.imsic()
+            .is_some_and(|imsic| self.awaits_external() && imsic.signals())
+    }
+}
+
+/// Blocks until an interrupt that the guest has enabled is pending.
+pub(crate) fn wait_for_interrupt(vcpu: &mut Loaded<'_>) {
+    vcpu.pinned(|vcpu| vcpu.resident.snapshot(vcpu.vcpu));
+    if !vcpu.vcpu.is_runnable() {
+        kvm::halt(vcpu.vcpu);
+    }
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What an exit to userspace left to be finished by the next `KVM_RUN`. Answers to
+//! `kvm_riscv_vcpu_mmio_return()` and its kin.
+//!
+//! What userspace wrote into `exit_reason` meanwhile does not matter.
+
+use crate::{
+    arch::gprs::Reg,
+    insn::{
+        InsnLen,
+        Load, //
+    },
+    sbi_abi::message::Convention,
+    vcpu::{
+        mp_state::Start,
+        token::OwnedVcpu, //
+        Owned,
+    }, //
+};
+
+/// What the next `KVM_RUN` finishes.
+#[derive(Clone, Copy)]
+pub(crate) enum PendingExit {
+    /// `KVM_EXIT_MMIO`, a load.
+    Load(PendingLoad),
+    /// `KVM_EXIT_MMIO`, a store.
+    Store(PendingStore),
+    /// `KVM_EXIT_RISCV_CSR`
+    Csr(PendingCsr),
+    /// `KVM_EXIT_RISCV_SBI`, whose results go back so.
+    Sbi(Convention),
+    /// The same, to suspend the system: where the hart resumes.
+    Suspend(Start),
+}
+
+/// A load whose value userspace provides.
+#[derive(Clone, Copy)]
+pub(crate) struct PendingLoad {
+    pub(crate) load: Load,
+    pub(crate) len: InsnLen,
+}
+
+/// A store that userspace has done.
+#[derive(Clone, Copy)]
+pub(crate) struct PendingStore {
+    pub(crate) len: InsnLen,
+}
+
+/// A CSR access that userspace has done.
+#[derive(Clone, Copy)]
+pub(crate) struct PendingCsr {
+    pub(crate) rd: Reg,
+}
+
+impl Owned {
+    fn skip(&mut self, len: InsnLen) {
+        self.ctx.skip(len.bytes());
+    }
+}
+
+impl PendingLoad {
+    /// Puts what userspace read into the register.
+    pub(crate) fn finish(self, vcpu: &mut OwnedVcpu<'_>) {
+        let data = vcpu.run_page().mmio_data();
+        self.load.complete(&mut vcpu.owned.ctx.gprs, data);
+        vcpu.owned.skip(self.len);
+    }
+}
+
+impl PendingStore {
+    /// Goes on behind the store.
+    pub(crate) fn finish(self, vcpu: &mut OwnedVcpu<'_>) {
+        vcpu.owned.skip(self.len);
+    }
+}
+
+impl PendingCsr {
+    /// Puts what userspace read into the register.
+    pub(crate) fn finish(self, vcpu: &mut OwnedVcpu<'_>) {
+        let value = vcpu.run_page().csr_return();
+        vcpu.owned.ctx.gprs.set(self.rd, value);
+        vcpu.owned.skip(InsnLen::Four);
+    }
+}
