@@ -146,8 +146,8 @@ def test_check_layers_sees_each_fault(tmp_path):
         shutil.copytree(TOP / part, copy / part)
 
     def add(path: str, text: str) -> None:
-        with open(copy / "rust" / path, "a") as file:
-            file.write(text)
+        file = copy / "rust" / path
+        file.write_text(file.read_text().replace("\nuse ", f"\n{text}use ", 1))
 
     add("arch/csr.rs", "use crate::run::exit;\n")
     add("sbi/base.rs", "fn loads(vcpu: &Vcpu) { vcpu.imsic(); }\n")
