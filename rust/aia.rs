@@ -9,7 +9,7 @@
 //! - [`device`]: what userspace gets to see of it; [`route`]: what it gets to send.
 //!
 //! An [`Aia`] is in one of three states: there is none; it is being configured; or there is a
-//! [`Chip`], for good. Who wants to deliver something needs the chip, and the chip is complete.
+//! [`AiaIrqchip`], for good. Who wants to deliver something needs the chip, and the chip is complete.
 //!
 //! Lock order: `kvm->lock`, `vcpu->mutex`, `kvm->slots_lock`, `mmu_lock`, the APLIC's lock, the
 //! lock of an interrupt file, those of [`hgei`]. The last three are taken in any context.
@@ -28,10 +28,6 @@ use kernel::{
 use crate::{
     aia::{
         aplic::Domain,
-        config::{
-            Config,
-            Limits, //
-        },
         imsic::Imsic,
         layout::{
             GroupLayout,
@@ -41,6 +37,10 @@ use crate::{
             Delivery,
             GuestIndex,
             Msi, //
+        },
+        params::{
+            AiaParams,
+            Limits, //
         }, //
     },
     kernel_ext::atomic::{
@@ -62,13 +62,13 @@ use crate::{
 };
 
 pub(crate) mod aplic;
-pub(crate) mod config;
 pub(crate) mod device;
 pub(crate) mod hgei;
 pub(crate) mod host_imsic;
 pub(crate) mod imsic;
 pub(crate) mod layout;
 pub(crate) mod msi;
+pub(crate) mod params;
 pub(crate) mod route;
 
 /// The interrupt controller of a VM.
@@ -78,8 +78,8 @@ pub(crate) struct Aia {
     in_kernel: AtomicBool,
     /// What the chip is to be like; `kvm->lock` is held around changes.
     #[pin]
-    config: Mutex<Option<Config>>,
-    chip: SetOnce<Chip>,
+    config: Mutex<Option<AiaParams>>,
+    chip: SetOnce<AiaIrqchip>,
 }
 
 impl Aia {
@@ -99,7 +99,7 @@ impl Aia {
 
     /// The controller, once it is complete.
     #[inline]
-    pub(crate) fn chip(&self) -> Option<&Chip> {
+    pub(crate) fn chip(&self) -> Option<&AiaIrqchip> {
         self.chip.as_ref()
     }
 
@@ -144,7 +144,7 @@ impl Aplic {
         Ok(this)
     }
 
-    /// The state, for who sends what comes of changing it to [`Chip::send`].
+    /// The state, for who sends what comes of changing it to [`AiaIrqchip::send`].
     pub(crate) fn domain(&self) -> &SpinLockIrq<Domain> {
         &self.domain
     }
@@ -162,7 +162,7 @@ struct File {
 ///
 /// `files` has one for each vCPU that there was when it was made, by index, and `harts` finds
 /// exactly these.
-pub(crate) struct Chip {
+pub(crate) struct AiaIrqchip {
     layout: GroupLayout,
     /// What the addresses of all files have in common.
     base: Option<u64>,
@@ -173,7 +173,7 @@ pub(crate) struct Chip {
     _devices: KVec<KBox<BusDevice<device::Port>>>,
 }
 
-impl Chip {
+impl AiaIrqchip {
     /// The APLIC, unless there are no sources.
     pub(crate) fn aplic(&self) -> Option<&Aplic> {
         self.aplic.as_deref()

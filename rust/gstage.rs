@@ -36,7 +36,7 @@ pub(crate) mod around;
 pub(crate) mod device;
 #[cfg(CONFIG_DEBUG_FS)]
 pub(crate) mod dump;
-pub(crate) mod duty;
+pub(crate) mod flush;
 pub(crate) mod install;
 pub(crate) mod mode;
 pub(crate) mod napot;
@@ -63,7 +63,7 @@ use crate::{
 pub(crate) use crate::gstage::{
     around::Neighbours,
     device::DevicePages,
-    duty::{
+    flush::{
         Flush,
         Progress,
         Scope,
@@ -114,7 +114,7 @@ pub(crate) use crate::gstage::{
         Entry,
         Leaf,
         Pte,
-        Slot,
+        PteCell,
     }, //
 };
 

@@ -40,7 +40,7 @@ use crate::{
     aia::hgei,
     arch::nacl,
     hooks::module,
-    kernel_ext::module_cell::Owner,
+    kernel_ext::module_cell::ModuleCellOwner,
     vcpu::{
         host::{
             self,
@@ -71,8 +71,8 @@ struct Kvm {
     _perf: module::PerfCallbacks,
     _vector: module::VectorCallback,
     _nacl: Option<nacl::Acceleration>,
-    _host: Owner<Host>,
-    _cpus: Owner<CpuSlots>,
+    _host: ModuleCellOwner<Host>,
+    _cpus: ModuleCellOwner<CpuSlots>,
 }
 
 /// The AIA of the host, in use: guest interrupts reach us, and userspace can have controllers.

@@ -47,12 +47,12 @@ use crate::{
     },
     kvm_core::{
         addr::PageSize,
-        calls::Uncommitted,
+        locks::Uncommitted,
         mmu_lock::WriteGuard,
         object::Vm,
         stats::Gauges, //
     },
-    mmu::tables::TreeCell, //
+    mmu::table_memory::TreeCell, //
 };
 
 pub(crate) mod cache;
@@ -64,7 +64,7 @@ pub(crate) mod memslots;
 pub(crate) mod param;
 #[cfg(CONFIG_DEBUG_FS)]
 pub(crate) mod ptdump;
-pub(crate) mod tables;
+pub(crate) mod table_memory;
 pub(crate) mod tlb;
 
 /// What the host's G-stage can do.

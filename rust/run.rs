@@ -34,7 +34,7 @@ use crate::{
             Pinned, //
         },
         trace, //
-        Next,
+        ExitAction,
     }, //
 };
 
@@ -58,38 +58,38 @@ pub(crate) fn run(vcpu: &mut OwnedVcpu<'_>) -> Result {
     vcpu.loaded(|vcpu| {
         let _signals = kvm::SignalMask::activate(vcpu.vcpu);
         vcpu.run_page().set_exit_reason(bindings::KVM_EXIT_UNKNOWN);
-        vcpu.owned.pmu.enter();
-        let result = rounds(vcpu);
-        vcpu.owned.pmu.leave();
+        vcpu.inner.pmu.enter();
+        let result = run_loop(vcpu);
+        vcpu.inner.pmu.leave();
         result
     })
 }
 
 /// Into the guest and out of it until userspace is needed.
 #[inline(always)]
-fn rounds(vcpu: &mut Loaded<'_>) -> Result {
+fn run_loop(vcpu: &mut Loaded<'_>) -> Result {
     loop {
-        match round(vcpu)? {
-            Next::Resume => {}
-            Next::WaitForInterrupt => wait_for_interrupt(vcpu),
-            Next::Userspace => return Ok(()),
-            Next::MemoryFault => return Err(EFAULT),
+        match enter_guest_once(vcpu)? {
+            ExitAction::Resume => {}
+            ExitAction::WaitForInterrupt => wait_for_interrupt(vcpu),
+            ExitAction::Userspace => return Ok(()),
+            ExitAction::MemoryFault => return Err(EFAULT),
         }
     }
 }
 
 /// The first run makes the configuration final.
 fn freeze(vcpu: &mut OwnedVcpu<'_>) {
-    if !vcpu.owned.frozen {
-        vcpu.owned.frozen = true;
-        vcpu.owned.isa.freeze();
+    if !vcpu.inner.ran_atleast_once {
+        vcpu.inner.ran_atleast_once = true;
+        vcpu.inner.isa.freeze();
         vcpu.configure();
     }
 }
 
 /// Completes the exit that userspace has answered.
 fn finish_exit(vcpu: &mut OwnedVcpu<'_>) {
-    match vcpu.owned.pending.take() {
+    match vcpu.inner.pending.take() {
         None => {}
         Some(PendingExit::Load(load)) => load.finish(vcpu),
         Some(PendingExit::Store(store)) => store.finish(vcpu),
@@ -104,21 +104,21 @@ fn finish_exit(vcpu: &mut OwnedVcpu<'_>) {
 }
 
 /// Once into the guest and out, unless something comes first.
-fn round(vcpu: &mut Loaded<'_>) -> Result<Next> {
+fn enter_guest_once(vcpu: &mut Loaded<'_>) -> Result<ExitAction> {
     kvm::handle_guest_mode_work(vcpu.vcpu)?;
-    if vcpu.vcpu.any_request() && serve_requests(vcpu)? == Next::Userspace {
-        return Ok(Next::Userspace);
+    if vcpu.vcpu.any_request() && serve_requests(vcpu)? == ExitAction::Userspace {
+        return Ok(ExitAction::Userspace);
     }
     match vcpu.pinned(enter) {
         Some(trap) => exit::handle(vcpu, &trap),
-        None => Ok(Next::Resume),
+        None => Ok(ExitAction::Resume),
     }
 }
 
 /// Does what others asked the vCPU to do. Each request is named, so that a new one does not
 /// compile until it is served (c-review M24).
 #[inline(never)]
-fn serve_requests(vcpu: &mut Loaded<'_>) -> Result<Next> {
+fn serve_requests(vcpu: &mut Loaded<'_>) -> Result<ExitAction> {
     for request in Request::ALL {
         if !vcpu.vcpu.take_request(request) {
             continue;
@@ -127,11 +127,11 @@ fn serve_requests(vcpu: &mut Loaded<'_>) -> Result<Next> {
             Request::VmDead => return Err(EIO),
             Request::Unblock => {}
             Request::Sleep => mp_state::wait_while_stopped(vcpu),
-            Request::Reset => vcpu.unloaded(|vcpu| vcpu.begin()),
+            Request::Reset => vcpu.unloaded(|vcpu| vcpu.apply_reset()),
             Request::FenceI => vcpu.pinned(tlb::fence_i),
             Request::InterruptFile => {
-                if imsic::settle(vcpu)? == Next::Userspace {
-                    return Ok(Next::Userspace);
+                if imsic::update(vcpu)? == ExitAction::Userspace {
+                    return Ok(ExitAction::Userspace);
                 }
             }
             Request::TlbFlush => vcpu.pinned(tlb::flush_all),
@@ -141,18 +141,18 @@ fn serve_requests(vcpu: &mut Loaded<'_>) -> Result<Next> {
                 // Core KVM looks at the request itself.
                 vcpu.vcpu.request(request);
                 if kvm::dirty_ring_is_full(vcpu.vcpu) {
-                    return Ok(Next::Userspace);
+                    return Ok(ExitAction::Userspace);
                 }
             }
         }
     }
-    Ok(Next::Resume)
+    Ok(ExitAction::Resume)
 }
 
 /// Brings interrupts that other contexts made pending into the guest's view. Interrupts are disabled.
 #[inline(always)]
 fn flush_interrupts(vcpu: &mut Pinned<'_>) {
-    if let Some(pending) = vcpu.resident.flush_interrupts(vcpu.vcpu) {
+    if let Some(pending) = vcpu.context.flush_interrupts(vcpu.vcpu) {
         imsic::present_external(vcpu, pending);
     }
 }
@@ -167,7 +167,7 @@ fn enter(vcpu: &mut Pinned<'_>) -> Option<Trap> {
     fence(Ordering::SeqCst);
 
     flush_interrupts(vcpu);
-    let Some(token) = EntryToken::claim(vcpu, &irqs) else {
+    let Some(token) = EntryToken::prepare_entry(vcpu, &irqs) else {
         kvm::set_mode(vcpu.vcpu, bindings::OUTSIDE_GUEST_MODE);
         return None;
     };
@@ -187,7 +187,7 @@ fn enter(vcpu: &mut Pinned<'_>) -> Option<Trap> {
 ///
 /// Entering again while interrupts are still off takes no new look at requests, as long as the mode
 /// is still that of the guest: a CPU that makes a request changes the mode, or interrupts this CPU.
-/// Only the scheduler does neither if it is this CPU that wakes a thread ([`sbi::Handled::Woke`]).
+/// Only the scheduler does neither if it is this CPU that wakes a thread ([`sbi::Handled::WokeVcpu`]).
 pub(crate) struct EntryToken<'t, 'p> {
     vcpu: &'t mut Pinned<'p>,
     irqs: &'t IrqOff,
@@ -195,41 +195,41 @@ pub(crate) struct EntryToken<'t, 'p> {
 
 impl<'t, 'p> EntryToken<'t, 'p> {
     /// Looks for reasons not to enter, a last time.
-    fn claim(vcpu: &'t mut Pinned<'p>, irqs: &'t IrqOff) -> Option<Self> {
+    fn prepare_entry(vcpu: &'t mut Pinned<'p>, irqs: &'t IrqOff) -> Option<Self> {
         if vcpu.vcpu.any_request() || sched::guest_mode_work_pending() {
             return None;
         }
-        vcpu.settle();
+        vcpu.update_hgatp();
         Some(Self { vcpu, irqs })
     }
 
     /// Runs the guest until it traps, and through calls of the SBI that are handled at once; none
     /// if after such a call something else comes first.
     fn enter(mut self) -> Option<Trap> {
-        let counters = self.vcpu.resident.swap_in_counters();
+        let counters = self.vcpu.context.swap_in_counters();
         let trap = loop {
             self.enter_once();
-            let ctx = &self.vcpu.owned.ctx;
+            let ctx = &self.vcpu.inner.ctx;
             self.vcpu.vcpu.count(Counter::Exits);
             trace::trace_exit(ctx);
             if !ctx.is_ecall() {
                 break Some(ctx.trap());
             }
             match sbi::handle_at_once(self.vcpu, self.irqs) {
-                sbi::Handled::No => break Some(self.vcpu.owned.ctx.trap()),
+                sbi::Handled::No => break Some(self.vcpu.inner.ctx.trap()),
                 // The woken thread may be waiting for this CPU: `TIF_NEED_RESCHED` is then set
                 // without an IPI, so check it here.
-                sbi::Handled::Woke if sched::guest_mode_work_pending() => break None,
-                sbi::Handled::Yes | sbi::Handled::Woke => {}
+                sbi::Handled::WokeVcpu if sched::guest_mode_work_pending() => break None,
+                sbi::Handled::Yes | sbi::Handled::WokeVcpu => {}
             }
             if !kvm::is_in_guest_mode(self.vcpu.vcpu) {
                 break None;
             }
             flush_interrupts(self.vcpu);
         };
-        self.vcpu.resident.swap_out_counters(counters);
+        self.vcpu.context.swap_out_counters(counters);
         // Before interrupts are let in: one of them may be a profiler's.
-        self.vcpu.vcpu.shared().last_exit.set(&self.vcpu.owned.ctx);
+        self.vcpu.vcpu.shared().last_exit.set(&self.vcpu.inner.ctx);
         sched::note_guest();
         trap
     }
@@ -238,19 +238,19 @@ impl<'t, 'p> EntryToken<'t, 'p> {
     fn enter_once(&mut self) {
         let Pinned {
             vcpu,
-            owned,
-            resident,
+            inner,
+            context,
             ..
         } = self.vcpu;
-        let ctx = &mut owned.ctx;
+        let ctx = &mut inner.ctx;
 
         trace::trace_entry(ctx.pc());
-        resident.restore_vector(vcpu);
-        ctx.set_units(resident.units);
+        context.restore_vector(vcpu);
+        ctx.set_units(context.units);
         // SAFETY: This token proves that interrupts are disabled and that registers and translation
         // in this CPU are the guest's. The caller told time accounting before; it tells RCU after
         // the last entry, before interrupts are let in.
         unsafe { ctx.enter() };
-        resident.units = ctx.units();
+        context.units = ctx.units();
     }
 }

@@ -4,11 +4,11 @@
 //!
 //! RISC-V Supervisor Binary Interface Specification 3.0. A call goes through three types:
 //! registers ([`message::Call`]) become a [`Message`], the only place that knows function ids; a
-//! handler turns the message into an [`Outcome`]; [`conclude`] turns that into registers or into
+//! handler turns the message into an [`Outcome`]; [`complete`] turns that into registers or into
 //! an exit to userspace. Which extensions there are says [`table`].
 //!
 //! No locks of its own: a [`State`] belongs to the holder of `vcpu->mutex`, and handlers reach
-//! other harts through [`Shared`](crate::vcpu::Shared) alone. The handlers of base, TIME, IPI and
+//! other harts through [`VcpuShared`](crate::vcpu::VcpuShared) alone. The handlers of base, TIME, IPI and
 //! RFENCE do not sleep.
 
 use kernel::prelude::*;
@@ -41,8 +41,8 @@ use crate::{
             Pinned, //
         },
         trace, //
-        Next,
-        Owned,
+        ExitAction,
+        VcpuInner,
     }, //
 };
 
@@ -50,8 +50,8 @@ pub(crate) mod base;
 pub(crate) mod fwft;
 pub(crate) mod harts;
 pub(crate) mod hsm;
+pub(crate) mod ipi_rfence;
 pub(crate) mod pmu;
-pub(crate) mod replace;
 pub(crate) mod srst;
 pub(crate) mod sta;
 pub(crate) mod susp;
@@ -73,7 +73,7 @@ enum Outcome {
     /// It succeeds once an interrupt is pending that the guest has enabled.
     WaitForInterrupt,
     /// `kvm_run` tells userspace what happened; the call does not return, or is made again.
-    Exit(Next),
+    Exit(ExitAction),
 }
 
 /// Why a call that accesses guest memory has no value.
@@ -115,18 +115,18 @@ impl From<Result<usize, Unfinished>> for Outcome {
 /// entered again at once. Otherwise nothing is done, and [`handle`] is to do it.
 #[inline]
 pub(crate) fn handle_at_once(vcpu: &mut Pinned<'_>, _irqs: &IrqOff) -> Handled {
-    let id = vcpu.owned.ctx.gprs.get(Reg::A7);
-    let extension = match vcpu.owned.sbi.find(id) {
+    let id = vcpu.inner.ctx.gprs.get(Reg::A7);
+    let extension = match vcpu.inner.sbi.find(id) {
         Some(
             extension @ (Extension::Base | Extension::Time | Extension::Ipi | Extension::Rfence),
         ) => extension,
         Some(_) | None => return Handled::No,
     };
     let mut handled = Handled::Yes;
-    let result = match Message::decode(extension, &Call::of(&vcpu.owned.ctx.gprs)) {
+    let result = match Message::decode(extension, &Call::of(&vcpu.inner.ctx.gprs)) {
         Ok(message) => {
             if matches!(message, Message::SendIpi(_)) {
-                handled = Handled::Woke;
+                handled = Handled::WokeVcpu;
             }
             match serve_at_once(vcpu, message) {
                 Some(result) => result,
@@ -135,8 +135,8 @@ pub(crate) fn handle_at_once(vcpu: &mut Pinned<'_>, _irqs: &IrqOff) -> Handled {
         }
         Err(error) => Err(error),
     };
-    trace::trace_vcpu_exit_at_once(vcpu.vcpu, &vcpu.owned.ctx);
-    give(vcpu.owned, Convention::Standard, result);
+    trace::trace_vcpu_exit_at_once(vcpu.vcpu, &vcpu.inner.ctx);
+    set_sbiret(vcpu.inner, Convention::Standard, result);
     handled
 }
 
@@ -147,7 +147,7 @@ pub(crate) enum Handled {
     /// The guest goes on after the ECALL.
     Yes,
     /// The same, but other threads may have been woken, which may want this CPU.
-    Woke,
+    WokeVcpu,
     /// Nothing was done.
     No,
 }
@@ -156,7 +156,7 @@ pub(crate) enum Handled {
 #[inline]
 fn serve_at_once(vcpu: &mut Pinned<'_>, message: Message) -> Option<Result<usize, SbiError>> {
     match message {
-        Message::Base(question) => match base::handle(vcpu.owned, question) {
+        Message::Base(question) => match base::handle(vcpu.inner, question) {
             Outcome::Done(result) => Some(result),
             _ => None,
         },
@@ -164,8 +164,8 @@ fn serve_at_once(vcpu: &mut Pinned<'_>, message: Message) -> Option<Result<usize
             vcpu.vcpu.note(FirmwareEvent::SetTimer);
             Ok(0)
         }),
-        Message::SendIpi(harts) => replace::send_ipi_at_once(vcpu.vcpu, harts),
-        Message::Fence(harts, fence) => replace::fence_here(vcpu, harts, fence).map(|()| Ok(0)),
+        Message::SendIpi(harts) => ipi_rfence::send_ipi_at_once(vcpu.vcpu, harts),
+        Message::Fence(harts, fence) => ipi_rfence::fence_here(vcpu, harts, fence).map(|()| Ok(0)),
         Message::Hsm(_)
         | Message::Reset(_)
         | Message::Pmu(_)
@@ -183,9 +183,9 @@ fn serve_at_once(vcpu: &mut Pinned<'_>, message: Message) -> Option<Result<usize
 ///
 /// Those of resolving a fault on a hart mask in guest memory.
 #[inline(never)]
-pub(crate) fn handle(vcpu: &mut Loaded<'_>) -> Result<Next> {
-    let call = Call::of(&vcpu.owned.ctx.gprs);
-    let extension = vcpu.owned.sbi.find(call.extension);
+pub(crate) fn handle(vcpu: &mut Loaded<'_>) -> Result<ExitAction> {
+    let call = Call::of(&vcpu.inner.ctx.gprs);
+    let extension = vcpu.inner.sbi.find(call.extension);
     let decoded = match extension {
         Some(extension) => Message::decode(extension, &call),
         None => Err(SbiError::NotSupported),
@@ -194,7 +194,7 @@ pub(crate) fn handle(vcpu: &mut Loaded<'_>) -> Result<Next> {
         Ok(message) => serve(vcpu, message)?,
         Err(error) => Outcome::Done(Err(error)),
     };
-    Ok(conclude(vcpu, &call, convention(extension), outcome))
+    Ok(complete(vcpu, &call, convention(extension), outcome))
 }
 
 /// How the results of a call to `extension` go back.
@@ -209,14 +209,14 @@ fn convention(extension: Option<Extension>) -> Convention {
 #[inline]
 fn serve(vcpu: &mut Loaded<'_>, message: Message) -> Result<Outcome> {
     Ok(match message {
-        Message::Base(question) => base::handle(vcpu.owned, question),
+        Message::Base(question) => base::handle(vcpu.inner, question),
         Message::SetTimer(deadline) => {
             vcpu.vcpu.note(FirmwareEvent::SetTimer);
             vcpu.set_timer(deadline);
             Outcome::Done(Ok(0))
         }
-        Message::SendIpi(harts) => Outcome::Done(replace::send_ipi(vcpu.vcpu, harts)),
-        Message::Fence(harts, fence) => Outcome::Done(replace::fence(vcpu, harts, fence)),
+        Message::SendIpi(harts) => Outcome::Done(ipi_rfence::send_ipi(vcpu.vcpu, harts)),
+        Message::Fence(harts, fence) => Outcome::Done(ipi_rfence::fence(vcpu, harts, fence)),
         Message::Hsm(request) => hsm::handle(vcpu, request),
         Message::Reset(reset) => srst::handle(vcpu, reset),
         Message::Pmu(call) => pmu::handle(vcpu, call).into(),
@@ -230,29 +230,34 @@ fn serve(vcpu: &mut Loaded<'_>, message: Message) -> Result<Outcome> {
 
 /// Brings `outcome` to the guest, or to userspace.
 #[inline]
-fn conclude(vcpu: &mut Loaded<'_>, call: &Call, convention: Convention, outcome: Outcome) -> Next {
+fn complete(
+    vcpu: &mut Loaded<'_>,
+    call: &Call,
+    convention: Convention,
+    outcome: Outcome,
+) -> ExitAction {
     match outcome {
         Outcome::Done(result) => {
-            give(vcpu.owned, convention, result);
-            Next::Resume
+            set_sbiret(vcpu.inner, convention, result);
+            ExitAction::Resume
         }
         Outcome::Forward => {
             forward(vcpu, call, PendingExit::Sbi(convention));
-            Next::Userspace
+            ExitAction::Userspace
         }
         Outcome::Suspend(start) => {
             forward(vcpu, call, PendingExit::Suspend(start));
-            Next::Userspace
+            ExitAction::Userspace
         }
         Outcome::Redirect(trap) => {
             vcpu.redirect(&trap);
-            Next::Resume
+            ExitAction::Resume
         }
         Outcome::WaitForInterrupt => {
-            give(vcpu.owned, convention, Ok(0));
-            Next::WaitForInterrupt
+            set_sbiret(vcpu.inner, convention, Ok(0));
+            ExitAction::WaitForInterrupt
         }
-        Outcome::Retry => Next::Resume,
+        Outcome::Retry => ExitAction::Resume,
         Outcome::Exit(next) => next,
     }
 }
@@ -268,13 +273,13 @@ fn forward(vcpu: &mut Loaded<'_>, call: &Call, pending: PendingExit) {
         call.args,
         SbiError::NotSupported.code(),
     );
-    vcpu.owned.pending = Some(pending);
+    vcpu.inner.pending = Some(pending);
 }
 
 /// Gives the guest the result of its call.
 #[inline]
-fn give(owned: &mut Owned, convention: Convention, result: Result<usize, SbiError>) {
-    let gprs = &mut owned.ctx.gprs;
+fn set_sbiret(inner: &mut VcpuInner, convention: Convention, result: Result<usize, SbiError>) {
+    let gprs = &mut inner.ctx.gprs;
     match convention {
         Convention::Standard => {
             let (error, value) = match result {
@@ -286,20 +291,20 @@ fn give(owned: &mut Owned, convention: Convention, result: Result<usize, SbiErro
         }
         Convention::Legacy => gprs.set(Reg::A0, result.unwrap_or_else(SbiError::code)),
     }
-    skip_ecall(owned);
+    skip_ecall(inner);
 }
 
 /// Completes a call that userspace served: takes its results from `kvm_run`. Called once for each,
 /// by the next `KVM_RUN`.
 pub(crate) fn finish(vcpu: &mut OwnedVcpu<'_>, convention: Convention) {
     let [error, value] = vcpu.run_page().sbi_return();
-    let gprs = &mut vcpu.owned.ctx.gprs;
+    let gprs = &mut vcpu.inner.ctx.gprs;
     gprs.set(Reg::A0, error);
     match convention {
         Convention::Standard => gprs.set(Reg::A1, value),
         Convention::Legacy => {}
     }
-    skip_ecall(vcpu.owned);
+    skip_ecall(vcpu.inner);
 }
 
 /// Completes a call to suspend the system. Returns whether userspace did it, so that the caller has to
@@ -310,14 +315,14 @@ pub(crate) fn finish_suspend(vcpu: &mut OwnedVcpu<'_>) -> bool {
     if error == 0 {
         return true;
     }
-    let gprs = &mut vcpu.owned.ctx.gprs;
+    let gprs = &mut vcpu.inner.ctx.gprs;
     gprs.set(Reg::A0, error);
     gprs.set(Reg::A1, 0);
-    skip_ecall(vcpu.owned);
+    skip_ecall(vcpu.inner);
     false
 }
 
 /// To the instruction after the ECALL, which has no compressed form.
-fn skip_ecall(owned: &mut Owned) {
-    owned.ctx.skip(InsnLen::Four.bytes());
+fn skip_ecall(inner: &mut VcpuInner) {
+    inner.ctx.skip(InsnLen::Four.bytes());
 }

@@ -4,9 +4,9 @@
 //!
 //! Its state has three parts, by who may touch it:
 //!
-//! - [`Shared`]: anybody, at any time. Atomics, and locks that own their data.
-//! - [`Owned`]: the holder of `vcpu->mutex`, through [`OwnedVcpu`] or [`Loaded`].
-//! - [`Resident`]: what loading and putting move between memory and registers. The scheduler does
+//! - [`VcpuShared`]: anybody, at any time. Atomics, and locks that own their data.
+//! - [`VcpuInner`]: the holder of `vcpu->mutex`, through [`OwnedVcpu`] or [`Loaded`].
+//! - [`CpuContext`]: what loading and putting move between memory and registers. The scheduler does
 //!   that behind the owner's back, so a loaded vCPU's is reached only with preemption off, through
 //!   [`Pinned`]; an idle one's through [`OwnedVcpu`]. Vector registers, which even a softirq may
 //!   save, are a part of their own, [`GuestVector`].
@@ -15,7 +15,7 @@
 //! may change), gives [`Pinned`] (preemption off), gives
 //! [`EntryToken`](run::EntryToken) (interrupts off), which alone enters the guest.
 //!
-//! Lock order: `vcpu->mutex`, then the leaf locks in [`Shared`].
+//! Lock order: `vcpu->mutex`, then the leaf locks in [`VcpuShared`].
 
 use kernel::prelude::*;
 
@@ -42,11 +42,11 @@ use crate::{
     vcpu::{
         config::{
             GuestDebug,
-            Permissions, //
+            HypConfig, //
         },
         host::Host,
         irq::Irqs,
-        mp_state::Power,
+        mp_state::MpState,
         pending::PendingExit,
         pmu::{
             firmware::FirmwareCounts, //
@@ -82,7 +82,7 @@ pub(crate) mod trap;
 
 /// What any CPU may touch at any time.
 #[pin_data]
-pub(crate) struct Shared {
+pub(crate) struct VcpuShared {
     /// Pending interrupts, and what the guest last had enabled.
     pub(crate) irqs: Irqs,
     /// The guest's timer.
@@ -90,7 +90,7 @@ pub(crate) struct Shared {
     pub(crate) timer: Timer,
     /// Started, stopped, and with which registers to start.
     #[pin]
-    pub(crate) power: Power,
+    pub(crate) mp_state: MpState,
     /// Events that performance counters count.
     pub(crate) firmware: FirmwareCounts,
     /// What is reported of the thread's waiting.
@@ -132,13 +132,13 @@ impl LastExit {
     }
 }
 
-impl Shared {
+impl VcpuShared {
     /// Makes the state of a hart before its first reset.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             irqs: Irqs::new(),
             timer <- Timer::new(),
-            power <- Power::new(),
+            mp_state <- MpState::new(),
             firmware: FirmwareCounts::new(),
             steal: steal_time::Watch::new(),
             last_exit: LastExit::new(),
@@ -149,19 +149,19 @@ impl Shared {
 impl Vcpu {
     /// Returns what any CPU may touch at any time.
     #[inline(always)]
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &VcpuShared {
         self.part()
     }
 }
 
 /// What only the holder of `vcpu->mutex` may touch.
-pub(crate) struct Owned {
+pub(crate) struct VcpuInner {
     /// The guest's integer registers, pc and privilege.
     pub(crate) ctx: SwitchContext,
     /// The extensions that the guest has.
     pub(crate) isa: GuestIsa,
     /// The vCPU ran: its configuration is final.
-    pub(crate) frozen: bool,
+    pub(crate) ran_atleast_once: bool,
     /// `mvendorid`, `marchid` and `mimpid` as the guest reads them.
     pub(crate) machine: MachineIds,
     /// What an exit to userspace left to be finished by the next `KVM_RUN`.
@@ -176,13 +176,13 @@ pub(crate) struct Owned {
     pub(crate) pmu: Pmu,
 }
 
-impl Owned {
+impl VcpuInner {
     /// Makes the state of a hart of `host` in place: it is too large for the stack.
     pub(crate) fn new(host: &'static Host) -> impl Init<Self> {
         init!(Self {
             ctx: SwitchContext::reset(),
             isa: GuestIsa::new(&host.isa, host::vector_use()),
-            frozen: false,
+            ran_atleast_once: false,
             machine: host.machine,
             pending: None,
             sbi: table::State::new(host::provides_sbi),
@@ -201,15 +201,15 @@ impl Owned {
     }
 
     /// What the guest may do, as things stand.
-    pub(crate) fn permissions(&self) -> Permissions {
-        Permissions::of(&self.platform(), &self.sbi.fwft, self.debug)
+    pub(crate) fn hyp_config(&self) -> HypConfig {
+        HypConfig::of(&self.platform(), &self.sbi.fwft, self.debug)
     }
 }
 
 /// What to do after an exit was handled.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub(crate) enum Next {
+pub(crate) enum ExitAction {
     /// Back into the guest.
     Resume,
     /// Back into the guest, once an interrupt is pending that the guest has enabled.
@@ -248,7 +248,8 @@ impl Vcpu {
     /// Whether an external interrupt ends its waiting: the guest had it enabled when last put or
     /// blocked, and the hart is not stopped.
     pub(crate) fn awaits_external(&self) -> bool {
-        self.shared().irqs.is_enabled(irq::Interrupt::External) && !self.shared().power.is_stopped()
+        self.shared().irqs.is_enabled(irq::Interrupt::External)
+            && !self.shared().mp_state.is_stopped()
     }
 }
 
@@ -270,15 +271,15 @@ impl OwnedVcpu<'_> {
             _ => return Err(EINVAL),
         };
         token::set_guest_debug(self, control);
-        self.owned.debug = debug;
+        self.inner.debug = debug;
         self.configure();
         Ok(())
     }
 
     /// Has the registers follow what the guest has, asked for, and who debugs it.
     pub(crate) fn configure(&mut self) {
-        let (owned, resident) = self.split();
-        resident.configure(owned.isa.effective(), owned.permissions());
+        let (inner, context) = self.split();
+        context.configure(inner.isa.effective(), inner.hyp_config());
     }
 }
 

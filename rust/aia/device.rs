@@ -13,20 +13,20 @@ use kernel::prelude::*;
 use crate::{
     aia::{
         aplic::Acknowledged,
-        config::{
-            Invalid,
-            Setting, //
-        },
         imsic::Imsic,
         layout,
         limits,
         msi::{
             Delivery,
             Msi, //
+        },
+        params::{
+            Invalid,
+            Setting, //
         }, //
+        AiaIrqchip,
+        AiaParams,
         Aplic,
-        Chip,
-        Config,
         File,
     },
     bindings,
@@ -41,10 +41,8 @@ use crate::{
             BusPort,
             Registrations, //
         },
-        irqchip::{
-            self as kvm,
-            VmLock, //
-        },
+        irqfd as kvm,
+        locks::VmLock,
         object::{
             Vcpu,
             Vm, //
@@ -66,7 +64,7 @@ impl From<Invalid> for Error {
 #[derive(Clone, Copy)]
 pub(crate) enum Attr {
     /// `KVM_DEV_RISCV_AIA_GRP_CONFIG`
-    Config(Setting),
+    AiaParams(Setting),
     /// `KVM_DEV_RISCV_AIA_ADDR_APLIC`
     AplicAddr,
     /// `KVM_DEV_RISCV_AIA_ADDR_IMSIC`: of the vCPU at this position.
@@ -99,7 +97,7 @@ impl Attr {
     pub(crate) fn new(group: u32, attr: u64) -> Result<Self> {
         match group {
             bindings::KVM_DEV_RISCV_AIA_GRP_CONFIG => {
-                Setting::from_attr(attr).map(Self::Config).ok_or(ENXIO)
+                Setting::from_attr(attr).map(Self::AiaParams).ok_or(ENXIO)
             }
             bindings::KVM_DEV_RISCV_AIA_GRP_ADDR => match attr.checked_sub(IMSIC_ADDRS) {
                 None => Ok(Self::AplicAddr),
@@ -119,7 +117,7 @@ impl Attr {
     pub(crate) fn width(self) -> Width {
         match self {
             Self::Init => Width::Nothing,
-            Self::Config(_) | Self::Aplic(_) => Width::Word,
+            Self::AiaParams(_) | Self::Aplic(_) => Width::Word,
             Self::AplicAddr | Self::ImsicAddr(_) | Self::Imsic(..) => Width::Double,
         }
     }
@@ -164,11 +162,12 @@ impl<'l, 'v> Device<'l, 'v> {
             return Err(EEXIST);
         }
         let limits = limits().ok_or(ENODEV)?;
-        let ran = token::any_idle_vcpu(self.lock, |vcpu| vcpu.owned.frozen).ok_or(EBUSY)?;
+        let ran =
+            token::any_idle_vcpu(self.lock, |vcpu| vcpu.inner.ran_atleast_once).ok_or(EBUSY)?;
         if ran {
             return Err(EBUSY);
         }
-        *aia.config.lock() = Some(Config::new(limits));
+        *aia.config.lock() = Some(AiaParams::new(limits));
         aia.in_kernel.store(true, Ordering::Release);
         Ok(())
     }
@@ -189,7 +188,7 @@ impl<'l, 'v> Device<'l, 'v> {
     /// yet.
     pub(crate) fn has(&self, attr: Attr) -> Result {
         match attr {
-            Attr::Config(_) | Attr::AplicAddr | Attr::Init => Ok(()),
+            Attr::AiaParams(_) | Attr::AplicAddr | Attr::Init => Ok(()),
             Attr::ImsicAddr(idx) => self.vm().vcpu(idx).map(|_| ()).ok_or(ENXIO),
             Attr::Aplic(offset) => {
                 let aplic = self.aplic()?;
@@ -210,7 +209,7 @@ impl<'l, 'v> Device<'l, 'v> {
     /// As [`has`](Self::has); `ENXIO` for an action; `EINTR`.
     pub(crate) fn get(&self, attr: Attr) -> Result<u64> {
         match attr {
-            Attr::Config(setting) => Ok(self.config(|config| config.get(setting))?.into()),
+            Attr::AiaParams(setting) => Ok(self.config(|config| config.get(setting))?.into()),
             Attr::AplicAddr => {
                 let addr = self.config(|config| config.aplic())?;
                 Ok(addr.map_or(NOWHERE, Gpa::get))
@@ -239,7 +238,7 @@ impl<'l, 'v> Device<'l, 'v> {
     /// the controller is complete; those of [`init`](Self::init); `EINTR`.
     pub(crate) fn set(&self, attr: Attr, value: u64) -> Result {
         match attr {
-            Attr::Config(setting) => {
+            Attr::AiaParams(setting) => {
                 let limits = limits().ok_or(ENODEV)?;
                 self.configure(|config| config.set(setting, value as u32, limits))
             }
@@ -271,7 +270,7 @@ impl<'l, 'v> Device<'l, 'v> {
         }
     }
 
-    fn chip(&self) -> Result<&'v Chip> {
+    fn chip(&self) -> Result<&'v AiaIrqchip> {
         self.vm().aia().chip().ok_or(ENODEV)
     }
 
@@ -299,7 +298,7 @@ impl<'l, 'v> Device<'l, 'v> {
         })?
     }
 
-    fn config<R>(&self, f: impl FnOnce(&Config) -> R) -> Result<R> {
+    fn config<R>(&self, f: impl FnOnce(&AiaParams) -> R) -> Result<R> {
         self.vm().aia().config.lock().as_ref().map(f).ok_or(ENODEV)
     }
 
@@ -311,7 +310,7 @@ impl<'l, 'v> Device<'l, 'v> {
         }
     }
 
-    fn configure(&self, f: impl FnOnce(&mut Config) -> Result<(), Invalid>) -> Result {
+    fn configure(&self, f: impl FnOnce(&mut AiaParams) -> Result<(), Invalid>) -> Result {
         self.still_open()?;
         let mut config = self.vm().aia().config.lock();
         let config = (*config).as_mut().ok_or(ENODEV)?;
@@ -366,7 +365,7 @@ impl<'l, 'v> Device<'l, 'v> {
             kvm::set_pin_routing(vm, sources)?;
         }
 
-        let chip = Chip {
+        let chip = AiaIrqchip {
             layout: plan.layout,
             base: plan.base(),
             aplic,

@@ -3,7 +3,7 @@
 //! Guest external interrupts: the interrupt files in hardware of each CPU, which vCPU has which,
 //! and what happens when one signals while its vCPU waits. Answers to the second half of `aia.c`.
 //!
-//! A [`Claim`] is the ownership of one file of one CPU; dropping it gives the file back. The table
+//! A [`HgeiLine`] is the ownership of one file of one CPU; dropping it gives the file back. The table
 //! of a CPU knows the vCPU of each file only to wake it, and to have it give the file back before
 //! the CPU goes offline (c-review S10).
 //!
@@ -49,8 +49,8 @@ use crate::{
         context::PreemptOff,
         cpu,
         module_cell::{
-            OfModule,
-            Owner as OwnerOf, //
+            ModuleCell,
+            ModuleCellOwner, //
         },
         raw_spinlock::{
             new_raw_spinlock, //
@@ -120,7 +120,7 @@ impl Owner {
     }
 }
 
-static HOST: OfModule<Host> = OfModule::new();
+static HOST: ModuleCell<Host> = ModuleCell::new();
 
 /// What the host offers; none if it has no AIA, or before it was asked.
 #[inline]
@@ -135,7 +135,7 @@ pub(crate) fn guest_files() -> u32 {
 
 /// The host's AIA, in use.
 pub(crate) struct Interrupts {
-    _host: OwnerOf<Host>,
+    _host: ModuleCellOwner<Host>,
 }
 
 impl Interrupts {
@@ -215,13 +215,13 @@ impl Host {
 }
 
 /// The ownership of one file in hardware.
-pub(crate) struct Claim {
+pub(crate) struct HgeiLine {
     cpu: usize,
     file: GuestFile,
     page: Page,
 }
 
-impl Claim {
+impl HgeiLine {
     /// A file of `cpu` for `vcpu`, if there is a free one. It holds whatever it held.
     pub(crate) fn new(cpu: usize, vcpu: &Vcpu) -> Option<Self> {
         let cell = host()?.cpu(cpu)?;
@@ -236,7 +236,7 @@ impl Claim {
         match Page::of(cpu, file) {
             Some(page) => Some(Self { cpu, file, page }),
             None => {
-                give_back(cpu, file);
+                free_line(cpu, file);
                 None
             }
         }
@@ -258,13 +258,13 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
+impl Drop for HgeiLine {
     fn drop(&mut self) {
-        give_back(self.cpu, self.file);
+        free_line(self.cpu, self.file);
     }
 }
 
-fn give_back(cpu: usize, file: GuestFile) {
+fn free_line(cpu: usize, file: GuestFile) {
     let Some(cell) = host().and_then(|host| host.cpu(cpu)) else {
         return;
     };
@@ -345,7 +345,7 @@ pub(crate) fn disable_cpu(cpu: usize) {
     registers::set_signals(Signals::Off);
     host.interrupt.disable();
     if host_imsic::interrupts_are_on() {
-        evacuate(host, cpu);
+        release_cpu(host, cpu);
     } else if host_imsic::is_suspending() {
         // The files belong to this CPU, which may lose its power.
         if let Some(cell) = host.cpu(cpu) {
@@ -377,7 +377,7 @@ fn clear(host: &Host) {
 
 /// Has the vCPUs with files of `cpu`, which is this one, go on in software. None of them runs
 /// here any more.
-fn evacuate(host: &Host, cpu: usize) {
+fn release_cpu(host: &Host, cpu: usize) {
     let _evacuation = host.evacuation.lock();
     let Some(cell) = host.cpu(cpu) else { return };
     for number in 0..u64::BITS as usize {
@@ -387,7 +387,7 @@ fn evacuate(host: &Host, cpu: usize) {
             // so the thread that destroys the VM waits in `retire`.
             let vcpu = unsafe { owner.vcpu() };
             if let Some(imsic) = vcpu.imsic() {
-                imsic.evacuate(vcpu, cpu);
+                imsic.release_cpu(vcpu, cpu);
             }
         }
     }

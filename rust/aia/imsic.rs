@@ -27,7 +27,6 @@ use kernel::{
 
 use crate::{
     aia::{
-        config::Mode,
         hgei,
         imsic::{
             file::{
@@ -38,11 +37,12 @@ use crate::{
                 Signal, //
             },
             hw::{
-                Location,
-                VsFile, //
+                VsFile,
+                VsFileLocation, //
             }, //
         },
-        msi::Delivery, //
+        msi::Delivery,
+        params::Mode, //
     },
     arch::aia::{
         External,
@@ -76,7 +76,7 @@ use crate::{
             OwnedVcpu,
             Pinned, //
         }, //
-        Next,
+        ExitAction,
     }, //
 };
 
@@ -86,19 +86,19 @@ mod hw;
 pub(crate) mod iprio;
 
 /// Where messages go.
-enum Place {
+enum ImsicBackend {
     Software,
     Hardware(VsFile),
 }
 
 /// The same for those who only need to know, as a number.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Home {
+enum FileLocation {
     Software,
-    Hardware(Location),
+    Hardware(VsFileLocation),
 }
 
-impl Home {
+impl FileLocation {
     const fn pack(self) -> u64 {
         match self {
             Self::Software => 0,
@@ -109,7 +109,7 @@ impl Home {
     const fn unpack(home: u64) -> Self {
         match GuestFile::new((home & 0x3f) as u32) {
             None => Self::Software,
-            Some(file) => Self::Hardware(Location {
+            Some(file) => Self::Hardware(VsFileLocation {
                 cpu: (home >> 6) as usize,
                 file,
             }),
@@ -134,7 +134,7 @@ pub(crate) struct Imsic {
     #[pin]
     moving: Mutex<()>,
     #[pin]
-    place: RawSpinLock<Place>,
+    place: RawSpinLock<ImsicBackend>,
     /// What `place` is, written with it.
     home: AtomicU64,
     /// What the vCPU's `hstatus` says; only its owner touches it.
@@ -172,22 +172,22 @@ impl Imsic {
             mode,
             file: File::new(Identities::new(ids).ok_or(EINVAL)?),
             moving <- new_mutex!((), "kvm_riscv::imsic_moving"),
-            place <- new_raw_spinlock!(Place::Software, "kvm_riscv::imsic"),
-            home: AtomicU64::new(Home::Software.pack()),
-            attached: AtomicU64::new(Home::Software.pack()),
+            place <- new_raw_spinlock!(ImsicBackend::Software, "kvm_riscv::imsic"),
+            home: AtomicU64::new(FileLocation::Software.pack()),
+            attached: AtomicU64::new(FileLocation::Software.pack()),
         })
     }
 
-    fn home(&self) -> Home {
-        Home::unpack(self.home.load(Ordering::Relaxed))
+    fn home(&self) -> FileLocation {
+        FileLocation::unpack(self.home.load(Ordering::Relaxed))
     }
 
     /// Messages go to `place` from now on; returns where they went before, with nobody left there
     /// but for guests and devices.
-    fn redirect(&self, new: Place) -> Place {
+    fn redirect(&self, new: ImsicBackend) -> ImsicBackend {
         let home = match &new {
-            Place::Software => Home::Software,
-            Place::Hardware(file) => Home::Hardware(file.location()),
+            ImsicBackend::Software => FileLocation::Software,
+            ImsicBackend::Hardware(file) => FileLocation::Hardware(file.location()),
         };
         let mut place = self.place.lock();
         self.home.store(home.pack(), Ordering::Relaxed);
@@ -201,8 +201,8 @@ impl Imsic {
         };
         let place = self.place.lock();
         match &*place {
-            Place::Hardware(file) => file.set(identity),
-            Place::Software => {
+            ImsicBackend::Hardware(file) => file.set(identity),
+            ImsicBackend::Software => {
                 if self.file.set(identity) == Signal::Raise {
                     vcpu.inject(Interrupt::External);
                 }
@@ -227,14 +227,14 @@ impl Imsic {
     /// see to. The scheduler loads it.
     pub(crate) fn load(&self, vcpu: &Vcpu, cpu: usize) {
         let home = self.home.load(Ordering::Relaxed);
-        let wanted = match Home::unpack(home) {
-            Home::Hardware(at) if at.cpu == cpu => {
+        let wanted = match FileLocation::unpack(home) {
+            FileLocation::Hardware(at) if at.cpu == cpu => {
                 // The guest takes it by itself now.
                 at.file.ignore();
                 false
             }
-            Home::Hardware(_) => true,
-            Home::Software => match self.mode {
+            FileLocation::Hardware(_) => true,
+            FileLocation::Software => match self.mode {
                 Mode::Emulation => false,
                 Mode::HwAccel => true,
                 Mode::Auto => hgei::has_free(cpu),
@@ -250,9 +250,9 @@ impl Imsic {
     /// block and be put again, at once each time.
     pub(crate) fn put(&self, vcpu: &Vcpu) {
         let here = PreemptOff::new();
-        if let Home::Hardware(at) = self.home() {
+        if let FileLocation::Hardware(at) = self.home() {
             if at.cpu == here.cpu() && vcpu.is_blocking() && vcpu.awaits_external() {
-                at.file.watch();
+                at.file.enable_hgeie();
             }
         }
     }
@@ -262,9 +262,9 @@ impl Imsic {
     pub(crate) fn signals(&self) -> bool {
         let here = PreemptOff::new();
         match self.home() {
-            Home::Software => false,
+            FileLocation::Software => false,
             // Of another CPU's we do not know: the vCPU moves its file, and then it does.
-            Home::Hardware(at) => at.cpu != here.cpu() || at.file.signals(),
+            FileLocation::Hardware(at) => at.cpu != here.cpu() || at.file.signals(),
         }
     }
 
@@ -277,8 +277,8 @@ impl Imsic {
     }
 
     /// The file goes to software. `moving` is held.
-    fn soften(&self, vcpu: &Vcpu) {
-        if let Place::Hardware(file) = self.redirect(Place::Software) {
+    fn move_to_swfile(&self, vcpu: &Vcpu) {
+        if let ImsicBackend::Hardware(file) = self.redirect(ImsicBackend::Software) {
             if let Some(gpa) = vcpu.imsic_gpa() {
                 ioremap::unmap_page(vcpu.vm(), gpa);
             }
@@ -289,10 +289,10 @@ impl Imsic {
 
     /// The CPU goes offline: if the file of `vcpu`, which does not run, is there, it goes to
     /// software.
-    pub(super) fn evacuate(&self, vcpu: &Vcpu, cpu: usize) {
+    pub(super) fn release_cpu(&self, vcpu: &Vcpu, cpu: usize) {
         let _moving = self.moving.lock();
-        if matches!(self.home(), Home::Hardware(at) if at.cpu == cpu) {
-            self.soften(vcpu);
+        if matches!(self.home(), FileLocation::Hardware(at) if at.cpu == cpu) {
+            self.move_to_swfile(vcpu);
         }
     }
 
@@ -314,9 +314,9 @@ impl Imsic {
     }
 
     /// Returns where the file is, if that is in the hardware of this CPU.
-    fn hardware_of(&self, here: &PreemptOff) -> Option<Location> {
+    fn hardware_of(&self, here: &PreemptOff) -> Option<VsFileLocation> {
         match self.home() {
-            Home::Hardware(at) if at.cpu == here.cpu() => Some(at),
+            FileLocation::Hardware(at) if at.cpu == here.cpu() => Some(at),
             _ => None,
         }
     }
@@ -326,18 +326,18 @@ impl Imsic {
     pub(crate) fn reset(&self, vcpu: &Vcpu) {
         {
             let _moving = self.moving.lock();
-            self.soften(vcpu);
+            self.move_to_swfile(vcpu);
         }
         // A reset of `hstatus` comes with it.
         self.attached
-            .store(Home::Software.pack(), Ordering::Relaxed);
+            .store(FileLocation::Software.pack(), Ordering::Relaxed);
         self.file.drain(|_, _| {});
         self.drive(&vcpu.shared().irqs);
     }
 
     /// Nobody uses the vCPU any more: gives a file in hardware back. Within [`hgei::retire`].
     pub(super) fn retire(&self) {
-        self.redirect(Place::Software);
+        self.redirect(ImsicBackend::Software);
     }
 
     /// The register that `select` names, for userspace: one that holds something.
@@ -366,8 +366,8 @@ impl Imsic {
         let register = self.register(select).ok_or(ENXIO)?;
         let _moving = self.moving.lock();
         Ok(match self.home() {
-            Home::Hardware(at) => at.read(register),
-            Home::Software => self.file.read(register),
+            FileLocation::Hardware(at) => at.read(register),
+            FileLocation::Software => self.file.read(register),
         })
     }
 
@@ -380,8 +380,8 @@ impl Imsic {
         let register = self.register(select).ok_or(ENXIO)?;
         let _moving = self.moving.lock();
         match self.home() {
-            Home::Hardware(at) => at.write(register, value),
-            Home::Software => {
+            FileLocation::Hardware(at) => at.write(register, value),
+            FileLocation::Software => {
                 self.file.modify(register, value, u64::MAX);
                 self.drive(vcpu.vcpu);
             }
@@ -390,12 +390,12 @@ impl Imsic {
     }
 
     /// Brings the file to the CPU that the vCPU is on, if it is to be in hardware. `moving` is held.
-    fn settle(&self, vcpu: &mut Loaded<'_>, gpa: Gpa) -> Result<(), Unsettled> {
+    fn update_location(&self, vcpu: &mut Loaded<'_>, gpa: Gpa) -> Result<(), Unsettled> {
         let me = vcpu.vcpu;
         match vcpu.pinned(|vcpu| self.choose(vcpu)) {
             Move::Stay => Ok(()),
             Move::ToSoftware => {
-                self.soften(me);
+                self.move_to_swfile(me);
                 Ok(())
             }
             Move::To(new) => {
@@ -413,7 +413,7 @@ impl Imsic {
         let cpu = vcpu.cpu();
         match (self.home(), self.mode) {
             (_, Mode::Emulation) => return Move::Stay,
-            (Home::Hardware(at), _) if at.cpu == cpu => return Move::Stay,
+            (FileLocation::Hardware(at), _) if at.cpu == cpu => return Move::Stay,
             _ => {}
         }
         match (VsFile::claim(vcpu.vcpu, vcpu.preempt()), self.mode) {
@@ -426,7 +426,7 @@ impl Imsic {
     /// The file goes to `new`, where the guest sends messages already. `moving` is held.
     fn occupy(&self, vcpu: &Vcpu, new: VsFile) {
         let at = new.location();
-        if let Place::Hardware(old) = self.redirect(Place::Hardware(new)) {
+        if let ImsicBackend::Hardware(old) = self.redirect(ImsicBackend::Hardware(new)) {
             // By way of the file in software, which is clear.
             old.location().drain_into(&self.file);
         }
@@ -438,17 +438,17 @@ impl Imsic {
     /// `moving` is held.
     fn attach(&self, vcpu: &mut Pinned<'_>) {
         let home = match self.home() {
-            Home::Hardware(at) if at.cpu != vcpu.cpu() => {
+            FileLocation::Hardware(at) if at.cpu != vcpu.cpu() => {
                 // The scheduler has moved the vCPU meanwhile, and its file is to follow.
                 vcpu.vcpu.request(Request::InterruptFile);
-                Home::Software
+                FileLocation::Software
             }
             home => home,
         };
-        if let Home::Hardware(_) = home {
-            vcpu.resident.set_external(External::QUIET);
+        if let FileLocation::Hardware(_) = home {
+            vcpu.context.set_external(External::QUIET);
         }
-        vcpu.owned.ctx.set_file(home.file());
+        vcpu.inner.ctx.set_file(home.file());
         self.attached.store(home.pack(), Ordering::Relaxed);
     }
 }
@@ -458,27 +458,27 @@ impl Imsic {
 /// # Errors
 ///
 /// `ENOMEM`; `EFAULT` if the guest has something else where its interrupt file is to be.
-pub(crate) fn settle(vcpu: &mut Loaded<'_>) -> Result<Next> {
+pub(crate) fn update(vcpu: &mut Loaded<'_>) -> Result<ExitAction> {
     let me = vcpu.vcpu;
     let (Some(imsic), Some(gpa)) = (me.imsic(), me.imsic_gpa()) else {
-        return Ok(Next::Resume);
+        return Ok(ExitAction::Resume);
     };
     let levels = me.vm().memory().mode().top() as usize;
     vcpu.with_tables().1.top_up(levels)?;
     let settled = {
         let _moving = imsic.moving.lock();
-        let settled = imsic.settle(vcpu, gpa);
+        let settled = imsic.update_location(vcpu, gpa);
         vcpu.pinned(|vcpu| imsic.attach(vcpu));
         settled
     };
     match settled {
-        Ok(()) => Ok(Next::Resume),
+        Ok(()) => Ok(ExitAction::Resume),
         Err(Unsettled::NotMapped) => Err(EFAULT),
         Err(Unsettled::NoFile(cpu)) => {
             const NO_VSFILE: u64 = bindings::KVM_EXIT_FAIL_ENTRY_NO_VSFILE as u64;
 
             vcpu.run_page().exit_fail_entry(NO_VSFILE, cpu as u32);
-            Ok(Next::Userspace)
+            Ok(ExitAction::Userspace)
         }
     }
 }
@@ -515,5 +515,5 @@ pub(crate) fn present_external(vcpu: &mut Pinned<'_>, pending: bool) {
         None if pending => External::PLAIN,
         None => External::QUIET,
     };
-    vcpu.resident.set_external(external);
+    vcpu.context.set_external(external);
 }

@@ -18,11 +18,11 @@ use crate::{
             Level,
             Msi, //
         }, //
-        Chip,
+        AiaIrqchip,
     },
     kvm_core::{
         addr::Gpa,
-        irqchip as kvm,
+        irqfd as kvm,
         object::Vm, //
     }, //
 };
@@ -92,6 +92,6 @@ pub(crate) enum Route {
     Other,
 }
 
-fn chip(vm: &Vm) -> Result<&Chip> {
+fn chip(vm: &Vm) -> Result<&AiaIrqchip> {
     vm.aia().chip().ok_or(EBUSY)
 }

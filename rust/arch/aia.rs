@@ -78,7 +78,7 @@ impl GuestFile {
 
     /// Has the host notice when this file of this CPU signals, at once if it does already.
     #[inline]
-    pub(crate) fn watch(self) {
+    pub(crate) fn enable_hgeie(self) {
         // SAFETY: This may raise the guest external interrupt. `hgei` has requested that interrupt,
         // and its handler ends the watch.
         unsafe { csr::HGEIE.set(self.bit()) };

@@ -9,7 +9,7 @@
 //! There are two ways to the former, see [`Registers`]; the one that needs no help is [`Direct`].
 //!
 //! Which vCPU the registers belong to is not this module's business: see
-//! [`Resident`](crate::vcpu::context::Resident).
+//! [`CpuContext`](crate::vcpu::context::CpuContext).
 
 use core::arch::asm;
 
@@ -70,7 +70,7 @@ impl Registers for Direct {
     }
 
     #[inline(always)]
-    fn learn<const N: u32>(&self, csr: GuestCsr<N>, value: usize) -> usize {
+    fn write_readback<const N: u32>(&self, csr: GuestCsr<N>, value: usize) -> usize {
         self.write(csr, value);
         self.read(csr)
     }
@@ -188,14 +188,14 @@ mod tests {
 
     /// There is no translation of format 1.
     #[test]
-    fn learn_tells_what_does_not_fit() {
+    fn write_readback_tells_what_does_not_fit() {
         const RESERVED: usize = 1 << 60;
         const SV39: usize = 8 << 60;
 
         let preempt = PreemptOff::new();
         let before = Direct.swap(VSATP, 0);
-        let reserved = Direct.learn(VSATP, RESERVED);
-        let known = Direct.learn(VSATP, SV39);
+        let reserved = Direct.write_readback(VSATP, RESERVED);
+        let known = Direct.write_readback(VSATP, SV39);
         Direct.write(VSATP, before);
         drop(preempt);
         assert!(reserved != RESERVED);

@@ -40,7 +40,7 @@ pub(crate) trait Registers {
     fn swap<const N: u32>(&self, csr: GuestCsr<N>, value: usize) -> usize;
 
     /// Writes the register and returns what it then holds: not every value fits every hardware.
-    fn learn<const N: u32>(&self, csr: GuestCsr<N>, value: usize) -> usize;
+    fn write_readback<const N: u32>(&self, csr: GuestCsr<N>, value: usize) -> usize;
 
     /// Reads `hgatp`.
     fn hgatp(&self) -> usize;

@@ -275,8 +275,8 @@ impl GuestCsrs {
     }
 
     fn load_priorities(&mut self, regs: &impl Registers) {
-        self.iprio1 = regs.learn(csr::HVIPRIO1, self.iprio1);
-        self.iprio2 = regs.learn(csr::HVIPRIO2, self.iprio2);
+        self.iprio1 = regs.write_readback(csr::HVIPRIO1, self.iprio1);
+        self.iprio2 = regs.write_readback(csr::HVIPRIO2, self.iprio2);
     }
 }
 

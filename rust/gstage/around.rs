@@ -17,8 +17,8 @@ use crate::{
             Age,
             Leaf,
             Ppn,
-            Pte,
-            RUN, //
+            Pte, //
+            NAPOT_PTES,
         },
         table::{
             Counted,
@@ -60,7 +60,9 @@ impl<'v> Neighbours<'v> {
     pub(crate) fn mapped_from(&self, gfn: Gfn) -> u64 {
         let frames = GfnRange::new(gfn, self.frames().end()).intersection(self.frames());
         let slots = self.table.slots_of(frames).iter();
-        slots.take_while(|slot| slot.peek() != Pte::EMPTY).count() as u64
+        slots
+            .take_while(|slot| slot.read_relaxed() != Pte::EMPTY)
+            .count() as u64
     }
 }
 
@@ -92,13 +94,13 @@ impl<M: TableMemory> MmuRead<'_, M> {
         let mut in_runs = 0;
         for slot in neighbours.table.slots_of(frames) {
             // What is something stays it; what is empty, somebody else may be faster to fill.
-            if slot.peek() == Pte::EMPTY {
+            if slot.read_relaxed() == Pte::EMPTY {
                 if let Some(page) = host(gfn) {
                     if let Some(ppn) = pte::ppn(page.pfn) {
                         if page.size == PageSize::Size64K
                             && self.fill_run(neighbours, gfn, ppn, page, age)
                         {
-                            in_runs += RUN as u64;
+                            in_runs += NAPOT_PTES as u64;
                         } else {
                             let leaf = Leaf::memory(ppn, page.rights).aged(age);
                             filled += u64::from(slot.replace(Pte::EMPTY, leaf.pte()).is_ok());
@@ -127,7 +129,7 @@ impl<M: TableMemory> MmuRead<'_, M> {
         age: Age,
     ) -> bool {
         // In a run, guest and host frame have the same offset.
-        if (gfn.get() ^ page.pfn.get()) % RUN as u64 != 0 {
+        if (gfn.get() ^ page.pfn.get()) % NAPOT_PTES as u64 != 0 {
             return false;
         }
         let whole = Leaf::run(ppn, page.rights).aged(age);

@@ -7,7 +7,7 @@
 
 use crate::{
     gstage::{
-        duty::{
+        flush::{
             Flush,
             Progress,
             Stop, //
@@ -93,7 +93,7 @@ impl<M: TableMemory> MmuWrite<'_, M> {
         let mut level = self.mode().top();
         let mut slot = self.root_table().slot(gfn, level);
         loop {
-            let now = slot.peek();
+            let now = slot.read_relaxed();
             match (now.entry(), level.below()) {
                 (Entry::Table(table), Some(below)) => {
                     level = below;

@@ -12,8 +12,8 @@ use crate::{
             Entry,
             Leaf,
             Pbmt,
-            Rights,
-            Slot, //
+            PteCell,
+            Rights, //
         },
         table::TableMemory, //
         MmuRead,
@@ -162,7 +162,7 @@ impl<F: FnMut(Extent) -> ControlFlow<()>> Joiner<F> {
 /// Shows `part`, not empty, of the table of `slots`, which maps all of it with entries of `level`.
 fn show<M: TableMemory, F: FnMut(Extent) -> ControlFlow<()>>(
     view: &MmuRead<'_, M>,
-    slots: &[Slot],
+    slots: &[PteCell],
     level: Level,
     part: GfnRange,
     joiner: &mut Joiner<F>,

@@ -8,7 +8,7 @@
 use crate::{
     gstage::{
         around::Neighbours,
-        duty::Flush,
+        flush::Flush,
         napot::{
             self,
             Claim, //
@@ -20,8 +20,8 @@ use crate::{
             Leaf,
             Ppn,
             Pte,
-            Rights,
-            Slot, //
+            PteCell,
+            Rights, //
         },
         table::{
             Counted,
@@ -152,7 +152,7 @@ impl<M: TableMemory> MmuRead<'_, M> {
 
     /// The slot and value of the leaf that maps `gfn`.
     #[inline(always)]
-    fn leaf(&self, gfn: Gfn) -> Option<(&Slot, Mapping)> {
+    fn leaf(&self, gfn: Gfn) -> Option<(&PteCell, Mapping)> {
         if !self.mode().frames().contains(gfn) {
             return None;
         }
@@ -419,7 +419,7 @@ impl Wanted {
         &mut self,
         mem: M,
         table: &Table,
-        slot: &Slot,
+        slot: &PteCell,
         leaf: Leaf,
         flush: &mut Flush,
     ) -> Option<Outcome> {
@@ -445,7 +445,7 @@ impl Wanted {
     fn leaf_there<M: TableMemory, S: TableSource>(
         &self,
         mem: M,
-        slot: &Slot,
+        slot: &PteCell,
         level: Level,
         leaf: Leaf,
         tables: &mut S,

@@ -31,15 +31,15 @@
 
 use crate::{
     gstage::{
-        duty::Flush,
+        flush::Flush,
         install::Outcome,
         pte::{
             Bits,
             Entry,
             Leaf,
             Pte,
-            Slot, //
-            RUN,
+            PteCell, //
+            NAPOT_PTES,
         },
         table::{
             Counted,
@@ -69,30 +69,33 @@ pub(crate) enum Claim {
 /// Makes the entries of `run`, in the kernel always 16, what `wanted` says, that for `gfn` among
 /// them. The read lock is held.
 #[cold]
-pub(crate) fn claim<M: TableMemory>(mem: M, run: &[Slot], gfn: Gfn, wanted: Leaf) -> Claim {
+pub(crate) fn claim<M: TableMemory>(mem: M, run: &[PteCell], gfn: Gfn, wanted: Leaf) -> Claim {
     // Do not begin what cannot be finished.
-    if !run.iter().all(|slot| after(slot.peek(), wanted).is_some()) {
+    if !run
+        .iter()
+        .all(|slot| after(slot.read_relaxed(), wanted).is_some())
+    {
         return Claim::Pages;
     }
     let mut before = Pte::EMPTY;
     for (index, slot) in run.iter().enumerate() {
         let Some(old) = raise(slot, wanted) else {
-            dissolve(mem, run);
+            unfold(mem, run);
             return Claim::Pages;
         };
         if index == 0 && old == Pte::EMPTY {
             mem.count(Counted::Leaves(PageSize::Size64K), 1);
         }
-        if index == gfn.get() as usize % RUN {
+        if index == gfn.get() as usize % NAPOT_PTES {
             before = old;
         }
     }
-    // Pairs with the fence of `dissolve`.
+    // Pairs with the fence of `unfold`.
     fence(Ordering::SeqCst);
-    if run.iter().all(|slot| slot.peek().in_run()) {
+    if run.iter().all(|slot| slot.read_relaxed().in_run()) {
         Claim::Run(before)
     } else {
-        dissolve(mem, run);
+        unfold(mem, run);
         Claim::Pages
     }
 }
@@ -103,21 +106,21 @@ pub(crate) fn claim<M: TableMemory>(mem: M, run: &[Slot], gfn: Gfn, wanted: Leaf
 #[cold]
 pub(crate) fn page_of_run<M: TableMemory>(
     mem: M,
-    run: &[Slot],
-    slot: &Slot,
+    run: &[PteCell],
+    slot: &PteCell,
     gfn: Gfn,
     leaf: Leaf,
     wanted: Leaf,
 ) -> Option<(Outcome, Flush)> {
     let lacks = leaf.lacks(wanted);
     if lacks.permission() {
-        let index = gfn.get() as usize % RUN;
+        let index = gfn.get() as usize % NAPOT_PTES;
         if !to_page(mem, slot, leaf, index, lacks) {
             return None;
         }
-        dissolve(mem, run);
+        unfold(mem, run);
         let start = gfn.align_down(PageSize::Size64K);
-        let split = Flush::of(GfnRange::from_len(start, RUN as u64));
+        let split = Flush::of(GfnRange::from_len(start, NAPOT_PTES as u64));
         return Some((Outcome::Upgraded, split));
     }
     let gain = lacks.status();
@@ -129,7 +132,7 @@ pub(crate) fn page_of_run<M: TableMemory>(
     }
     // A hart may use any of them for any page. Those that change meanwhile, others see to.
     for slot in run {
-        let now = slot.peek();
+        let now = slot.read_relaxed();
         match now.entry() {
             Entry::Leaf(other)
                 if now.in_run() && !other.lacks(leaf.with(gain)).status().is_none() =>
@@ -154,9 +157,9 @@ fn after(now: Pte, wanted: Leaf) -> Option<Leaf> {
 
 /// Makes one entry what [`after`] says; returns what it was.
 #[inline]
-fn raise(slot: &Slot, wanted: Leaf) -> Option<Pte> {
+fn raise(slot: &PteCell, wanted: Leaf) -> Option<Pte> {
     loop {
-        let now = slot.peek();
+        let now = slot.read_relaxed();
         let new = after(now, wanted)?.pte();
         if new == now || slot.replace(now, new).is_ok() {
             return Some(now);
@@ -169,12 +172,12 @@ fn raise(slot: &Slot, wanted: Leaf) -> Option<Pte> {
 /// Under the read lock, an entry that is a 4 KiB leaf was seen or made before. No flush is owed:
 /// what harts remember stays right until something is taken away, which is flushed then.
 #[cold]
-pub(super) fn dissolve<M: TableMemory>(mem: M, run: &[Slot]) {
+pub(super) fn unfold<M: TableMemory>(mem: M, run: &[PteCell]) {
     // Pairs with the fence of `claim`.
     fence(Ordering::SeqCst);
     for (index, slot) in run.iter().enumerate() {
         loop {
-            let now = slot.peek();
+            let now = slot.read_relaxed();
             let Entry::Leaf(leaf) = now.entry() else {
                 break;
             };
@@ -190,7 +193,7 @@ pub(super) fn dissolve<M: TableMemory>(mem: M, run: &[Slot]) {
 #[inline]
 pub(super) fn to_page<M: TableMemory>(
     mem: M,
-    slot: &Slot,
+    slot: &PteCell,
     leaf: Leaf,
     index: usize,
     gain: Bits,
@@ -199,7 +202,7 @@ pub(super) fn to_page<M: TableMemory>(
     if slot.replace(leaf.pte(), page.pte()).is_err() {
         return false;
     }
-    if index % RUN == 0 {
+    if index % NAPOT_PTES == 0 {
         mem.count(Counted::Leaves(PageSize::Size64K), -1);
     }
     mem.count(Counted::Leaves(PageSize::Size4K), 1);

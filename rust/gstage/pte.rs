@@ -3,7 +3,7 @@
 
 //! One G-stage page-table entry.
 //!
-//! A [`Slot`] is a place in a table that harts walk and, with Svadu, write; a [`Pte`] is a value
+//! A [`PteCell`] is a place in a table that harts walk and, with Svadu, write; a [`Pte`] is a value
 //! read from it. Code decides on [`Entry`], never on bits. Privileged Architecture, "Sv39
 //! Page-Table Entry", "Two-Stage Address Translation", "Svpbmt".
 
@@ -53,13 +53,13 @@ bitfield! {
 }
 
 /// Number of entries of a Svnapot run. The architecture has this one size.
-pub(super) const RUN: usize = 16;
+pub(super) const NAPOT_PTES: usize = 16;
 
 /// The part of an entry's frame number that a run's entries use to encode the run's size.
-const RUN_PPN_MASK: u64 = (RUN as u64 - 1) << Pte::PPN_SHIFT;
+const RUN_PPN_MASK: u64 = (NAPOT_PTES as u64 - 1) << Pte::PPN_SHIFT;
 
-/// What it holds for a run of [`RUN`] entries.
-const RUN_PPN: u64 = (RUN as u64 / 2) << Pte::PPN_SHIFT;
+/// What it holds for a run of [`NAPOT_PTES`] entries.
+const RUN_PPN: u64 = (NAPOT_PTES as u64 / 2) << Pte::PPN_SHIFT;
 
 /// A frame number as an entry holds it: physical addresses have 56 bits.
 pub(crate) type Ppn = Bounded<u64, 44>;
@@ -331,7 +331,7 @@ impl Leaf {
     /// inherited.
     #[inline(always)]
     pub(super) const fn page_of_run(self, index: usize) -> Leaf {
-        let offset = (index % RUN) as u64;
+        let offset = (index % NAPOT_PTES) as u64;
         // INVARIANT: This changes only the frame number and `napot`, so the bits of the invariant
         // stay.
         Leaf(Pte::from_raw(
@@ -371,7 +371,7 @@ impl Leaf {
         let ppn = self.0.ppn().get();
         let offset = gfn.get() & (self.size(level).frames() - 1);
         if self.0.in_run() {
-            Pfn::new(ppn & !(RUN as u64 - 1) | offset)
+            Pfn::new(ppn & !(NAPOT_PTES as u64 - 1) | offset)
         } else {
             Pfn::new(ppn | offset)
         }
@@ -450,22 +450,22 @@ impl Leaf {
 /// Relaxed unless a method says otherwise: what the order of a leaf's change has to be towards
 /// harts, the fence that follows it ensures, and towards other CPUs' software, `mmu_lock`.
 #[repr(transparent)]
-pub(crate) struct Slot(AtomicU64);
+pub(crate) struct PteCell(AtomicU64);
 
 /// Another CPU changed the entry first, or a hart's page-table walker did.
 pub(crate) struct Raced;
 
-impl Slot {
+impl PteCell {
     /// A slot with a value, for tables that nothing points to yet.
     #[inline(always)]
-    pub(crate) fn new(pte: Pte) -> Slot {
-        Slot(AtomicU64::new(pte.into_raw()))
+    pub(crate) fn new(pte: Pte) -> PteCell {
+        PteCell(AtomicU64::new(pte.into_raw()))
     }
 
     /// The value.
     ///
     /// Acquire: if it points to a table, that table's first contents are visible. Pairs with
-    /// [`Slot::replace`] and [`Slot::set`].
+    /// [`PteCell::replace`] and [`PteCell::set`].
     #[inline(always)]
     pub(crate) fn load(&self) -> Pte {
         Pte::from_raw(self.0.load(Ordering::Acquire))
@@ -473,7 +473,7 @@ impl Slot {
 
     /// The value, where no other CPU can have linked a table since the lock was taken.
     #[inline(always)]
-    pub(super) fn peek(&self) -> Pte {
+    pub(super) fn read_relaxed(&self) -> Pte {
         Pte::from_raw(self.0.load(Ordering::Relaxed))
     }
 
@@ -495,7 +495,7 @@ impl Slot {
 
     /// Sets the entry; the caller holds the write lock or is the only one that knows the table.
     ///
-    /// Release, as in [`Slot::replace`]. A hart's concurrent setting of A or D may get lost.
+    /// Release, as in [`PteCell::replace`]. A hart's concurrent setting of A or D may get lost.
     #[inline(always)]
     pub(super) fn set(&self, new: Pte) {
         self.0.store(new.into_raw(), Ordering::Release);

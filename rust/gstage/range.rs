@@ -13,7 +13,7 @@
 
 use crate::{
     gstage::{
-        duty::{
+        flush::{
             Flush,
             Progress,
             Stop,
@@ -26,20 +26,20 @@ use crate::{
             Entry,
             Leaf,
             Pte,
-            Slot,
+            PteCell,
             TablePtr, //
-            RUN,
+            NAPOT_PTES,
         },
         table::{
             Counted,
+            StatDelta,
             TableMemory,
-            TableSource,
-            Tally, //
+            TableSource, //
         },
         walk::{
-            Place,
-            Then,
-            Visit, //
+            VisitCtx,
+            Visitor,
+            WalkAction, //
         }, //
         MmuRead,
         MmuWrite,
@@ -148,7 +148,7 @@ impl<M: TableMemory> MmuWrite<'_, M> {
             let group = used.trailing_zeros() as usize;
             used &= used.wrapping_sub(1);
             for slot in self.root_table().in_group(group) {
-                let entry = slot.peek().entry();
+                let entry = slot.read_relaxed().entry();
                 slot.clear();
                 match entry {
                     Entry::Empty => continue,
@@ -177,10 +177,10 @@ fn retire<M: TableMemory>(
     let mem = view.root.mem;
     let slots = view.table(table).slots();
     match level.below() {
-        None => Tally::of(slots).count_out(mem),
+        None => StatDelta::of(slots).count_out(mem),
         Some(below) => {
             for slot in slots {
-                match slot.peek().entry() {
+                match slot.read_relaxed().entry() {
                     Entry::Empty => {}
                     Entry::Leaf(_) => mem.count(Counted::Leaves(level.leaf_size()), -1),
                     Entry::Table(child) => retire(view, child, below, duty, pause),
@@ -198,7 +198,7 @@ struct Unmap<M, F> {
     stop_here: F,
 }
 
-impl<M: TableMemory, F: FnMut() -> bool> Visit<M> for Unmap<M, F> {
+impl<M: TableMemory, F: FnMut() -> bool> Visitor<M> for Unmap<M, F> {
     #[inline(always)]
     fn passes(&self, part: GfnRange, frames: u64) -> bool {
         // Tables go when their last frame does.
@@ -206,10 +206,10 @@ impl<M: TableMemory, F: FnMut() -> bool> Visit<M> for Unmap<M, F> {
     }
 
     #[inline(always)]
-    fn pages(&mut self, slots: &[Slot], first: Gfn) {
-        let mut had = Tally::default();
+    fn pages(&mut self, slots: &[PteCell], first: Gfn) {
+        let mut had = StatDelta::default();
         for slot in slots {
-            let pte = slot.peek();
+            let pte = slot.read_relaxed();
             if pte != Pte::EMPTY {
                 slot.clear();
                 had.add(pte);
@@ -222,31 +222,31 @@ impl<M: TableMemory, F: FnMut() -> bool> Visit<M> for Unmap<M, F> {
     }
 
     #[inline(always)]
-    fn block(&mut self, place: &Place<'_>, _leaf: Leaf) -> Then {
+    fn block(&mut self, place: &VisitCtx<'_>, _leaf: Leaf) -> WalkAction {
         place.slot.clear();
         self.mem.count(Counted::Leaves(place.level.leaf_size()), -1);
         self.duty.add(place.span);
-        Then::Next
+        WalkAction::Next
     }
 
     #[inline(always)]
-    fn table(&mut self, place: &Place<'_>, table: TablePtr, slots: &[Slot]) -> Then {
+    fn table(&mut self, place: &VisitCtx<'_>, table: TablePtr, slots: &[PteCell]) -> WalkAction {
         // A leaf table as a whole: what it maps goes with it, and is only counted.
         if place.level == Level::Mega && place.is_whole() {
             place.slot.clear();
-            Tally::of(slots).count_out(self.mem);
+            StatDelta::of(slots).count_out(self.mem);
             self.duty.retire(table);
-            return Then::Next;
+            return WalkAction::Next;
         }
-        Then::Enter
+        WalkAction::Enter
     }
 
     #[inline(always)]
-    fn leave(&mut self, place: &Place<'_>, table: TablePtr, slots: &[Slot]) {
+    fn table_post(&mut self, place: &VisitCtx<'_>, table: TablePtr, slots: &[PteCell]) {
         if place.part.end() != place.span.end() {
             return;
         }
-        if place.is_whole() || slots.iter().all(|slot| slot.peek() == Pte::EMPTY) {
+        if place.is_whole() || slots.iter().all(|slot| slot.read_relaxed() == Pte::EMPTY) {
             place.slot.clear();
             self.duty.retire(table);
         }
@@ -260,8 +260,8 @@ impl<M: TableMemory, F: FnMut() -> bool> Visit<M> for Unmap<M, F> {
 
 /// Takes write permission from one leaf; tells whether it had it.
 #[inline(always)]
-fn protect(slot: &Slot) -> Pte {
-    let pte = slot.peek();
+fn protect(slot: &PteCell) -> Pte {
+    let pte = slot.read_relaxed();
     if pte.any(Bits::WRITE) {
         slot.withdraw(Bits::WRITE);
     }
@@ -270,11 +270,11 @@ fn protect(slot: &Slot) -> Pte {
 
 /// Takes write permission from a block, and flushes all of it if it had it.
 #[inline(always)]
-fn protect_block(place: &Place<'_>, duty: &mut Flush) -> Then {
+fn protect_block(place: &VisitCtx<'_>, duty: &mut Flush) -> WalkAction {
     if protect(place.slot).any(Bits::WRITE) {
         duty.add(place.span);
     }
-    Then::Next
+    WalkAction::Next
 }
 
 struct WriteProtect<F> {
@@ -282,9 +282,9 @@ struct WriteProtect<F> {
     stop_here: F,
 }
 
-impl<M: TableMemory, F: FnMut() -> bool> Visit<M> for WriteProtect<F> {
+impl<M: TableMemory, F: FnMut() -> bool> Visitor<M> for WriteProtect<F> {
     #[inline(always)]
-    fn pages(&mut self, slots: &[Slot], first: Gfn) {
+    fn pages(&mut self, slots: &[PteCell], first: Gfn) {
         let mut had = Pte::EMPTY;
         for slot in slots {
             had = had.or(protect(slot));
@@ -295,7 +295,7 @@ impl<M: TableMemory, F: FnMut() -> bool> Visit<M> for WriteProtect<F> {
     }
 
     #[inline(always)]
-    fn block(&mut self, place: &Place<'_>, _leaf: Leaf) -> Then {
+    fn block(&mut self, place: &VisitCtx<'_>, _leaf: Leaf) -> WalkAction {
         protect_block(place, &mut self.duty)
     }
 
@@ -337,19 +337,23 @@ impl WriteProtectMasked {
 
     /// Takes write permission from the runs among `slots` that have a frame whose bit is set.
     #[cold]
-    fn runs(&mut self, slots: &[Slot], first: Gfn) {
+    fn runs(&mut self, slots: &[PteCell], first: Gfn) {
         let mut gfn = first;
         let mut rest = slots;
         while !rest.is_empty() {
             // Of the first one, there may be only the end; then it is no run.
-            let len = RUN - gfn.get() as usize % RUN;
+            let len = NAPOT_PTES - gfn.get() as usize % NAPOT_PTES;
             let (slots, others) = rest.split_at(len.min(rest.len()));
             let wanted = self.mask_from(gfn) & ((1 << len) - 1) != 0;
-            if wanted && slots.first().is_some_and(|slot| slot.peek().in_run()) {
+            if wanted
+                && slots
+                    .first()
+                    .is_some_and(|slot| slot.read_relaxed().in_run())
+            {
                 for slot in slots {
                     slot.withdraw(Bits::WRITE);
                 }
-                self.duty.add(GfnRange::from_len(gfn, RUN as u64));
+                self.duty.add(GfnRange::from_len(gfn, NAPOT_PTES as u64));
             }
             gfn = gfn.saturating_add(len as u64);
             rest = others;
@@ -357,14 +361,14 @@ impl WriteProtectMasked {
     }
 }
 
-impl<M: TableMemory> Visit<M> for WriteProtectMasked {
+impl<M: TableMemory> Visitor<M> for WriteProtectMasked {
     #[inline(always)]
     fn passes(&self, _part: GfnRange, _frames: u64) -> bool {
         true
     }
 
     #[inline(always)]
-    fn pages(&mut self, slots: &[Slot], first: Gfn) {
+    fn pages(&mut self, slots: &[PteCell], first: Gfn) {
         // A run may begin before the mask does.
         let start = first.max(self.base);
         let before = start.get().wrapping_sub(first.get()) as usize;
@@ -403,7 +407,7 @@ impl<M: TableMemory> Visit<M> for WriteProtectMasked {
     }
 
     #[inline(always)]
-    fn block(&mut self, place: &Place<'_>, _leaf: Leaf) -> Then {
+    fn block(&mut self, place: &VisitCtx<'_>, _leaf: Leaf) -> WalkAction {
         // Larger than the mask, a block in the range has the range's first or last frame, and
         // both have their bits set.
         protect_block(place, &mut self.duty)
@@ -416,31 +420,31 @@ struct MakeOld {
 
 impl MakeOld {
     #[inline(always)]
-    fn one(&mut self, slot: &Slot) {
-        if slot.peek().any(Bits::ACCESSED) {
+    fn one(&mut self, slot: &PteCell) {
+        if slot.read_relaxed().any(Bits::ACCESSED) {
             slot.withdraw(Bits::ACCESSED);
             self.age = Age::Young;
         }
     }
 }
 
-impl<M: TableMemory> Visit<M> for MakeOld {
+impl<M: TableMemory> Visitor<M> for MakeOld {
     #[inline(always)]
     fn passes(&self, _part: GfnRange, _frames: u64) -> bool {
         true
     }
 
     #[inline(always)]
-    fn pages(&mut self, slots: &[Slot], _first: Gfn) {
+    fn pages(&mut self, slots: &[PteCell], _first: Gfn) {
         for slot in slots {
             self.one(slot);
         }
     }
 
     #[inline(always)]
-    fn block(&mut self, place: &Place<'_>, _leaf: Leaf) -> Then {
+    fn block(&mut self, place: &VisitCtx<'_>, _leaf: Leaf) -> WalkAction {
         self.one(place.slot);
-        Then::Next
+        WalkAction::Next
     }
 }
 
@@ -448,25 +452,28 @@ struct TestAge {
     age: Age,
 }
 
-impl<M: TableMemory> Visit<M> for TestAge {
+impl<M: TableMemory> Visitor<M> for TestAge {
     #[inline(always)]
     fn passes(&self, _part: GfnRange, _frames: u64) -> bool {
         true
     }
 
     #[inline(always)]
-    fn pages(&mut self, slots: &[Slot], _first: Gfn) {
-        if slots.iter().any(|slot| slot.peek().any(Bits::ACCESSED)) {
+    fn pages(&mut self, slots: &[PteCell], _first: Gfn) {
+        if slots
+            .iter()
+            .any(|slot| slot.read_relaxed().any(Bits::ACCESSED))
+        {
             self.age = Age::Young;
         }
     }
 
     #[inline(always)]
-    fn block(&mut self, _place: &Place<'_>, leaf: Leaf) -> Then {
+    fn block(&mut self, _place: &VisitCtx<'_>, leaf: Leaf) -> WalkAction {
         if leaf.age() == Age::Young {
             self.age = Age::Young;
         }
-        Then::Next
+        WalkAction::Next
     }
 
     /// One young leaf is enough.
@@ -483,29 +490,29 @@ struct Split<'s, M, S, F> {
     stop_here: F,
 }
 
-impl<M: TableMemory, S: TableSource, F: FnMut() -> bool> Visit<M> for Split<'_, M, S, F> {
+impl<M: TableMemory, S: TableSource, F: FnMut() -> bool> Visitor<M> for Split<'_, M, S, F> {
     #[inline(always)]
-    fn pages(&mut self, slots: &[Slot], first: Gfn) {
+    fn pages(&mut self, slots: &[PteCell], first: Gfn) {
         // Where a run begins, if one does.
-        let to_boundary = first.get().wrapping_neg() as usize % RUN;
+        let to_boundary = first.get().wrapping_neg() as usize % NAPOT_PTES;
         let runs = slots.get(to_boundary..).unwrap_or_default();
-        for (number, run) in runs.chunks_exact(RUN).enumerate() {
-            if run.first().is_some_and(|slot| slot.peek().in_run()) {
-                napot::dissolve(self.mem, run);
-                let offset = to_boundary + number * RUN;
+        for (number, run) in runs.chunks_exact(NAPOT_PTES).enumerate() {
+            if run.first().is_some_and(|slot| slot.read_relaxed().in_run()) {
+                napot::unfold(self.mem, run);
+                let offset = to_boundary + number * NAPOT_PTES;
                 let start = first.saturating_add(offset as u64);
-                self.duty.add(GfnRange::from_len(start, RUN as u64));
+                self.duty.add(GfnRange::from_len(start, NAPOT_PTES as u64));
             }
         }
     }
 
     #[inline(always)]
-    fn block(&mut self, place: &Place<'_>, leaf: Leaf) -> Then {
+    fn block(&mut self, place: &VisitCtx<'_>, leaf: Leaf) -> WalkAction {
         let Some(below) = place.level.below() else {
-            return Then::Next;
+            return WalkAction::Next;
         };
         let Some(mut table) = self.tables.take() else {
-            return Then::End(Stop::NeedTables);
+            return WalkAction::End(Stop::NeedTables);
         };
         table.fill(self.mem, leaf, below);
         place.slot.set(Pte::table(&table));
@@ -513,9 +520,9 @@ impl<M: TableMemory, S: TableSource, F: FnMut() -> bool> Visit<M> for Split<'_, 
         self.duty.add(place.span);
         // What it maps now is pages, or the next to be split.
         if below == Level::Page {
-            Then::Next
+            WalkAction::Next
         } else {
-            Then::Again
+            WalkAction::Again
         }
     }
 

@@ -6,7 +6,7 @@
 
 use crate::{
     gstage::{
-        duty::{
+        flush::{
             Progress,
             Teardown, //
         },
@@ -19,21 +19,21 @@ use crate::{
             Leaf,
             Ppn,
             Pte,
+            PteCell,
             Rights,
-            Slot,
             TablePtr, //
-            RUN,
+            NAPOT_PTES,
         },
         table::{
             Counted,
-            TableMemory,
-            Tally, //
+            StatDelta,
+            TableMemory, //
         },
         walk::{
             whole_runs, //
-            Place,
-            Then,
-            Visit,
+            VisitCtx,
+            Visitor,
+            WalkAction,
         }, //
         MmuWrite,
     },
@@ -151,10 +151,10 @@ struct Parts(Pte);
 
 impl Parts {
     /// Those of `slots`, entries of `level`, if each is empty or the part of `whole` in its place.
-    fn of(slots: &[Slot], whole: Leaf, level: Level) -> Option<Self> {
+    fn of(slots: &[PteCell], whole: Leaf, level: Level) -> Option<Self> {
         let mut had = Pte::EMPTY;
         for (index, slot) in slots.iter().enumerate() {
-            let pte = slot.peek();
+            let pte = slot.read_relaxed();
             match pte.entry() {
                 Entry::Empty => continue,
                 Entry::Table(_) => return None,
@@ -198,7 +198,7 @@ impl Parts {
 
 /// The first leaf among the entries `slots` of `place` that maps a frame of the walk's, and the
 /// first such frame.
-fn first_leaf(place: &Place<'_>, slots: &[Slot]) -> Option<(Gfn, Leaf)> {
+fn first_leaf(place: &VisitCtx<'_>, slots: &[PteCell]) -> Option<(Gfn, Leaf)> {
     let below = place.level.below()?;
     let mut gfn = place.part.start();
     let skip = gfn.get().wrapping_sub(place.span.start().get()) >> below.frame_shift();
@@ -206,7 +206,7 @@ fn first_leaf(place: &Place<'_>, slots: &[Slot]) -> Option<(Gfn, Leaf)> {
         if gfn >= place.part.end() {
             break;
         }
-        if let Entry::Leaf(leaf) = slot.peek().entry() {
+        if let Entry::Leaf(leaf) = slot.read_relaxed().entry() {
             return Some((gfn, leaf));
         }
         gfn = below.span(gfn).end();
@@ -224,7 +224,7 @@ struct Recover<M, H, F> {
 
 impl<M: TableMemory, H: FnMut(Gfn) -> Option<HostPage>, F> Recover<M, H, F> {
     /// Does what can be done about a leaf table.
-    fn leaf_table(&mut self, place: &Place<'_>, table: TablePtr, slots: &[Slot]) {
+    fn leaf_table(&mut self, place: &VisitCtx<'_>, table: TablePtr, slots: &[PteCell]) {
         let Some((gfn, leaf)) = first_leaf(place, slots) else {
             if place.is_whole() {
                 self.remove(place, table);
@@ -250,8 +250,8 @@ impl<M: TableMemory, H: FnMut(Gfn) -> Option<HostPage>, F> Recover<M, H, F> {
     }
 
     /// Does what can be done about a table of blocks; the walk has been to its end.
-    fn block_table(&mut self, place: &Place<'_>, table: TablePtr, slots: &[Slot]) {
-        if slots.iter().all(|slot| slot.peek() == Pte::EMPTY) {
+    fn block_table(&mut self, place: &VisitCtx<'_>, table: TablePtr, slots: &[PteCell]) {
+        if slots.iter().all(|slot| slot.read_relaxed() == Pte::EMPTY) {
             self.remove(place, table);
             return;
         }
@@ -264,7 +264,7 @@ impl<M: TableMemory, H: FnMut(Gfn) -> Option<HostPage>, F> Recover<M, H, F> {
     }
 
     /// Takes out `table`, which has no entries.
-    fn remove(&mut self, place: &Place<'_>, table: TablePtr) {
+    fn remove(&mut self, place: &VisitCtx<'_>, table: TablePtr) {
         place.slot.clear();
         self.duty.retire(table);
     }
@@ -272,9 +272,9 @@ impl<M: TableMemory, H: FnMut(Gfn) -> Option<HostPage>, F> Recover<M, H, F> {
     /// Puts a leaf in place of `table` if `answer` allows it; tells whether it did.
     fn block(
         &mut self,
-        place: &Place<'_>,
+        place: &VisitCtx<'_>,
         table: TablePtr,
-        slots: &[Slot],
+        slots: &[PteCell],
         answer: Answer,
     ) -> bool {
         let whole = answer.frames.covers(place.span);
@@ -288,9 +288,11 @@ impl<M: TableMemory, H: FnMut(Gfn) -> Option<HostPage>, F> Recover<M, H, F> {
             return false;
         };
         match below {
-            Level::Page => Tally::of(slots).count_out(self.mem),
+            Level::Page => StatDelta::of(slots).count_out(self.mem),
             _ => {
-                let leaves = slots.iter().filter(|slot| slot.peek() != Pte::EMPTY);
+                let leaves = slots
+                    .iter()
+                    .filter(|slot| slot.read_relaxed() != Pte::EMPTY);
                 let what = Counted::Leaves(below.leaf_size());
                 self.mem.count(what, (leaves.count() as i64).wrapping_neg());
             }
@@ -304,20 +306,20 @@ impl<M: TableMemory, H: FnMut(Gfn) -> Option<HostPage>, F> Recover<M, H, F> {
     }
 
     /// Makes runs of the pages of a leaf table.
-    fn runs(&mut self, place: &Place<'_>, slots: &[Slot]) {
-        let mut span = GfnRange::from_len(place.span.start(), RUN as u64);
-        for run in slots.chunks_exact(RUN) {
+    fn runs(&mut self, place: &VisitCtx<'_>, slots: &[PteCell]) {
+        let mut span = GfnRange::from_len(place.span.start(), NAPOT_PTES as u64);
+        for run in slots.chunks_exact(NAPOT_PTES) {
             if place.part.covers(span) {
                 self.run(run, span);
             }
-            span = GfnRange::from_len(span.end(), RUN as u64);
+            span = GfnRange::from_len(span.end(), NAPOT_PTES as u64);
         }
     }
 
     /// Makes a run of `slots`, which map `span`, if the host has one there.
-    fn run(&mut self, slots: &[Slot], span: GfnRange) {
+    fn run(&mut self, slots: &[PteCell], span: GfnRange) {
         let mut frames = (span.start().get()..).map(Gfn::new).zip(slots);
-        let first = frames.find_map(|(gfn, slot)| match slot.peek().entry() {
+        let first = frames.find_map(|(gfn, slot)| match slot.read_relaxed().entry() {
             Entry::Leaf(leaf) => Some((gfn, leaf)),
             Entry::Empty | Entry::Table(_) => None,
         });
@@ -334,7 +336,7 @@ impl<M: TableMemory, H: FnMut(Gfn) -> Option<HostPage>, F> Recover<M, H, F> {
         let Some(parts) = Parts::of(slots, Leaf::memory(ppn, answer.rights), Level::Page) else {
             return;
         };
-        Tally::of(slots).count_out(self.mem);
+        StatDelta::of(slots).count_out(self.mem);
         let leaf = Leaf::run(ppn, parts.rights(answer.rights)).aged(parts.age());
         for slot in slots {
             slot.set(leaf.pte());
@@ -346,32 +348,32 @@ impl<M: TableMemory, H: FnMut(Gfn) -> Option<HostPage>, F> Recover<M, H, F> {
 
 /// Gives a leaf its write permission back if dirty logging took it.
 #[inline(always)]
-fn make_writable_again(slot: &Slot) {
-    let pte = slot.peek();
+fn make_writable_again(slot: &PteCell) {
+    let pte = slot.read_relaxed();
     if pte.any(Bits::HOST_WRITABLE) && !pte.any(Bits::WRITE) {
         slot.grant(Bits::WRITE);
     }
 }
 
-impl<M, H, F> Visit<M> for Recover<M, H, F>
+impl<M, H, F> Visitor<M> for Recover<M, H, F>
 where
     M: TableMemory,
     H: FnMut(Gfn) -> Option<HostPage>,
     F: FnMut() -> bool,
 {
     #[inline(always)]
-    fn pages(&mut self, _slots: &[Slot], _first: Gfn) {
+    fn pages(&mut self, _slots: &[PteCell], _first: Gfn) {
         // When the table is left.
     }
 
     #[inline(always)]
-    fn block(&mut self, place: &Place<'_>, _leaf: Leaf) -> Then {
+    fn block(&mut self, place: &VisitCtx<'_>, _leaf: Leaf) -> WalkAction {
         make_writable_again(place.slot);
-        Then::Next
+        WalkAction::Next
     }
 
     #[inline(always)]
-    fn leave(&mut self, place: &Place<'_>, table: TablePtr, slots: &[Slot]) {
+    fn table_post(&mut self, place: &VisitCtx<'_>, table: TablePtr, slots: &[PteCell]) {
         match place.level {
             Level::Mega => self.leaf_table(place, table, slots),
             // In several pieces, perhaps: that all of it may be one leaf, the host says.

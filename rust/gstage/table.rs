@@ -13,9 +13,9 @@ use crate::{
             Leaf,
             Ppn,
             Pte,
-            Slot,
+            PteCell,
             TablePtr, //
-            RUN,
+            NAPOT_PTES,
         }, //
         MmuRead,
     },
@@ -39,36 +39,36 @@ const ROOT_GROUP: usize = ROOT_ENTRIES / u64::BITS as usize;
 
 /// A table, other than the root: 4 KiB.
 #[repr(C, align(4096))]
-pub(crate) struct Table([Slot; ENTRIES]);
+pub(crate) struct Table([PteCell; ENTRIES]);
 
 /// The root table: 16 KiB, aligned to its size.
 #[repr(C, align(16384))]
-pub(crate) struct RootTable([Slot; ROOT_ENTRIES]);
+pub(crate) struct RootTable([PteCell; ROOT_ENTRIES]);
 
 impl Table {
     /// All entries.
     #[inline(always)]
-    pub(super) fn slots(&self) -> &[Slot] {
+    pub(super) fn slots(&self) -> &[PteCell] {
         &self.0
     }
 
     /// The entry for `gfn`, if this is a table of `level`.
     #[inline(always)]
-    pub(super) fn slot(&self, gfn: Gfn, level: Level) -> &Slot {
+    pub(super) fn slot(&self, gfn: Gfn, level: Level) -> &PteCell {
         // The mask keeps the index in bounds; the compiler sees it.
         &self.0[(gfn.get() >> level.frame_shift()) as usize % ENTRIES]
     }
 
     /// The entry for `gfn`, if this is a table of the level of that number.
     #[inline(always)]
-    pub(super) fn slot_at(&self, gfn: Gfn, level: u32) -> &Slot {
+    pub(super) fn slot_at(&self, gfn: Gfn, level: u32) -> &PteCell {
         // The mask keeps the index in bounds; the compiler sees it.
         &self.0[(gfn.get() >> (9 * level)) as usize % ENTRIES]
     }
 
     /// The entries for `frames`, all of which this leaf table maps.
     #[inline(always)]
-    pub(super) fn slots_of(&self, frames: GfnRange) -> &[Slot] {
+    pub(super) fn slots_of(&self, frames: GfnRange) -> &[PteCell] {
         let first = frames.start().get() as usize % ENTRIES;
         let len = frames.len() as usize;
         self.0
@@ -79,16 +79,19 @@ impl Table {
 
     /// The entries that make a Svnapot run around `gfn`, if they do and this is a leaf table.
     #[inline(always)]
-    pub(super) fn run(&self, gfn: Gfn) -> &[Slot] {
-        let number = gfn.get() as usize % ENTRIES / RUN;
-        self.0.chunks_exact(RUN).nth(number).unwrap_or_default()
+    pub(super) fn run(&self, gfn: Gfn) -> &[PteCell] {
+        let number = gfn.get() as usize % ENTRIES / NAPOT_PTES;
+        self.0
+            .chunks_exact(NAPOT_PTES)
+            .nth(number)
+            .unwrap_or_default()
     }
 }
 
 impl RootTable {
     /// All entries.
     #[inline(always)]
-    pub(super) fn slots(&self) -> &[Slot] {
+    pub(super) fn slots(&self) -> &[PteCell] {
         &self.0
     }
 
@@ -106,13 +109,13 @@ impl RootTable {
 
     /// The entries of group `group`.
     #[inline(always)]
-    pub(super) fn in_group(&self, group: usize) -> &[Slot] {
+    pub(super) fn in_group(&self, group: usize) -> &[PteCell] {
         self.0.chunks_exact(ROOT_GROUP).nth(group).unwrap_or(&[])
     }
 
     /// The entry for `gfn`, where root entries are of level `top`.
     #[inline(always)]
-    pub(super) fn slot(&self, gfn: Gfn, top: Level) -> &Slot {
+    pub(super) fn slot(&self, gfn: Gfn, top: Level) -> &PteCell {
         // The mask keeps the index in bounds; the compiler sees it.
         &self.0[Self::index(gfn, top)]
     }
@@ -133,7 +136,7 @@ pub(crate) enum Counted {
 ///
 /// For a frame that was passed to [`TablePage::new`] or [`Root::new`](crate::gstage::Root::new), the result
 /// must point to that table, and must stay valid for atomic access until
-/// [`Teardown::settle`](crate::gstage::Teardown::settle) hands the page out, or [`TablePage::discard`]
+/// [`Teardown::flush_and_free`](crate::gstage::Teardown::flush_and_free) hands the page out, or [`TablePage::discard`]
 /// gives it up before it is part of a tree, as for [`TableSource::give_back`]. The result for a
 /// root must stay valid for as long as the [`Root`](crate::gstage::Root) lives. Copies must reach the same
 /// tables.
@@ -221,7 +224,7 @@ impl TablePage {
         let table = unsafe { table.as_mut() };
         for (index, slot) in table.0.iter_mut().enumerate() {
             // INVARIANT: All entries become parts of the block.
-            *slot = Slot::new(block.part(index, level).pte());
+            *slot = PteCell::new(block.part(index, level).pte());
         }
     }
 
@@ -241,26 +244,26 @@ impl TablePage {
 
 /// Entries of leaf tables that are about to go, counted.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Tally {
+pub(super) struct StatDelta {
     entries: u64,
     run_entries: u64,
 }
 
-impl Tally {
+impl StatDelta {
     /// What is in the leaf table of `slots`.
     #[inline]
-    pub(super) fn of(slots: &[Slot]) -> Self {
+    pub(super) fn of(slots: &[PteCell]) -> Self {
         // Most tables are full, which is cheaper to find out than how many entries there are; and
         // a run's first entry stands for all of them.
         let mut all = Pte::ALL;
         let mut run_entries = 0;
-        for run in slots.chunks_exact(RUN) {
+        for run in slots.chunks_exact(NAPOT_PTES) {
             if let [first, others @ ..] = run {
-                let first = first.peek();
+                let first = first.read_relaxed();
                 all = all.and(first);
                 run_entries += u64::from(first.in_run());
                 for slot in others {
-                    all = all.and(slot.peek());
+                    all = all.and(slot.read_relaxed());
                 }
             }
         }
@@ -269,12 +272,12 @@ impl Tally {
         } else {
             slots
                 .iter()
-                .map(|slot| u64::from(slot.peek().valid()))
+                .map(|slot| u64::from(slot.read_relaxed().valid()))
                 .sum()
         };
-        Tally {
+        StatDelta {
             entries,
-            run_entries: run_entries * RUN as u64,
+            run_entries: run_entries * NAPOT_PTES as u64,
         }
     }
 
@@ -303,7 +306,7 @@ impl Tally {
             );
         }
         if self.run_entries != 0 {
-            let runs = self.run_entries / RUN as u64;
+            let runs = self.run_entries / NAPOT_PTES as u64;
             mem.count(
                 Counted::Leaves(PageSize::Size64K),
                 (runs as i64).wrapping_neg(),
@@ -379,7 +382,7 @@ impl<M: TableMemory> Retired<M> {
 
     /// The first entry of the table at `ppn`, one of ours.
     #[inline(always)]
-    fn first(&self, ppn: Ppn) -> &Slot {
+    fn first(&self, ppn: Ppn) -> &PteCell {
         let table = self.mem.table(Pfn::new(ppn.get()));
         // SAFETY: By the type's invariant the table belongs to `self`, which is borrowed. Harts may
         // still read it, and software accesses it only atomically.
@@ -429,7 +432,7 @@ impl<M: TableMemory> Retired<M> {
             None
         } else {
             Some(Ends {
-                head: self.first(head).peek().ppn(),
+                head: self.first(head).read_relaxed().ppn(),
                 tail,
             })
         };

@@ -11,16 +11,16 @@ use core::ops::ControlFlow;
 
 use crate::{
     gstage::{
-        duty::{
+        flush::{
             Progress,
             Stop, //
         },
         pte::{
             Entry,
             Leaf,
-            Slot,
+            PteCell,
             TablePtr, //
-            RUN,
+            NAPOT_PTES,
         },
         table::TableMemory, //
         MmuRead,
@@ -34,9 +34,9 @@ use crate::{
 };
 
 /// An entry above the leaf tables that a walk came to.
-pub(super) struct Place<'v> {
+pub(super) struct VisitCtx<'v> {
     /// The entry.
-    pub(super) slot: &'v Slot,
+    pub(super) slot: &'v PteCell,
     /// Its level; above [`Level::Page`].
     pub(super) level: Level,
     /// All that it maps.
@@ -45,7 +45,7 @@ pub(super) struct Place<'v> {
     pub(super) part: GfnRange,
 }
 
-impl Place<'_> {
+impl VisitCtx<'_> {
     /// Whether the walk is about all that the entry maps.
     #[inline(always)]
     pub(super) fn is_whole(&self) -> bool {
@@ -54,7 +54,7 @@ impl Place<'_> {
 }
 
 /// What a walk does about an entry above the leaf tables next.
-pub(super) enum Then {
+pub(super) enum WalkAction {
     /// Goes on with the next entry.
     Next,
     /// Looks at the entry again: a block became a table.
@@ -66,18 +66,18 @@ pub(super) enum Then {
 }
 
 /// What happens to the entries that a walk comes to.
-pub(super) trait Visit<M: TableMemory> {
+pub(super) trait Visitor<M: TableMemory> {
     /// Entries of one leaf table, the first for `first`.
     ///
     /// A Svnapot run is a block: if the walk is about a part of it, all its entries are among
     /// these, so they may begin before the range and end after it.
-    fn pages(&mut self, slots: &[Slot], first: Gfn);
+    fn pages(&mut self, slots: &[PteCell], first: Gfn);
 
     /// A leaf of more than one page, but no run.
-    fn block(&mut self, place: &Place<'_>, leaf: Leaf) -> Then;
+    fn block(&mut self, place: &VisitCtx<'_>, leaf: Leaf) -> WalkAction;
 
     /// Whether the visitor need not see the table in an entry for `frames` frames which maps all of
-    /// `part`, the walk's range: neither [`table`](Self::table) nor [`leave`](Self::leave) would
+    /// `part`, the walk's range: neither [`table`](Self::table) nor [`table_post`](Self::table_post) would
     /// do anything.
     #[inline(always)]
     fn passes(&self, _part: GfnRange, _frames: u64) -> bool {
@@ -86,13 +86,13 @@ pub(super) trait Visit<M: TableMemory> {
 
     /// A table of `slots` that is about to be entered.
     #[inline(always)]
-    fn table(&mut self, _place: &Place<'_>, _table: TablePtr, _slots: &[Slot]) -> Then {
-        Then::Enter
+    fn table(&mut self, _place: &VisitCtx<'_>, _table: TablePtr, _slots: &[PteCell]) -> WalkAction {
+        WalkAction::Enter
     }
 
     /// A table of `slots` that the walk has been through.
     #[inline(always)]
-    fn leave(&mut self, _place: &Place<'_>, _table: TablePtr, _slots: &[Slot]) {}
+    fn table_post(&mut self, _place: &VisitCtx<'_>, _table: TablePtr, _slots: &[PteCell]) {}
 
     /// Asked after every block and every table: whether to end the walk there.
     #[inline(always)]
@@ -109,7 +109,7 @@ impl<M: TableMemory> MmuWrite<'_, M> {
     ///
     /// Frames that the mode does not have are left out. Returns where it ended.
     #[inline]
-    pub(super) fn walk<V: Visit<M>>(&mut self, range: GfnRange, visitor: &mut V) -> Ended {
+    pub(super) fn walk<V: Visitor<M>>(&mut self, range: GfnRange, visitor: &mut V) -> Ended {
         let mode = self.mode();
         let part = range.intersection(mode.frames());
         if part.is_empty() {
@@ -122,7 +122,7 @@ impl<M: TableMemory> MmuWrite<'_, M> {
         let mut shift = mode.top().frame_shift();
         while shift != 0 && differ >> shift == 0 && visitor.passes(part, 1 << shift) {
             let index = (first >> shift) as usize & slots.len().wrapping_sub(1);
-            let entry = slots.get(index).map(|slot| slot.peek().entry());
+            let entry = slots.get(index).map(|slot| slot.read_relaxed().entry());
             match entry.unwrap_or(Entry::Empty) {
                 Entry::Empty => return (range.end(), Stop::Done),
                 Entry::Leaf(_) => break,
@@ -156,7 +156,7 @@ fn table_level(shift: u32) -> Option<Level> {
 /// The positions of the entries for the first and the last frame of `part`, which is not empty, in
 /// the table of `slots`, which maps all of it with entries of `level`.
 #[inline(always)]
-fn positions(slots: &[Slot], level: Level, part: GfnRange) -> (usize, usize) {
+fn positions(slots: &[PteCell], level: Level, part: GfnRange) -> (usize, usize) {
     let mask = slots.len().wrapping_sub(1);
     // In bounds: the mask is that of the table's size, and `part` lies in the table.
     let position = |gfn: u64| (gfn >> level.frame_shift()) as usize & mask;
@@ -168,7 +168,7 @@ fn positions(slots: &[Slot], level: Level, part: GfnRange) -> (usize, usize) {
 
 /// Shows the entries for `part`, not empty, of the leaf table of `slots`, which maps all of it.
 #[inline(always)]
-fn walk_pages<M: TableMemory, V: Visit<M>>(slots: &[Slot], part: GfnRange, visitor: &mut V) {
+fn walk_pages<M: TableMemory, V: Visitor<M>>(slots: &[PteCell], part: GfnRange, visitor: &mut V) {
     let (first, last) = positions(slots, Level::Page, part);
     let (first, last) = whole_runs(slots, first, last);
     let mask = slots.len().wrapping_sub(1) as u64;
@@ -178,9 +178,9 @@ fn walk_pages<M: TableMemory, V: Visit<M>>(slots: &[Slot], part: GfnRange, visit
 
 /// Walks `part`, not empty, through the table of `slots`, which maps all of it with entries of
 /// `level`.
-fn walk_table<M: TableMemory, V: Visit<M>>(
+fn walk_table<M: TableMemory, V: Visitor<M>>(
     view: &MmuRead<'_, M>,
-    slots: &[Slot],
+    slots: &[PteCell],
     level: Level,
     part: GfnRange,
     visitor: &mut V,
@@ -193,7 +193,7 @@ fn walk_table<M: TableMemory, V: Visit<M>>(
     let slots = slots.get(first..=last).unwrap_or_default();
     let mut span = level.span(part.start());
     for slot in slots {
-        let place = Place {
+        let place = VisitCtx {
             slot,
             level,
             span,
@@ -201,25 +201,25 @@ fn walk_table<M: TableMemory, V: Visit<M>>(
         };
         span = GfnRange::from_len(span.end(), level.frames());
         loop {
-            let then = match slot.peek().entry() {
+            let then = match slot.read_relaxed().entry() {
                 Entry::Empty => break,
                 Entry::Leaf(leaf) => visitor.block(&place, leaf),
                 Entry::Table(table) => {
                     let slots = view.table(table).slots();
                     let then = visitor.table(&place, table, slots);
-                    if let Then::Enter = then {
+                    if let WalkAction::Enter = then {
                         walk_table(view, slots, below, place.part, visitor)?;
-                        visitor.leave(&place, table, slots);
-                        Then::Next
+                        visitor.table_post(&place, table, slots);
+                        WalkAction::Next
                     } else {
                         then
                     }
                 }
             };
             match then {
-                Then::Again => continue,
-                Then::End(stop) => return ControlFlow::Break((place.part.start(), stop)),
-                Then::Next | Then::Enter => {}
+                WalkAction::Again => continue,
+                WalkAction::End(stop) => return ControlFlow::Break((place.part.start(), stop)),
+                WalkAction::Next | WalkAction::Enter => {}
             }
             if place.part.end() < part.end() && visitor.stop_here() {
                 return ControlFlow::Break((place.part.end(), Stop::Asked));
@@ -233,16 +233,24 @@ fn walk_table<M: TableMemory, V: Visit<M>>(
 /// Positions `first` to `last` of a leaf table's `slots`, but with all entries of the runs that they
 /// begin and end in.
 #[inline(always)]
-pub(super) fn whole_runs(slots: &[Slot], first: usize, last: usize) -> (usize, usize) {
+pub(super) fn whole_runs(slots: &[PteCell], first: usize, last: usize) -> (usize, usize) {
     // While the write lock is held, all entries of a run are there, or none.
-    let in_run = |at: usize| slots.get(at).is_some_and(|slot| slot.peek().in_run());
+    let in_run = |at: usize| {
+        slots
+            .get(at)
+            .is_some_and(|slot| slot.read_relaxed().in_run())
+    };
     (
         if in_run(first) {
-            first & !(RUN - 1)
+            first & !(NAPOT_PTES - 1)
         } else {
             first
         },
-        if in_run(last) { last | (RUN - 1) } else { last },
+        if in_run(last) {
+            last | (NAPOT_PTES - 1)
+        } else {
+            last
+        },
     )
 }
 

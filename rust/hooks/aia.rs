@@ -30,7 +30,7 @@ use crate::{
         put_user_u64, //
     },
     kvm_core::{
-        irqchip::VmLock,
+        locks::VmLock,
         object::Vm, //
     }, //
 };
@@ -140,7 +140,7 @@ unsafe fn request<'a>(
 
 /// Returns the controller of the VM that `lock` locks.
 fn device<'l, 'v>(lock: &'l VmLock<'v>) -> Device<'l, 'v> {
-    Device::new(lock, |vcpu| vcpu.drain_reset())
+    Device::new(lock, |vcpu| vcpu.apply_pending_reset())
 }
 
 /// Runs `f` with `kvm->lock` held.

@@ -21,7 +21,7 @@ use crate::{
         cpu, //
     },
     kvm_core::{
-        calls as kvm,
+        locks,
         object::Vm, //
     },
     mmu::{
@@ -73,7 +73,7 @@ impl Vm {
             }
             EnableCap::GstageMode(mode) if mode > mmu::host_max_mode() => Err(EINVAL),
             EnableCap::GstageMode(mode) => {
-                let uncommitted = kvm::Uncommitted::lock(self).ok_or(EBUSY)?;
+                let uncommitted = locks::Uncommitted::lock(self).ok_or(EBUSY)?;
                 Memory::set_mode(&uncommitted, mode);
                 Ok(())
             }

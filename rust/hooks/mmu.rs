@@ -32,7 +32,7 @@ use crate::{
     mmu::{
         memslots::{
             self,
-            Patience, //
+            MayBlock, //
         },
         tlb, //
     }, //
@@ -81,9 +81,9 @@ unsafe extern "C" fn kvm_unmap_gfn_range(
     // the only `WriteHeld` that the call makes.
     let mut lock = unsafe { WriteHeld::assume(vm) };
     let patience = if range.may_block {
-        Patience::MayYield
+        MayBlock::MayYield
     } else {
-        Patience::Atomic
+        MayBlock::Atomic
     };
     memslots::invalidate(&mut lock, frames(range), patience);
     false

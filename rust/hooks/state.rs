@@ -36,16 +36,16 @@ use crate::{
     },
     mmu::{
         cache::TableCache,
-        tlb::HfenceQueue,
-        Memory, //
+        tlb::HfenceQueue, //
+        Memory,
     },
     vcpu::{
-        context::Resident,
+        context::CpuContext,
         host,
         residency,
-        token::OwnedVcpu,
-        Owned,
-        Shared, //
+        token::OwnedVcpu, //
+        VcpuInner,
+        VcpuShared,
     },
     vm::VmState, //
 };
@@ -76,11 +76,11 @@ impl VmArch {
 #[pin_data]
 struct VcpuArch {
     #[pin]
-    shared: Shared,
+    shared: VcpuShared,
     #[pin]
-    owned: UnsafeCell<Owned>,
+    inner: UnsafeCell<VcpuInner>,
     #[pin]
-    resident: UnsafeCell<Resident>,
+    context: UnsafeCell<CpuContext>,
     vector: GuestVector,
     #[pin]
     hfences: HfenceQueue,
@@ -98,9 +98,9 @@ impl VcpuArch {
         let host = host::get().ok_or(ENODEV)?;
         let cpus = residency::slots().ok_or(ENODEV)?;
         Ok(try_pin_init!(Self {
-            shared <- Shared::new(),
-            owned <- UnsafeCell::pin_init(Owned::new(host)),
-            resident <- UnsafeCell::pin_init(Resident::new(host, cpus)),
+            shared <- VcpuShared::new(),
+            inner <- UnsafeCell::pin_init(VcpuInner::new(host)),
+            context <- UnsafeCell::pin_init(CpuContext::new(host, cpus)),
             vector: GuestVector::new()?,
             hfences <- HfenceQueue::new(),
             tables: UnsafeCell::new(TableCache::new()),
@@ -130,9 +130,9 @@ parts! {
 
 parts! {
     VcpuArch, VcpuPart:
-    shared: Shared,
-    owned: UnsafeCell<Owned>,
-    resident: UnsafeCell<Resident>,
+    shared: VcpuShared,
+    inner: UnsafeCell<VcpuInner>,
+    context: UnsafeCell<CpuContext>,
     vector: GuestVector,
     hfences: HfenceQueue,
     tables: UnsafeCell<TableCache>,
@@ -210,7 +210,7 @@ impl Vcpu {
         // with it, because no other thread uses it any more.
         let last = unsafe { OwnedVcpu::from_raw(vcpu) };
         // A counter's overflow or the timer could still come, and needs the state.
-        last.owned.pmu.reset(&last.vcpu.shared().firmware);
+        last.inner.pmu.reset(&last.vcpu.shared().firmware);
         last.vcpu.shared().timer.reset();
         // SAFETY: No other thread uses `vcpu`, and its perf events and its timer were stopped
         // above. A timer callback that has yet to return has read the field already: all that it
@@ -230,9 +230,9 @@ impl Vcpu {
     pub(super) unsafe fn sched_load(&self, cpu: usize) {
         // SAFETY: This is the vCPU's thread, which holds `vcpu->mutex`, and preemption is disabled.
         // Neither `vcpu_load()` nor the scheduler runs while a `Pinned` or another reference to the
-        // `Resident` exists.
-        let resident = unsafe { self.resident_mut() };
-        resident.load(self, cpu);
+        // `CpuContext` exists.
+        let context = unsafe { self.context_mut() };
+        context.load(self, cpu);
         if let Some(imsic) = self.imsic() {
             imsic.load(self, cpu);
         }
@@ -255,8 +255,8 @@ impl Vcpu {
         }
         // SAFETY: This is the vCPU's thread, which holds `vcpu->mutex`, and preemption is disabled.
         // Neither `vcpu_put()` nor the scheduler runs while a `Pinned` or another reference to the
-        // `Resident` exists.
-        let resident = unsafe { self.resident_mut() };
-        resident.put(self);
+        // `CpuContext` exists.
+        let context = unsafe { self.context_mut() };
+        context.put(self);
     }
 }

@@ -38,7 +38,7 @@ use crate::{
         irq::Line,
         mp_state::{
             self,
-            MpState, //
+            KvmMpState, //
         },
         onereg,
         token::{
@@ -83,7 +83,7 @@ check_prototype!(kvm_arch_vcpu_create);
 #[no_mangle]
 unsafe extern "C" fn kvm_arch_vcpu_postcreate(vcpu: *mut bindings::kvm_vcpu) {
     // SAFETY: Core KVM passes a live vCPU, which went through `Vcpu::create`.
-    mp_state::created(unsafe { Vcpu::from_raw(vcpu) });
+    mp_state::postcreate(unsafe { Vcpu::from_raw(vcpu) });
 }
 check_prototype!(kvm_arch_vcpu_postcreate);
 
@@ -170,10 +170,10 @@ unsafe extern "C" fn kvm_arch_vcpu_ioctl(
     let user = UserPtr::from_addr(arg);
     // First, as a VMM calls nothing as often.
     let result = if ioctl as usize == bindings::KVM_GET_ONE_REG {
-        vcpu.drain_reset();
+        vcpu.apply_pending_reset();
         onereg::get(&mut vcpu, user)
     } else {
-        rarer_ioctl(&mut vcpu, ioctl, user)
+        vcpu_ioctl_slow(&mut vcpu, ioctl, user)
     };
     result.map_or_else(|err| err.to_errno() as c_long, |()| 0)
 }
@@ -181,10 +181,10 @@ check_prototype!(kvm_arch_vcpu_ioctl);
 
 /// Those other than `KVM_GET_ONE_REG`.
 #[inline(never)]
-fn rarer_ioctl(vcpu: &mut OwnedVcpu<'_>, ioctl: c_uint, user: UserPtr) -> Result {
+fn vcpu_ioctl_slow(vcpu: &mut OwnedVcpu<'_>, ioctl: c_uint, user: UserPtr) -> Result {
     match ioctl as usize {
         bindings::KVM_SET_ONE_REG => {
-            vcpu.drain_reset();
+            vcpu.apply_pending_reset();
             onereg::set(vcpu, user)
         }
         bindings::KVM_GET_REG_LIST => onereg::list(vcpu, user),
@@ -261,7 +261,7 @@ unsafe extern "C" fn kvm_arch_vcpu_ioctl_get_mpstate(
     let vcpu = unsafe { Vcpu::from_raw(vcpu) };
     // SAFETY: `state` points to a structure on core KVM's stack, which no other code uses
     // during the call.
-    unsafe { (*state).mp_state = vcpu.shared().power.mp_state().into() };
+    unsafe { (*state).mp_state = vcpu.shared().mp_state.mp_state().into() };
     0
 }
 check_prototype!(kvm_arch_vcpu_ioctl_get_mpstate);
@@ -283,7 +283,7 @@ unsafe extern "C" fn kvm_arch_vcpu_ioctl_set_mpstate(
     // SAFETY: `state` points to core KVM's own copy, which does not change during the call.
     let state = unsafe { (*state).mp_state };
     from_result(|| {
-        reset::set_mp_state(&mut vcpu, MpState::try_from(state)?)?;
+        reset::set_mp_state(&mut vcpu, KvmMpState::try_from(state)?)?;
         Ok(0)
     })
 }

@@ -19,10 +19,10 @@ use crate::kernel_ext::atomic::{
 /// # Invariants
 ///
 /// The pointer is null, or it comes from a `KBox` and points to a value that lives until its
-/// [`Owner`] is dropped. No other code that reads the value runs then or later.
-pub(crate) struct OfModule<T>(AtomicPtr<T>);
+/// [`ModuleCellOwner`] is dropped. No other code that reads the value runs then or later.
+pub(crate) struct ModuleCell<T>(AtomicPtr<T>);
 
-impl<T: Send + Sync> OfModule<T> {
+impl<T: Send + Sync> ModuleCell<T> {
     /// Nothing yet.
     pub(crate) const fn new() -> Self {
         // INVARIANT: The pointer is null.
@@ -49,26 +49,26 @@ impl<T: Send + Sync> OfModule<T> {
     ///
     /// When the owner is dropped, no other code that reads the value runs or will run: the rest of
     /// the module has ended, or has not begun. No other thread calls this meanwhile.
-    pub(crate) unsafe fn own(&'static self, value: T) -> Result<Owner<T>> {
+    pub(crate) unsafe fn own(&'static self, value: T) -> Result<ModuleCellOwner<T>> {
         if self.get().is_some() {
             return Err(EEXIST);
         }
         let value = KBox::into_raw(KBox::new(value, GFP_KERNEL)?);
-        // INVARIANT: The value comes from a `KBox`, and `Owner` frees it. The caller ensures that
+        // INVARIANT: The value comes from a `KBox`, and `ModuleCellOwner` frees it. The caller ensures that
         // no other code reads it when the owner is dropped.
         self.0.store(value, Ordering::Relaxed);
-        Ok(Owner(self))
+        Ok(ModuleCellOwner(self))
     }
 }
 
 /// What ends with the module: a field of it.
-pub(crate) struct Owner<T: 'static>(&'static OfModule<T>);
+pub(crate) struct ModuleCellOwner<T: 'static>(&'static ModuleCell<T>);
 
-impl<T> Drop for Owner<T> {
+impl<T> Drop for ModuleCellOwner<T> {
     fn drop(&mut self) {
         let value = self.0 .0.swap(ptr::null_mut(), Ordering::Relaxed);
         // SAFETY: `own` took the value from a `KBox` and made one owner of it. By the invariant of
-        // `OfModule` no other code reads the value any more.
+        // `ModuleCell` no other code reads the value any more.
         drop(unsafe { KBox::from_raw(value) });
     }
 }
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
     use kernel::sync::Arc;
 
-    static PLACE: OfModule<Arc<u32>> = OfModule::new();
+    static PLACE: ModuleCell<Arc<u32>> = ModuleCell::new();
 
     #[test]
     fn value_ends_with_its_owner() -> Result {

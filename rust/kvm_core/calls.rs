@@ -125,38 +125,6 @@ impl Drop for SignalMask<'_> {
     }
 }
 
-/// A VM without vCPUs and without populated memslots, which stays so while this lives: it holds
-/// `kvm->lock` and `kvm->slots_lock`.
-pub(crate) struct Uncommitted<'a>(&'a Vm);
-
-impl<'a> Uncommitted<'a> {
-    /// Takes the locks, in their order; `None` if the VM is committed already.
-    pub(crate) fn lock(vm: &'a Vm) -> Option<Self> {
-        // SAFETY: By the invariant of `Vm` the VM is live. The caller may sleep and holds no lock
-        // of the VM, and `drop` releases both locks.
-        unsafe { bindings::kvm_rs_lock_vm(vm.as_ptr()) };
-        let this = Self(vm);
-        // SAFETY: The VM is live, and this thread holds `kvm->lock`, which protects the field.
-        let created_vcpus = unsafe { (*vm.as_ptr()).created_vcpus };
-        // SAFETY: The VM is live, and this thread holds `kvm->slots_lock`, as the call requires.
-        let is_empty = unsafe { bindings::kvm_are_all_memslots_empty(vm.as_ptr()) };
-        (created_vcpus == 0 && is_empty).then_some(this)
-    }
-
-    /// The VM.
-    pub(crate) fn vm(&self) -> &'a Vm {
-        self.0
-    }
-}
-
-impl Drop for Uncommitted<'_> {
-    fn drop(&mut self) {
-        // SAFETY: By the invariant of `Vm` the VM is live. `lock` took both locks, and only this
-        // releases them.
-        unsafe { bindings::kvm_rs_unlock_vm(self.0.as_ptr()) };
-    }
-}
-
 /// Reads `width` bytes from a device that core KVM emulates, if there is one at `gpa`.
 pub(crate) fn bus_read(
     vcpu: &Vcpu,
@@ -214,15 +182,15 @@ pub(crate) fn request_all(vm: &Vm, raw: u32) {
 }
 
 /// One bit for each vCPU that a VM can have, by index.
-pub(crate) type VcpuMask = [usize; MASK_WORDS];
+pub(crate) type VcpuBitmap = [usize; MASK_WORDS];
 
 const MASK_WORDS: usize = (bindings::KVM_MAX_VCPUS as usize).div_ceil(usize::BITS as usize);
 
 /// No vCPU.
-pub(crate) const NO_VCPUS: VcpuMask = [0; MASK_WORDS];
+pub(crate) const NO_VCPUS: VcpuBitmap = [0; MASK_WORDS];
 
 /// The same for the vCPUs in `mask`. Interrupts are on.
-pub(crate) fn request_vcpus(vm: &Vm, raw: u32, mask: &mut VcpuMask) {
+pub(crate) fn request_vcpus(vm: &Vm, raw: u32, mask: &mut VcpuBitmap) {
     // SAFETY: By the invariant of `Vm` the VM is live. `mask` has a bit for every vCPU that there
     // can be. `raw` is a request's constant, so its number is a bit of `vcpu->requests`. The caller
     // has interrupts enabled, as the IPIs require.

@@ -82,7 +82,7 @@ impl<'s> Place<'s> {
         }
         let gfn = gpa.gfn();
         let slot = Slot::find(slots, gfn).ok_or(NoPlace::NoMemory)?;
-        if slot.is_going() || slot.access() == SlotAccess::ReadOnly {
+        if slot.is_invalid() || slot.access() == SlotAccess::ReadOnly {
             return Err(NoPlace::NoMemory);
         }
         // Core KVM makes the request with the entry that reaches the soft limit, and the run loop

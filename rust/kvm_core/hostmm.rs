@@ -42,7 +42,7 @@ pub(crate) struct HostMapping {
     /// part of that.
     pub(crate) size: PageSize,
     /// What the process may do.
-    pub(crate) stores: Stores,
+    pub(crate) stores: HostWrite,
 }
 
 /// A page as an entry of the host's page table has it: the kernel's memory, which stays mapped for
@@ -52,12 +52,12 @@ pub(crate) struct HostMapping {
 ///
 /// The frame has a `struct page`. The page stays mapped, and so its folio stays in use, for `'t`.
 #[derive(Clone, Copy)]
-pub(crate) struct Present<'t> {
+pub(crate) struct PresentPage<'t> {
     mapping: HostMapping,
     life: PhantomData<&'t HostTable<'t>>,
 }
 
-impl Deref for Present<'_> {
+impl Deref for PresentPage<'_> {
     type Target = HostMapping;
 
     #[inline(always)]
@@ -66,7 +66,7 @@ impl Deref for Present<'_> {
     }
 }
 
-impl<'t> Present<'t> {
+impl<'t> PresentPage<'t> {
     /// Returns what the page is a part of.
     pub(crate) fn folio(self) -> LiveFolio<'t> {
         let folio = PageMap::new().folio(self.pfn);
@@ -78,14 +78,14 @@ impl<'t> Present<'t> {
 
 /// What a store of the process meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stores {
+pub(crate) enum HostWrite {
     /// A fault: the page is read-only, or the host must first make the process's own copy of it.
-    Fault,
+    ReadOnly,
     /// No fault, but the entry is clean: the store marks it dirty, by hardware or a fault that
     /// does nothing else. A store that goes around the entry would not.
-    Dirty,
+    Clean,
     /// Nothing.
-    Pass,
+    Dirty,
 }
 
 /// What the host maps, while `kvm->mmu_lock` is held: the lock's guards make it.
@@ -101,12 +101,12 @@ pub(crate) enum Stores {
 ///
 /// For `'l`, `mmu_lock` of `vm` is held for reading or writing, and no invalidation is in progress
 /// of a frame that is not in `changing`.
-pub(crate) struct HostView<'l> {
+pub(crate) struct HostPgtable<'l> {
     vm: &'l Vm,
     changing: GfnRange,
 }
 
-impl<'l> HostView<'l> {
+impl<'l> HostPgtable<'l> {
     /// # Safety
     ///
     /// The caller must hold `mmu_lock` of `vm`, for reading or writing, for `'l`.
@@ -163,7 +163,7 @@ impl<'l> HostView<'l> {
 /// `kind` maps the page behind `gfn`, a frame of `slot`, as entry `index` of its pages. `gfn` is
 /// not in `host.changing`. Interrupts are off for `'t`, so a leaf table in `kind` is not freed.
 pub(crate) struct HostTable<'t> {
-    host: &'t HostView<'t>,
+    host: &'t HostPgtable<'t>,
     slot: Slot<'t>,
     gfn: Gfn,
     index: u64,
@@ -217,7 +217,7 @@ impl<'t> HostTable<'t> {
     /// take the page away.
     #[inline(always)]
     pub(crate) fn around(
-        host: &'t HostView<'_>,
+        host: &'t HostPgtable<'_>,
         slot: &Slot<'t>,
         gfn: Gfn,
         _irqs: &'t IrqOff,
@@ -311,7 +311,7 @@ impl<'t> HostTable<'t> {
 
     /// The page behind the frame that the table was looked for.
     #[inline(always)]
-    pub(crate) fn page(&self) -> Option<Present<'_>> {
+    pub(crate) fn page(&self) -> Option<PresentPage<'_>> {
         self.look(self.gfn, self.index)
     }
 
@@ -357,7 +357,7 @@ impl<'t> HostTable<'t> {
 
     /// The page behind `gfn`, which is not changing, in place `index`.
     #[inline(always)]
-    fn look(&self, gfn: Gfn, index: u64) -> Option<Present<'_>> {
+    fn look(&self, gfn: Gfn, index: u64) -> Option<PresentPage<'_>> {
         let (entry, size) = self.entry(index);
         // SAFETY: `kvm_rs_pte_is_ordinary()` only inspects its argument.
         if !unsafe { bindings::kvm_rs_pte_is_ordinary(entry) } {
@@ -367,7 +367,7 @@ impl<'t> HostTable<'t> {
         // INVARIANT: An ordinary entry maps memory of the kernel's, which has a `struct page`.
         // `gfn` is not changing, and `host` stands for a held `mmu_lock`, so the host does not
         // unmap the page.
-        (!self.is_secret(mapping.pfn)).then_some(Present {
+        (!self.is_secret(mapping.pfn)).then_some(PresentPage {
             mapping,
             life: PhantomData,
         })
@@ -409,11 +409,11 @@ impl<'t> HostTable<'t> {
 
     /// Tells the host's memory management that `page` is used, as `get_user_pages_fast()` does.
     #[inline]
-    pub(crate) fn note_use(&self, page: Present<'_>) {
+    pub(crate) fn note_use(&self, page: PresentPage<'_>) {
         let folio = self.map.folio(page.pfn);
-        // SAFETY: By the invariant of `Present` the page has a folio that is in use.
+        // SAFETY: By the invariant of `PresentPage` the page has a folio that is in use.
         if !unsafe { bindings::kvm_rs_folio_referenced(folio) } {
-            // SAFETY: By the invariant of `Present` the page has a folio that is in use.
+            // SAFETY: By the invariant of `PresentPage` the page has a folio that is in use.
             unsafe { bindings::kvm_rs_folio_set_referenced(folio) };
         }
     }
@@ -435,7 +435,7 @@ impl HostPages<'_> {
 
     /// The page behind `gfn`; none if that is no frame of these.
     #[inline(always)]
-    pub(crate) fn page(&self, gfn: Gfn) -> Option<Present<'_>> {
+    pub(crate) fn page(&self, gfn: Gfn) -> Option<PresentPage<'_>> {
         if !self.frames.contains(gfn) {
             return None;
         }
@@ -489,16 +489,16 @@ fn leaf_size(entry: bindings::pte_t) -> PageSize {
 }
 
 #[inline(always)]
-fn stores(entry: bindings::pte_t) -> Stores {
+fn stores(entry: bindings::pte_t) -> HostWrite {
     // SAFETY: `pte_write()` only inspects its argument.
     if !unsafe { bindings::kvm_rs_pte_write(entry) } {
-        return Stores::Fault;
+        return HostWrite::ReadOnly;
     }
     // SAFETY: `pte_dirty()` only inspects its argument.
     if unsafe { bindings::kvm_rs_pte_dirty(entry) } {
-        Stores::Pass
+        HostWrite::Dirty
     } else {
-        Stores::Dirty
+        HostWrite::Clean
     }
 }
 

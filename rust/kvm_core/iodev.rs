@@ -25,7 +25,7 @@ use crate::{
     bindings,
     kvm_core::{
         addr::Gpa,
-        irqchip as kvm,
+        locks,
         object::{
             Vcpu,
             Vm, //
@@ -177,7 +177,7 @@ impl<'v, P: BusPort> Registrations<'v, P> {
     pub(crate) fn add(&mut self, base: Gpa, size: u32, port: P) -> Result {
         self.devices.reserve(1, GFP_KERNEL_ACCOUNT)?;
         let device = BusDevice::new(base, port)?;
-        let _slots = kvm::SlotsLock::lock(self.vm);
+        let _slots = locks::SlotsLock::lock(self.vm);
         // SAFETY: By the invariant of `Vm` the VM is live, and `_slots` holds `kvm->slots_lock`.
         // The device stays where it is until it is off the bus, or the bus is gone.
         to_result(unsafe {
@@ -204,7 +204,7 @@ impl<P: BusPort> Drop for Registrations<'_, P> {
         if self.devices.is_empty() {
             return;
         }
-        let _slots = kvm::SlotsLock::lock(self.vm);
+        let _slots = locks::SlotsLock::lock(self.vm);
         for device in &self.devices {
             // SAFETY: By the invariant of `Vm` the VM is live, and `_slots` holds
             // `kvm->slots_lock`. Core KVM waits until no access is in the device, which is freed

@@ -103,7 +103,7 @@ impl<'s> Slot<'s> {
         })
     }
 
-    /// The slot with `gfn`, if there is one; it may be [about to go](Self::is_going).
+    /// The slot with `gfn`, if there is one; it may be [about to go](Self::is_invalid).
     #[inline]
     pub(crate) fn find(slots: &'s SlotsRead<'_>, gfn: Gfn) -> Option<Self> {
         let vcpu = slots.vcpu().as_ptr();
@@ -118,7 +118,7 @@ impl<'s> Slot<'s> {
 
     /// Whether it is about to be deleted or moved, and userspace waits for that.
     #[inline]
-    pub(crate) fn is_going(&self) -> bool {
+    pub(crate) fn is_invalid(&self) -> bool {
         self.flags() & bindings::KVM_MEMSLOT_INVALID != 0
     }
 
@@ -341,7 +341,7 @@ impl HostRef {
     /// that `get_user_pages()` has noted (`PG_referenced`), and the guest's use is in the entry,
     /// where ageing looks for it. A second note for one access makes the kernel think that the
     /// page is used all the time: it moves to the active list, at once.
-    pub(crate) fn installed(self, _lock: &ReadGuard<'_>) {
+    pub(crate) fn release_faultin_page(self, _lock: &ReadGuard<'_>) {
         // A page that the guest can write, or can be allowed to write without asking the host
         // again, counts as dirty from now on.
         if self.access == HostAccess::ReadWrite {

@@ -11,7 +11,7 @@ use crate::{
     bindings,
     kvm_core::{
         addr::Gfn,
-        hostmm::HostView,
+        hostmm::HostPgtable,
         memslot::InvalidateSeq,
         object::Vm, //
     }, //
@@ -31,9 +31,9 @@ impl<'v> ReadGuard<'v> {
 
     /// What the host maps.
     #[inline]
-    pub(crate) fn host(&self) -> HostView<'_> {
+    pub(crate) fn host(&self) -> HostPgtable<'_> {
         // SAFETY: `self` holds `mmu_lock` for reading for as long as the result borrows it.
-        unsafe { HostView::new(self.0) }
+        unsafe { HostPgtable::new(self.0) }
     }
 
     /// Whether the host has changed, or is changing, what it had at `gfn` when `seq` was read.
@@ -94,10 +94,10 @@ impl<'v> WriteHeld<'v> {
 
     /// Drops the lock for a moment and calls `cond_resched()`, so that other CPUs get the lock and
     /// other threads this CPU.
-    pub(crate) fn relax(&mut self) {
+    pub(crate) fn cond_resched_lock(&mut self) {
         self.unlocked(|| {
             // SAFETY: `unlocked()` has dropped `mmu_lock`, and callers that hold other spinlocks do
-            // not call `relax()`.
+            // not call `cond_resched_lock()`.
             unsafe { bindings::kvm_rs_cond_resched() }
         })
     }

@@ -16,7 +16,7 @@ use crate::{
         TableSource, //
     },
     kvm_core::object::Vcpu,
-    mmu::tables::{
+    mmu::table_memory::{
         alloc_table,
         free_table, //
     },

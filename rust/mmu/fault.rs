@@ -41,9 +41,9 @@ use crate::{
         },
         hostmm::{
             self,
+            HostPgtable,
             HostTable,
-            HostView,
-            Stores, //
+            HostWrite, //
         },
         memslot::{
             FaultIn,
@@ -69,7 +69,7 @@ use crate::{
         icache::FrameSet,
         param,
         shared,
-        tables::LinearMap,
+        table_memory::LinearMap,
         tlb, //
     },
     vcpu::{
@@ -120,7 +120,7 @@ impl Loaded<'_> {
         let Some(slot) = Slot::find(slots, gpa.gfn()) else {
             return Ok(Outcome::NoMemory);
         };
-        if slot.is_going() {
+        if slot.is_invalid() {
             // Not yet a device's: it stays if what userspace wants of it fails.
             return Ok(Outcome::Mapped);
         }
@@ -171,7 +171,7 @@ impl Loaded<'_> {
         let slots = SlotsRead::new(me);
         loop {
             let slot = Slot::find(&slots, gpa.gfn()).ok_or(ENOENT)?;
-            if slot.is_going() {
+            if slot.is_invalid() {
                 // Whoever takes it away waits until the caller has left `kvm->srcu`.
                 return Err(EAGAIN);
             }
@@ -328,11 +328,11 @@ impl Fault<'_> {
         let table = HostTable::around(&host, &self.slot, gfn, &irqs)?;
         let present = table.page()?;
         let access = match (present.stores, self.slot.access()) {
-            (Stores::Pass, SlotAccess::ReadWrite) => HostAccess::ReadWrite,
-            (Stores::Fault, _) if self.access == Access::Store => return None,
-            (Stores::Fault, _) | (_, SlotAccess::ReadOnly) => HostAccess::ReadOnly,
+            (HostWrite::Dirty, SlotAccess::ReadWrite) => HostAccess::ReadWrite,
+            (HostWrite::ReadOnly, _) if self.access == Access::Store => return None,
+            (HostWrite::ReadOnly, _) | (_, SlotAccess::ReadOnly) => HostAccess::ReadOnly,
             // Asking the host marks the page dirty, and then it can be writable.
-            (Stores::Dirty, SlotAccess::ReadWrite) => return None,
+            (HostWrite::Clean, SlotAccess::ReadWrite) => return None,
         };
         table.note_use(present);
         let page = HostPage {
@@ -365,7 +365,7 @@ impl Fault<'_> {
         &self,
         vcpu: &Vcpu,
         tree: &MmuRead<'_, LinearMap>,
-        host: &HostView<'_>,
+        host: &HostPgtable<'_>,
         given: Option<&Given<'_>>,
     ) {
         let gfn = self.gpa.gfn();
@@ -398,7 +398,7 @@ impl Fault<'_> {
     }
 
     /// Calls `look` for the page and its neighbours, with the folios that the host has there.
-    fn for_window(&self, host: &HostView<'_>, mut look: impl FnMut(Gfn, LiveFolio<'_>)) {
+    fn for_window(&self, host: &HostPgtable<'_>, mut look: impl FnMut(Gfn, LiveFolio<'_>)) {
         let irqs = IrqOff::new();
         let Some(table) = HostTable::around(host, &self.slot, self.gpa.gfn(), &irqs) else {
             return;
@@ -483,8 +483,8 @@ impl Fault<'_> {
                 return None;
             }
             let rights = match page.stores {
-                Stores::Pass => granted,
-                Stores::Fault | Stores::Dirty => Rights::HostReadOnly,
+                HostWrite::Dirty => granted,
+                HostWrite::ReadOnly | HostWrite::Clean => Rights::HostReadOnly,
             };
             let size = if page.size == PageSize::Size4K {
                 PageSize::Size4K
@@ -628,7 +628,7 @@ impl Fault<'_> {
             self.slot.mark_dirty(&lock, self.gpa.gfn());
         }
         if let Some(given) = given {
-            given.installed(&lock);
+            given.release_faultin_page(&lock);
         }
         if page.size > PageSize::Size64K && page.size > install.level.leaf_size() {
             // Smaller pages are there, or were: the tree keeps the table.

@@ -36,7 +36,7 @@ use crate::{
     },
     vcpu::{
         token::Loaded, //
-        Next,
+        ExitAction,
     }, //
 };
 
@@ -105,8 +105,8 @@ impl Loaded<'_> {
             kvm::set_mode(vcpu.vcpu, bindings::READING_SHADOW_PAGE_TABLES);
             fence(Ordering::SeqCst);
             tlb::serve_pending(vcpu);
-            vcpu.settle();
-            let result = f(vcpu.owned.ctx.hstatus());
+            vcpu.update_hgatp();
+            let result = f(vcpu.inner.ctx.hstatus());
             // The reads of `f` come before the mode that lets the other CPU go on.
             fence(Ordering::SeqCst);
             kvm::set_mode(vcpu.vcpu, bindings::OUTSIDE_GUEST_MODE);
@@ -143,19 +143,19 @@ impl Loaded<'_> {
     /// As [`provide`](Self::provide).
     #[cold]
     #[inline(never)]
-    pub(crate) fn fetch_failed(&mut self, fault: &Trap) -> Result<Next> {
-        let sepc = self.owned.ctx.pc();
+    pub(crate) fn fetch_failed(&mut self, fault: &Trap) -> Result<ExitAction> {
+        let sepc = self.inner.ctx.pc();
         let trap = Trap { sepc, ..*fault };
         if !is_guest_page_fault(fault) {
             self.redirect(&trap);
-            return Ok(Next::Resume);
+            return Ok(ExitAction::Resume);
         }
         match self.provide(fault, Access::Fetch)? {
-            Outcome::Mapped => Ok(Next::Resume),
-            Outcome::Refused => Ok(Next::MemoryFault),
+            Outcome::Mapped => Ok(ExitAction::Resume),
+            Outcome::Refused => Ok(ExitAction::MemoryFault),
             Outcome::NoMemory => {
                 self.access_fault(Access::Fetch, &trap);
-                Ok(Next::Resume)
+                Ok(ExitAction::Resume)
             }
         }
     }

@@ -33,8 +33,8 @@ use crate::{
         },
         hostmm::{
             self,
-            HostView,
-            Stores, //
+            HostPgtable,
+            HostWrite, //
         },
         memslot::{
             self,
@@ -54,7 +54,7 @@ use crate::{
         cache::TableCache,
         has_svnapot,
         param,
-        tables::{
+        table_memory::{
             free_table,
             free_table_politely, //
         },
@@ -64,7 +64,7 @@ use crate::{
 
 /// Whether an operation may let go of `mmu_lock` in between.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
+pub(crate) enum MayBlock {
     /// It may, and others get a chance.
     MayYield,
     /// The caller relies on the lock.
@@ -166,7 +166,7 @@ fn recover(lock: &mut WriteHeld<'_>, slot: &Slot<'_>, frames: GfnRange) {
             break;
         }
         rest = GfnRange::new(done_to, rest.end());
-        lock.relax();
+        lock.cond_resched_lock();
     }
 }
 
@@ -183,15 +183,15 @@ pub(super) fn join(vm: &Vm, slot: &Slot<'_>, gfn: Gfn, size: PageSize) {
 }
 
 /// How the host maps `gfn`, which the tree maps, as far as that is one block within `slot`.
-fn host_block(host: &HostView<'_>, slot: &Slot<'_>, gfn: Gfn) -> Option<HostPage> {
+fn host_block(host: &HostPgtable<'_>, slot: &Slot<'_>, gfn: Gfn) -> Option<HostPage> {
     // The tree compares the frame with its own.
     let present = host.mapping(slot, gfn)?;
     let rights = match (slot.access(), present.stores) {
-        (SlotAccess::ReadOnly, _) | (_, Stores::Fault) => Rights::HostReadOnly,
+        (SlotAccess::ReadOnly, _) | (_, HostWrite::ReadOnly) => Rights::HostReadOnly,
         // A clean entry will do: the block is a single folio, which was marked dirty as a whole
         // when the first part of it became writable to the guest, and where none did, the tree
         // does not make it so.
-        (SlotAccess::ReadWrite, Stores::Dirty | Stores::Pass) => Rights::Writable,
+        (SlotAccess::ReadWrite, HostWrite::Clean | HostWrite::Dirty) => Rights::Writable,
     };
     Some(HostPage {
         pfn: present.pfn,
@@ -202,7 +202,7 @@ fn host_block(host: &HostView<'_>, slot: &Slot<'_>, gfn: Gfn) -> Option<HostPage
 
 /// A slot goes; nobody finds it any more. `kvm->slots_lock` is held.
 pub(crate) fn flush(vm: &Vm, slot: &Slot<'_>) {
-    unmap(&mut WriteGuard::lock(vm), slot.frames(), Patience::MayYield);
+    unmap(&mut WriteGuard::lock(vm), slot.frames(), MayBlock::MayYield);
 }
 
 /// The VM's address space goes: nothing is ever mapped again. May come at any time, once or more
@@ -216,14 +216,14 @@ pub(crate) fn flush_all(vm: &Vm) {
 
 /// The host takes `frames` away, maybe to put the same contents into others: unmaps them. No CPU
 /// remembers a translation of them when this returns.
-pub(crate) fn invalidate(lock: &mut WriteHeld<'_>, frames: GfnRange, patience: Patience) {
+pub(crate) fn invalidate(lock: &mut WriteHeld<'_>, frames: GfnRange, patience: MayBlock) {
     if unmap(lock, frames, patience) {
         lock.vm().memory().moved().add(frames);
     }
 }
 
 /// Unmaps `frames`; nothing remembers them when it returns. Returns whether anything was mapped.
-fn unmap(lock: &mut WriteHeld<'_>, frames: GfnRange, patience: Patience) -> bool {
+fn unmap(lock: &mut WriteHeld<'_>, frames: GfnRange, patience: MayBlock) -> bool {
     let vm = lock.vm();
     let mut rest = frames;
     let mut was_mapped = false;
@@ -232,20 +232,20 @@ fn unmap(lock: &mut WriteHeld<'_>, frames: GfnRange, patience: Patience) -> bool
             done_to,
             stop,
             duty,
-        } = tree.unmap(rest, || patience == Patience::MayYield && is_contended(vm));
+        } = tree.unmap(rest, || patience == MayBlock::MayYield && is_contended(vm));
         was_mapped |= settle(vm, duty, free_table);
         if stop != Stop::Asked {
             break;
         }
         rest = GfnRange::new(done_to, frames.end());
-        lock.relax();
+        lock.cond_resched_lock();
     }
     was_mapped
 }
 
 /// Unmaps the entry that maps `gfn`.
 pub(super) fn unmap_page(lock: &mut WriteHeld<'_>, gfn: Gfn) {
-    unmap(lock, GfnRange::single(gfn), Patience::Atomic);
+    unmap(lock, GfnRange::single(gfn), MayBlock::Atomic);
 }
 
 /// Whether the guest used `frames` since it was last asked so, and forgets it.
@@ -263,7 +263,7 @@ pub(crate) fn test_age(lock: &mut WriteHeld<'_>, frames: GfnRange) -> Age {
 /// anything to flush.
 fn settle<M: TableMemory>(vm: &Vm, duty: Teardown<M>, free: impl FnMut(FormerTable)) -> bool {
     let mut was_owed = false;
-    duty.settle(
+    duty.flush_and_free(
         |scope| {
             was_owed = true;
             match scope {
@@ -291,7 +291,7 @@ fn write_protect(lock: &mut WriteHeld<'_>, frames: GfnRange) -> Flush {
             break;
         }
         rest = GfnRange::new(progress.done_to, frames.end());
-        lock.relax();
+        lock.cond_resched_lock();
     }
     owed
 }
@@ -308,7 +308,7 @@ fn split(lock: &mut WriteHeld<'_>, frames: GfnRange, batch: usize) -> Flush {
         owed = owed.and(progress.duty);
         rest = GfnRange::new(progress.done_to, frames.end());
         match progress.stop {
-            Stop::Asked => lock.relax(),
+            Stop::Asked => lock.cond_resched_lock(),
             Stop::NeedTables => {
                 if lock.unlocked(|| tables.top_up(batch)).is_err() {
                     break;

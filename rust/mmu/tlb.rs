@@ -5,11 +5,11 @@
 //!
 //! A fence reaches every vCPU that may have cached something, by a request, and is executed by the
 //! vCPU's own thread on the CPU that the vCPU is on. What the vCPU left on other CPUs, it settles
-//! when it comes back to one ([`Pinned::settle`]): all vCPUs of a VM share a VMID, so a CPU may
+//! when it comes back to one ([`Pinned::update_hgatp`]): all vCPUs of a VM share a VMID, so a CPU may
 //! also hold translations of its siblings (c-review M7).
 //!
 //! `hfence.vvma` acts on the VMID in `hgatp`. That is never swapped for a fence: if the vCPU's is
-//! not loaded, everything is left to `settle` (c-review M17).
+//! not loaded, everything is left to `update_hgatp` (c-review M17).
 //!
 //! Locks: [`HfenceQueue`] has one, below all others. It is a raw spinlock, as the vCPU's thread
 //! takes it with preemption or interrupts off.
@@ -54,7 +54,7 @@ use crate::{
         },
         calls::{
             self as kvm,
-            VcpuMask, //
+            VcpuBitmap, //
         },
         object::{
             Vcpu,
@@ -79,7 +79,7 @@ impl Pinned<'_> {
     /// Makes this CPU translate for the vCPU, and forget whatever it remembers that the vCPU must
     /// not see.
     #[inline(always)]
-    pub(crate) fn settle(&mut self) {
+    pub(crate) fn update_hgatp(&mut self) {
         let vcpu = self.vcpu;
         let (state, cpu) = self.translation();
         // While the vCPU stays loaded, no other vCPU runs on this CPU.
@@ -93,7 +93,7 @@ impl Pinned<'_> {
     #[inline(always)]
     fn translation(&mut self) -> (&mut TranslationState, usize) {
         let cpu = self.cpu();
-        (self.resident.translation(), cpu)
+        (self.context.translation(), cpu)
     }
 }
 
@@ -108,7 +108,7 @@ impl Memory {
         state: &mut TranslationState,
     ) {
         // From here on other CPUs tell the vCPU what they take away.
-        vcpu.hfences().listen();
+        vcpu.hfences().set_gstage_active();
         let tag = shared().map_or(Tag::NONE, |shared| shared.vmids.current(&self.vmid));
         let hgatp = Hgatp::from_raw(self.hgatp.load(Ordering::Relaxed)).with_vmid_of(tag.vmid());
         // SAFETY: By the invariants of `Memory` this names the root of the VM's tree, and the
@@ -282,13 +282,13 @@ const QUEUE_LEN: usize = 64;
 ///
 /// # Invariants
 ///
-/// Unless `listening` is set, the vCPU has not used a guest-physical translation yet, and it
+/// Unless `gstage_active` is set, the vCPU has not used a guest-physical translation yet, and it
 /// forgets all of them before it uses one.
 #[pin_data]
 pub(crate) struct HfenceQueue {
     #[pin]
     ring: RawSpinLock<Ring>,
-    listening: AtomicBool,
+    gstage_active: AtomicBool,
 }
 
 impl Vcpu {
@@ -320,26 +320,26 @@ impl HfenceQueue {
         pin_init!(Self {
             ring <- new_raw_spinlock!(Ring::new(), "HfenceQueue"),
             // INVARIANT: A vCPU that has not run yet forgets everything before it runs.
-            listening: AtomicBool::new(false),
+            gstage_active: AtomicBool::new(false),
         })
     }
 
     /// The vCPU is about to use guest-physical translations.
     #[inline(always)]
-    fn listen(&self) {
-        if !self.listening.load(Ordering::Relaxed) {
-            self.listening.store(true, Ordering::Relaxed);
+    fn set_gstage_active(&self) {
+        if !self.gstage_active.load(Ordering::Relaxed) {
+            self.gstage_active.store(true, Ordering::Relaxed);
             // A CPU that takes an entry away and then finds that the vCPU does not listen has taken
-            // it away before the fences that follow here: pairs with the fence in `listeners`,
-            // which comes before `is_listening`.
+            // it away before the fences that follow here: pairs with the fence in `gstage_active_vcpus`,
+            // which comes before `is_gstage_active`.
             fence(Ordering::SeqCst);
         }
     }
 
     /// Whether the vCPU must be told what is no longer in the tree. The tree was changed before.
     #[inline(always)]
-    fn is_listening(&self) -> bool {
-        self.listening.load(Ordering::Relaxed)
+    fn is_gstage_active(&self) -> bool {
+        self.gstage_active.load(Ordering::Relaxed)
     }
 
     /// Turns all that waits into fences for everything. The vCPU is reset: single fences of before
@@ -431,9 +431,9 @@ impl Ring {
 }
 
 /// vCPUs of one VM that a fence is for.
-pub(crate) struct Recipients(VcpuMask);
+pub(crate) struct VcpuMask(VcpuBitmap);
 
-impl Recipients {
+impl VcpuMask {
     /// None yet.
     pub(crate) fn none() -> Self {
         Self(kvm::NO_VCPUS)
@@ -488,7 +488,7 @@ pub(crate) fn guest_fence_here(caller: &mut Pinned<'_>, fence: GuestFence) {
 /// Has the vCPUs `to`, all of the caller's VM, execute `fence`, and waits until none of them runs
 /// the guest without having done so. The caller's own fence, if it is among them, is executed at
 /// once.
-pub(crate) fn guest_fence(caller: &mut Loaded<'_>, mut to: Recipients, fence: GuestFence) {
+pub(crate) fn guest_fence(caller: &mut Loaded<'_>, mut to: VcpuMask, fence: GuestFence) {
     let me = caller.vcpu;
     if to.remove(me) {
         caller.pinned(|vcpu| guest_fence_here(vcpu, fence));
@@ -510,10 +510,10 @@ pub(crate) fn guest_fence(caller: &mut Loaded<'_>, mut to: Recipients, fence: Gu
 
 /// The vCPUs of `vm` that may remember what the tree no longer has. A vCPU that has not run yet
 /// does not, and no CPU remembers anything on behalf of a VM that has run none of its vCPUs.
-fn listeners(vm: &Vm) -> impl Iterator<Item = &Vcpu> {
+fn gstage_active_vcpus(vm: &Vm) -> impl Iterator<Item = &Vcpu> {
     // The tree was changed before the vCPUs are looked at.
     fence(Ordering::SeqCst);
-    vm.vcpus().filter(|vcpu| vcpu.hfences().is_listening())
+    vm.vcpus().filter(|vcpu| vcpu.hfences().is_gstage_active())
 }
 
 /// Has all vCPUs of `vm` forget the guest-physical translations of `frames`, and waits until none
@@ -525,9 +525,9 @@ pub(crate) fn flush_frames(vm: &Vm, frames: GfnRange) {
     if frames.len() > inval::MAX_PAGES {
         return flush_everything(vm);
     }
-    let mut to = Recipients::none();
+    let mut to = VcpuMask::none();
     let mut any = false;
-    for vcpu in listeners(vm) {
+    for vcpu in gstage_active_vcpus(vm) {
         vcpu.hfences().push(Hfence::Gvma(frames));
         to.add(vcpu);
         any = true;
@@ -539,7 +539,7 @@ pub(crate) fn flush_frames(vm: &Vm, frames: GfnRange) {
 
 /// As [`flush_frames`], for all of them.
 pub(crate) fn flush_everything(vm: &Vm) {
-    if listeners(vm).next().is_some() {
+    if gstage_active_vcpus(vm).next().is_some() {
         kvm::flush_remote_tlbs(vm);
     }
 }

@@ -42,7 +42,7 @@ use crate::{
         stat::Counter,
         token::Loaded,
         trace, //
-        Next,
+        ExitAction,
     }, //
 };
 
@@ -104,12 +104,12 @@ impl Cause {
 /// # Errors
 ///
 /// `EFAULT` for a trap that no guest can cause; `ENOMEM` while providing guest memory.
-pub(crate) fn handle(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
+pub(crate) fn handle(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<ExitAction> {
     if trap.is_interrupt() {
-        return Ok(Next::Resume);
+        return Ok(ExitAction::Resume);
     }
     trace::trace_vcpu_exit(vcpu.vcpu, trap);
-    let result = if !vcpu.owned.ctx.came_from_guest() {
+    let result = if !vcpu.inner.ctx.came_from_guest() {
         // The world switch itself trapped.
         Err(EFAULT)
     } else {
@@ -121,11 +121,11 @@ pub(crate) fn handle(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
                     vcpu.vcpu.note(event);
                 }
                 vcpu.redirect(trap);
-                Ok(Next::Resume)
+                Ok(ExitAction::Resume)
             }
             Cause::Breakpoint => {
                 vcpu.run_page().exit_debug();
-                Ok(Next::Userspace)
+                Ok(ExitAction::Userspace)
             }
             Cause::Ecall => sbi::handle(vcpu),
             Cause::GuestPageFault(access) => guest_page_fault(vcpu, trap, access),
@@ -135,11 +135,11 @@ pub(crate) fn handle(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
     };
     match result {
         // A signal came first. The guest would try again: before that, signals are looked at.
-        Err(EINTR) => Ok(Next::Resume),
+        Err(EINTR) => Ok(ExitAction::Resume),
         Err(err) => {
             report(vcpu, trap, err);
-            if !vcpu.owned.ctx.came_from_guest() {
-                vcpu.owned.ctx.forget();
+            if !vcpu.inner.ctx.came_from_guest() {
+                vcpu.inner.ctx.forget();
             }
             Err(err)
         }
@@ -150,22 +150,22 @@ pub(crate) fn handle(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
 /// Tells the log what the guest was doing when `KVM_RUN` failed. A guest can repeat that at will,
 /// if its VMM lets it: hence the limit.
 fn report(vcpu: &Loaded<'_>, trap: &Trap, err: Error) {
-    let (sstatus, hstatus) = vcpu.owned.ctx.status();
+    let (sstatus, hstatus) = vcpu.inner.ctx.status();
     trace::log_exit_error(vcpu.vcpu, trap, sstatus, hstatus, err);
 }
 
 /// The G-stage does not map the page.
-fn guest_page_fault(vcpu: &mut Loaded<'_>, trap: &Trap, access: Access) -> Result<Next> {
+fn guest_page_fault(vcpu: &mut Loaded<'_>, trap: &Trap, access: Access) -> Result<ExitAction> {
     let (gpa, wanted) = lacking(trap, access);
     let slots = SlotsRead::new(vcpu.vcpu);
     match vcpu.fault(&slots, gpa, wanted)? {
-        Outcome::Mapped => Ok(Next::Resume),
-        Outcome::Refused => Ok(Next::MemoryFault),
+        Outcome::Mapped => Ok(ExitAction::Resume),
+        Outcome::Refused => Ok(ExitAction::MemoryFault),
         Outcome::NoMemory => match access {
             // A fetch cannot be emulated: a machine without memory there refuses it.
             Access::Fetch => {
                 vcpu.access_fault(access, trap);
-                Ok(Next::Resume)
+                Ok(ExitAction::Resume)
             }
             Access::Load | Access::Store => mmio::access(vcpu, &slots, gpa, access, trap),
         },
@@ -175,7 +175,7 @@ fn guest_page_fault(vcpu: &mut Loaded<'_>, trap: &Trap, access: Access) -> Resul
 /// An instruction that raised a virtual-instruction exception.
 // Not in the way of exits that need fewer registers.
 #[inline(never)]
-fn virtual_instruction(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
+fn virtual_instruction(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<ExitAction> {
     let insn = match Insn::from_stval(trap.stval) {
         Some(insn) => insn,
         None => match vcpu.read_insn(trap.sepc) {
@@ -183,21 +183,21 @@ fn virtual_instruction(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
             Err(fault) => return vcpu.fetch_failed(&fault),
         },
     };
-    let mode = vcpu.owned.ctx.mode();
-    let isa = vcpu.owned.isa.effective();
-    let counters = CounterEnable::from_raw(vcpu.pinned(|vcpu| vcpu.resident.scounteren()));
-    let done = match SystemInsn::decode(insn, mode, isa, counters, &vcpu.owned.ctx.gprs) {
+    let mode = vcpu.inner.ctx.mode();
+    let isa = vcpu.inner.isa.effective();
+    let counters = CounterEnable::from_raw(vcpu.pinned(|vcpu| vcpu.context.scounteren()));
+    let done = match SystemInsn::decode(insn, mode, isa, counters, &vcpu.inner.ctx.gprs) {
         Ok(SystemInsn::Wfi) => {
             vcpu.vcpu.count(Counter::WfiExits);
             wait_for_interrupt(vcpu);
             vcpu.skip(InsnLen::Four);
-            Ok(Next::Resume)
+            Ok(ExitAction::Resume)
         }
         Ok(SystemInsn::WrsNto) => {
             vcpu.vcpu.count(Counter::WrsExits);
             kvm::on_spin(vcpu.vcpu, mode == GuestMode::Supervisor);
             vcpu.skip(InsnLen::Four);
-            Ok(Next::Resume)
+            Ok(ExitAction::Resume)
         }
         Ok(SystemInsn::Csr(access)) => mmio::csr(vcpu, access),
         Err(Illegal) => Err(Illegal),
@@ -209,6 +209,6 @@ fn virtual_instruction(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<Next> {
             stval: insn.stval(),
             ..Trap::default()
         });
-        Ok(Next::Resume)
+        Ok(ExitAction::Resume)
     })
 }

@@ -40,7 +40,7 @@ use crate::{
         stat::Counter,
         token::Loaded,
         trace, //
-        Next,
+        ExitAction,
     }, //
 };
 
@@ -56,7 +56,7 @@ pub(crate) fn access(
     gpa: Gpa,
     access: Access,
     trap: &Trap,
-) -> Result<Next> {
+) -> Result<ExitAction> {
     let insn = match Htinst::decode(trap.htinst).instruction() {
         Ok(Some(insn)) => insn,
         Ok(None) => match vcpu.read_insn(trap.sepc) {
@@ -65,16 +65,16 @@ pub(crate) fn access(
         },
         Err(_) => {
             vcpu.access_fault(access, trap);
-            return Ok(Next::Resume);
+            return Ok(ExitAction::Resume);
         }
     };
     let direction = match access {
         Access::Store => Direction::Store,
         Access::Load | Access::Fetch => Direction::Load,
     };
-    let Ok(mmio) = MmioInsn::decode(insn, direction, gpa, &vcpu.owned.ctx.gprs) else {
+    let Ok(mmio) = MmioInsn::decode(insn, direction, gpa, &vcpu.inner.ctx.gprs) else {
         vcpu.access_fault(access, trap);
-        return Ok(Next::Resume);
+        return Ok(ExitAction::Resume);
     };
     let width = mmio.op.width().bytes();
     trace::trace_mmio(vcpu.vcpu, trap.sepc, insn.stval(), gpa, direction, width);
@@ -82,29 +82,29 @@ pub(crate) fn access(
         MmioOp::Load(load) => {
             if let Some(data) = kvm::bus_read(vcpu.vcpu, slots, gpa, width) {
                 vcpu.vcpu.count(Counter::MmioExitKernel);
-                load.complete(&mut vcpu.owned.ctx.gprs, data);
+                load.complete(&mut vcpu.inner.ctx.gprs, data);
                 vcpu.skip(mmio.len);
-                return Ok(Next::Resume);
+                return Ok(ExitAction::Resume);
             }
             vcpu.run_page().exit_mmio_load(gpa, width);
-            vcpu.owned.pending = Some(PendingExit::Load(PendingLoad {
+            vcpu.inner.pending = Some(PendingExit::Load(PendingLoad {
                 load,
                 len: mmio.len,
             }));
         }
         MmioOp::Store(store) => {
-            let data = store.data(&vcpu.owned.ctx.gprs);
+            let data = store.data(&vcpu.inner.ctx.gprs);
             if kvm::bus_write(vcpu.vcpu, slots, gpa, width, &data) {
                 vcpu.vcpu.count(Counter::MmioExitKernel);
                 vcpu.skip(mmio.len);
-                return Ok(Next::Resume);
+                return Ok(ExitAction::Resume);
             }
             vcpu.run_page().exit_mmio_store(gpa, width, data);
-            vcpu.owned.pending = Some(PendingExit::Store(PendingStore { len: mmio.len }));
+            vcpu.inner.pending = Some(PendingExit::Store(PendingStore { len: mmio.len }));
         }
     }
     vcpu.vcpu.count(Counter::MmioExitUser);
-    Ok(Next::Userspace)
+    Ok(ExitAction::Userspace)
 }
 
 /// The guest accesses a CSR that is emulated, and may.
@@ -113,7 +113,7 @@ pub(crate) fn access(
 ///
 /// [`Illegal`] if nothing answers: there are CSRs behind which there is one register or none,
 /// depending on another.
-pub(crate) fn csr(vcpu: &mut Loaded<'_>, access: CsrAccess) -> Result<Next, Illegal> {
+pub(crate) fn csr(vcpu: &mut Loaded<'_>, access: CsrAccess) -> Result<ExitAction, Illegal> {
     let op = access.op();
     let outcome = match access.handler() {
         CsrHandler::Userspace => CsrOutcome::Userspace,
@@ -123,17 +123,17 @@ pub(crate) fn csr(vcpu: &mut Loaded<'_>, access: CsrAccess) -> Result<Next, Ille
     };
     match outcome {
         CsrOutcome::Done(old) => {
-            vcpu.owned.ctx.gprs.set(op.rd, old);
+            vcpu.inner.ctx.gprs.set(op.rd, old);
             vcpu.skip(InsnLen::Four);
             vcpu.vcpu.count(Counter::CsrExitKernel);
-            Ok(Next::Resume)
+            Ok(ExitAction::Resume)
         }
         CsrOutcome::Userspace => {
             vcpu.run_page()
                 .exit_csr(op.csr.into_raw(), op.new_value, op.write_mask);
-            vcpu.owned.pending = Some(PendingExit::Csr(PendingCsr { rd: op.rd }));
+            vcpu.inner.pending = Some(PendingExit::Csr(PendingCsr { rd: op.rd }));
             vcpu.vcpu.count(Counter::CsrExitUser);
-            Ok(Next::Userspace)
+            Ok(ExitAction::Userspace)
         }
         CsrOutcome::Illegal => Err(Illegal),
     }

@@ -14,7 +14,7 @@ use crate::{
     vcpu::{
         irq::Wires,
         mp_state::{
-            MpState,
+            KvmMpState,
             Start, //
         },
         request::Request,
@@ -25,21 +25,21 @@ use crate::{
 impl OwnedVcpu<'_> {
     /// Applies a reset that another hart asked for, so that what follows sees its outcome
     /// (c-review S3).
-    pub(crate) fn drain_reset(&mut self) {
+    pub(crate) fn apply_pending_reset(&mut self) {
         if self.vcpu.take_request(Request::Reset) {
-            self.begin();
+            self.apply_reset();
         }
     }
 
     /// Serves [`Request::Reset`], which the caller has taken: the hart begins where it was told to.
-    pub(crate) fn begin(&mut self) {
+    pub(crate) fn apply_reset(&mut self) {
         let vcpu = self.vcpu;
-        let power = &vcpu.shared().power;
-        let Some(start) = power.pending_start() else {
+        let mp_state = &vcpu.shared().mp_state;
+        let Some(start) = mp_state.pending_start() else {
             return;
         };
         self.reset(Some(start));
-        power.start_applied(vcpu);
+        mp_state.start_applied(vcpu);
     }
 
     /// Resets the hart; with `start`, to begin where HSM or SUSP said.
@@ -53,19 +53,19 @@ impl OwnedVcpu<'_> {
     /// Gives the hart itself the state of a reset. A vCPU that is being created has no position among
     /// the vCPUs yet, hence no interrupt file.
     pub(crate) fn initialise(&mut self, start: Option<Start>) {
-        self.owned.ctx = SwitchContext::reset();
+        self.inner.ctx = SwitchContext::reset();
         // What userspace answers to an exit of before is nobody's business any more.
-        self.owned.pending = None;
+        self.inner.pending = None;
         if let Some(start) = start {
-            self.owned.ctx.set_pc(start.pc);
+            self.inner.ctx.set_pc(start.pc);
             let hart = self.vcpu.hart().get() as usize;
-            self.owned.ctx.gprs.set(Reg::A0, hart);
-            self.owned.ctx.gprs.set(Reg::A1, start.opaque);
+            self.inner.ctx.gprs.set(Reg::A0, hart);
+            self.inner.ctx.gprs.set(Reg::A1, start.opaque);
         }
-        self.owned.sbi.reset();
+        self.inner.sbi.reset();
         self.vector().reset();
-        let (owned, resident) = self.split();
-        resident.reset(owned.isa.effective(), owned.permissions());
+        let (inner, context) = self.split();
+        context.reset(inner.isa.effective(), inner.hyp_config());
         let shared = self.vcpu.shared();
         shared.timer.reset();
         // Userspace that resets the hart itself has reset what drives the wire, too.
@@ -74,7 +74,7 @@ impl OwnedVcpu<'_> {
             (Some(_), Some(_)) | (None, _) => Wires::Low,
         });
         self.vcpu.hfences().clear();
-        self.owned.pmu.reset(&shared.firmware);
+        self.inner.pmu.reset(&shared.firmware);
     }
 }
 
@@ -83,17 +83,17 @@ impl OwnedVcpu<'_> {
 /// # Errors
 ///
 /// `EINVAL` for a reset that `KVM_CAP_RISCV_MP_STATE_RESET` has not enabled.
-pub(crate) fn set_mp_state(vcpu: &mut OwnedVcpu<'_>, state: MpState) -> Result {
+pub(crate) fn set_mp_state(vcpu: &mut OwnedVcpu<'_>, state: KvmMpState) -> Result {
     match state {
-        MpState::Runnable => vcpu.vcpu.shared().power.set_runnable(),
-        MpState::Stopped => vcpu.vcpu.stop(),
-        MpState::InitReceived => {
+        KvmMpState::Runnable => vcpu.vcpu.shared().mp_state.set_runnable(),
+        KvmMpState::Stopped => vcpu.vcpu.stop(),
+        KvmMpState::InitReceived => {
             let vm = vcpu.vcpu.vm().state();
             if !vm.mp_state_reset.load(Ordering::Relaxed) {
                 return Err(EINVAL);
             }
             // A start that was under way comes first; otherwise it would undo this.
-            vcpu.drain_reset();
+            vcpu.apply_pending_reset();
             vcpu.reset(None);
         }
     }

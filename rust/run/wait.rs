@@ -16,7 +16,7 @@ impl Vcpu {
     /// is not stopped.
     pub(crate) fn is_runnable(&self) -> bool {
         (self.shared().irqs.deliverable() || self.is_signalled())
-            && !self.shared().power.is_stopped()
+            && !self.shared().mp_state.is_stopped()
     }
 
     /// Whether its interrupt file is in hardware and signals an interrupt that it has enabled.
@@ -28,7 +28,7 @@ impl Vcpu {
 
 /// Blocks until an interrupt that the guest has enabled is pending.
 pub(crate) fn wait_for_interrupt(vcpu: &mut Loaded<'_>) {
-    vcpu.pinned(|vcpu| vcpu.resident.snapshot(vcpu.vcpu));
+    vcpu.pinned(|vcpu| vcpu.context.snapshot(vcpu.vcpu));
     if !vcpu.vcpu.is_runnable() {
         kvm::halt(vcpu.vcpu);
     }

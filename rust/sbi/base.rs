@@ -9,7 +9,7 @@ use crate::{
         message::Base,
         table::Probe, //
     },
-    vcpu::Owned, //
+    vcpu::VcpuInner, //
 };
 
 /// The specification that we follow, 3.0.
@@ -19,18 +19,18 @@ const SPEC_VERSION: usize = 3 << bindings::SBI_SPEC_VERSION_MAJOR_SHIFT;
 const IMPL_KVM: usize = 3;
 
 /// Answers `question`. Does not sleep.
-pub(super) fn handle(owned: &Owned, question: Base) -> Outcome {
+pub(super) fn handle(inner: &VcpuInner, question: Base) -> Outcome {
     Outcome::Done(Ok(match question {
         Base::SpecVersion => SPEC_VERSION,
         Base::ImplId => IMPL_KVM,
         Base::ImplVersion => bindings::LINUX_VERSION_CODE,
-        Base::Probe(id) => match owned.sbi.find(id).map(|ext| ext.probe()) {
+        Base::Probe(id) => match inner.sbi.find(id).map(|ext| ext.probe()) {
             None => 0,
             Some(Probe::Implemented) => 1,
             Some(Probe::Userspace) => return Outcome::Forward,
         },
-        Base::VendorId => owned.machine.vendor,
-        Base::ArchId => owned.machine.arch,
-        Base::MachineImplId => owned.machine.imp,
+        Base::VendorId => inner.machine.vendor,
+        Base::ArchId => inner.machine.arch,
+        Base::MachineImplId => inner.machine.imp,
     }))
 }

@@ -43,7 +43,7 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, request: Hsm) -> Outcome {
 /// Starts `hart` as `start` says.
 fn start(vcpu: &Loaded<'_>, hart: HartId, start: Start) -> Result<usize, SbiError> {
     let target = vcpu.vcpu.vm().hart(hart).ok_or(SbiError::InvalidParam)?;
-    if target.shared().power.is_stopped() && !can_start_at(vcpu, start.pc) {
+    if target.shared().mp_state.is_stopped() && !can_start_at(vcpu, start.pc) {
         return Err(SbiError::InvalidAddress);
     }
     target

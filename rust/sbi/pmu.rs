@@ -67,7 +67,7 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Pmu) -> Result<usize, Unfinish
     match call {
         Pmu::Number => Ok(layout.count()),
         Pmu::Info(index) => {
-            vcpu.owned.pmu.describe();
+            vcpu.inner.pmu.describe();
             Ok(layout.info(index).ok_or(SbiError::InvalidParam)?)
         }
         Pmu::Configure(wanted) => Ok(configure(vcpu, layout, select(wanted.counters)?, wanted)?),
@@ -99,12 +99,12 @@ fn configure(
         run: wanted.run,
         filter: wanted.filter,
     };
-    let overflows = if vcpu.owned.isa.effective().has(Ext::Sscofpmf) {
+    let overflows = if vcpu.inner.isa.effective().has(Ext::Sscofpmf) {
         Overflows::Told
     } else {
         Overflows::Ignored
     };
-    let counters = vcpu.owned.pmu.make_counters(layout);
+    let counters = vcpu.inner.pmu.make_counters(layout);
     let counters = counters.map_err(|_| SbiError::Failed)?;
     let mut source = PerfSource::of(vcpu.vcpu, overflows);
     counters.configure(among, setup, &mut source, &vcpu.vcpu.shared().firmware)
@@ -122,7 +122,7 @@ fn start(vcpu: &mut Loaded<'_>, which: Selection, initial: Initial) -> Result<us
         Initial::Value(value) => Some(value),
         Initial::Snapshot => snapshot.values.get(bit).copied(),
     };
-    if let Some(counters) = vcpu.owned.pmu.counters() {
+    if let Some(counters) = vcpu.inner.pmu.counters() {
         counters.start(which, initial, &vcpu.vcpu.shared().firmware)?;
     }
     Ok(0)
@@ -135,12 +135,12 @@ fn stop(
     events: Events,
     report: Report,
 ) -> Result<usize, Unfinished> {
-    if report == Report::Snapshot && vcpu.owned.pmu.snapshot.is_none() {
+    if report == Report::Snapshot && vcpu.inner.pmu.snapshot.is_none() {
         return Err(SbiError::NoSharedMemory.into());
     }
     let mut snapshot = Snapshot::empty();
     let mut result = Ok(());
-    if let Some(counters) = vcpu.owned.pmu.stop_counters() {
+    if let Some(counters) = vcpu.inner.pmu.stop_counters() {
         let firmware = &vcpu.vcpu.shared().firmware;
         result = counters.stop(which, events, firmware, |stopped| {
             let bit = 1 << stopped.bit;
@@ -196,7 +196,7 @@ impl Snapshot {
 
     /// Reads the values for the counters `which`.
     fn read(&mut self, vcpu: &Loaded<'_>, which: Selection) -> Result<(), Unfinished> {
-        let gpa = vcpu.owned.pmu.snapshot;
+        let gpa = vcpu.inner.pmu.snapshot;
         let gpa = gpa.ok_or(SbiError::NoSharedMemory)?;
         let slots = SlotsRead::new(vcpu.vcpu);
         let place = Self::place(&slots, gpa)?;
@@ -211,7 +211,7 @@ impl Snapshot {
 
     /// Writes what is present, and nothing else but the overflows.
     fn write(&self, vcpu: &Loaded<'_>) -> Result<(), Unfinished> {
-        let gpa = vcpu.owned.pmu.snapshot;
+        let gpa = vcpu.inner.pmu.snapshot;
         let gpa = gpa.ok_or(SbiError::NoSharedMemory)?;
         let slots = SlotsRead::new(vcpu.vcpu);
         let mut place = Self::place(&slots, gpa)?;
@@ -228,7 +228,7 @@ impl Snapshot {
 
 fn read_firmware(vcpu: &mut Loaded<'_>, index: usize) -> Result<u64, SbiError> {
     let firmware = &vcpu.vcpu.shared().firmware;
-    let counters = vcpu.owned.pmu.counters();
+    let counters = vcpu.inner.pmu.counters();
     counters
         .and_then(|counters| counters.read_firmware(index, firmware))
         .ok_or(SbiError::InvalidParam)
@@ -241,7 +241,7 @@ fn set_snapshot(vcpu: &mut Loaded<'_>, place: Option<Gpa>) -> Result<usize, Unfi
         let found = Place::find(&slots, gpa, PAGE_SIZE as usize);
         found.map_err(|none| Unfinished::without(none, SbiError::InvalidAddress))?;
     }
-    vcpu.owned.pmu.snapshot = place;
+    vcpu.inner.pmu.snapshot = place;
     Ok(0)
 }
 

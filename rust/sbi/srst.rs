@@ -13,7 +13,7 @@ use crate::{
     vcpu::{
         request::Request,
         token::Loaded, //
-        Next,
+        ExitAction,
     }, //
 };
 
@@ -31,5 +31,5 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, reset: Reset) -> Outcome {
     };
     vcpu.run_page()
         .exit_system_event(event, u64::from(reset.reason));
-    Outcome::Exit(Next::Userspace)
+    Outcome::Exit(ExitAction::Userspace)
 }

@@ -55,11 +55,11 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, request: StealTime) -> Result<usize,
         StealTime::Report(area) => {
             let waited = run_delay();
             clear(vcpu.vcpu, area)?;
-            vcpu.owned.sbi.sta = State::Reported(area, waited);
+            vcpu.inner.sbi.sta = State::Reported(area, waited);
             watch.start(waited);
         }
         StealTime::Stop => {
-            vcpu.owned.sbi.sta = State::Off;
+            vcpu.inner.sbi.sta = State::Off;
             watch.stop();
         }
     }
@@ -82,26 +82,26 @@ pub(crate) fn record(vcpu: &mut Loaded<'_>) {
     let shared = vcpu.vcpu.shared();
     let seen = shared.steal.reported();
     if seen == OFF {
-        vcpu.owned.sbi.sta = State::Off;
+        vcpu.inner.sbi.sta = State::Off;
     }
-    let Some(area) = vcpu.owned.sbi.sta.area() else {
+    let Some(area) = vcpu.inner.sbi.sta.area() else {
         // The reset of the hart, or whoever switched the extension off, left the watch to us.
         shared.steal.stop();
         return;
     };
     // The memory of a machine that does not run stays as it is. When the hart is loaded to run,
     // this is asked for again.
-    if shared.power.is_stopped() {
+    if shared.mp_state.is_stopped() {
         return;
     }
-    let written = match vcpu.owned.sbi.sta {
+    let written = match vcpu.inner.sbi.sta {
         State::Off => Some(()),
         State::Restored(_) => begin(vcpu.vcpu, area),
         State::Reported(_, before) => add(vcpu.vcpu, area, waited.since(before)),
     };
     // If not, the next load asks again, and nothing is lost.
     if written.is_some() {
-        vcpu.owned.sbi.sta = State::Reported(area, waited);
+        vcpu.inner.sbi.sta = State::Reported(area, waited);
         shared.steal.advance(seen, waited);
     }
 }

@@ -39,7 +39,7 @@ fn check(vcpu: &Loaded<'_>, suspend: Suspend) -> Result<Start, SbiError> {
         .vm()
         .vcpus()
         .filter(|other| other.idx() != own)
-        .all(|other| other.shared().power.is_stopped());
+        .all(|other| other.shared().mp_state.is_stopped());
     if !others_are_stopped {
         return Err(SbiError::Denied);
     }

@@ -18,7 +18,7 @@ use crate::{
     },
     sbi::{
         harts::Targets,
-        replace,
+        ipi_rfence,
         srst, //
         Outcome,
     },
@@ -33,7 +33,7 @@ use crate::{
         irq::Interrupt,
         pmu::FirmwareEvent,
         token::Loaded, //
-        Next,
+        ExitAction,
     }, //
 };
 
@@ -60,10 +60,10 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Legacy) -> Result<Outcome> {
         Legacy::Console => Outcome::Forward,
         Legacy::ClearIpi => Outcome::Done(Ok(clear_ipi(vcpu))),
         Legacy::SendIpi(harts) => on_harts(vcpu, harts, FirmwareEvent::IpiSent, |_, targets| {
-            replace::interrupt(targets);
+            ipi_rfence::interrupt(targets);
         })?,
         Legacy::Fence(harts, fence) => on_harts(vcpu, harts, fence.sent(), |vcpu, targets| {
-            replace::fence_on(vcpu, targets, fence);
+            ipi_rfence::fence_on(vcpu, targets, fence);
         })?,
         Legacy::Shutdown => srst::handle(
             vcpu,
@@ -78,7 +78,7 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Legacy) -> Result<Outcome> {
 /// Takes back the hart's software interrupt; 1 if there was one, else 0.
 fn clear_ipi(vcpu: &mut Loaded<'_>) -> usize {
     // The guest may have set or cleared it by itself.
-    vcpu.pinned(|vcpu| vcpu.resident.snapshot(vcpu.vcpu));
+    vcpu.pinned(|vcpu| vcpu.context.snapshot(vcpu.vcpu));
     vcpu.vcpu.withdraw(Interrupt::Software).into()
 }
 
@@ -126,7 +126,7 @@ fn read_vector(vcpu: &mut Loaded<'_>, gva: usize) -> Result<Read> {
             Ok(value) => *word = value as u64,
             Err(mut trap) => {
                 // The trap says where our own load is.
-                trap.sepc = vcpu.owned.ctx.pc();
+                trap.sepc = vcpu.inner.ctx.pc();
                 return Ok(Read::Not(unreadable(vcpu, trap)?));
             }
         }
@@ -146,7 +146,7 @@ fn unreadable(vcpu: &mut Loaded<'_>, trap: Trap) -> Result<Outcome> {
     }
     Ok(match vcpu.provide(&trap, Access::Load)? {
         fault::Outcome::Mapped => Outcome::Retry,
-        fault::Outcome::Refused => Outcome::Exit(Next::MemoryFault),
+        fault::Outcome::Refused => Outcome::Exit(ExitAction::MemoryFault),
         // A machine refuses an access where nothing is that could answer.
         fault::Outcome::NoMemory => Outcome::Redirect(Trap {
             sepc: trap.sepc,

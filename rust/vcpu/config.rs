@@ -38,14 +38,14 @@ pub(crate) enum GuestDebug {
 
 /// What the guest may do, as far as SBI calls and ioctls of a vCPU that has run can change it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Permissions {
+pub(crate) struct HypConfig {
     /// Exceptions that the guest takes itself.
     pub(crate) hedeleg: u64,
     /// Features of the hart that the guest has.
     pub(crate) henvcfg: u64,
 }
 
-impl Permissions {
+impl HypConfig {
     /// Those of a guest on `platform` whose features are `features`.
     pub(crate) fn of(platform: &Platform, features: &State, debug: GuestDebug) -> Self {
         let effect = features.effect(platform);

@@ -41,7 +41,7 @@ use crate::{
     kvm_core::object::Vcpu,
     vcpu::{
         config::{
-            Permissions, //
+            HypConfig, //
             HIDELEG,
         },
         host::{
@@ -61,7 +61,7 @@ use crate::{
 /// Registers that say what the guest may do; they follow from its configuration.
 #[derive(Clone, Copy)]
 struct Config {
-    permissions: Permissions,
+    hyp_config: HypConfig,
     hstateen0: Option<usize>,
     fp: FpUnit,
     vector: bool,
@@ -87,7 +87,7 @@ struct HostSide {
 }
 
 /// The state that loading moves between memory and registers.
-pub(crate) struct Resident {
+pub(crate) struct CpuContext {
     /// Supervisor registers; stale while loaded.
     pub(crate) csrs: GuestCsrs,
     /// Floating-point registers; stale while loaded.
@@ -107,7 +107,7 @@ pub(crate) struct Resident {
     host: HostSide,
 }
 
-impl Resident {
+impl CpuContext {
     /// Makes the state of a hart of `host` before its first reset in place: it is too large for the
     /// stack.
     pub(crate) fn new(host: &'static Host, cpus: &'static CpuSlots) -> impl Init<Self> {
@@ -116,7 +116,7 @@ impl Resident {
             fp: FpRegs::default(),
             units: UnitStatus::OFF,
             config: Config {
-                permissions: Permissions::NONE,
+                hyp_config: HypConfig::NONE,
                 hstateen0: None,
                 fp: FpUnit::Off,
                 vector: false,
@@ -133,19 +133,19 @@ impl Resident {
     }
 
     /// Back to the state of a hart at reset.
-    pub(crate) fn reset(&mut self, isa: EffectiveIsa, permissions: Permissions) {
+    pub(crate) fn reset(&mut self, isa: EffectiveIsa, hyp_config: HypConfig) {
         self.csrs = GuestCsrs::RESET;
         self.external = External::QUIET;
         self.fp = FpRegs::default();
-        self.configure(isa, permissions);
+        self.configure(isa, hyp_config);
         self.units = initial_units(isa);
         self.changed();
     }
 
     /// Has the registers follow `isa` and what it is permitted: a unit that the guest lacks is off,
     /// for good.
-    pub(crate) fn configure(&mut self, isa: EffectiveIsa, permissions: Permissions) {
-        self.config.permissions = permissions;
+    pub(crate) fn configure(&mut self, isa: EffectiveIsa, hyp_config: HypConfig) {
+        self.config.hyp_config = hyp_config;
         self.config.hstateen0 =
             host::get().and_then(|host| isa.hstateen0(&host.isa).map(|v| v as usize));
         self.config.fp = isa.fp();
@@ -165,10 +165,10 @@ impl Resident {
         self.changed();
     }
 
-    /// As [`configure`](Self::configure) for permissions alone, on the CPU that the vCPU is loaded
+    /// As [`configure`](Self::configure) for hyp_config alone, on the CPU that the vCPU is loaded
     /// on. No other CPU can take what it may still hold for current.
-    pub(crate) fn permit_at_once(&mut self, permissions: Permissions) {
-        self.config.permissions = permissions;
+    pub(crate) fn set_config_at_once(&mut self, hyp_config: HypConfig) {
+        self.config.hyp_config = hyp_config;
         with_registers!(regs => self.load_config(regs));
     }
 
@@ -299,15 +299,15 @@ impl Resident {
     fn park(&mut self, regs: &impl Registers) {
         if from_guest(self.csrs.sie) as usize & self.csrs.hvip != 0 {
             // Read back, which makes it come into force at once, not at the next entry.
-            let _ = regs.learn(csr::VSIE, 0);
+            let _ = regs.write_readback(csr::VSIE, 0);
             self.parked = true;
         }
     }
 
     fn load_config(&self, regs: &impl Registers) {
-        regs.write(csr::HEDELEG, self.config.permissions.hedeleg as usize);
+        regs.write(csr::HEDELEG, self.config.hyp_config.hedeleg as usize);
         regs.write(csr::HIDELEG, HIDELEG as usize);
-        regs.write(csr::HENVCFG, self.config.permissions.henvcfg as usize);
+        regs.write(csr::HENVCFG, self.config.hyp_config.henvcfg as usize);
         if let Some(hstateen0) = self.config.hstateen0 {
             regs.write(csr::HSTATEEN0, hstateen0);
         }

@@ -29,8 +29,8 @@ use crate::{
     kernel_ext::{
         context::PreemptOff,
         module_cell::{
-            OfModule,
-            Owner, //
+            ModuleCell,
+            ModuleCellOwner, //
         },
         sched, //
     },
@@ -70,7 +70,7 @@ pub(crate) struct Host {
     pub(crate) machine: MachineIds,
 }
 
-static HOST: OfModule<Host> = OfModule::new();
+static HOST: ModuleCell<Host> = ModuleCell::new();
 
 /// `mvendorid` of Andes, and the part of `marchid` that names the AX66.
 const ANDES: usize = 0x31e;
@@ -81,7 +81,7 @@ const ANDES_AX66: usize = 0x8a66;
 /// # Errors
 ///
 /// `ENOMEM`; `EEXIST` if called twice.
-pub(crate) fn probe() -> Result<Owner<Host>> {
+pub(crate) fn probe() -> Result<ModuleCellOwner<Host>> {
     let machine = cpufeature::machine_ids();
     inval::probe();
     let host = Host {
@@ -131,7 +131,7 @@ fn satp_modes() -> SatpModes {
         .into_iter()
         .fold(SatpModes::BARE, |modes, satp| {
             Direct.write(csr::VSATP, 0);
-            if Direct.learn(csr::VSATP, satp) == satp {
+            if Direct.write_readback(csr::VSATP, satp) == satp {
                 modes.with(satp)
             } else {
                 modes

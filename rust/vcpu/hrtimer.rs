@@ -41,14 +41,14 @@ use crate::{
 /// While the timer is started, or its callback runs, `vcpu` points to the vCPU that this is part
 /// of. Dropping this stops the timer and waits for the callback, so the vCPU is live then.
 #[pin_data(PinnedDrop)]
-pub(crate) struct Alarm {
+pub(crate) struct VcpuHrtimer {
     #[pin]
     timer: HrTimer<Self>,
     vcpu: AtomicPtr<bindings::kvm_vcpu>,
 }
 
 impl_has_hr_timer! {
-    impl HasHrTimer<Self> for Alarm {
+    impl HasHrTimer<Self> for VcpuHrtimer {
         // Hard: load and put stop it with preemption off, where PREEMPT_RT could not wait for a
         // callback in a softirq.
         mode: RelativeHardMode<Monotonic>,
@@ -56,7 +56,7 @@ impl_has_hr_timer! {
     }
 }
 
-impl Alarm {
+impl VcpuHrtimer {
     /// A timer that is not started.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
@@ -79,12 +79,12 @@ impl Alarm {
     pub(crate) fn stop(&self) {
         // SAFETY: `self` is a reference, so the pointer is valid.
         let timer = unsafe { <Self as HasHrTimer<Self>>::c_timer_ptr(self) };
-        // SAFETY: `Alarm::new` initialised the timer, which `self` keeps alive.
+        // SAFETY: `VcpuHrtimer::new` initialised the timer, which `self` keeps alive.
         unsafe { bindings::hrtimer_cancel(timer.cast_mut()) };
     }
 }
 
-impl HrTimerCallback for Alarm {
+impl HrTimerCallback for VcpuHrtimer {
     type Pointer<'a> = Pin<&'a Self>;
 
     fn run(this: Pin<&Self>, _: HrTimerCallbackContext<'_, Self>) -> HrTimerRestart {
@@ -98,7 +98,7 @@ impl HrTimerCallback for Alarm {
 }
 
 #[pinned_drop]
-impl PinnedDrop for Alarm {
+impl PinnedDrop for VcpuHrtimer {
     fn drop(self: Pin<&mut Self>) {
         self.stop();
     }

@@ -170,7 +170,7 @@ impl OwnedVcpu<'_> {
     pub(crate) fn set_sip(&mut self, sip: usize) {
         let shared = self.vcpu.shared();
         let pending =
-            irq_bits::from_guest(sip & supervisor::interrupts(self.owned.isa.effective()));
+            irq_bits::from_guest(sip & supervisor::interrupts(self.inner.isa.effective()));
         let pending = if shared.timer.is_in_hardware() {
             pending & !(1 << Interrupt::Timer.number())
         } else {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whether a hart runs, is stopped, and where it starts. Answers to the `mp_state` and power parts
+//! Whether a hart runs, is stopped, and where it starts. Answers to the `mp_state` and mp_state parts
 //! of `vcpu.c`, and to the reset state of `vcpu_sbi.c`.
 //!
 //! A hart that is stopped is parked by [`Request::Sleep`]: its thread waits in `KVM_RUN`, or, if
@@ -9,7 +9,7 @@
 //! reset, too. The reset itself is done by the hart's own thread, without a lock (c-review M16);
 //! until it is, SBI HSM calls the hart's state START_PENDING.
 //!
-//! Locks: [`Power`] owns a leaf spinlock. Nothing is called under it that could sleep or lock. A
+//! Locks: [`MpState`] owns a leaf spinlock. Nothing is called under it that could sleep or lock. A
 //! start and a system reset exclude each other by a lock of the VM, which comes before it and
 //! before those of the scheduler.
 
@@ -50,7 +50,7 @@ pub(crate) struct AlreadyStarted;
 
 /// `KVM_{GET,SET}_MP_STATE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MpState {
+pub(crate) enum KvmMpState {
     /// The hart runs, or waits for an interrupt.
     Runnable,
     /// The hart is stopped.
@@ -59,7 +59,7 @@ pub(crate) enum MpState {
     InitReceived,
 }
 
-impl TryFrom<u32> for MpState {
+impl TryFrom<u32> for KvmMpState {
     type Error = Error;
 
     fn try_from(state: u32) -> Result<Self> {
@@ -72,12 +72,12 @@ impl TryFrom<u32> for MpState {
     }
 }
 
-impl From<MpState> for u32 {
-    fn from(state: MpState) -> u32 {
+impl From<KvmMpState> for u32 {
+    fn from(state: KvmMpState) -> u32 {
         match state {
-            MpState::Runnable => bindings::KVM_MP_STATE_RUNNABLE,
-            MpState::Stopped => bindings::KVM_MP_STATE_STOPPED,
-            MpState::InitReceived => bindings::KVM_MP_STATE_INIT_RECEIVED,
+            KvmMpState::Runnable => bindings::KVM_MP_STATE_RUNNABLE,
+            KvmMpState::Stopped => bindings::KVM_MP_STATE_STOPPED,
+            KvmMpState::InitReceived => bindings::KVM_MP_STATE_INIT_RECEIVED,
         }
     }
 }
@@ -96,9 +96,9 @@ pub(crate) enum HartState {
     Suspended = bindings::sbi_hsm_hart_state_SBI_HSM_STATE_SUSPENDED,
 }
 
-/// The power state of one hart.
+/// The mp_state state of one hart.
 #[pin_data]
-pub(crate) struct Power {
+pub(crate) struct MpState {
     /// Written under the lock of `start`, read without.
     stopped: AtomicBool,
     /// Where the hart was told to start, until it has been reset for that.
@@ -106,12 +106,12 @@ pub(crate) struct Power {
     start: SpinLock<Option<Start>>,
 }
 
-impl Power {
+impl MpState {
     /// A hart that runs.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             stopped: AtomicBool::new(false),
-            start <- new_spinlock!(None, "kvm_riscv::power"),
+            start <- new_spinlock!(None, "kvm_riscv::mp_state"),
         })
     }
 
@@ -151,11 +151,11 @@ impl Power {
     }
 
     /// For `KVM_GET_MP_STATE`.
-    pub(crate) fn mp_state(&self) -> MpState {
+    pub(crate) fn mp_state(&self) -> KvmMpState {
         if self.is_stopped() {
-            MpState::Stopped
+            KvmMpState::Stopped
         } else {
-            MpState::Runnable
+            KvmMpState::Runnable
         }
     }
 }
@@ -166,7 +166,7 @@ impl Vm {
     /// they serve [`Request::Sleep`], which the caller has to make.
     pub(crate) fn stop_all(&self) {
         let _starts = self.state().starts.lock();
-        self.vcpus().for_each(|vcpu| vcpu.shared().power.stop());
+        self.vcpus().for_each(|vcpu| vcpu.shared().mp_state.stop());
     }
 }
 
@@ -180,7 +180,7 @@ impl Vcpu {
     pub(crate) fn start_for(&self, caller: &Vcpu, start: Start) -> Result<(), AlreadyStarted> {
         {
             let _starts = self.vm().state().starts.lock();
-            if caller.shared().power.is_stopped() {
+            if caller.shared().mp_state.is_stopped() {
                 return Err(AlreadyStarted);
             }
             self.start(start)?;
@@ -191,9 +191,9 @@ impl Vcpu {
 
     /// Lets the hart go. The caller wakes it.
     fn start(&self, start: Start) -> Result<(), AlreadyStarted> {
-        let power = &self.shared().power;
-        let mut pending = power.start.lock();
-        if !power.stopped.load(Ordering::Relaxed) {
+        let mp_state = &self.shared().mp_state;
+        let mut pending = mp_state.start.lock();
+        if !mp_state.stopped.load(Ordering::Relaxed) {
             return Err(AlreadyStarted);
         }
         *pending = Some(start);
@@ -201,23 +201,23 @@ impl Vcpu {
         // It may be in the WFI in which another hart's system reset stopped it.
         self.request(Request::Unblock);
         // Release: pairs with `is_stopped`.
-        power.stopped.store(false, Ordering::Release);
+        mp_state.stopped.store(false, Ordering::Release);
         Ok(())
     }
 
     /// Stops the hart. It does not execute another instruction once it has left the guest, which
     /// it is made to do.
     pub(crate) fn stop(&self) {
-        self.shared().power.stop();
+        self.shared().mp_state.stop();
         self.request(Request::Sleep);
         self.kick();
     }
 
     /// For SBI HSM.
     pub(crate) fn hart_state(&self) -> HartState {
-        let power = &self.shared().power;
-        let start = power.start.lock();
-        if power.is_stopped() {
+        let mp_state = &self.shared().mp_state;
+        let start = mp_state.start.lock();
+        if mp_state.is_stopped() {
             HartState::Stopped
         } else if start.is_some() {
             HartState::StartPending
@@ -230,7 +230,7 @@ impl Vcpu {
 }
 
 /// Core KVM has created `vcpu`: all but the first hart wait for HSM to start them.
-pub(crate) fn created(vcpu: &Vcpu) {
+pub(crate) fn postcreate(vcpu: &Vcpu) {
     if vcpu.idx().get() != 0 {
         vcpu.stop();
     }
@@ -239,7 +239,7 @@ pub(crate) fn created(vcpu: &Vcpu) {
 /// Serves [`Request::Sleep`]: waits until the hart is started. Holds no lock and no SRCU.
 pub(crate) fn wait_while_stopped(vcpu: &mut Loaded<'_>) {
     wait_until_started(vcpu.vcpu);
-    if vcpu.vcpu.shared().power.is_stopped() {
+    if vcpu.vcpu.shared().mp_state.is_stopped() {
         // Only a signal was it. The thread goes to userspace and sleeps again when it comes back.
         vcpu.vcpu.request(Request::Sleep);
     }
@@ -253,7 +253,10 @@ fn wait_until_started(vcpu: &Vcpu) {
     unsafe extern "C" fn started(vcpu: *mut bindings::kvm_vcpu) -> bool {
         // SAFETY: The caller passes the live vCPU that `wait_until_started` gave to it, and that
         // went through `Vcpu::create`.
-        !unsafe { Vcpu::from_raw(vcpu) }.shared().power.is_stopped()
+        !unsafe { Vcpu::from_raw(vcpu) }
+            .shared()
+            .mp_state
+            .is_stopped()
     }
 
     // SAFETY: By the invariant of `Vcpu` the vCPU is live. The caller is the vCPU's thread, which

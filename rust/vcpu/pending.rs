@@ -15,7 +15,7 @@ use crate::{
     vcpu::{
         mp_state::Start,
         token::OwnedVcpu, //
-        Owned,
+        VcpuInner,
     }, //
 };
 
@@ -53,7 +53,7 @@ pub(crate) struct PendingCsr {
     pub(crate) rd: Reg,
 }
 
-impl Owned {
+impl VcpuInner {
     fn skip(&mut self, len: InsnLen) {
         self.ctx.skip(len.bytes());
     }
@@ -63,15 +63,15 @@ impl PendingLoad {
     /// Puts what userspace read into the register.
     pub(crate) fn finish(self, vcpu: &mut OwnedVcpu<'_>) {
         let data = vcpu.run_page().mmio_data();
-        self.load.complete(&mut vcpu.owned.ctx.gprs, data);
-        vcpu.owned.skip(self.len);
+        self.load.complete(&mut vcpu.inner.ctx.gprs, data);
+        vcpu.inner.skip(self.len);
     }
 }
 
 impl PendingStore {
     /// Goes on behind the store.
     pub(crate) fn finish(self, vcpu: &mut OwnedVcpu<'_>) {
-        vcpu.owned.skip(self.len);
+        vcpu.inner.skip(self.len);
     }
 }
 
@@ -79,7 +79,7 @@ impl PendingCsr {
     /// Puts what userspace read into the register.
     pub(crate) fn finish(self, vcpu: &mut OwnedVcpu<'_>) {
         let value = vcpu.run_page().csr_return();
-        vcpu.owned.ctx.gprs.set(self.rd, value);
-        vcpu.owned.skip(InsnLen::Four);
+        vcpu.inner.ctx.gprs.set(self.rd, value);
+        vcpu.inner.skip(InsnLen::Four);
     }
 }

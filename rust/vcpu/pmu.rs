@@ -5,7 +5,7 @@
 //! What the counters are and do is pure and stands in [`counters`] and below; perf is behind
 //! [`abi::perf`](crate::vcpu::pmu::perf_event), the calls that a guest makes are [`sbi`](crate::sbi)'s. The
 //! state belongs to the holder of `vcpu->mutex`, but for the counts of firmware events, which are
-//! [`Shared`](crate::vcpu::Shared). What perf does may sleep, so nobody calls it with a lock held.
+//! [`VcpuShared`](crate::vcpu::VcpuShared). What perf does may sleep, so nobody calls it with a lock held.
 //!
 //! Nothing of this can be saved: a reset, and a VM that is restored elsewhere, have free counters
 //! and no snapshot.
@@ -164,7 +164,7 @@ pub(crate) fn csr(vcpu: &mut Loaded<'_>, op: &CsrOp) -> CsrOutcome {
         None => is_zicntr(index).then_some(0),
         Some(_) => {
             let firmware = &vcpu.vcpu.shared().firmware;
-            vcpu.owned.pmu.read(index, firmware)
+            vcpu.inner.pmu.read(index, firmware)
         }
     };
     value.map_or(CsrOutcome::Illegal, |value| {

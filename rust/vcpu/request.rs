@@ -24,7 +24,7 @@ pub(crate) enum Request {
     VmDead,
     /// The hart may have been stopped: wait until it is started.
     Sleep,
-    /// Reset the hart; [`Power`](crate::vcpu::mp_state::Power) knows where it is to start.
+    /// Reset the hart; [`MpState`](crate::vcpu::mp_state::MpState) knows where it is to start.
     Reset,
     /// Synchronise instruction fetches with stores.
     FenceI,

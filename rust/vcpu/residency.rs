@@ -12,8 +12,8 @@ use crate::kernel_ext::{
     },
     cpu,
     module_cell::{
-        OfModule,
-        Owner, //
+        ModuleCell,
+        ModuleCellOwner, //
     }, //
 };
 
@@ -27,7 +27,7 @@ struct CpuSlot {
     in_use: AtomicBool,
 }
 
-static CPU_SLOTS: OfModule<CpuSlots> = OfModule::new();
+static CPU_SLOTS: ModuleCell<CpuSlots> = ModuleCell::new();
 
 /// Makes the slots. Called once, before core KVM can create a VM; the result is dropped last of
 /// all.
@@ -35,7 +35,7 @@ static CPU_SLOTS: OfModule<CpuSlots> = OfModule::new();
 /// # Errors
 ///
 /// `ENOMEM`; `EEXIST` if called twice.
-pub(crate) fn start() -> Result<Owner<CpuSlots>> {
+pub(crate) fn start() -> Result<ModuleCellOwner<CpuSlots>> {
     let mut slots = KVec::new();
     for _ in 0..cpu::cpu_ids() {
         let slot = CpuSlot {

@@ -98,7 +98,7 @@ impl OwnedVcpu<'_> {
         if self.vcpu.shared().steal.is_off() {
             State::Off.low()
         } else {
-            self.owned.sbi.sta.low()
+            self.inner.sbi.sta.low()
         }
     }
 
@@ -106,9 +106,9 @@ impl OwnedVcpu<'_> {
     pub(crate) fn set_steal_time(&mut self, low: u64) -> Result<(), Misaligned> {
         let watch = &self.vcpu.shared().steal;
         if watch.is_off() {
-            self.owned.sbi.sta = State::Off;
+            self.inner.sbi.sta = State::Off;
         }
-        self.owned.sbi.sta.set_low(low)?;
+        self.inner.sbi.sta.set_low(low)?;
         // Changed or not, it is looked at with the next load.
         watch.0.store(UNKNOWN, Ordering::Relaxed);
         Ok(())

@@ -8,7 +8,7 @@
 //! - With Sstc, the hardware does, while the vCPU is loaded. The deadline is then in `vstimecmp`,
 //!   where the guest may write it without our knowing, and the field here is stale: put and
 //!   [`Timer::snapshot`] bring it back (c-review M10). A vCPU that is put because it blocks has an
-//!   [`Alarm`] wake it.
+//!   [`VcpuHrtimer`] wake it.
 //! - Without, the alarm runs whether the vCPU is loaded or not, and makes the interrupt pending.
 //!
 //! Everything is atomic, there is no lock. Only the vCPU's own thread, or the holder of its mutex
@@ -40,7 +40,7 @@ use crate::{
     kvm_core::object::Vcpu,
     vcpu::{
         host,
-        hrtimer::Alarm,
+        hrtimer::VcpuHrtimer,
         irq::Interrupt,
         token::{
             Loaded,
@@ -59,11 +59,11 @@ enum Watch {
     /// `vstimecmp`.
     Hardware,
     /// The alarm.
-    Alarm,
+    VcpuHrtimer,
 }
 
 /// How far away the deadline is.
-enum Due {
+enum Deadline {
     /// It does not come.
     Never,
     /// It comes in so many ticks.
@@ -83,7 +83,7 @@ pub(crate) struct Timer {
     /// What guest time was ahead of the host's when the alarm was last to be started.
     armed_delta: AtomicU64,
     #[pin]
-    alarm: Alarm,
+    alarm: VcpuHrtimer,
 }
 
 impl Timer {
@@ -91,19 +91,19 @@ impl Timer {
     pub(crate) fn new() -> impl PinInit<Self> {
         let watch = match host::get() {
             Some(host) if host.sstc => Watch::Hardware,
-            _ => Watch::Alarm,
+            _ => Watch::VcpuHrtimer,
         };
         pin_init!(Self {
             watch,
             deadline: AtomicU64::new(NEVER),
             armed: AtomicBool::new(false),
             armed_delta: AtomicU64::new(0),
-            alarm <- Alarm::new(),
+            alarm <- VcpuHrtimer::new(),
         })
     }
 
-    /// For [`Alarm::start`].
-    pub(crate) fn alarm(&self) -> &Alarm {
+    /// For [`VcpuHrtimer::start`].
+    pub(crate) fn alarm(&self) -> &VcpuHrtimer {
         &self.alarm
     }
 
@@ -126,7 +126,7 @@ impl Timer {
                     self.disarm();
                 }
             }
-            Watch::Alarm => {
+            Watch::VcpuHrtimer => {
                 // Userspace may have moved guest time since, after it set the deadline. The alarm
                 // may even have gone off, by a time that was not the guest's.
                 if self.armed_delta.load(Ordering::Relaxed) != delta {
@@ -140,7 +140,7 @@ impl Timer {
     /// guest's interrupts are already known to [`Irqs`](crate::vcpu::irq::Irqs).
     #[inline]
     pub(crate) fn put(&self, regs: &impl Registers, vcpu: &Vcpu) {
-        if self.watch == Watch::Alarm {
+        if self.watch == Watch::VcpuHrtimer {
             return;
         }
         // Never, as a deadline of a guest that is not there would end WFI of the host at once.
@@ -148,7 +148,7 @@ impl Timer {
         self.deadline.store(deadline, Ordering::Relaxed);
         // A hart that is stopped, or does not want the interrupt, would only be woken to block and
         // be put again, with the alarm going off at once each time.
-        if vcpu.is_blocking() && self.is_wanted(vcpu) && !vcpu.shared().power.is_stopped() {
+        if vcpu.is_blocking() && self.is_wanted(vcpu) && !vcpu.shared().mp_state.is_stopped() {
             self.arm(vcpu);
         }
     }
@@ -166,7 +166,7 @@ impl Timer {
     /// Whether the timer ends a WFI of `vcpu`, whose timer this is. True as of the last put or
     /// [`snapshot`](Self::snapshot).
     pub(crate) fn pending(&self, vcpu: &Vcpu) -> bool {
-        self.is_wanted(vcpu) && matches!(self.due(vcpu), Due::Now)
+        self.is_wanted(vcpu) && matches!(self.due(vcpu), Deadline::Now)
     }
 
     /// Back to the state at reset. The vCPU is not loaded.
@@ -178,15 +178,15 @@ impl Timer {
     /// The alarm of `vcpu`, whose timer this is, went off. Any CPU, in a hard interrupt.
     pub(crate) fn expired(&self, vcpu: &Vcpu) {
         match (self.due(vcpu), self.watch) {
-            (Due::Never, _) => self.armed.store(false, Ordering::Release),
+            (Deadline::Never, _) => self.armed.store(false, Ordering::Release),
             // The two clocks do not run quite alike.
-            (Due::In(ticks), _) => Alarm::start(vcpu, time::duration(ticks)),
-            (Due::Now, Watch::Hardware) => {
+            (Deadline::In(ticks), _) => VcpuHrtimer::start(vcpu, time::duration(ticks)),
+            (Deadline::Now, Watch::Hardware) => {
                 // First, so that the thread that is woken does not stop the alarm for nothing.
                 self.armed.store(false, Ordering::Release);
                 vcpu.kick();
             }
-            (Due::Now, Watch::Alarm) => {
+            (Deadline::Now, Watch::VcpuHrtimer) => {
                 vcpu.inject(Interrupt::Timer);
                 // Afterwards, and with release: who sees that the alarm is not armed sees the
                 // interrupt, too, and can take it back.
@@ -198,7 +198,7 @@ impl Timer {
     /// What is pending for `vcpu`, whose timer this is, was replaced. The alarm may have gone off
     /// before, and does not again for the same deadline.
     pub(crate) fn restore_pending(&self, vcpu: &Vcpu) {
-        if self.watch == Watch::Alarm && matches!(self.due(vcpu), Due::Now) {
+        if self.watch == Watch::VcpuHrtimer && matches!(self.due(vcpu), Deadline::Now) {
             vcpu.inject(Interrupt::Timer);
         }
     }
@@ -208,12 +208,12 @@ impl Timer {
         vcpu.shared().irqs.is_enabled(Interrupt::Timer)
     }
 
-    fn due(&self, vcpu: &Vcpu) -> Due {
+    fn due(&self, vcpu: &Vcpu) -> Deadline {
         match self.deadline.load(Ordering::Relaxed) {
-            NEVER => Due::Never,
+            NEVER => Deadline::Never,
             deadline => match deadline.checked_sub(vcpu.vm().time()) {
-                None | Some(0) => Due::Now,
-                Some(ticks) => Due::In(ticks),
+                None | Some(0) => Deadline::Now,
+                Some(ticks) => Deadline::In(ticks),
             },
         }
     }
@@ -224,12 +224,12 @@ impl Timer {
         self.armed_delta
             .store(vcpu.vm().time_delta(), Ordering::Relaxed);
         let delay = match self.due(vcpu) {
-            Due::Never => return,
-            Due::In(ticks) => time::duration(ticks),
-            Due::Now => Delta::from_nanos(0),
+            Deadline::Never => return,
+            Deadline::In(ticks) => time::duration(ticks),
+            Deadline::Now => Delta::from_nanos(0),
         };
         self.armed.store(true, Ordering::Relaxed);
-        Alarm::start(vcpu, delay);
+        VcpuHrtimer::start(vcpu, delay);
     }
 
     /// Stops the alarm, if it is armed. What its callback has done is visible afterwards.
@@ -248,7 +248,7 @@ impl Timer {
     #[inline(never)]
     fn rearm(&self, vcpu: &Vcpu) {
         self.disarm();
-        if matches!(self.due(vcpu), Due::In(_)) {
+        if matches!(self.due(vcpu), Deadline::In(_)) {
             vcpu.withdraw(Interrupt::Timer);
         }
         self.arm(vcpu);
@@ -256,14 +256,14 @@ impl Timer {
 
     /// A new deadline where the alarm watches.
     #[inline(never)]
-    fn watch_anew(&self, vcpu: &Vcpu, deadline: u64) {
+    fn restart(&self, vcpu: &Vcpu, deadline: u64) {
         self.disarm();
         self.deadline.store(deadline, Ordering::Relaxed);
         vcpu.withdraw(Interrupt::Timer);
         match self.due(vcpu) {
             // At once, not when the host gets round to it: the guest may look.
-            Due::Now => vcpu.inject(Interrupt::Timer),
-            Due::Never | Due::In(_) => self.arm(vcpu),
+            Deadline::Now => vcpu.inject(Interrupt::Timer),
+            Deadline::Never | Deadline::In(_) => self.arm(vcpu),
         }
     }
 }
@@ -280,7 +280,7 @@ impl Pinned<'_> {
             Watch::Hardware => {
                 with_registers!(regs => regs.write(csr::VSTIMECMP, deadline as usize))
             }
-            Watch::Alarm => timer.watch_anew(self.vcpu, deadline),
+            Watch::VcpuHrtimer => timer.restart(self.vcpu, deadline),
         }
     }
 
@@ -355,7 +355,7 @@ impl OwnedVcpu<'_> {
         let timer = &self.vcpu.shared().timer;
         match timer.watch {
             Watch::Hardware => timer.deadline.store(deadline, Ordering::Relaxed),
-            Watch::Alarm => timer.watch_anew(self.vcpu, deadline),
+            Watch::VcpuHrtimer => timer.restart(self.vcpu, deadline),
         }
     }
 }

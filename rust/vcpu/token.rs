@@ -5,7 +5,7 @@
 //! [`OwnedVcpu`] (mutex held, registers in memory) gives [`Loaded`] (registers in the CPU), gives
 //! [`Pinned`] (preemption off), gives [`EntryToken`](crate::run::EntryToken) (interrupts
 //! off), which enters the guest. Loading and putting happen behind the owner's back whenever the
-//! scheduler switches the thread, so a `&mut` of [`Resident`] exists only where it cannot.
+//! scheduler switches the thread, so a `&mut` of [`CpuContext`] exists only where it cannot.
 
 use core::cell::UnsafeCell;
 
@@ -16,12 +16,12 @@ use crate::{
     bindings,
     kernel_ext::context::PreemptOff,
     kvm_core::{
-        irqchip::VmLock,
+        locks::VmLock,
         object::Vcpu, //
     },
     vcpu::{
-        context::Resident, //
-        Owned,
+        context::CpuContext, //
+        VcpuInner,
     }, //
 };
 
@@ -33,10 +33,10 @@ impl Vcpu {
     /// The caller holds `vcpu->mutex`, or is alone with the vCPU. It makes no second reference
     /// while the result lives.
     #[expect(clippy::mut_from_ref, reason = "the mutex is core KVM's")]
-    unsafe fn owned_mut(&self) -> &mut Owned {
+    unsafe fn inner_mut(&self) -> &mut VcpuInner {
         // SAFETY: The caller holds `vcpu->mutex`, or is alone with the vCPU, and makes no second
         // reference, so this one is exclusive.
-        unsafe { &mut *self.part::<UnsafeCell<Owned>>().get() }
+        unsafe { &mut *self.part::<UnsafeCell<VcpuInner>>().get() }
     }
 
     /// Returns what loading moves between memory and registers.
@@ -47,11 +47,11 @@ impl Vcpu {
     /// The vCPU is not loaded, or preemption is disabled, so the scheduler neither loads nor puts
     /// the vCPU. The caller makes no second reference while the result lives.
     #[expect(clippy::mut_from_ref, reason = "the mutex is core KVM's")]
-    pub(crate) unsafe fn resident_mut(&self) -> &mut Resident {
+    pub(crate) unsafe fn context_mut(&self) -> &mut CpuContext {
         // SAFETY: The caller holds `vcpu->mutex`, or is alone with the vCPU; it keeps the scheduler
         // from loading and putting the vCPU, and makes no second reference, so this one is
         // exclusive.
-        unsafe { &mut *self.part::<UnsafeCell<Resident>>().get() }
+        unsafe { &mut *self.part::<UnsafeCell<CpuContext>>().get() }
     }
 }
 
@@ -63,13 +63,13 @@ impl Vcpu {
 /// # Invariants
 ///
 /// For `'a` this thread holds `vcpu->mutex`, or is the only user of the vCPU. The vCPU is not
-/// loaded, except while [`loaded`](OwnedVcpu::loaded) runs. `owned` is the only reference to what
+/// loaded, except while [`loaded`](OwnedVcpu::loaded) runs. `inner` is the only reference to what
 /// the mutex protects. Only this file makes this token, like the other ones.
 pub(crate) struct OwnedVcpu<'a> {
     /// The vCPU.
     pub(crate) vcpu: &'a Vcpu,
     /// What the mutex protects.
-    pub(crate) owned: &'a mut Owned,
+    pub(crate) inner: &'a mut VcpuInner,
     _private: (),
 }
 
@@ -84,22 +84,22 @@ impl<'a> OwnedVcpu<'a> {
         let vcpu = unsafe { Vcpu::from_raw(vcpu) };
         // SAFETY: The caller holds `vcpu->mutex`, or is alone with the vCPU, and makes no second
         // token of the vCPU, so this is the only reference.
-        let owned = unsafe { vcpu.owned_mut() };
+        let inner = unsafe { vcpu.inner_mut() };
         // INVARIANT: The caller holds `vcpu->mutex`, or is alone with the vCPU, for `'a`. The vCPU
-        // is not loaded, and `owned` is the only reference.
+        // is not loaded, and `inner` is the only reference.
         Self {
             vcpu,
-            owned,
+            inner,
             _private: (),
         }
     }
 
     /// The state that loading moves into registers.
-    pub(crate) fn resident(&mut self) -> &mut Resident {
+    pub(crate) fn context(&mut self) -> &mut CpuContext {
         // SAFETY: By the type's invariant the vCPU is not loaded, so the scheduler does not touch
         // it, and the mutex keeps other threads out, if there are any. The result borrows `self`,
         // so no second reference exists.
-        unsafe { self.vcpu.resident_mut() }
+        unsafe { self.vcpu.context_mut() }
     }
 
     /// The vector registers.
@@ -110,12 +110,12 @@ impl<'a> OwnedVcpu<'a> {
     }
 
     /// Both parts at once.
-    pub(crate) fn split(&mut self) -> (&mut Owned, &mut Resident) {
+    pub(crate) fn split(&mut self) -> (&mut VcpuInner, &mut CpuContext) {
         // SAFETY: By the type's invariant the vCPU is not loaded, so the scheduler does not touch
         // it, and the mutex keeps other threads out, if there are any. Both results borrow `self`,
         // and the two parts are disjoint.
-        let resident = unsafe { self.vcpu.resident_mut() };
-        (self.owned, resident)
+        let context = unsafe { self.vcpu.context_mut() };
+        (self.inner, context)
     }
 
     /// Runs `f` with the guest's registers in the CPU, and saves them afterwards.
@@ -123,11 +123,11 @@ impl<'a> OwnedVcpu<'a> {
         // SAFETY: By the type's invariant the vCPU is not loaded, and this thread holds its mutex,
         // as core KVM requires, or is its only user. By the invariant of `Vcpu` the vCPU is live.
         unsafe { bindings::vcpu_load(self.vcpu.as_ptr()) };
-        // INVARIANT: This thread still holds the mutex, and has just loaded the vCPU. `owned` is
+        // INVARIANT: This thread still holds the mutex, and has just loaded the vCPU. `inner` is
         // borrowed from `self`, so it is the only reference in use.
         let result = f(&mut Loaded {
             vcpu: self.vcpu,
-            owned: self.owned,
+            inner: self.inner,
             _private: (),
         });
         // SAFETY: This thread loaded the vCPU above, and `Loaded::unloaded` loads it again before
@@ -142,13 +142,13 @@ impl<'a> OwnedVcpu<'a> {
 /// # Invariants
 ///
 /// For `'l` this thread holds `vcpu->mutex`, or is the only user of the vCPU, and has loaded the
-/// vCPU, except while [`unloaded`](Loaded::unloaded) runs. `owned` is the only reference to what
+/// vCPU, except while [`unloaded`](Loaded::unloaded) runs. `inner` is the only reference to what
 /// the mutex protects.
 pub(crate) struct Loaded<'l> {
     /// The vCPU.
     pub(crate) vcpu: &'l Vcpu,
     /// What the mutex protects.
-    pub(crate) owned: &'l mut Owned,
+    pub(crate) inner: &'l mut VcpuInner,
     _private: (),
 }
 
@@ -162,12 +162,12 @@ impl<'l> Loaded<'l> {
         let vcpu = unsafe { Vcpu::from_raw(vcpu) };
         // SAFETY: The caller holds `vcpu->mutex`, and makes no second token of the vCPU, so this is
         // the only reference.
-        let owned = unsafe { vcpu.owned_mut() };
-        // INVARIANT: The caller holds `vcpu->mutex` for `'l`, and has loaded the vCPU. `owned` is
+        let inner = unsafe { vcpu.inner_mut() };
+        // INVARIANT: The caller holds `vcpu->mutex` for `'l`, and has loaded the vCPU. `inner` is
         // the only reference.
         Self {
             vcpu,
-            owned,
+            inner,
             _private: (),
         }
     }
@@ -180,11 +180,11 @@ impl Loaded<'_> {
         // SAFETY: By the type's invariant the vCPU is loaded, and the mutex keeps other threads
         // out, if there are any. Preemption is off, so neither load nor put runs while the
         // reference lives. `&mut self` is borrowed as long, so no second reference exists.
-        let resident = unsafe { self.vcpu.resident_mut() };
+        let context = unsafe { self.vcpu.context_mut() };
         f(&mut Pinned {
             vcpu: self.vcpu,
-            owned: self.owned,
-            resident,
+            inner: self.inner,
+            context,
             preempt: &preempt,
         })
     }
@@ -194,11 +194,11 @@ impl Loaded<'_> {
         // SAFETY: By the type's invariant this thread has loaded the vCPU. It loads the vCPU again
         // below.
         unsafe { bindings::vcpu_put(self.vcpu.as_ptr()) };
-        // INVARIANT: This thread still holds the mutex, and has just put the vCPU. `owned` is
+        // INVARIANT: This thread still holds the mutex, and has just put the vCPU. `inner` is
         // borrowed from `self`, so it is the only reference in use.
         let result = f(&mut OwnedVcpu {
             vcpu: self.vcpu,
-            owned: self.owned,
+            inner: self.inner,
             _private: (),
         });
         // SAFETY: By the type's invariant this thread holds the mutex of the vCPU, or is its only
@@ -214,9 +214,9 @@ pub(crate) struct Pinned<'p> {
     /// The vCPU.
     pub(crate) vcpu: &'p Vcpu,
     /// What the mutex protects.
-    pub(crate) owned: &'p mut Owned,
+    pub(crate) inner: &'p mut VcpuInner,
     /// What loading moves; the registers in the CPU are newer.
-    pub(crate) resident: &'p mut Resident,
+    pub(crate) context: &'p mut CpuContext,
     preempt: &'p PreemptOff,
 }
 

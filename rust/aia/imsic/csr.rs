@@ -19,7 +19,7 @@ use crate::{
             Priorities,
             Row, //
         }, //
-        Home,
+        FileLocation,
         Imsic,
     },
     insn::{
@@ -32,7 +32,7 @@ use crate::{
 
 /// `sireg`: the register that `siselect` selects.
 pub(crate) fn indirect(vcpu: &mut Loaded<'_>, op: &CsrOp) -> CsrOutcome {
-    let select = vcpu.pinned(|vcpu| vcpu.resident.selected()) as u64;
+    let select = vcpu.pinned(|vcpu| vcpu.context.selected()) as u64;
     match Row::select(select) {
         Ok(row) => return priorities(vcpu, row, op),
         Err(NoRow::Odd) => return CsrOutcome::Illegal,
@@ -71,8 +71,8 @@ impl Imsic {
         match self.home() {
             // What the hardware does not serve, its file does not have: zeros that cannot be
             // written, though some raise exceptions instead.
-            Home::Hardware(_) => CsrOutcome::Done(0),
-            Home::Software => {
+            FileLocation::Hardware(_) => CsrOutcome::Done(0),
+            FileLocation::Software => {
                 let old = access(self);
                 if op.writes() {
                     self.drive(&vcpu.shared().irqs);
@@ -86,11 +86,11 @@ impl Imsic {
 /// A row of priorities of major interrupts.
 fn priorities(vcpu: &mut Loaded<'_>, row: Row, op: &CsrOp) -> CsrOutcome {
     vcpu.pinned(|vcpu| {
-        let mut priorities = Priorities(vcpu.resident.priorities());
+        let mut priorities = Priorities(vcpu.context.priorities());
         let old = priorities.read(row);
         if op.writes() {
             priorities.modify(row, op.new_value as u64, op.write_mask as u64);
-            vcpu.resident.set_priorities(priorities.0);
+            vcpu.context.set_priorities(priorities.0);
         }
         CsrOutcome::Done(old as usize)
     })

@@ -10,7 +10,7 @@ use crate::{
     aia::{
         hgei::{
             self,
-            Claim, //
+            HgeiLine, //
         },
         host_imsic,
         imsic::file::{
@@ -49,7 +49,7 @@ fn words_in_hardware() -> usize {
 
 /// Where a file in hardware is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Location {
+pub(super) struct VsFileLocation {
     /// The CPU that it belongs to.
     pub(super) cpu: usize,
     /// Its number on that CPU.
@@ -57,20 +57,20 @@ pub(super) struct Location {
 }
 
 /// A file, owned.
-pub(super) struct VsFile(Claim);
+pub(super) struct VsFile(HgeiLine);
 
 impl VsFile {
     /// A file of this CPU, clear and silent, if one is free.
     pub(super) fn claim(vcpu: &Vcpu, here: &PreemptOff) -> Option<Self> {
-        let claim = Claim::new(here.cpu(), vcpu)?;
+        let claim = HgeiLine::new(here.cpu(), vcpu)?;
         claim.file().ignore();
         clear(&FileRegisters::of(claim.file(), here));
         Some(Self(claim))
     }
 
     /// Where it is.
-    pub(super) fn location(&self) -> Location {
-        Location {
+    pub(super) fn location(&self) -> VsFileLocation {
+        VsFileLocation {
             cpu: self.0.cpu(),
             file: self.0.file(),
         }
@@ -88,7 +88,7 @@ impl VsFile {
 }
 
 /// Whoever calls these sees to it that the file stays where it is, and is the vCPU's.
-impl Location {
+impl VsFileLocation {
     /// Moves the file's state to `file`, a file in software that is the caller's. Waits for the CPU
     /// that the file belongs to.
     pub(super) fn drain_into(self, file: &File) {

@@ -233,9 +233,9 @@ impl<P: Provider, D: Registers> Registers for Shared<'_, P, D> {
         }
     }
 
-    fn learn<const N: u32>(&self, csr: GuestCsr<N>, value: usize) -> usize {
+    fn write_readback<const N: u32>(&self, csr: GuestCsr<N>, value: usize) -> usize {
         if !self.writes_here() {
-            return self.direct.learn(csr, value);
+            return self.direct.write_readback(csr, value);
         }
         // What it holds already needs no telling.
         if self.memory.csr::<N>() != value {

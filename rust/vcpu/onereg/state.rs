@@ -64,7 +64,7 @@ impl Core {
 /// Reads a register of the integer unit.
 #[inline]
 pub(super) fn get_core(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
-    let ctx = &vcpu.owned.ctx;
+    let ctx = &vcpu.inner.ctx;
     Ok(match Core::at(number)? {
         Core::Pc => ctx.pc() as u64,
         Core::Gpr(reg) => ctx.gprs.get(reg) as u64,
@@ -80,7 +80,7 @@ pub(super) fn get_core(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
 pub(super) fn set_core(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     const SUPERVISOR: u64 = bindings::KVM_RISCV_MODE_S as u64;
 
-    let ctx = &mut vcpu.owned.ctx;
+    let ctx = &mut vcpu.inner.ctx;
     match (Core::at(number)?, value) {
         (Core::Pc, value) => ctx.set_pc(value as usize),
         (Core::Gpr(reg), value) => ctx.gprs.set(reg, value as usize),
@@ -129,7 +129,7 @@ impl Csr {
 /// Reads a supervisor register.
 pub(super) fn get_csr(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     Ok(match Csr::at(number)?.supervisor() {
-        Some(csr) => vcpu.resident().csrs.get(csr) as u64,
+        Some(csr) => vcpu.context().csrs.get(csr) as u64,
         None => vcpu.sip() as u64,
     })
 }
@@ -149,14 +149,14 @@ pub(super) fn set_csr(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Re
 /// Writes a register that is a value.
 fn restore(vcpu: &mut OwnedVcpu<'_>, csr: Supervisor, value: u64) -> Result {
     let satp_modes = host::get().ok_or(ENODEV)?.satp_modes;
-    let (owned, resident) = vcpu.split();
+    let (inner, context) = vcpu.split();
     let limits = Limits {
-        isa: &owned.isa,
+        isa: &inner.isa,
         satp_modes,
     };
-    resident.csrs.set(csr, value as usize, limits);
+    context.csrs.set(csr, value as usize, limits);
     if csr == Supervisor::Sie {
-        let sie = resident.csrs.get(csr);
+        let sie = context.csrs.get(csr);
         // What a vCPU that blocks waits for is looked up there (c-review M12).
         vcpu.vcpu.shared().irqs.set_enabled(sie);
     }
@@ -192,7 +192,7 @@ impl Aia {
 /// Reads a register of Ssaia.
 pub(super) fn get_aia(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let csr = Aia::at(number)?.supervisor();
-    Ok(csr.map_or(0, |csr| vcpu.resident().csrs.get(csr) as u64))
+    Ok(csr.map_or(0, |csr| vcpu.context().csrs.get(csr) as u64))
 }
 
 /// Writes a register of Ssaia, as [`set_csr`].
@@ -213,7 +213,7 @@ members! {
 /// Reads a register of Smstateen.
 pub(super) fn get_sstateen(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     match Smstateen::at(number)? {
-        Smstateen::Sstateen0 => Ok(vcpu.resident().csrs.get(Supervisor::Sstateen0) as u64),
+        Smstateen::Sstateen0 => Ok(vcpu.context().csrs.get(Supervisor::Sstateen0) as u64),
     }
 }
 
@@ -234,7 +234,7 @@ members! {
 /// Reads a register of Zicfiss.
 pub(super) fn get_ssp(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     match Zicfiss::at(number)? {
-        Zicfiss::Ssp => Ok(vcpu.resident().csrs.get(Supervisor::Ssp) as u64),
+        Zicfiss::Ssp => Ok(vcpu.context().csrs.get(Supervisor::Ssp) as u64),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     kernel_ext::nospec,
     sbi_abi::table::Extension,
     vcpu::{
-        context::Resident,
+        context::CpuContext,
         host,
         onereg::{
             config,
@@ -45,8 +45,8 @@ impl<'v, 'o> View<'v, 'o> {
 
     /// What loading moves into registers.
     #[inline]
-    pub(super) fn resident(&mut self) -> &Resident {
-        self.0.resident()
+    pub(super) fn context(&mut self) -> &CpuContext {
+        self.0.context()
     }
 
     /// The vector registers.
@@ -157,8 +157,8 @@ impl Group {
     fn is_there(&self, vcpu: &OwnedVcpu<'_>) -> bool {
         match self.presence {
             Presence::Always | Presence::Some(_) | Presence::Unlisted => true,
-            Presence::Chosen(ext) => vcpu.owned.isa.chosen().contains(ext),
-            Presence::Sbi(ext, _) => vcpu.owned.sbi.has(ext),
+            Presence::Chosen(ext) => vcpu.inner.isa.chosen().contains(ext),
+            Presence::Sbi(ext, _) => vcpu.inner.sbi.has(ext),
         }
     }
 

@@ -40,7 +40,7 @@ const FCSR_FIELDS: u32 = 0xff;
 
 /// Reads f0 to f31 as F has them, or fcsr.
 pub(super) fn get_f(vcpu: &mut View<'_, '_>, number: usize) -> Result<u32> {
-    let fp = &vcpu.resident().fp;
+    let fp = &vcpu.context().fp;
     Ok(match fp.f.get(number) {
         Some(f) => (f & LOW) as u32,
         None => fp.fcsr,
@@ -49,7 +49,7 @@ pub(super) fn get_f(vcpu: &mut View<'_, '_>, number: usize) -> Result<u32> {
 
 /// Writes f0 to f31 as F has them, or fcsr.
 pub(super) fn set_f(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u32) -> Result {
-    let FpRegs { f, fcsr } = &mut vcpu.resident().fp;
+    let FpRegs { f, fcsr } = &mut vcpu.context().fp;
     match f.get_mut(number) {
         Some(f) => *f = *f & !LOW | u64::from(value),
         None => *fcsr = value & FCSR_FIELDS,
@@ -59,24 +59,24 @@ pub(super) fn set_f(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u32) -> Resu
 
 /// Reads f0 to f31 as D has them.
 pub(super) fn get_d(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
-    vcpu.resident().fp.f.get(number).copied().ok_or(ENOENT)
+    vcpu.context().fp.f.get(number).copied().ok_or(ENOENT)
 }
 
 /// Writes f0 to f31 as D has them.
 pub(super) fn set_d(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
-    let f = vcpu.resident().fp.f.get_mut(number).ok_or(ENOENT)?;
+    let f = vcpu.context().fp.f.get_mut(number).ok_or(ENOENT)?;
     *f = value;
     Ok(())
 }
 
 /// Reads fcsr.
 pub(super) fn get_fcsr(vcpu: &mut View<'_, '_>, _number: usize) -> Result<u32> {
-    Ok(vcpu.resident().fp.fcsr)
+    Ok(vcpu.context().fp.fcsr)
 }
 
 /// Writes fcsr.
 pub(super) fn set_fcsr(vcpu: &mut OwnedVcpu<'_>, _number: usize, value: u32) -> Result {
-    vcpu.resident().fp.fcsr = value & FCSR_FIELDS;
+    vcpu.context().fp.fcsr = value & FCSR_FIELDS;
     Ok(())
 }
 

@@ -76,7 +76,7 @@ pub(crate) struct PerfSource<'v> {
 
 impl<'v> PerfSource<'v> {
     /// For the counters of `vcpu`, the caller's own: what is made is kept in its
-    /// [`Owned`](crate::vcpu::Owned).
+    /// [`VcpuInner`](crate::vcpu::VcpuInner).
     pub(crate) fn of(vcpu: &'v Vcpu, overflows: Overflows) -> Self {
         Self { vcpu, overflows }
     }

@@ -38,7 +38,7 @@ use crate::{
     },
     vcpu::config::{
         GuestDebug,
-        Permissions, //
+        HypConfig, //
     }, //
 };
 
@@ -382,14 +382,14 @@ fn nothing_outlives_its_extension() {
         (Ext::Zicfiss, SSE),
     ] {
         assert_ne!(
-            Permissions::of(&all, &state, GuestDebug::Off).henvcfg & bit,
+            HypConfig::of(&all, &state, GuestDebug::Off).henvcfg & bit,
             0
         );
-        let permissions = Permissions::of(&without(gone), &state, GuestDebug::Off);
+        let permissions = HypConfig::of(&without(gone), &state, GuestDebug::Off);
         assert_eq!(permissions.henvcfg & bit, 0, "{gone:?}");
     }
     let none = platform(&[Ext::Svade], ABLE);
-    let permissions = Permissions::of(&none, &state, GuestDebug::Off);
+    let permissions = HypConfig::of(&none, &state, GuestDebug::Off);
     assert_eq!(permissions.hedeleg & SOFTWARE_CHECK, 0);
     assert_eq!(permissions.henvcfg, 0);
 }
@@ -397,7 +397,7 @@ fn nothing_outlives_its_extension() {
 #[test]
 fn svadu_alone_updates_for_good() {
     let svadu = platform(&[Ext::Svadu], ABLE);
-    let permissions = Permissions::of(&svadu, &State::new(), GuestDebug::Off);
+    let permissions = HypConfig::of(&svadu, &State::new(), GuestDebug::Off);
     assert_eq!(permissions.henvcfg, ADUE);
     assert_absent(&mut State::new(), &svadu, Feature::AdUpdating);
 }
@@ -409,17 +409,17 @@ fn exceptions_of_every_guest() {
     let mut state = State::new();
     let base = 1 | 1 << 2 | BREAKPOINT | 1 << 8 | 1 << 12 | 1 << 13 | 1 << 15;
 
-    assert_eq!(Permissions::NONE.hedeleg, base);
+    assert_eq!(HypConfig::NONE.hedeleg, base);
     assert_eq!(
-        Permissions::of(&bare, &state, GuestDebug::Off),
-        Permissions::NONE
+        HypConfig::of(&bare, &state, GuestDebug::Off),
+        HypConfig::NONE
     );
     state
         .set(&all, Feature::MisalignedDelegation, 1, 0)
         .unwrap();
     state.set(&all, Feature::LandingPad, 1, 0).unwrap();
     assert_eq!(
-        Permissions::of(&all, &state, GuestDebug::On).hedeleg,
+        HypConfig::of(&all, &state, GuestDebug::On).hedeleg,
         base & !BREAKPOINT | MISALIGNED | SOFTWARE_CHECK
     );
 }

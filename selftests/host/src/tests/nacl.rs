@@ -267,7 +267,7 @@ mod registers_in_memory {
         unsafe { shared.set_hgatp(9) };
         assert_eq!(mock.csr(bindings::CSR_HGATP), 9);
         assert_eq!(shared.hgatp(), 9);
-        assert_eq!(shared.learn(csr::HVIPRIO1, 4), 4);
+        assert_eq!(shared.write_readback(csr::HVIPRIO1, 4), 4);
         assert_eq!(shared.sync(), Ok(()));
         assert!(!mock.take_events().contains(&Event::SyncedCsr(ALL)));
     }
@@ -279,11 +279,11 @@ mod registers_in_memory {
         mock.implemented
             .borrow_mut()
             .insert(bindings::CSR_HVIPRIO1, 0xff00);
-        assert_eq!(shared.learn(csr::HVIPRIO1, 0x1234), 0x1200);
+        assert_eq!(shared.write_readback(csr::HVIPRIO1, 0x1234), 0x1200);
         let number = bindings::CSR_HVIPRIO1 as usize;
         assert_eq!(mock.take_events()[0], Event::SyncedCsr(number));
         // What is known to fit is not asked for again.
-        assert_eq!(shared.learn(csr::HVIPRIO1, 0x1200), 0x1200);
+        assert_eq!(shared.write_readback(csr::HVIPRIO1, 0x1200), 0x1200);
         assert_eq!(mock.take_events(), []);
     }
 

@@ -174,7 +174,7 @@ impl Registers for Stubborn {
         old
     }
 
-    fn learn<const N: u32>(&self, csr: GuestCsr<N>, value: usize) -> usize {
+    fn write_readback<const N: u32>(&self, csr: GuestCsr<N>, value: usize) -> usize {
         self.write(csr, value);
         self.read(csr)
     }

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use crate::{
     aia::{
-        config::*,
         layout::*, //
+        params::*,
     },
     kvm_core::addr::{
         Gpa,
@@ -61,7 +61,7 @@ fn attributes_are_numbered_in_order() {
 fn every_setting_takes_what_it_may_and_nothing_else() {
     for limits in [HOST, EMULATION_ONLY] {
         for setting in SETTINGS {
-            let mut config = Config::new(limits);
+            let mut config = AiaParams::new(limits);
             let first = config.get(setting);
             assert!(allowed(setting, first, limits), "{setting:?}");
             let mut last = first;
@@ -81,10 +81,10 @@ fn every_setting_takes_what_it_may_and_nothing_else() {
 
 #[test]
 fn without_wishes_hardware_is_used_where_there_is_some() {
-    let config = Config::new(HOST);
+    let config = AiaParams::new(HOST);
     assert_eq!(config.get(Setting::Mode), Mode::Auto.raw());
     assert_eq!(config.get(Setting::Ids), 255);
-    let config = Config::new(EMULATION_ONLY);
+    let config = AiaParams::new(EMULATION_ONLY);
     assert_eq!(config.get(Setting::Mode), Mode::Emulation.raw());
     assert_eq!(config.get(Setting::Ids), 2047);
     assert_eq!(config.get(Setting::Sources), 0);
@@ -93,8 +93,8 @@ fn without_wishes_hardware_is_used_where_there_is_some() {
 
 /// A configuration with these settings, in this order: sources, group bits, group shift, hart bits,
 /// guest bits.
-fn config(aplic: Option<u64>, values: [u32; 5]) -> Config {
-    let mut config = Config::new(EMULATION_ONLY);
+fn config(aplic: Option<u64>, values: [u32; 5]) -> AiaParams {
+    let mut config = AiaParams::new(EMULATION_ONLY);
     for (setting, value) in SETTINGS[2..].iter().zip(values) {
         config
             .set(*setting, value, EMULATION_ONLY)
@@ -125,7 +125,7 @@ fn sources_need_an_aplic_that_the_guest_can_address() {
 #[test]
 fn there_is_an_identity_for_each_source() {
     let mut config = config(Some(0), [63, 0, 24, 0, 0]);
-    let ids = |config: &mut Config, ids| config.set(Setting::Ids, ids, EMULATION_ONLY);
+    let ids = |config: &mut AiaParams, ids| config.set(Setting::Ids, ids, EMULATION_ONLY);
     assert_eq!(ids(&mut config, 63), Ok(()));
     assert!(config.plan(1 << 41).is_ok());
     assert_eq!(config.set(Setting::Sources, 64, EMULATION_ONLY), Ok(()));

@@ -30,7 +30,7 @@ pub(super) fn each_mode(test: impl Fn(&Arena, &Root<&Arena>, MmuWrite<'_, &Arena
         test(&arena, &root, view);
         // SAFETY: the test's view is gone.
         let duty = unsafe { MmuWrite::new(&root) }.destroy(|| ());
-        duty.settle(|_| (), |table| arena.free(table));
+        duty.flush_and_free(|_| (), |table| arena.free(table));
         assert_eq!(arena.live(), 0);
     }
 }
@@ -112,7 +112,7 @@ fn block_is_not_used_where_a_table_is() {
     each_mode(|arena, _, mut view| {
         put(&view, arena, 3, PageSize::Size4K, Rights::Writable);
         let unmap = view.unmap(frames(3, 1), || false);
-        unmap.duty.settle(|_| (), |table| arena.free(table));
+        unmap.duty.flush_and_free(|_| (), |table| arena.free(table));
         let result = put(&view, arena, 5, PageSize::Size2M, Rights::Writable);
         assert_eq!(result, (Outcome::Mapped, Level::Page));
         assert_eq!(backing(&view, 5), Some((5 + OFFSET, Rights::Writable)));
@@ -145,10 +145,10 @@ fn unmapping_frees_tables() {
             assert!(arena.live() > 4);
             for start in (0..4 * BLOCK).step_by(at_once as usize) {
                 let unmap = view.unmap(frames(start, at_once), || false);
-                unmap.duty.settle(|_| (), |table| arena.free(table));
+                unmap.duty.flush_and_free(|_| (), |table| arena.free(table));
             }
             let rest = view.unmap(frames(4 * BLOCK, 1 << 29), || false);
-            rest.duty.settle(|_| (), |table| arena.free(table));
+            rest.duty.flush_and_free(|_| (), |table| arena.free(table));
             assert_eq!(leaf_tables(arena, root), 0);
             assert!(arena.live() <= 3, "leaf tables are freed");
         }
@@ -173,10 +173,10 @@ fn freeing_a_table_flushes_everything() {
         let mut scopes = Vec::new();
         let one = view.unmap(frames(3, 1), || false);
         one.duty
-            .settle(|scope| scopes.push(scope), |table| arena.free(table));
+            .flush_and_free(|scope| scopes.push(scope), |table| arena.free(table));
         let all = view.unmap(frames(0, BLOCK), || false);
         all.duty
-            .settle(|scope| scopes.push(scope), |table| arena.free(table));
+            .flush_and_free(|scope| scopes.push(scope), |table| arena.free(table));
         assert_eq!(scopes, [Scope::Frames(frames(3, 1)), Scope::Everything]);
     });
 }
@@ -345,7 +345,7 @@ fn mode_changes_only_without_entries() {
     assert_eq!(root.set_mode(Mode::Sv48x4), Err(InUse));
     // SAFETY: as above.
     let duty = unsafe { MmuWrite::new(&root) }.destroy(|| ());
-    duty.settle(|_| (), |table| arena.free(table));
+    duty.flush_and_free(|_| (), |table| arena.free(table));
     assert_eq!(root.set_mode(Mode::Sv48x4), Ok(()));
     assert_eq!(root.mode(), Mode::Sv48x4);
 }
@@ -427,7 +427,7 @@ fn interrupted_unmap_goes_on_where_it_stopped() {
         let rest = view.unmap(GfnRange::new(first.done_to, range.end()), || false);
         assert_eq!((rest.stop, rest.done_to), (Stop::Done, range.end()));
         let mut freed = 0;
-        first.duty.and(rest.duty).settle(
+        first.duty.and(rest.duty).flush_and_free(
             |_| (),
             |table| {
                 freed += 1;

@@ -150,7 +150,9 @@ impl Vm<'_> {
         match *change {
             Change::Unmap(range) => {
                 let unmap = tree.unmap(range, || false);
-                unmap.duty.settle(|_| (), |table| self.arena.free(table));
+                unmap
+                    .duty
+                    .flush_and_free(|_| (), |table| self.arena.free(table));
                 for gfn in range.start().get()..range.end().get() {
                     assert_eq!(tree.lookup(Gfn::new(gfn)), None);
                 }
@@ -190,7 +192,9 @@ impl Vm<'_> {
                 };
                 let recover =
                     tree.recover(all, PageSize::Size64K, |gfn| host.page(gfn.get()), || false);
-                recover.duty.settle(|_| (), |table| self.arena.free(table));
+                recover
+                    .duty
+                    .flush_and_free(|_| (), |table| self.arena.free(table));
             }
         }
         self.check(*logging);
@@ -298,7 +302,7 @@ proptest! {
         vm.check(logging);
         // SAFETY: all threads are gone.
         let duty = unsafe { MmuWrite::new(&root) }.destroy(|| ());
-        duty.settle(|_| (), |table| arena.free(table));
+        duty.flush_and_free(|_| (), |table| arena.free(table));
         prop_assert_eq!(arena.live(), 0);
         prop_assert!(arena.counts().is_empty());
     }

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The run at frame 16.
-const RUN: u64 = 16;
+const NAPOT_PTES: u64 = 16;
 
 /// A host that maps all its memory in blocks of `size`.
 fn host(size: PageSize, rights: Rights) -> impl Fn(Gfn) -> Option<HostPage> {
@@ -56,26 +56,43 @@ fn recover(
     let mut scope = None;
     recover
         .duty
-        .settle(|wanted| scope = Some(wanted), |table| arena.free(table));
+        .flush_and_free(|wanted| scope = Some(wanted), |table| arena.free(table));
     scope
 }
 
 #[test]
 fn write_fault_in_a_logged_run_splits_it_in_place() {
     each_mode(|arena, root, mut view| {
-        put(&view, arena, RUN, PageSize::Size64K, Rights::Writable);
-        let flushed = view.write_protect_masked(Gfn::new(RUN + 3), 1).delegate();
-        assert_eq!(flushed, frames(RUN, 16));
-        assert_eq!(backing(&view, RUN).unwrap().1, Rights::WriteProtected);
-        let fault = FaultGpa::new(Gfn::new(RUN + 3).gpa());
+        put(
+            &view,
+            arena,
+            NAPOT_PTES,
+            PageSize::Size64K,
+            Rights::Writable,
+        );
+        let flushed = view
+            .write_protect_masked(Gfn::new(NAPOT_PTES + 3), 1)
+            .delegate();
+        assert_eq!(flushed, frames(NAPOT_PTES, 16));
+        assert_eq!(
+            backing(&view, NAPOT_PTES).unwrap().1,
+            Rights::WriteProtected
+        );
+        let fault = FaultGpa::new(Gfn::new(NAPOT_PTES + 3).gpa());
         assert_eq!(view.make_writable(fault), MakeWritable::NotAllowed);
-        let result = install(&view, arena, RUN + 3, PageSize::Size4K, Rights::Writable);
+        let result = install(
+            &view,
+            arena,
+            NAPOT_PTES + 3,
+            PageSize::Size4K,
+            Rights::Writable,
+        );
         assert_eq!(result.outcome, Outcome::Upgraded);
-        assert_eq!(result.flush.delegate(), frames(RUN, 16));
+        assert_eq!(result.flush.delegate(), frames(NAPOT_PTES, 16));
         for (gfn, leaf) in snapshot(arena, root).leaves {
             assert!(!leaf.run);
             assert_eq!(leaf.pfn, gfn + OFFSET);
-            assert_eq!(leaf.rights == Rights::Writable, gfn == RUN + 3);
+            assert_eq!(leaf.rights == Rights::Writable, gfn == NAPOT_PTES + 3);
         }
     });
 }
@@ -83,41 +100,80 @@ fn write_fault_in_a_logged_run_splits_it_in_place() {
 #[test]
 fn unmapping_a_page_takes_its_run() {
     each_mode(|arena, _, mut view| {
-        put(&view, arena, RUN, PageSize::Size64K, Rights::Writable);
-        put(&view, arena, RUN + 16, PageSize::Size4K, Rights::Writable);
-        let unmap = view.unmap(frames(RUN + 15, 1), || false);
-        unmap.duty.settle(
-            |scope| assert_eq!(scope, Scope::Frames(frames(RUN, 16))),
+        put(
+            &view,
+            arena,
+            NAPOT_PTES,
+            PageSize::Size64K,
+            Rights::Writable,
+        );
+        put(
+            &view,
+            arena,
+            NAPOT_PTES + 16,
+            PageSize::Size4K,
+            Rights::Writable,
+        );
+        let unmap = view.unmap(frames(NAPOT_PTES + 15, 1), || false);
+        unmap.duty.flush_and_free(
+            |scope| assert_eq!(scope, Scope::Frames(frames(NAPOT_PTES, 16))),
             |table| arena.free(table),
         );
-        assert_eq!(backing(&view, RUN), None);
-        assert!(backing(&view, RUN + 16).is_some());
+        assert_eq!(backing(&view, NAPOT_PTES), None);
+        assert!(backing(&view, NAPOT_PTES + 16).is_some());
     });
 }
 
 #[test]
 fn ageing_looks_at_all_of_a_run() {
     each_mode(|arena, root, mut view| {
-        put(&view, arena, RUN, PageSize::Size64K, Rights::Writable);
-        assert_eq!(view.age(frames(RUN + 9, 1)), Age::Young);
-        assert_eq!(view.age(frames(RUN, 16)), Age::Old);
-        assert!(!snapshot(arena, root).leaves[&RUN].young);
+        put(
+            &view,
+            arena,
+            NAPOT_PTES,
+            PageSize::Size64K,
+            Rights::Writable,
+        );
+        assert_eq!(view.age(frames(NAPOT_PTES + 9, 1)), Age::Young);
+        assert_eq!(view.age(frames(NAPOT_PTES, 16)), Age::Old);
+        assert!(!snapshot(arena, root).leaves[&NAPOT_PTES].young);
         // Svade: or else the guest's next access of each page would fault.
-        let result = put(&view, arena, RUN + 2, PageSize::Size4K, Rights::Writable);
+        let result = put(
+            &view,
+            arena,
+            NAPOT_PTES + 2,
+            PageSize::Size4K,
+            Rights::Writable,
+        );
         assert_eq!(result, (Outcome::Upgraded, Level::Page));
-        assert!(snapshot(arena, root).leaves[&RUN].young);
-        assert_eq!(view.test_age(frames(RUN + 9, 1)), Age::Young);
+        assert!(snapshot(arena, root).leaves[&NAPOT_PTES].young);
+        assert_eq!(view.test_age(frames(NAPOT_PTES + 9, 1)), Age::Young);
     });
 }
 
 #[test]
 fn run_is_not_made_around_a_page() {
     each_mode(|arena, root, view| {
-        put(&view, arena, RUN + 7, PageSize::Size4K, Rights::Writable);
-        let result = put(&view, arena, RUN, PageSize::Size64K, Rights::Writable);
+        put(
+            &view,
+            arena,
+            NAPOT_PTES + 7,
+            PageSize::Size4K,
+            Rights::Writable,
+        );
+        let result = put(
+            &view,
+            arena,
+            NAPOT_PTES,
+            PageSize::Size64K,
+            Rights::Writable,
+        );
         assert_eq!(result, (Outcome::Mapped, Level::Page));
         let leaves = snapshot(arena, root).leaves;
-        assert_eq!(leaves.into_keys().collect::<Vec<_>>(), [RUN, RUN + 7]);
+        assert_eq!(
+            leaves.into_keys().collect::<Vec<_>>(),
+            [NAPOT_PTES, NAPOT_PTES + 7]
+        );
     });
 }
 
@@ -223,14 +279,17 @@ fn recovery_makes_no_read_only_host_page_writable() {
 fn pages_become_runs_again() {
     each_mode(|arena, root, mut view| {
         let range = frames(0, BLOCK);
-        for first in [RUN, 4 * RUN] {
+        for first in [NAPOT_PTES, 4 * NAPOT_PTES] {
             put(&view, arena, first, PageSize::Size64K, Rights::Writable);
         }
         log(&mut view, arena, range);
         assert_eq!(snapshot(arena, root).leaves.len(), 32);
         let host = host(PageSize::Size64K, Rights::Writable);
         let scope = recover(&mut view, arena, range, host);
-        assert_eq!(scope, Some(Scope::Frames(frames(RUN, 4 * RUN))));
+        assert_eq!(
+            scope,
+            Some(Scope::Frames(frames(NAPOT_PTES, 4 * NAPOT_PTES)))
+        );
         let leaves = snapshot(arena, root).leaves;
         assert_eq!(leaves.len(), 2);
         let is_run = |leaf: &Seen| leaf.run && leaf.rights == Rights::Writable;
@@ -250,7 +309,9 @@ fn recovery_goes_on_where_it_stopped() {
             let rest = GfnRange::new(from, range.end());
             let host = host(PageSize::Size1G, Rights::Writable);
             let recover = view.recover(rest, PageSize::Size64K, host, || true);
-            recover.duty.settle(|_| (), |table| arena.free(table));
+            recover
+                .duty
+                .flush_and_free(|_| (), |table| arena.free(table));
             if recover.stop == Stop::Done {
                 break;
             }
@@ -265,27 +326,33 @@ fn recovery_goes_on_where_it_stopped() {
 #[test]
 fn fault_around_fills_what_is_missing() {
     each_mode(|arena, root, view| {
-        put(&view, arena, RUN + 1, PageSize::Size4K, Rights::Writable);
+        put(
+            &view,
+            arena,
+            NAPOT_PTES + 1,
+            PageSize::Size4K,
+            Rights::Writable,
+        );
         let page = HostPage {
-            pfn: Pfn::new(RUN + OFFSET),
+            pfn: Pfn::new(NAPOT_PTES + OFFSET),
             size: PageSize::Size4K,
             rights: Rights::Writable,
         };
-        let fault = FaultGpa::new(Gfn::new(RUN).gpa());
+        let fault = FaultGpa::new(Gfn::new(NAPOT_PTES).gpa());
         let (result, neighbours) = view.install(fault, page, &mut arena.source(0));
         assert_eq!(result.outcome, Outcome::Mapped);
         assert!(result.flush.is_none());
         let neighbours = neighbours.expect("it ended in a leaf table");
-        let filled = view.fill(&neighbours, frames(RUN, 16), Age::Old, |gfn| {
-            host(PageSize::Size4K, Rights::HostReadOnly)(gfn).filter(|_| gfn.get() < RUN + 4)
+        let filled = view.fill(&neighbours, frames(NAPOT_PTES, 16), Age::Old, |gfn| {
+            host(PageSize::Size4K, Rights::HostReadOnly)(gfn).filter(|_| gfn.get() < NAPOT_PTES + 4)
         });
         assert_eq!(filled, 2);
         let leaves = snapshot(arena, root).leaves;
         let seen = |gfn| leaves.get(&gfn).map(|leaf| (leaf.rights, leaf.young));
-        assert_eq!(seen(RUN + 1), Some((Rights::Writable, true)));
-        assert_eq!(seen(RUN + 2), Some((Rights::HostReadOnly, false)));
-        assert_eq!(seen(RUN + 3), Some((Rights::HostReadOnly, false)));
-        assert_eq!(seen(RUN + 4), None);
+        assert_eq!(seen(NAPOT_PTES + 1), Some((Rights::Writable, true)));
+        assert_eq!(seen(NAPOT_PTES + 2), Some((Rights::HostReadOnly, false)));
+        assert_eq!(seen(NAPOT_PTES + 3), Some((Rights::HostReadOnly, false)));
+        assert_eq!(seen(NAPOT_PTES + 4), None);
         // Nothing beyond the table, whatever is asked for.
         let beyond = frames(BLOCK, 16);
         let none = view.fill(&neighbours, beyond, Age::Old, |_| panic!("not asked"));
@@ -318,10 +385,10 @@ fn fault_around_makes_runs_where_the_host_has_them() {
     each_mode(|arena, root, view| {
         // A slot that begins with the second page of a run.
         let runs = host(PageSize::Size64K, Rights::Writable);
-        let filled = fill_around(&view, arena, 1, frames(1, 2 * RUN), |gfn| {
+        let filled = fill_around(&view, arena, 1, frames(1, 2 * NAPOT_PTES), |gfn| {
             let page = runs(gfn)?;
             Some(HostPage {
-                size: if gfn.get() < RUN {
+                size: if gfn.get() < NAPOT_PTES {
                     PageSize::Size4K
                 } else {
                     page.size
@@ -330,10 +397,10 @@ fn fault_around_makes_runs_where_the_host_has_them() {
             })
         });
         // With all pages of the run that the range ends in.
-        assert_eq!(filled, 14 + 2 * RUN);
+        assert_eq!(filled, 14 + 2 * NAPOT_PTES);
         let leaves = snapshot(arena, root).leaves;
         assert_eq!(leaves.len(), 15 + 2);
-        for first in [RUN, 2 * RUN] {
+        for first in [NAPOT_PTES, 2 * NAPOT_PTES] {
             assert!(leaves[&first].run && !leaves[&first].young);
             assert_eq!(
                 backing(&view, first + 5),
@@ -346,17 +413,23 @@ fn fault_around_makes_runs_where_the_host_has_them() {
 #[test]
 fn fault_around_makes_no_run_of_other_offsets_or_around_a_page() {
     each_mode(|arena, root, view| {
-        put(&view, arena, RUN + 7, PageSize::Size4K, Rights::Writable);
+        put(
+            &view,
+            arena,
+            NAPOT_PTES + 7,
+            PageSize::Size4K,
+            Rights::Writable,
+        );
         let runs = host(PageSize::Size64K, Rights::Writable);
-        let filled = fill_around(&view, arena, 0, frames(0, 3 * RUN), |gfn| {
+        let filled = fill_around(&view, arena, 0, frames(0, 3 * NAPOT_PTES), |gfn| {
             let page = runs(gfn)?;
-            let shift = u64::from(gfn.get() >= 2 * RUN);
+            let shift = u64::from(gfn.get() >= 2 * NAPOT_PTES);
             Some(HostPage {
                 pfn: Pfn::new(page.pfn.get() + shift),
                 ..page
             })
         });
-        assert_eq!(filled, 3 * RUN - 2);
+        assert_eq!(filled, 3 * NAPOT_PTES - 2);
         assert!(snapshot(arena, root).leaves.values().all(|leaf| !leaf.run));
     });
 }
@@ -365,9 +438,9 @@ fn fault_around_makes_no_run_of_other_offsets_or_around_a_page() {
 #[test]
 fn each_group_becomes_a_run_again_by_itself() {
     each_mode(|arena, root, mut view| {
-        let range = frames(1, 6 * RUN);
+        let range = frames(1, 6 * NAPOT_PTES);
         put(&view, arena, 1, PageSize::Size4K, Rights::Writable);
-        for first in [RUN, 3 * RUN, 6 * RUN] {
+        for first in [NAPOT_PTES, 3 * NAPOT_PTES, 6 * NAPOT_PTES] {
             put(&view, arena, first, PageSize::Size64K, Rights::Writable);
         }
         log(&mut view, arena, frames(0, BLOCK));
@@ -375,16 +448,19 @@ fn each_group_becomes_a_run_again_by_itself() {
         let scope = recover(&mut view, arena, range, |gfn| {
             let page = runs(gfn)?;
             // What the host is about to change counts by pages, too.
-            let is_page = gfn.get() < RUN || gfn.get() >= 6 * RUN;
+            let is_page = gfn.get() < NAPOT_PTES || gfn.get() >= 6 * NAPOT_PTES;
             Some(HostPage {
                 size: if is_page { PageSize::Size4K } else { page.size },
                 ..page
             })
         });
-        assert_eq!(scope, Some(Scope::Frames(frames(RUN, 3 * RUN))));
+        assert_eq!(
+            scope,
+            Some(Scope::Frames(frames(NAPOT_PTES, 3 * NAPOT_PTES)))
+        );
         let leaves = snapshot(arena, root).leaves;
         assert_eq!(leaves.len(), 1 + 2 + 16);
-        assert!(leaves[&RUN].run && leaves[&(3 * RUN)].run);
+        assert!(leaves[&NAPOT_PTES].run && leaves[&(3 * NAPOT_PTES)].run);
         assert!(!leaves[&1].run && leaves[&1].rights == Rights::Writable);
     });
 }
@@ -424,7 +500,7 @@ fn block_takes_the_place_of_an_emptied_table() {
         }
         for gfn in [2 * BLOCK - 1, BLOCK + 9, BLOCK + 3] {
             let unmap = view.unmap(frames(gfn, 1), || false);
-            unmap.duty.settle(|_| (), |table| arena.free(table));
+            unmap.duty.flush_and_free(|_| (), |table| arena.free(table));
         }
         let tables = arena.live();
         let none = |_| panic!("there is nothing to be asked about");
@@ -452,7 +528,7 @@ fn gigantic_block_takes_the_place_of_emptied_tables() {
         }
         for block in [511, 7] {
             let unmap = view.unmap(frames(block * BLOCK, 1), || false);
-            unmap.duty.settle(|_| (), |table| arena.free(table));
+            unmap.duty.flush_and_free(|_| (), |table| arena.free(table));
         }
         let giga = frames(0, 1 << 18);
         let blocks = host(PageSize::Size1G, Rights::Writable);

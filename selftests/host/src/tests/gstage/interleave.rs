@@ -155,7 +155,7 @@ impl Vm {
     /// Ends the VM; every table must have been kept track of.
     pub(super) fn end(self) {
         let duty = self.write().destroy(|| ());
-        duty.settle(|_| (), |table| self.arena.free(table));
+        duty.flush_and_free(|_| (), |table| self.arena.free(table));
         assert_eq!(self.arena.live(), 0);
         let arena = std::ptr::from_ref(self.arena).cast_mut();
         // SAFETY: made from a box by `new`; its only user, the root, goes with `self`.
@@ -361,7 +361,9 @@ fn loom_fault_against_unmap_and_free() {
             let vm = vm.write().unwrap();
             let all = GfnRange::from_len(Gfn::new(0), 512);
             let unmap = vm.write().unmap(all, || false);
-            unmap.duty.settle(|_| (), |table| vm.arena.free(table));
+            unmap
+                .duty
+                .flush_and_free(|_| (), |table| vm.arena.free(table));
         }
         assert_eq!(there.join().unwrap(), Outcome::Mapped);
         let vm = Arc::into_inner(vm).unwrap().into_inner().unwrap();

@@ -447,7 +447,7 @@ impl<'a> World<'a> {
         let mut scope = None;
         let mut freed = 0;
         let flushed = std::cell::Cell::new(false);
-        duty.settle(
+        duty.flush_and_free(
             |wanted| {
                 flushed.set(true);
                 scope = Some(wanted);

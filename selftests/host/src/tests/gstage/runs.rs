@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The run that all tests are about: frames 16 to 31.
-const RUN: u64 = 16;
+const NAPOT_PTES: u64 = 16;
 
 /// How often one history takes the CPU from a thread that could go on, where two threads race. One
 /// less where there are three.
@@ -40,7 +40,7 @@ fn frames(start: u64, len: u64) -> GfnRange {
 /// Entries of a leaf table that are one run, or none.
 struct Short {
     arena: &'static Arena,
-    slots: [Slot; 3],
+    slots: [PteCell; 3],
 }
 
 impl Short {
@@ -50,18 +50,23 @@ impl Short {
         let pte = rights.map_or(Pte::from_raw(0), run);
         Short {
             arena: Box::leak(Box::new(Arena::new())),
-            slots: [(); 3].map(|()| Slot::new(pte)),
+            slots: [(); 3].map(|()| PteCell::new(pte)),
         }
     }
 
     fn ppn(index: u64) -> kernel::num::Bounded<u64, 44> {
-        ppn(Pfn::new(OFFSET + RUN + index)).unwrap()
+        ppn(Pfn::new(OFFSET + NAPOT_PTES + index)).unwrap()
     }
 
     /// A fault on entry `index` where the host has a run. As in `install`.
     fn claim(&self, index: u64, rights: Rights) {
         let wanted = Leaf::run(Self::ppn(index), rights);
-        match claim(self.arena, &self.slots, Gfn::new(RUN + index), wanted) {
+        match claim(
+            self.arena,
+            &self.slots,
+            Gfn::new(NAPOT_PTES + index),
+            wanted,
+        ) {
             Claim::Run(_) => {}
             Claim::Pages => self.page(index, rights),
         }
@@ -70,7 +75,7 @@ impl Short {
 
     /// A fault on entry `index` that is about one page. As in `install`.
     fn page(&self, index: u64, rights: Rights) {
-        let gfn = Gfn::new(RUN + index);
+        let gfn = Gfn::new(NAPOT_PTES + index);
         let slot = &self.slots[index as usize];
         let wanted = Leaf::memory(Self::ppn(index), rights);
         loop {
@@ -105,8 +110,8 @@ impl Short {
             Entry::Empty => None,
             Entry::Table(_) => panic!("no table"),
             Entry::Leaf(leaf) => {
-                let pfn = leaf.pfn_of(Gfn::new(RUN + index), Level::Page);
-                assert_eq!(pfn, Pfn::new(OFFSET + RUN + index));
+                let pfn = leaf.pfn_of(Gfn::new(NAPOT_PTES + index), Level::Page);
+                assert_eq!(pfn, Pfn::new(OFFSET + NAPOT_PTES + index));
                 Some(leaf.rights())
             }
         }
@@ -277,12 +282,12 @@ fn against_writer(
         });
         {
             let mut locked = locked.write().unwrap();
-            locked.vm.assert_not_mixed(RUN);
+            locked.vm.assert_not_mixed(NAPOT_PTES);
             writer(&mut locked);
         }
         there.join().unwrap();
         let locked = Arc::into_inner(locked).unwrap().into_inner().unwrap();
-        locked.vm.assert_not_mixed(RUN);
+        locked.vm.assert_not_mixed(NAPOT_PTES);
         after(&locked.vm);
         locked.vm.end();
     });
@@ -292,21 +297,26 @@ fn against_writer(
 fn loom_claim_against_unmap_of_one_page() {
     against_writer(
         |vm| {
-            let _ = vm.install(RUN + 4, PageSize::Size64K, Rights::Writable);
-            assert_eq!(vm.rights(RUN + 15), Some(Rights::Writable));
+            let _ = vm.install(NAPOT_PTES + 4, PageSize::Size64K, Rights::Writable);
+            assert_eq!(vm.rights(NAPOT_PTES + 15), Some(Rights::Writable));
         },
         |locked| {
             locked.seq += 1;
-            let unmap = locked.vm.write().unmap(frames(RUN + 9, 1), || false);
+            let unmap = locked.vm.write().unmap(frames(NAPOT_PTES + 9, 1), || false);
             let arena = locked.vm.arena;
-            unmap.duty.settle(
-                |scope| assert_eq!(scope, Scope::Frames(frames(RUN, 16))),
+            unmap.duty.flush_and_free(
+                |scope| assert_eq!(scope, Scope::Frames(frames(NAPOT_PTES, 16))),
                 |table| arena.free(table),
             );
-            assert_eq!(locked.vm.rights(RUN + 9), None);
+            assert_eq!(locked.vm.rights(NAPOT_PTES + 9), None);
         },
         // What was asked for after it may be there; what was before, is not.
-        |vm| assert!(matches!(vm.rights(RUN + 9), None | Some(Rights::Writable))),
+        |vm| {
+            assert!(matches!(
+                vm.rights(NAPOT_PTES + 9),
+                None | Some(Rights::Writable)
+            ))
+        },
     );
 }
 
@@ -314,21 +324,21 @@ fn loom_claim_against_unmap_of_one_page() {
 fn loom_claim_against_write_protection_of_one_page() {
     against_writer(
         |vm| {
-            let _ = vm.install(RUN + 4, PageSize::Size64K, Rights::Writable);
-            assert_eq!(vm.rights(RUN + 15), Some(Rights::Writable));
+            let _ = vm.install(NAPOT_PTES + 4, PageSize::Size64K, Rights::Writable);
+            assert_eq!(vm.rights(NAPOT_PTES + 15), Some(Rights::Writable));
         },
         |locked| {
             locked.seq += 1;
-            let base = Gfn::new(RUN + 2);
+            let base = Gfn::new(NAPOT_PTES + 2);
             let flushed = locked
                 .vm
                 .write()
                 .write_protect_masked(base, 0b10)
                 .delegate();
-            if locked.vm.rights(RUN).is_some() {
-                assert_eq!(flushed, frames(RUN, 16));
+            if locked.vm.rights(NAPOT_PTES).is_some() {
+                assert_eq!(flushed, frames(NAPOT_PTES, 16));
             }
-            for gfn in RUN..RUN + 16 {
+            for gfn in NAPOT_PTES..NAPOT_PTES + 16 {
                 assert!(locked.vm.rights(gfn) < Some(Rights::Writable));
             }
         },
@@ -340,11 +350,11 @@ fn loom_claim_against_write_protection_of_one_page() {
 fn loom_page_against_recovery() {
     against_writer(
         |vm| {
-            let _ = vm.install(RUN + 4, PageSize::Size4K, Rights::Writable);
+            let _ = vm.install(NAPOT_PTES + 4, PageSize::Size4K, Rights::Writable);
         },
         |locked| {
             let vm = &locked.vm;
-            let _ = vm.install(RUN + 5, PageSize::Size4K, Rights::WriteProtected);
+            let _ = vm.install(NAPOT_PTES + 5, PageSize::Size4K, Rights::WriteProtected);
             let host = |gfn: Gfn| {
                 Some(HostPage {
                     pfn: Pfn::new(gfn.get() + OFFSET),
@@ -352,15 +362,17 @@ fn loom_page_against_recovery() {
                     rights: Rights::Writable,
                 })
             };
-            let range = frames(RUN, 16);
+            let range = frames(NAPOT_PTES, 16);
             let smallest = PageSize::Size64K;
             let recover = locked.vm.write().recover(range, smallest, host, || false);
             let arena = locked.vm.arena;
-            recover.duty.settle(|_| (), |table| arena.free(table));
-            assert_eq!(locked.vm.size(RUN), Some(PageSize::Size64K));
+            recover
+                .duty
+                .flush_and_free(|_| (), |table| arena.free(table));
+            assert_eq!(locked.vm.size(NAPOT_PTES), Some(PageSize::Size64K));
         },
         |vm| {
-            for gfn in RUN..RUN + 16 {
+            for gfn in NAPOT_PTES..NAPOT_PTES + 16 {
                 assert_eq!(vm.rights(gfn), Some(Rights::Writable));
             }
         },

@@ -362,7 +362,7 @@ impl Registers for &Mock {
         old
     }
 
-    fn learn<const N: u32>(&self, csr: GuestCsr<N>, value: usize) -> usize {
+    fn write_readback<const N: u32>(&self, csr: GuestCsr<N>, value: usize) -> usize {
         self.write(csr, value);
         self.read(csr)
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Core KVM's functions for an interrupt controller, for safe callers: locks of a VM, and the
-//! routing table. As in [`core`](crate::kvm_core::calls), the reason why it is sound stands in each.
+//! Core KVM's functions for an interrupt controller, for safe callers: resampling irqfds and the
+//! routing table. As in [`calls`](crate::kvm_core::calls), the reason why each is sound stands in it.
 
 use kernel::{
     error::to_result,
@@ -13,61 +13,6 @@ use crate::{
     kernel_ext::nospec,
     kvm_core::object::Vm, //
 };
-
-/// Proof that `kvm->lock` is held. The holder of the lock only ever lends it out by reference.
-pub(crate) struct VmLock<'v>(&'v Vm);
-
-impl<'v> VmLock<'v> {
-    /// Runs `f` with the lock taken.
-    pub(crate) fn with<R>(vm: &'v Vm, f: impl FnOnce(&VmLock<'v>) -> R) -> R {
-        // SAFETY: By the invariant of `Vm` the VM is live.
-        unsafe { bindings::kvm_rs_lock(vm.as_ptr()) };
-        let result = f(&VmLock(vm));
-        // SAFETY: This thread took `kvm->lock` before it called `f`, and still holds it.
-        unsafe { bindings::kvm_rs_unlock(vm.as_ptr()) };
-        result
-    }
-
-    /// Runs `f` with the lock that the caller of a door holds.
-    ///
-    /// # Safety
-    ///
-    /// The calling thread holds `kvm->lock` of `vm` until this returns.
-    pub(crate) unsafe fn assume<R>(vm: &Vm, f: impl FnOnce(&VmLock<'_>) -> R) -> R {
-        f(&VmLock(vm))
-    }
-
-    /// The VM.
-    pub(crate) fn vm(&self) -> &'v Vm {
-        self.0
-    }
-
-    /// Whether a vCPU is being created.
-    pub(crate) fn is_creating_vcpu(&self) -> bool {
-        // SAFETY: `self` exists, so `kvm->lock` is held. By the invariant of `Vm` the VM is live.
-        unsafe { bindings::kvm_is_vcpu_creation_in_progress(self.0.as_ptr()) }
-    }
-}
-
-/// `kvm->slots_lock`, held.
-pub(crate) struct SlotsLock<'v>(&'v Vm);
-
-impl<'v> SlotsLock<'v> {
-    /// Takes it.
-    pub(crate) fn lock(vm: &'v Vm) -> Self {
-        // SAFETY: By the invariant of `Vm` the VM is live. `drop` unlocks what this locks.
-        unsafe { bindings::kvm_rs_lock_slots(vm.as_ptr()) };
-        Self(vm)
-    }
-}
-
-impl Drop for SlotsLock<'_> {
-    fn drop(&mut self) {
-        // SAFETY: `lock` took `kvm->slots_lock`, and only this unlocks it. By the invariant of `Vm`
-        // the VM is live.
-        unsafe { bindings::kvm_rs_unlock_slots(self.0.as_ptr()) };
-    }
-}
 
 /// The only irqchip's number.
 const IRQCHIP: u32 = 0;

@@ -36,7 +36,7 @@ use crate::{
             PageSize,
             Pfn, //
         },
-        hostmm::HostView,
+        hostmm::HostPgtable,
         mmu_lock::{
             ReadGuard,
             WriteHeld, //
@@ -231,7 +231,7 @@ impl Drop for TreeCell {
             // no other view of it is in use, which is more than what the lock ensures.
             let mut view = unsafe { MmuWrite::new(&tree.root) };
             // No vCPU is left, so no CPU remembers anything that a vCPU could still use.
-            view.destroy(|| {}).settle(|_| {}, free_table);
+            view.destroy(|| {}).flush_and_free(|_| {}, free_table);
         }
         // SAFETY: `alloc()` returned the pages to `new()`, with this order. No CPU walks them any
         // more: `TranslationState::unload()` took the root out of the last `hgatp` when the last
@@ -334,12 +334,12 @@ impl<'v> WriteHeld<'v> {
     }
 
     /// The same, and what the host maps.
-    pub(crate) fn tree_and_host(&mut self) -> Option<(MmuWrite<'_, LinearMap>, HostView<'_>)> {
+    pub(crate) fn tree_and_host(&mut self) -> Option<(MmuWrite<'_, LinearMap>, HostPgtable<'_>)> {
         let vm = self.vm();
         let tree = self.tree()?;
         // SAFETY: By the type's invariant `mmu_lock` is held. `self` is borrowed for as long as the
         // result, so `unlocked()` cannot drop the lock meanwhile.
-        Some((tree, unsafe { HostView::new(vm) }))
+        Some((tree, unsafe { HostPgtable::new(vm) }))
     }
 
     /// Changes the format of an empty tree.

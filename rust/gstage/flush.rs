@@ -85,7 +85,7 @@ pub(crate) enum Scope {
 
 /// A [`Flush`], and the tables that nothing points to any more.
 ///
-/// A hart may still walk those tables until the flush is done, so only [`Teardown::settle`] hands
+/// A hart may still walk those tables until the flush is done, so only [`Teardown::flush_and_free`] hands
 /// them out.
 #[must_use = "the old translations stay usable until they are flushed, and tables are leaked"]
 pub(crate) struct Teardown<M> {
@@ -133,7 +133,11 @@ impl<M: TableMemory> Teardown<M> {
     /// Has `flush` flush every CPU that may hold the lost translations, and then `free` take the
     /// tables; calls neither if there is nothing to do. `mmu_lock` need not be held.
     #[inline]
-    pub(crate) fn settle(self, flush: impl FnOnce(Scope), mut free: impl FnMut(FormerTable)) {
+    pub(crate) fn flush_and_free(
+        self,
+        flush: impl FnOnce(Scope),
+        mut free: impl FnMut(FormerTable),
+    ) {
         let Teardown {
             flush: Flush(frames),
             mut tables,

@@ -4,8 +4,8 @@
 //! What userspace wants the interrupt controller to be like, before it exists. Answers to
 //! `aia_config()` and to the checks of `aia_init()` in `aia_device.c`.
 //!
-//! A [`Config`] is changed attribute by attribute, each checked by itself. [`Config::plan`] checks
-//! what they make together; what follows is built from the [`Plan`] alone and never looks back.
+//! A [`AiaParams`] is changed attribute by attribute, each checked by itself. [`AiaParams::plan`] checks
+//! what they make together; what follows is built from the [`AiaLayout`] alone and never looks back.
 
 use crate::{
     aia::{
@@ -103,7 +103,7 @@ pub(crate) struct Invalid;
 
 /// The wishes of userspace so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Config {
+pub(crate) struct AiaParams {
     mode: Mode,
     ids: u32,
     sources: u32,
@@ -111,7 +111,7 @@ pub(crate) struct Config {
     aplic: Option<Gpa>,
 }
 
-impl Config {
+impl AiaParams {
     /// What there is without any wish.
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
@@ -219,7 +219,7 @@ impl Config {
     ///
     /// [`Invalid`]: more sources than identities; sources without an APLIC or beyond the guest's
     /// addresses; index bits that overlap.
-    pub(crate) fn plan(&self, end: u64) -> Result<Plan, Invalid> {
+    pub(crate) fn plan(&self, end: u64) -> Result<AiaLayout, Invalid> {
         if self.ids < self.sources {
             return Err(Invalid);
         }
@@ -231,7 +231,7 @@ impl Config {
                 Some((gpa, sources))
             }
         };
-        Ok(Plan {
+        Ok(AiaLayout {
             mode: self.mode,
             ids: self.ids,
             aplic,
@@ -252,7 +252,7 @@ fn fits(gpa: Gpa, size: u32, end: u64) -> Result<(), Invalid> {
 
 /// A controller that can be built; its interrupt files are added one by one.
 #[derive(Clone, Copy)]
-pub(crate) struct Plan {
+pub(crate) struct AiaLayout {
     /// How files are made.
     pub(crate) mode: Mode,
     /// The highest identity of each.
@@ -265,7 +265,7 @@ pub(crate) struct Plan {
     base: Option<u64>,
 }
 
-impl Plan {
+impl AiaLayout {
     /// Puts a file at `gpa`; the index of its hart.
     ///
     /// # Errors

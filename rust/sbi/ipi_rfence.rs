@@ -9,7 +9,7 @@ use crate::{
         self,
         GuestFence,
         GvaSpan,
-        Recipients, //
+        VcpuMask, //
     },
     sbi::harts::Targets,
     sbi_abi::message::{
@@ -97,7 +97,7 @@ fn interrupt_one(target: &Vcpu) {
 /// Has `targets`, which belong to the VM of `vcpu`, execute a fence before they execute another
 /// instruction.
 pub(super) fn fence_on(vcpu: &mut Loaded<'_>, targets: &Targets<'_>, fence: Fence) {
-    let mut to = Recipients::none();
+    let mut to = VcpuMask::none();
     targets.for_each(|vcpu| {
         vcpu.note(fence.received());
         to.add(vcpu);
