@@ -46,7 +46,6 @@ use crate::{
         cpu, //
     },
     kvm_core::{
-        addr::PageSize,
         locks::Uncommitted,
         mmu_lock::WriteGuard,
         object::Vm,
@@ -120,18 +119,6 @@ fn shared() -> Option<&'static Shared> {
 /// Whether leaves can be 64 KiB (Svnapot).
 pub(crate) fn has_svnapot() -> bool {
     shared().is_some_and(|shared| shared.host.svnapot)
-}
-
-/// Returns the sizes of blocks that a leaf can map, largest first.
-#[inline]
-pub(crate) fn block_sizes() -> &'static [PageSize] {
-    const ALL: &[PageSize] = &[PageSize::Size1G, PageSize::Size2M, PageSize::Size64K];
-
-    if has_svnapot() {
-        ALL
-    } else {
-        ALL.split_last().map_or(ALL, |(_, rest)| rest)
-    }
 }
 
 /// The widest G-stage format of the host.

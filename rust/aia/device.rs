@@ -397,9 +397,9 @@ pub(crate) enum Port {
 
 /// There is no answer while there is no controller yet, or where there is no file.
 impl BusPort for Port {
-    fn read(&self, vm: &Vm, offset: u32) -> Option<u32> {
+    fn read(self, vm: &Vm, offset: u32) -> Option<u32> {
         let chip = vm.aia().chip()?;
-        match *self {
+        match self {
             Self::Aplic => {
                 let aplic = chip.aplic()?;
                 let mut domain = aplic.domain().lock();
@@ -416,9 +416,9 @@ impl BusPort for Port {
         }
     }
 
-    fn write(&self, vm: &Vm, offset: u32, value: u32) -> Option<()> {
+    fn write(self, vm: &Vm, offset: u32, value: u32) -> Option<()> {
         let chip = vm.aia().chip()?;
-        match *self {
+        match self {
             Self::Aplic => {
                 let aplic = chip.aplic()?;
                 let mut sink = |msi: Msi| chip.send(vm, msi);

@@ -35,12 +35,12 @@ use crate::{
 
 /// What is behind pages on the MMIO bus. Called in the thread of the vCPU that makes the access, with
 /// `kvm->srcu` held.
-pub(crate) trait BusPort: Send + Sync {
+pub(crate) trait BusPort: Copy + Send + Sync {
     /// Reads the word at `offset`; [`None`] if nothing answers there.
-    fn read(&self, vm: &Vm, offset: u32) -> Option<u32>;
+    fn read(self, vm: &Vm, offset: u32) -> Option<u32>;
 
     /// Writes the word at `offset`; [`None`] if nothing answers there.
-    fn write(&self, vm: &Vm, offset: u32, value: u32) -> Option<()>;
+    fn write(self, vm: &Vm, offset: u32, value: u32) -> Option<()>;
 }
 
 /// A page, or several, where guest accesses end up at a [`BusPort`].

@@ -182,13 +182,14 @@ impl<'s> Slot<'s> {
     }
 
     /// The largest block around `gfn` that lies in the slot, that has the same place in a block of
-    /// the host's address space as of the guest's, and that has one of `sizes`, largest first.
-    pub(crate) fn largest_block(&self, gfn: Gfn, sizes: &[PageSize]) -> PageSize {
+    /// the host's address space as of the guest's, and that a leaf can map. `napot` says whether a leaf
+    /// can map 64 KiB.
+    pub(crate) fn largest_block(&self, gfn: Gfn, napot: bool) -> PageSize {
         let hva_frame = (self.userspace_addr() >> PAGE_SHIFT) as u64;
         let differ = hva_frame ^ self.base_gfn();
-        sizes
-            .iter()
-            .copied()
+        [PageSize::Size1G, PageSize::Size2M, PageSize::Size64K]
+            .into_iter()
+            .filter(|size| *size != PageSize::Size64K || napot)
             .find(|size| {
                 let mask = size.frames() - 1;
                 let block = GfnRange::from_len(Gfn::new(gfn.get() & !mask), size.frames());

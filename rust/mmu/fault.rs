@@ -64,8 +64,8 @@ use crate::{
         srcu::SlotsRead, //
     },
     mmu::{
-        block_sizes,
         cache::TableCache,
+        has_svnapot,
         icache::FrameSet,
         param,
         shared,
@@ -516,7 +516,7 @@ impl Fault<'_> {
     fn limit_neighbour(&self, neighbour: Gfn, size: PageSize) -> PageSize {
         let is_run = crate::mmu::has_svnapot()
             && !self.slot.is_logged()
-            && self.slot.largest_block(neighbour, block_sizes()).min(size) >= PageSize::Size64K;
+            && self.slot.largest_block(neighbour, has_svnapot()).min(size) >= PageSize::Size64K;
         if is_run {
             PageSize::Size64K
         } else {
@@ -586,7 +586,7 @@ impl Fault<'_> {
             return PageSize::Size4K;
         }
         self.slot
-            .largest_block(self.gpa.gfn(), block_sizes())
+            .largest_block(self.gpa.gfn(), has_svnapot())
             .min(size)
     }
 

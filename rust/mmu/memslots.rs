@@ -50,7 +50,6 @@ use crate::{
         object::Vm, //
     },
     mmu::{
-        block_sizes,
         cache::TableCache,
         has_svnapot,
         param,
@@ -195,7 +194,7 @@ fn host_block(host: &HostPgtable<'_>, slot: &Slot<'_>, gfn: Gfn) -> Option<HostP
     };
     Some(HostPage {
         pfn: present.pfn,
-        size: present.size.min(slot.largest_block(gfn, block_sizes())),
+        size: present.size.min(slot.largest_block(gfn, has_svnapot())),
         rights,
     })
 }
