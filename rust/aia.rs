@@ -3,13 +3,14 @@
 //! The in-kernel interrupt controller: an APLIC in MSI mode and one IMSIC for each vCPU (RISC-V
 //! Advanced Interrupt Architecture). Answers to `aia.c` and to the VM's part of `aia_device.c`.
 //!
-//! - [`config`], [`layout`]: what userspace wants it to be like, and how addresses name files.
+//! - [`params`], [`layout`]: what userspace wants it to be like, and how addresses name files.
 //! - [`aplic`]: wired interrupts, which become MSIs.
 //! - [`imsic`]: interrupt files, in software or, by [`hgei`], in hardware.
 //! - [`device`]: what userspace gets to see of it; [`route`]: what it gets to send.
 //!
 //! An [`Aia`] is in one of three states: there is none; it is being configured; or there is a
-//! [`AiaIrqchip`], for good. Who wants to deliver something needs the chip, and the chip is complete.
+//! [`AiaIrqchip`], for good. Who wants to deliver something needs the chip, and the chip is
+//! complete.
 //!
 //! Lock order: `kvm->lock`, `vcpu->mutex`, `kvm->slots_lock`, `mmu_lock`, the APLIC's lock, the
 //! lock of an interrupt file, those of [`hgei`]. The last three are taken in any context.
@@ -103,7 +104,8 @@ impl Aia {
         self.chip.as_ref()
     }
 
-    /// The VM goes, nobody uses its vCPUs any more: gives the hardware's interrupt files back.
+    /// The VM ends and no thread uses its vCPUs any more: gives the hardware's interrupt files
+    /// back.
     pub(crate) fn retire(&self) {
         if let Some(chip) = self.chip() {
             hgei::retire(|| chip.files.iter().for_each(|file| file.imsic.retire()));

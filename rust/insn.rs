@@ -10,9 +10,9 @@
 //! - [`MmioInsn`]: a load or store whose address no memory backs.
 //! - [`SystemInsn`]: an instruction that raised a virtual-instruction exception.
 //!
-//! Whatever cannot be completed is an exception for the guest ([`Undecodable`](mmio::Undecodable), [`Illegal`]), as
-//! it would be on a machine whose devices refuse the access. It is never an error of `KVM_RUN`: a
-//! guest must not be able to end its own VM with one instruction.
+//! Whatever cannot be completed is an exception for the guest ([`Undecodable`](mmio::Undecodable),
+//! [`Illegal`]), as it would be on a machine whose devices refuse the access. It is never an error
+//! of `KVM_RUN`: a guest must not be able to end its own VM with one instruction.
 
 pub(crate) mod csr;
 pub(crate) mod encoding;

@@ -2,8 +2,8 @@
 
 //! KVM for RISC-V: the arch layer of `kvm.ko`. Answers to `main.c`.
 //!
-//! Core KVM (`virt/kvm` of the kernel tree) is C and calls us through [`abi`]; everything below
-//! that door is Rust. `Documentation/architecture.rst` has the map.
+//! Core KVM (`virt/kvm` of the kernel tree) is C and calls us through [`hooks`]; everything below
+//! is Rust. `Documentation/architecture.rst` has the map.
 
 use kernel::prelude::*;
 
@@ -61,9 +61,9 @@ module! {
     license: "GPL",
 }
 
-/// The loaded module; each field undoes its part when it is dropped. Fields are dropped in the order
-/// of their declaration, which is the reverse of that in which [`init`](kernel::Module::init) makes
-/// them.
+/// The loaded module; each field undoes its part when it is dropped. Fields are dropped in the
+/// order of their declaration, which is the reverse of that in which [`init`](kernel::Module::init)
+/// makes them.
 struct Kvm {
     _core: module::CoreKvm,
     _aia: Option<AiaSupport>,

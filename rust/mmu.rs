@@ -5,17 +5,17 @@
 //!
 //! - [`gstage`]: the tree and its format; every change to it.
 //! - [`fault`]: a guest touches what is not mapped.
-//! - [`slots`]: userspace and the host's memory management change what there is to be mapped.
+//! - [`memslots`]: userspace and the host's memory management change what there is to be mapped.
 //! - [`tlb`]: fences, on this CPU and on others, and what a CPU owes before a vCPU may run on it.
-//! - [`vmid`]: VMIDs, handed out without stopping any vCPU.
-//! - [`device`]: pages of devices that a guest reaches by itself.
+//! - [`vmid`](crate::gstage::vmid): VMIDs, handed out without stopping any vCPU.
+//! - [`ioremap`]: pages of devices that a guest reaches by itself.
 //! - [`cache`]: table pages, allocated before locks are taken.
 //! - [`icache`]: which memory may hold instructions that CPUs have not seen yet.
 //! - `dump`: the tree, for people to look at.
 //!
 //! Lock order: `kvm->slots_lock`, then `kvm->srcu`, then `kvm->mmu_lock`, then the locks of
-//! [`tlb::HfenceQueue`]. The tree is reached only through the guards of `abi::tables`, which hold
-//! `mmu_lock`.
+//! [`tlb::HfenceQueue`]. The tree is reached only through the guards of `kvm_core::mmu_lock`, which
+//! hold `mmu_lock`.
 //!
 //! Answers to `mmu.c`, `tlb.c` and `vmid.c`.
 

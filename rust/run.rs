@@ -149,7 +149,8 @@ fn serve_requests(vcpu: &mut Loaded<'_>) -> Result<ExitAction> {
     Ok(ExitAction::Resume)
 }
 
-/// Brings interrupts that other contexts made pending into the guest's view. Interrupts are disabled.
+/// Brings interrupts that other contexts made pending into the guest's view. Interrupts are
+/// disabled.
 #[inline(always)]
 fn flush_interrupts(vcpu: &mut Pinned<'_>) {
     if let Some(pending) = vcpu.context.flush_interrupts(vcpu.vcpu) {
@@ -187,7 +188,8 @@ fn enter(vcpu: &mut Pinned<'_>) -> Option<Trap> {
 ///
 /// Entering again while interrupts are still off takes no new look at requests, as long as the mode
 /// is still that of the guest: a CPU that makes a request changes the mode, or interrupts this CPU.
-/// Only the scheduler does neither if it is this CPU that wakes a thread ([`sbi::Handled::WokeVcpu`]).
+/// Only the scheduler does neither if it is this CPU that wakes a thread
+/// ([`sbi::Handled::WokeVcpu`]).
 pub(crate) struct EntryToken<'t, 'p> {
     vcpu: &'t mut Pinned<'p>,
     irqs: &'t IrqOff,

@@ -8,8 +8,8 @@
 //! an exit to userspace. Which extensions there are says [`table`].
 //!
 //! No locks of its own: a [`State`] belongs to the holder of `vcpu->mutex`, and handlers reach
-//! other harts through [`VcpuShared`](crate::vcpu::VcpuShared) alone. The handlers of base, TIME, IPI and
-//! RFENCE do not sleep.
+//! other harts through [`VcpuShared`](crate::vcpu::VcpuShared) alone. The handlers of base, TIME,
+//! IPI and RFENCE do not sleep.
 
 use kernel::prelude::*;
 
@@ -67,8 +67,8 @@ enum Outcome {
     Suspend(Start),
     /// The access that the call wanted of us is the guest's fault: it takes the trap instead.
     Redirect(Trap),
-    /// The guest makes the call again: guest memory that was missing is there now, or the dirty ring
-    /// must be looked at first.
+    /// The guest makes the call again: guest memory that was missing is there now, or the dirty
+    /// ring must be looked at first.
     Retry,
     /// It succeeds once an interrupt is pending that the guest has enabled.
     WaitForInterrupt,
@@ -307,8 +307,8 @@ pub(crate) fn finish(vcpu: &mut OwnedVcpu<'_>, convention: Convention) {
     skip_ecall(vcpu.inner);
 }
 
-/// Completes a call to suspend the system. Returns whether userspace did it, so that the caller has to
-/// reset the hart; otherwise the guest goes on after a call that failed. Until then nothing has
+/// Completes a call to suspend the system. Returns whether userspace did it, so that the caller has
+/// to reset the hart; otherwise the guest goes on after a call that failed. Until then nothing has
 /// happened to the hart.
 pub(crate) fn finish_suspend(vcpu: &mut OwnedVcpu<'_>) -> bool {
     let [error, _] = vcpu.run_page().sbi_return();

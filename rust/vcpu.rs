@@ -2,9 +2,9 @@
 
 //! A virtual CPU. Answers to `vcpu.c`.
 //!
-//! Its state has three parts, by who may touch it:
+//! Its state has three parts, by which code may touch it:
 //!
-//! - [`VcpuShared`]: anybody, at any time. Atomics, and locks that own their data.
+//! - [`VcpuShared`]: any CPU, at any time. Atomics, and locks that own their data.
 //! - [`VcpuInner`]: the holder of `vcpu->mutex`, through [`OwnedVcpu`] or [`Loaded`].
 //! - [`CpuContext`]: what loading and putting move between memory and registers. The scheduler does
 //!   that behind the owner's back, so a loaded vCPU's is reached only with preemption off, through
@@ -99,8 +99,8 @@ pub(crate) struct VcpuShared {
     pub(crate) last_exit: LastExit,
 }
 
-/// The guest's pc and privilege as of its last exit, for profilers, and for core KVM, which chooses a
-/// vCPU to yield to. Other CPUs read it while the guest runs, so it is a copy.
+/// The guest's pc and privilege as of its last exit, for profilers, and for core KVM, which chooses
+/// a vCPU to yield to. Other CPUs read it while the guest runs, so it is a copy.
 ///
 /// Bit 0, which no pc has, says whether the guest was in its supervisor mode.
 pub(crate) struct LastExit(AtomicU64);
@@ -223,7 +223,7 @@ pub(crate) enum ExitAction {
 impl Vcpu {
     /// Asks the vCPU to do something before it next enters the guest. Does not kick it.
     pub(crate) fn request(&self, request: Request) {
-        // Release: what the request is about is visible to whoever takes the request.
+        // Release: what the request is about is visible to the thread that takes the request.
         self.requests().fetch_or(request.bit(), Ordering::Release);
     }
 

@@ -3,9 +3,9 @@
 //! Guest external interrupts: the interrupt files in hardware of each CPU, which vCPU has which,
 //! and what happens when one signals while its vCPU waits. Answers to the second half of `aia.c`.
 //!
-//! A [`HgeiLine`] is the ownership of one file of one CPU; dropping it gives the file back. The table
-//! of a CPU knows the vCPU of each file only to wake it, and to have it give the file back before
-//! the CPU goes offline (c-review S10).
+//! A [`HgeiLine`] is the ownership of one file of one CPU; dropping it gives the file back. The
+//! table of a CPU knows the vCPU of each file only to wake it, and to have it give the file back
+//! before the CPU goes offline (c-review S10).
 //!
 //! Lock order: [`Host::evacuation`], the vCPUs' own locks, and innermost the table of a CPU, which
 //! is taken in any context.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The host's interrupt controllers: what its IMSICs are like, where their guest interrupt files
-//! are, the interrupt by which they wake us, and work on another CPU. A door. Answers to the
+//! are, the interrupt by which they wake us, and work on another CPU. Answers to the
 //! corresponding parts of `aia.c`.
 
 use core::ptr::NonNull;

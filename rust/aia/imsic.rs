@@ -13,9 +13,10 @@
 //! whoever sends, and waits until nobody uses the old way any more; then it carries over what has
 //! arrived.
 //!
-//! Lock order: [`hgei`](crate::aia::hgei)'s evacuation, `vcpu->mutex`, [`Imsic::moving`], `mmu_lock`;
-//! [`Imsic::place`], then the table of a CPU, both in any context. The last two are raw spinlocks,
-//! the others sleep under `PREEMPT_RT`: so preemption is off only where a CPU's registers are used.
+//! Lock order: [`hgei`](crate::aia::hgei)'s evacuation, `vcpu->mutex`, [`Imsic::moving`],
+//! `mmu_lock`; [`Imsic::place`], then the table of a CPU, both in any context. The last two are raw
+//! spinlocks, the others sleep under `PREEMPT_RT`: so preemption is off only where a CPU's
+//! registers are used.
 
 use core::mem;
 
@@ -91,7 +92,7 @@ enum ImsicBackend {
     Hardware(VsFile),
 }
 
-/// The same for those who only need to know, as a number.
+/// [`ImsicBackend`] without its ownership, packed into one word so that readers need no lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum FileLocation {
     Software,
@@ -389,7 +390,8 @@ impl Imsic {
         Ok(())
     }
 
-    /// Brings the file to the CPU that the vCPU is on, if it is to be in hardware. `moving` is held.
+    /// Brings the file to the CPU that the vCPU is on, if it is to be in hardware. `moving` is
+    /// held.
     fn update_location(&self, vcpu: &mut Loaded<'_>, gpa: Gpa) -> Result<(), Unsettled> {
         let me = vcpu.vcpu;
         match vcpu.pinned(|vcpu| self.choose(vcpu)) {

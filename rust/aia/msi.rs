@@ -56,7 +56,7 @@ pub(crate) enum Delivery {
     Delivered,
     /// The guest has it so that nothing comes of it.
     Blocked,
-    /// Not from this context: somebody must do it who can.
+    /// Not from this context: it must be done from one that may sleep.
     Defer,
 }
 

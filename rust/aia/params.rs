@@ -4,8 +4,9 @@
 //! What userspace wants the interrupt controller to be like, before it exists. Answers to
 //! `aia_config()` and to the checks of `aia_init()` in `aia_device.c`.
 //!
-//! A [`AiaParams`] is changed attribute by attribute, each checked by itself. [`AiaParams::plan`] checks
-//! what they make together; what follows is built from the [`AiaLayout`] alone and never looks back.
+//! A [`AiaParams`] is changed attribute by attribute, each checked by itself. [`AiaParams::plan`]
+//! checks what they make together; what follows is built from the [`AiaLayout`] alone and never
+//! looks back.
 
 use crate::{
     aia::{

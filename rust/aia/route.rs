@@ -4,7 +4,7 @@
 //! core KVM that leads from its global numbers to either. Answers to the interrupt half of `vm.c`
 //! and to the injecting functions of `aia_device.c`.
 //!
-//! What becomes of an interrupt is a [`Delivery`]; the doors make numbers of it.
+//! What becomes of an interrupt is a [`Delivery`]; the hooks make numbers of it.
 //!
 //! Locks: the APLIC's, then a file's; all of it in any context.
 

@@ -10,8 +10,8 @@
 //! [`nacl`](crate::arch::nacl).
 //!
 //! The VS-stage fences act on the VMID in `hgatp` (Privileged Architecture, "Hypervisor
-//! Memory-Management Fence Instructions"). The caller holds a [`Pinned`](crate::vcpu::token::Pinned) vCPU,
-//! so that the VMID of its VM is loaded.
+//! Memory-Management Fence Instructions"). The caller holds a
+//! [`Pinned`](crate::vcpu::token::Pinned) vCPU, so that the VMID of its VM is loaded.
 
 use core::arch::asm;
 

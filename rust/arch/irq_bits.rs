@@ -18,7 +18,7 @@
 //! the guest did is overwritten: an IPI that arrives while the guest acknowledges the one before
 //! stays pending.
 //!
-//! Both halves change in one atomic step, so that nobody sees an interrupt that is pending but not
+//! Both halves change in one atomic step, so that no CPU sees an interrupt that is pending but not
 //! yet changed, and [`Word::take_changes`] takes exactly what was there: an interrupt that is set
 //! an instant later is *changed* again.
 
@@ -134,7 +134,7 @@ impl Word {
     #[inline]
     pub(crate) fn set(&self, interrupt: Interrupt) {
         // Also if it is pending already: the guest may have cleared it in `hvip`.
-        // Release: what the interrupt is about is visible to whoever takes the change.
+        // Release: what the interrupt is about is visible to the thread that takes the change.
         self.0.fetch_or(
             Self::pack(interrupt.bit(), interrupt.bit()),
             Ordering::Release,
@@ -174,7 +174,7 @@ impl Word {
         if Self::changed_in(self.0.load(Ordering::Relaxed)) == 0 {
             return None;
         }
-        // Acquire: pairs with the release of whoever made the change.
+        // Acquire: pairs with the release of the CPU that made the change.
         let word = self.0.fetch_and(Self::pack(u32::MAX, 0), Ordering::Acquire);
         let mask = Self::changed_in(word);
         Some(Update {

@@ -4,7 +4,7 @@
 //! The registers of a guest by name, and the two ways there are to them.
 //!
 //! Answers to `ncsr_read()`, `ncsr_write()` and `ncsr_swap()` of `asm/kvm_nacl.h`. C decides at
-//! each access which way to take. Here whoever accesses registers is generic over [`Registers`],
+//! each access which way to take. Here code that accesses registers is generic over [`Registers`],
 //! and the way is chosen once for all that it does: see
 //! [`with_registers!`](crate::arch::nacl::with_registers).
 

@@ -78,9 +78,9 @@ impl VectorRegs {
 
 /// The vector registers of one vCPU, unless they are in the unit.
 ///
-/// Not a part of [`CpuContext`](crate::vcpu::context::CpuContext), which belongs to the vCPU's thread: a
-/// softirq may save the guest's registers here whatever that thread is doing. While the vCPU is
-/// loaded, they are touched with softirqs off only.
+/// Not a part of [`CpuContext`](crate::vcpu::context::CpuContext), which belongs to the vCPU's
+/// thread: a softirq may save the guest's registers here whatever that thread is doing. While the
+/// vCPU is loaded, they are touched with softirqs off only.
 pub(crate) struct GuestVector(UnsafeCell<VectorRegs>);
 
 impl Vcpu {

@@ -67,8 +67,8 @@ impl<'v> Neighbours<'v> {
 }
 
 impl<M: TableMemory> MmuRead<'_, M> {
-    /// Maps pages where the table of `neighbours` has none yet: of those of `frames` that lie in that
-    /// table, and for which `host` knows a page. Returns how many.
+    /// Maps pages where the table of `neighbours` has none yet: of those of `frames` that lie in
+    /// that table, and for which `host` knows a page. Returns how many.
     ///
     /// `host` is asked in ascending order, once per frame with nothing there. What it answers must
     /// be true as long as the lock is held, as for [`install`](Self::install): the host has not
@@ -93,7 +93,7 @@ impl<M: TableMemory> MmuRead<'_, M> {
         let mut filled = 0;
         let mut in_runs = 0;
         for slot in neighbours.table.slots_of(frames) {
-            // What is something stays it; what is empty, somebody else may be faster to fill.
+            // A valid entry stays valid; another CPU may fill an empty one first.
             if slot.read_relaxed() == Pte::EMPTY {
                 if let Some(page) = host(gfn) {
                     if let Some(ppn) = pte::ppn(page.pfn) {

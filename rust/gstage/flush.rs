@@ -85,8 +85,8 @@ pub(crate) enum Scope {
 
 /// A [`Flush`], and the tables that nothing points to any more.
 ///
-/// A hart may still walk those tables until the flush is done, so only [`Teardown::flush_and_free`] hands
-/// them out.
+/// A hart may still walk those tables until the flush is done, so only [`Teardown::flush_and_free`]
+/// hands them out.
 #[must_use = "the old translations stay usable until they are flushed, and tables are leaked"]
 pub(crate) struct Teardown<M> {
     flush: Flush,

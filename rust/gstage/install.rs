@@ -266,7 +266,7 @@ impl<M: TableMemory> MmuRead<'_, M> {
             match now.entry() {
                 Entry::Table(below) => {
                     let Some(lower) = level.below() else {
-                        // A valid entry of the last level without permissions is nobody's work.
+                        // No code makes a valid entry of the last level without permissions.
                         break Outcome::Occupied(Pfn::new(below.ppn().get()));
                     };
                     level = lower;

@@ -23,8 +23,8 @@
 //!
 //! Under the read lock an entry goes from empty to a part of a run, and from there, or from empty,
 //! to a 4 KiB leaf, and never back. Whoever claims goes through all entries, and looks at them
-//! again after the last one; whoever sees or makes a 4 KiB leaf in a group where it also knows of a
-//! run dissolves the run, that is, turns each of its entries into a 4 KiB leaf with the same
+//! again after the last one; a fault that sees or makes a 4 KiB leaf in a group where it also knows
+//! of a run dissolves the run, that is, turns each of its entries into a 4 KiB leaf with the same
 //! frame and rights. If an entry is claimed behind the back of one that dissolves, the claim came
 //! after the 4 KiB leaf, and is found when the claimer looks again: each side first writes, then,
 //! after a fence, reads what the other writes.

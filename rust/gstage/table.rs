@@ -134,12 +134,12 @@ pub(crate) enum Counted {
 ///
 /// # Safety
 ///
-/// For a frame that was passed to [`TablePage::new`] or [`Root::new`](crate::gstage::Root::new), the result
-/// must point to that table, and must stay valid for atomic access until
-/// [`Teardown::flush_and_free`](crate::gstage::Teardown::flush_and_free) hands the page out, or [`TablePage::discard`]
-/// gives it up before it is part of a tree, as for [`TableSource::give_back`]. The result for a
-/// root must stay valid for as long as the [`Root`](crate::gstage::Root) lives. Copies must reach the same
-/// tables.
+/// For a frame that was passed to [`TablePage::new`] or [`Root::new`](crate::gstage::Root::new),
+/// the result must point to that table, and must stay valid for atomic access until
+/// [`Teardown::flush_and_free`](crate::gstage::Teardown::flush_and_free) hands the page out, or
+/// [`TablePage::discard`] gives it up before it is part of a tree, as for
+/// [`TableSource::give_back`]. The result for a root must stay valid for as long as the
+/// [`Root`](crate::gstage::Root) lives. Copies must reach the same tables.
 pub(crate) unsafe trait TableMemory: Copy {
     /// The table in frame `pfn`.
     fn table(self, pfn: Pfn) -> NonNull<Table>;

@@ -11,14 +11,14 @@
 //! - A VMID means something to one hart only. The Privileged Architecture lets software use VMID
 //!   (and ASID) 0 everywhere at the price of a local fence, so what one hart caches under a VMID
 //!   cannot show on another.
-//! - When a vCPU is loaded on a hart, it uses its VM's VMID only if that is of the newest generation
-//!   that the hart has seen, and otherwise gets a new one. So on one hart the generations of the
-//!   VMIDs in use never go back, and within a generation a VMID has one owner.
+//! - When a vCPU is loaded on a hart, it uses its VM's VMID only if that is of the newest
+//!   generation that the hart has seen, and otherwise gets a new one. So on one hart the
+//!   generations of the VMIDs in use never go back, and within a generation a VMID has one owner.
 //! - The first time that a vCPU uses a [`Tag`] on a hart, everything that the hart has under its
 //!   VMID is forgotten ([`tlb`](crate::mmu::tlb)): that is what other VMs left there in generations
 //!   before.
 //!
-//! A vCPU that stays loaded through a rollover keeps its old VMID: its hart runs nobody else's
+//! A vCPU that stays loaded through a rollover keeps its old VMID: its hart runs no other VM's
 //! meanwhile.
 //!
 //! This file is pure: it also compiles on the host (`selftests/host`). No locks.
@@ -101,7 +101,7 @@ impl Space {
     /// The current tag of the VM with `cell`, a new one if need be.
     #[inline]
     pub(crate) fn current(&self, cell: &Cell) -> Tag {
-        // Acquire: whoever uses a tag of some generation sees that the generation has begun, and
+        // Acquire: a CPU that uses a tag of some generation sees that the generation has begun, and
         // from then on uses no older tag on this hart. Pairs with the release in `renew`.
         let tag = Tag(cell.0.load(Ordering::Acquire));
         let last = Tag(self.last.load(Ordering::Relaxed));

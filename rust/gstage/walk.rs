@@ -77,8 +77,8 @@ pub(super) trait Visitor<M: TableMemory> {
     fn block(&mut self, place: &VisitCtx<'_>, leaf: Leaf) -> WalkAction;
 
     /// Whether the visitor need not see the table in an entry for `frames` frames which maps all of
-    /// `part`, the walk's range: neither [`table`](Self::table) nor [`table_post`](Self::table_post) would
-    /// do anything.
+    /// `part`, the walk's range: neither [`table`](Self::table) nor
+    /// [`table_post`](Self::table_post) would do anything.
     #[inline(always)]
     fn passes(&self, _part: GfnRange, _frames: u64) -> bool {
         false
@@ -230,8 +230,8 @@ fn walk_table<M: TableMemory, V: Visitor<M>>(
     ControlFlow::Continue(())
 }
 
-/// Positions `first` to `last` of a leaf table's `slots`, but with all entries of the runs that they
-/// begin and end in.
+/// Positions `first` to `last` of a leaf table's `slots`, but with all entries of the runs that
+/// they begin and end in.
 #[inline(always)]
 pub(super) fn whole_runs(slots: &[PteCell], first: usize, last: usize) -> (usize, usize) {
     // While the write lock is held, all entries of a run are there, or none.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The door of `KVM_DEV_TYPE_RISCV_AIA`. Answers to `kvm_riscv_aia_device_ops` of `aia_device.c`.
+//! The device `KVM_DEV_TYPE_RISCV_AIA`, as core KVM calls it. Answers to `kvm_riscv_aia_device_ops`
+//! of `aia_device.c`.
 //!
 //! `kvm->lock` is taken here for attributes, after user memory was read and before it is written.
 

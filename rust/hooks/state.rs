@@ -113,8 +113,9 @@ impl VcpuArch {
 macro_rules! parts {
     ($state:ident, $part:ident: $($field:ident: $ty:ty,)+) => { $(
         // SAFETY: `create` puts the state with this field into every object before a reference to
-        // the object exists. The field is `Sync`, or an `UnsafeCell` that only a holder of the right
-        // lock or token looks into, and no code makes a mutable reference to the field itself.
+        // the object exists. The field is `Sync`, or an `UnsafeCell` that only a holder of the
+        // right lock or token looks into, and no code makes a mutable reference to the field
+        // itself.
         unsafe impl $part for $ty {
             const OFFSET: usize = offset_of!($state, $field);
         }

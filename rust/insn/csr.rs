@@ -305,7 +305,7 @@ const _: () = {
     }
 };
 
-/// An access that the guest was allowed to make, and who emulates it.
+/// An access that the guest was allowed to make, and what emulates it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CsrAccess {
     handler: CsrHandler,

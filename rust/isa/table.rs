@@ -467,9 +467,9 @@ const _: () = {
     }
 };
 
-/// No policy can leave a guest with an extension and without what that needs: whatever takes away
-/// a requirement takes away what requires it. An extension with a control of its own is switched
-/// off by [`crate::isa::EffectiveIsa`]; one that follows another goes with that one's control, so it
+/// No policy can leave a guest with an extension and without what that needs: whatever takes away a
+/// requirement takes away what requires it. An extension with a control of its own is switched off
+/// by [`crate::isa::EffectiveIsa`]; one that follows another goes with that one's control, so it
 /// may require only what falls no sooner; one that nothing takes away may require only the like.
 const _: () = {
     let mut i = 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What keeps CPUs and contexts apart: guards for preemption, interrupts and SRCU, and the facade
-//! of atomics that pure modules share with the host tests. A door.
+//! Guards that keep preemption or interrupts disabled. `kernel::interrupt` has no guard that lets
+//! interrupts in for a moment, and none for preemption alone.
 
 use core::marker::PhantomData;
 

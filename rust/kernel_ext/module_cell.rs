@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Values that are made when the module is loaded, read by all of it, and freed when it goes. A
-//! door.
+//! Values that are made when the module is loaded, read by all of it, and freed when it goes.
 //!
 //! Nothing drops a module's `static`s: what they own would be lost with each unload.
 
@@ -54,8 +53,8 @@ impl<T: Send + Sync> ModuleCell<T> {
             return Err(EEXIST);
         }
         let value = KBox::into_raw(KBox::new(value, GFP_KERNEL)?);
-        // INVARIANT: The value comes from a `KBox`, and `ModuleCellOwner` frees it. The caller ensures that
-        // no other code reads it when the owner is dropped.
+        // INVARIANT: The value comes from a `KBox`, and `ModuleCellOwner` frees it. The caller
+        // ensures that no other code reads it when the owner is dropped.
         self.0.store(value, Ordering::Relaxed);
         Ok(ModuleCellOwner(self))
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! A spinlock that interrupt handlers may take whatever the kernel's preemption model is: C's
-//! `raw_spinlock_t`, with interrupts off. The `kernel` crate has none. Part of a door.
+//! `raw_spinlock_t`, with interrupts off. The `kernel` crate has none.
 
 use kernel::{
     ffi::{

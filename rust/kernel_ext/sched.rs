@@ -51,7 +51,8 @@ pub(crate) fn counts_waiting() -> bool {
     unsafe { bindings::sched_info_on() != 0 }
 }
 
-/// Returns the nanoseconds that this thread has waited for a CPU; 0 where the kernel does not count.
+/// Returns the nanoseconds that this thread has waited for a CPU; 0 where the kernel does not
+/// count.
 #[inline(always)]
 pub(crate) fn run_delay() -> u64 {
     // SAFETY: This only reads the scheduler's statistics of `current`.

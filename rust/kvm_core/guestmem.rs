@@ -50,8 +50,8 @@ pub(crate) enum NoPlace {
 /// Some bytes of guest memory, all in one page, that the guest could write to. Dropping this notes
 /// in the dirty log what was written.
 ///
-/// A vCPU whose dirty ring is full but for its reserve gets no place in memory that is logged. So one
-/// exit adds at most one entry of a place to the reserve, however many places it finds.
+/// A vCPU whose dirty ring is full but for its reserve gets no place in memory that is logged. So
+/// one exit adds at most one entry of a place to the reserve, however many places it finds.
 pub(crate) struct Place<'s> {
     vcpu: &'s Vcpu,
     slot: Slot<'s>,
@@ -69,8 +69,8 @@ enum Log {
 }
 
 impl<'s> Place<'s> {
-    /// Returns the `len` bytes at `gpa`, if there is memory that the guest can write to. The vCPU of
-    /// `slots` is loaded.
+    /// Returns the `len` bytes at `gpa`, if there is memory that the guest can write to. The vCPU
+    /// of `slots` is loaded.
     ///
     /// # Errors
     ///

@@ -33,8 +33,8 @@ use crate::{
     }, //
 };
 
-/// What is behind pages on the MMIO bus. Called in the thread of the vCPU that makes the access, with
-/// `kvm->srcu` held.
+/// What is behind pages on the MMIO bus. Called in the thread of the vCPU that makes the access,
+/// with `kvm->srcu` held.
 pub(crate) trait BusPort: Copy + Send + Sync {
     /// Reads the word at `offset`; [`None`] if nothing answers there.
     fn read(self, vm: &Vm, offset: u32) -> Option<u32>;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Core KVM's functions for an interrupt controller, for safe callers: resampling irqfds and the
-//! routing table. As in [`calls`](crate::kvm_core::calls), the reason why each is sound stands in it.
+//! routing table. As in [`calls`](crate::kvm_core::calls), the reason why each is sound stands in
+//! it.
 
 use kernel::{
     error::to_result,

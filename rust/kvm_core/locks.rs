@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Core KVM's locks of a VM: `kvm->lock` and `kvm->slots_lock`. The first is taken before the second.
+//! Core KVM's locks of a VM: `kvm->lock` and `kvm->slots_lock`. The first is taken before the
+//! second.
 
 use crate::{
     bindings,
@@ -21,7 +22,7 @@ impl<'v> VmLock<'v> {
         result
     }
 
-    /// Runs `f` with the lock that the caller of a door holds.
+    /// Runs `f` with the lock that the caller of a hook holds.
     ///
     /// # Safety
     ///

@@ -182,8 +182,8 @@ impl<'s> Slot<'s> {
     }
 
     /// The largest block around `gfn` that lies in the slot, that has the same place in a block of
-    /// the host's address space as of the guest's, and that a leaf can map. `napot` says whether a leaf
-    /// can map 64 KiB.
+    /// the host's address space as of the guest's, and that a leaf can map. `napot` says whether a
+    /// leaf can map 64 KiB.
     pub(crate) fn largest_block(&self, gfn: Gfn, napot: bool) -> PageSize {
         let hva_frame = (self.userspace_addr() >> PAGE_SHIFT) as u64;
         let differ = hva_frame ^ self.base_gfn();

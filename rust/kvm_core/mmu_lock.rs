@@ -64,7 +64,7 @@ impl Drop for ReadGuard<'_> {
 pub(crate) struct WriteHeld<'v>(&'v Vm);
 
 impl<'v> WriteHeld<'v> {
-    /// For doors that core KVM calls with the lock held.
+    /// For hooks that core KVM calls with the lock held.
     ///
     /// # Safety
     ///

@@ -16,7 +16,8 @@ use crate::{
     }, //
 };
 
-/// A part of the arch layer's state of a VM, which the layer that owns the part reaches by its type.
+/// A part of the arch layer's state of a VM, which the layer that owns the part reaches by its
+/// type.
 ///
 /// # Safety
 ///
@@ -45,9 +46,9 @@ pub(crate) unsafe trait VcpuPart: Sized {
 /// # Invariants
 ///
 /// Points into a live `struct kvm`, and its `arch.rust` points to the arch layer's state, which has
-/// every [`VmPart`]. Core KVM keeps the VM alive for the duration of every call into the arch layer,
-/// which it calls between `kvm_arch_init_vm()` and `kvm_arch_destroy_vm()`. A function that core KVM
-/// also calls later uses [`Vm::from_raw_unless_destroyed`].
+/// every [`VmPart`]. Core KVM keeps the VM alive for the duration of every call into the arch
+/// layer, which it calls between `kvm_arch_init_vm()` and `kvm_arch_destroy_vm()`. A function that
+/// core KVM also calls later uses [`Vm::from_raw_unless_destroyed`].
 #[repr(transparent)]
 pub(crate) struct Vm(Opaque<bindings::kvm>);
 
@@ -93,8 +94,8 @@ impl Vm {
     #[inline(always)]
     pub(crate) fn part<T: VmPart>(&self) -> &T {
         // SAFETY: By the type's invariant `arch.rust` points to the state, which lives as long as
-        // `self`. `VmPart` promises that the state has a `T` at this offset, and that no code makes a
-        // mutable reference to it.
+        // `self`. `VmPart` promises that the state has a `T` at this offset, and that no code makes
+        // a mutable reference to it.
         unsafe { &*(*self.as_ptr()).arch.rust.byte_add(T::OFFSET).cast::<T>() }
     }
 
@@ -132,16 +133,16 @@ impl Vm {
 ///
 /// # Invariants
 ///
-/// Points into a live `struct kvm_vcpu`, and its `arch.rust` points to the arch layer's state, which
-/// has every [`VcpuPart`].
+/// Points into a live `struct kvm_vcpu`, and its `arch.rust` points to the arch layer's state,
+/// which has every [`VcpuPart`].
 #[repr(transparent)]
 pub(crate) struct Vcpu(Opaque<bindings::kvm_vcpu>);
 
 // SAFETY: A `Vcpu` gives away shared references to parts of its state alone, which any thread may
 // have; what else safe code reaches through it is constant or atomic.
 unsafe impl Send for Vcpu {}
-// SAFETY: A `&Vcpu` gives any thread shared references to parts of its state alone, which any thread
-// may have; what else safe code reaches through it is constant or atomic.
+// SAFETY: A `&Vcpu` gives any thread shared references to parts of its state alone, which any
+// thread may have; what else safe code reaches through it is constant or atomic.
 unsafe impl Sync for Vcpu {}
 
 impl Vcpu {
@@ -163,8 +164,8 @@ impl Vcpu {
     #[inline(always)]
     pub(crate) fn part<T: VcpuPart>(&self) -> &T {
         // SAFETY: By the type's invariant `arch.rust` points to the state, which lives as long as
-        // `self`. `VcpuPart` promises that the state has a `T` at this offset, and that no code makes
-        // a mutable reference to it.
+        // `self`. `VcpuPart` promises that the state has a `T` at this offset, and that no code
+        // makes a mutable reference to it.
         unsafe { &*(*self.as_ptr()).arch.rust.byte_add(T::OFFSET).cast::<T>() }
     }
 

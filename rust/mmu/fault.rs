@@ -93,8 +93,9 @@ pub(crate) enum Access {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Outcome {
-    /// The guest can go on. It may fault again, if the host changed something meanwhile, or userspace
-    /// is about to; if the memory is broken, the thread has a signal pending that says so.
+    /// The guest can go on. It may fault again, if the host changed something meanwhile, or
+    /// userspace is about to; if the memory is broken, the thread has a signal pending that says
+    /// so.
     Mapped,
     /// There is no memory to access so: nobody's address, a device's, or a store to a read-only
     /// slot, which is to be treated as one to a device.
@@ -286,7 +287,7 @@ impl Fault<'_> {
             return false;
         };
         match tree.make_writable(self.gpa) {
-            // Somebody who made it writable has marked it, or is about to.
+            // The CPU that made it writable has marked it dirty, or is about to.
             MakeWritable::AlreadyWritable => true,
             MakeWritable::Done => {
                 self.slot.mark_dirty(&lock, self.gpa.gfn());
@@ -353,8 +354,8 @@ impl Fault<'_> {
         self.access == Access::Fetch || self.vm.memory().moved().contains(self.gpa.gfn())
     }
 
-    /// Has all CPUs see the instructions of the page and its neighbours, as far as the host has them
-    /// and has not shown them before. What `tree` maps already is not looked at.
+    /// Has all CPUs see the instructions of the page and its neighbours, as far as the host has
+    /// them and has not shown them before. What `tree` maps already is not looked at.
     ///
     /// `given` is the page, if the host was asked for it.
     ///

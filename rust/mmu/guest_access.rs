@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reads of guest memory as the guest itself would make them, and what becomes of those that find no
-//! page. Answers to `kvm_riscv_vcpu_unpriv_read()`.
+//! Reads of guest memory as the guest itself would make them, and what becomes of those that find
+//! no page. Answers to `kvm_riscv_vcpu_unpriv_read()`.
 
 use kernel::prelude::*;
 
@@ -40,8 +40,8 @@ use crate::{
     }, //
 };
 
-/// Returns the guest physical address that `trap`, a guest-page fault of `access`, is about, and the
-/// access to it.
+/// Returns the guest physical address that `trap`, a guest-page fault of `access`, is about, and
+/// the access to it.
 #[inline(always)]
 pub(crate) fn lacking(trap: &Trap, access: Access) -> (Gpa, Access) {
     let gpa = Gpa::new((trap.htval as u64) << 2 | trap.stval as u64 & 3);

@@ -8,14 +8,14 @@
 //! and copy-on-write put the same contents into another frame, and the instruction cache of a CPU
 //! may still hold what was executed in that frame before. For a process of the host,
 //! `flush_icache_pte()` has all CPUs execute FENCE.I when an executable page is mapped, once for
-//! each folio, which it marks with `PG_dcache_clean`. The host maps guest memory as data, so nothing
-//! does that for a guest, while every page is executable for it.
+//! each folio, which it marks with `PG_dcache_clean`. The host maps guest memory as data, so
+//! nothing does that for a guest, while every page is executable for it.
 //!
 //! A fault therefore does the same as `flush_icache_pte()` before it maps a page, and with the same
 //! mark, in two cases: the guest fetches an instruction from the page; or the host has taken pages
-//! of that region away from the guest before, as it does to move them. A load or store anywhere else
-//! finds memory that is new to the guest. Nor are pages of zeros synchronised that the host has
-//! allocated for the fault: what instructions they will hold, the guest writes.
+//! of that region away from the guest before, as it does to move them. A load or store anywhere
+//! else finds memory that is new to the guest. Nor are pages of zeros synchronised that the host
+//! has allocated for the fault: what instructions they will hold, the guest writes.
 //!
 //! This module is pure: it also compiles on the host (`selftests/host`). C has no counterpart.
 

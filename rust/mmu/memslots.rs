@@ -134,9 +134,9 @@ pub(crate) fn protect_logged(lock: &mut WriteHeld<'_>, base: Gfn, mask: u64) {
     }
 }
 
-/// Makes blocks of what the log had split among `frames` of `slot`, and the rest writable again: the
-/// slot is not logged. Readers of flags from when it was are through, and will not split or protect
-/// anything now.
+/// Makes blocks of what the log had split among `frames` of `slot`, and the rest writable again:
+/// the slot is not logged. Readers of flags from when it was are through, and will not split or
+/// protect anything now.
 ///
 /// The host's page table says what is a block, as far as it is not about to take some of it away.
 /// (What such an invalidation has unmapped stays so; the rest of the slot is put together.)
@@ -159,7 +159,8 @@ fn recover(lock: &mut WriteHeld<'_>, slot: &Slot<'_>, frames: GfnRange) {
             |gfn| host_block(&host, slot, gfn),
             || is_contended(vm),
         );
-        // Before others get the lock: they trust that no hart is in tables that are not in the tree.
+        // Before others get the lock: they trust that no hart is in tables that are not in the
+        // tree.
         settle(vm, duty, free_table);
         if stop != Stop::Asked {
             break;
@@ -170,8 +171,8 @@ fn recover(lock: &mut WriteHeld<'_>, slot: &Slot<'_>, frames: GfnRange) {
 }
 
 /// Puts a block of `size` around `gfn`, a frame of `slot`, if the host has one, in place of the
-/// tables that are there. A fault found that it could not, because smaller pages had been mapped, if
-/// only for a time.
+/// tables that are there. A fault found that it could not, because smaller pages had been mapped,
+/// if only for a time.
 ///
 /// The slot must not be logged, and the caller must be in a section of `kvm->srcu` since it saw
 /// that: a log that begins then waits for it before it splits blocks.
@@ -199,7 +200,7 @@ fn host_block(host: &HostPgtable<'_>, slot: &Slot<'_>, gfn: Gfn) -> Option<HostP
     })
 }
 
-/// A slot goes; nobody finds it any more. `kvm->slots_lock` is held.
+/// A slot goes; no fault finds it any more. `kvm->slots_lock` is held.
 pub(crate) fn flush(vm: &Vm, slot: &Slot<'_>) {
     unmap(&mut WriteGuard::lock(vm), slot.frames(), MayBlock::MayYield);
 }

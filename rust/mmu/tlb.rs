@@ -5,8 +5,8 @@
 //!
 //! A fence reaches every vCPU that may have cached something, by a request, and is executed by the
 //! vCPU's own thread on the CPU that the vCPU is on. What the vCPU left on other CPUs, it settles
-//! when it comes back to one ([`Pinned::update_hgatp`]): all vCPUs of a VM share a VMID, so a CPU may
-//! also hold translations of its siblings (c-review M7).
+//! when it comes back to one ([`Pinned::update_hgatp`]): all vCPUs of a VM share a VMID, so a CPU
+//! may also hold translations of its siblings (c-review M7).
 //!
 //! `hfence.vvma` acts on the VMID in `hgatp`. That is never swapped for a fence: if the vCPU's is
 //! not loaded, everything is left to `update_hgatp` (c-review M17).
@@ -330,8 +330,8 @@ impl HfenceQueue {
         if !self.gstage_active.load(Ordering::Relaxed) {
             self.gstage_active.store(true, Ordering::Relaxed);
             // A CPU that takes an entry away and then finds that the vCPU does not listen has taken
-            // it away before the fences that follow here: pairs with the fence in `gstage_active_vcpus`,
-            // which comes before `is_gstage_active`.
+            // it away before the fences that follow here: pairs with the fence in
+            // `gstage_active_vcpus`, which comes before `is_gstage_active`.
             fence(Ordering::SeqCst);
         }
     }

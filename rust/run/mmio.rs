@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Accesses that somebody else completes: loads and stores where there is no memory, and CSRs that
-//! userspace emulates. Answers to the emulating half of `vcpu_insn.c`.
+//! Accesses that core KVM or userspace completes: loads and stores where there is no memory, and
+//! CSRs that userspace emulates. Answers to the emulating half of `vcpu_insn.c`.
 //!
 //! What is left to do when userspace has answered is a [`PendingExit`], which the next `KVM_RUN`
 //! consumes; what userspace wrote into `exit_reason` meanwhile does not matter.

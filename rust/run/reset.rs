@@ -23,8 +23,7 @@ use crate::{
 };
 
 impl OwnedVcpu<'_> {
-    /// Applies a reset that another hart asked for, so that what follows sees its outcome
-    /// (c-review S3).
+    /// Applies a reset that another hart asked for, so that what follows sees its outcome.
     pub(crate) fn apply_pending_reset(&mut self) {
         if self.vcpu.take_request(Request::Reset) {
             self.apply_reset();
@@ -50,11 +49,11 @@ impl OwnedVcpu<'_> {
         self.initialise(start);
     }
 
-    /// Gives the hart itself the state of a reset. A vCPU that is being created has no position among
-    /// the vCPUs yet, hence no interrupt file.
+    /// Gives the hart itself the state of a reset. A vCPU that is being created has no position
+    /// among the vCPUs yet, hence no interrupt file.
     pub(crate) fn initialise(&mut self, start: Option<Start>) {
         self.inner.ctx = SwitchContext::reset();
-        // What userspace answers to an exit of before is nobody's business any more.
+        // An answer of userspace to an exit from before the reset is void.
         self.inner.pending = None;
         if let Some(start) = start {
             self.inner.ctx.set_pc(start.pc);
@@ -78,7 +77,7 @@ impl OwnedVcpu<'_> {
     }
 }
 
-/// `KVM_SET_MP_STATE`. Nobody waits in `KVM_RUN` while the mutex is held, so nobody is woken.
+/// `KVM_SET_MP_STATE`. No thread waits in `KVM_RUN` while the mutex is held, so none is woken.
 ///
 /// # Errors
 ///

@@ -37,8 +37,8 @@ pub(super) fn send_ipi(vcpu: &Vcpu, harts: Harts) -> Result<usize, SbiError> {
     Ok(0)
 }
 
-/// The same where no more than one is meant; none if there may be more: each of a thousand might have
-/// to be looked for, and interrupts are off.
+/// The same where no more than one is meant; none if there may be more: each of a thousand might
+/// have to be looked for, and interrupts are off.
 #[inline]
 pub(super) fn send_ipi_at_once(vcpu: &Vcpu, harts: Harts) -> Option<Result<usize, SbiError>> {
     let Harts::Mask(mask) = harts else {

@@ -247,8 +247,8 @@ fn set_snapshot(vcpu: &mut Loaded<'_>, place: Option<Gpa>) -> Result<usize, Unfi
 
 /// Answers for `count` events from `at` on, a page at a time.
 ///
-/// A dirty ring may be full before all are answered. The guest then makes the same call again, which
-/// finds the first answers written, and goes on behind them.
+/// A dirty ring may be full before all are answered. The guest then makes the same call again,
+/// which finds the first answers written, and goes on behind them.
 #[inline(never)]
 fn event_info(vcpu: &mut Loaded<'_>, at: Gpa, count: usize) -> Result<usize, Unfinished> {
     if count > MAX_EVENTS {
@@ -272,8 +272,8 @@ fn event_info(vcpu: &mut Loaded<'_>, at: Gpa, count: usize) -> Result<usize, Unf
     Ok(0)
 }
 
-/// The same for events that are all in one page. Answers that are there already are not written: the
-/// page may be dirty because of them, but it does not become so again.
+/// The same for events that are all in one page. Answers that are there already are not written:
+/// the page may be dirty because of them, but it does not become so again.
 fn event_info_in_page(vcpu: &Loaded<'_>, gpa: Gpa, count: usize) -> Result<(), Unfinished> {
     const IDX: usize = core::mem::offset_of!(bindings::riscv_pmu_event_info, event_idx);
     const OUTPUT: usize = core::mem::offset_of!(bindings::riscv_pmu_event_info, output);

@@ -3,9 +3,9 @@
 //! The steal time extension: what a hart was ready to run, and did not, is reported to the guest in
 //! memory. Answers to `vcpu_sbi_sta.c`.
 //!
-//! The host counts it for each thread anyway. Whether there is news is seen when the vCPU is loaded,
-//! from a [`Watch`]; it is written before the guest is next entered, by [`record`], where the thread
-//! may sleep. A guest that did not ask costs a load and a branch.
+//! The host counts it for each thread anyway. Whether there is news is seen when the vCPU is
+//! loaded, from a [`Watch`]; it is written before the guest is next entered, by [`record`], where
+//! the thread may sleep. A guest that did not ask costs a load and a branch.
 //!
 //! Memory that is not there is nobody's fault that concerns the host: slots come and go while the
 //! guest runs, and their memory is userspace's. What cannot be written now is written later
@@ -85,7 +85,8 @@ pub(crate) fn record(vcpu: &mut Loaded<'_>) {
         vcpu.inner.sbi.sta = State::Off;
     }
     let Some(area) = vcpu.inner.sbi.sta.area() else {
-        // The reset of the hart, or whoever switched the extension off, left the watch to us.
+        // The reset of the hart, or the ioctl that switched the extension off, left the watch to
+        // us.
         shared.steal.stop();
         return;
     };

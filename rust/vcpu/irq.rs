@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Interrupts of a vCPU: who is pending, what the guest has enabled. Answers to the interrupt
-//! parts of `vcpu.c`.
+//! Interrupts of a vCPU: which are pending, and which the guest has enabled. Answers to the
+//! interrupt parts of `vcpu.c`.
 //!
 //! [`Irqs`] is shared state without a lock; any context, hard interrupts included, may make an
 //! interrupt pending. `hvip` follows it at the next guest entry. [`bits`] says how that stays
@@ -54,7 +54,7 @@ impl Irqs {
     /// What was made or unmade pending since the last call, if anything.
     ///
     /// Called on the way into the guest, with interrupts off, after `vcpu->mode` was set and a full
-    /// fence: who changes something afterwards sees the mode and sends an IPI.
+    /// fence: a CPU that changes something afterwards sees the mode and sends an IPI.
     #[inline(always)]
     pub(crate) fn take_changes(&self) -> Option<Update> {
         self.word.take_changes()

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whether a hart runs, is stopped, and where it starts. Answers to the `mp_state` and mp_state parts
-//! of `vcpu.c`, and to the reset state of `vcpu_sbi.c`.
+//! Whether a hart runs, is stopped, and where it starts. Answers to the `mp_state` and mp_state
+//! parts of `vcpu.c`, and to the reset state of `vcpu_sbi.c`.
 //!
 //! A hart that is stopped is parked by [`Request::Sleep`]: its thread waits in `KVM_RUN`, or, if
 //! it is in userspace, at the beginning of the next one. Starting it asks for
-//! [`Request::Reset`] *before* it lets the hart go, so that whoever sees it runnable sees the
+//! [`Request::Reset`] *before* it lets the hart go, so that a CPU that sees it runnable sees the
 //! reset, too. The reset itself is done by the hart's own thread, without a lock (c-review M16);
 //! until it is, SBI HSM calls the hart's state START_PENDING.
 //!
@@ -118,7 +118,7 @@ impl MpState {
     /// Whether the hart is stopped.
     #[inline]
     pub(crate) fn is_stopped(&self) -> bool {
-        // Acquire: who sees that the hart was started sees the request to reset it.
+        // Acquire: a CPU that sees that the hart was started sees the request to reset it.
         self.stopped.load(Ordering::Acquire)
     }
 
@@ -126,7 +126,7 @@ impl MpState {
     /// has to make.
     pub(crate) fn stop(&self) {
         let _start = self.start.lock();
-        // Release: who sees that the hart is stopped sees all that it did.
+        // Release: a CPU that sees that the hart is stopped sees all that it did.
         self.stopped.store(true, Ordering::Release);
     }
 

@@ -3,9 +3,10 @@
 //! Performance counters of a vCPU. Answers to `vcpu_pmu.c`.
 //!
 //! What the counters are and do is pure and stands in [`counters`] and below; perf is behind
-//! [`abi::perf`](crate::vcpu::pmu::perf_event), the calls that a guest makes are [`sbi`](crate::sbi)'s. The
-//! state belongs to the holder of `vcpu->mutex`, but for the counts of firmware events, which are
-//! [`VcpuShared`](crate::vcpu::VcpuShared). What perf does may sleep, so nobody calls it with a lock held.
+//! [`perf_event`], the calls that a guest makes are [`sbi`](crate::sbi)'s. The state belongs to the
+//! holder of `vcpu->mutex`, but for the counts of firmware events, which are
+//! [`VcpuShared`](crate::vcpu::VcpuShared). What perf does may sleep, so it is not called with a
+//! lock held.
 //!
 //! Nothing of this can be saved: a reset, and a VM that is restored elsewhere, have free counters
 //! and no snapshot.

@@ -17,7 +17,7 @@ use crate::{
 /// The low bits of a `KVM_REQ_*` are its number, the others say how it is made.
 const NUMBER: usize = 0xff;
 
-/// A request. Exhaustive: whoever serves requests names each of them (c-review M24).
+/// A request. Exhaustive: the code that serves requests names each of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     /// The VM is dead: `KVM_RUN` fails for good.

@@ -56,9 +56,9 @@ pub(crate) fn slots() -> Option<&'static CpuSlots> {
     CPU_SLOTS.get()
 }
 
-/// Names one load of a vCPU's registers: "the guest registers in this CPU are those of the vCPU that
-/// holds the same generation". Every full load makes a new one, so a vCPU that was loaded elsewhere
-/// in between, or changed in memory, holds another or none, whatever the CPU's number.
+/// Names one load of a vCPU's registers: "the guest registers in this CPU are those of the vCPU
+/// that holds the same generation". Every full load makes a new one, so a vCPU that was loaded
+/// elsewhere in between, or changed in memory, holds another or none, whatever the CPU's number.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CtxGeneration(u64);
 

@@ -2,9 +2,9 @@
 
 //! Counting events of a vCPU. Answers to the increments of `vcpu->stat` throughout C.
 //!
-//! Names and layout of the counters are userspace ABI and live in [`crate::kvm_core::stats`]. No lock:
-//! only the vCPU's own thread counts, and whoever reads or clears the counters meanwhile does not
-//! stop it.
+//! Names and layout of the counters are userspace ABI and live in [`crate::kvm_core::stats`]. No
+//! lock: only the vCPU's own thread counts, and a thread that reads or clears the counters
+//! meanwhile does not stop it.
 
 use crate::kvm_core::{
     object::Vcpu,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The guest's timer: its deadline, and who watches it. Answers to `vcpu_timer.c`.
+//! The guest's timer: its deadline, and what watches it. Answers to `vcpu_timer.c`.
 //!
 //! A timer is one number, the guest time at which its interrupt becomes pending, and stays so
 //! until a later deadline is set; `u64::MAX` is never. Two ways to watch it:
@@ -107,8 +107,8 @@ impl Timer {
         &self.alarm
     }
 
-    /// Whether the hardware derives the timer interrupt from the deadline, so that nobody needs to
-    /// inject it.
+    /// Whether the hardware derives the timer interrupt from the deadline, so that no timer needs
+    /// to inject it.
     pub(crate) fn is_in_hardware(&self) -> bool {
         self.watch == Watch::Hardware
     }
@@ -188,8 +188,8 @@ impl Timer {
             }
             (Deadline::Now, Watch::VcpuHrtimer) => {
                 vcpu.inject(Interrupt::Timer);
-                // Afterwards, and with release: who sees that the alarm is not armed sees the
-                // interrupt, too, and can take it back.
+                // Afterwards, and with release: a CPU that sees that the alarm is not armed sees
+                // the interrupt, too, and can take it back.
                 self.armed.store(false, Ordering::Release);
             }
         }
@@ -271,8 +271,8 @@ impl Timer {
 impl Pinned<'_> {
     /// Sets the guest time at which the timer interrupt becomes pending; until then it is not.
     ///
-    /// Pinned, because the register belongs to this vCPU only as long as nobody takes it off the
-    /// CPU. What happens after that, put saves.
+    /// Pinned, because the register belongs to this vCPU only as long as the scheduler does not
+    /// take it off the CPU. What happens after that, put saves.
     #[inline]
     pub(crate) fn set_timer(&mut self, deadline: u64) {
         let timer = &self.vcpu.shared().timer;

@@ -57,8 +57,8 @@ impl Vcpu {
 
 /// A vCPU with its registers in memory. This thread holds its `vcpu->mutex`.
 ///
-/// Core KVM takes the mutex before every vCPU ioctl but `KVM_INTERRUPT`, so the doors create this,
-/// as does other code of `abi` that holds the mutex. Safe code cannot create one of its own.
+/// Core KVM takes the mutex before every vCPU ioctl but `KVM_INTERRUPT`, so the hooks create this,
+/// as does [`with_vcpu`]. Safe code cannot create one of its own.
 ///
 /// # Invariants
 ///

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where a vCPU left translations: the CPU whose TLBs remember them, and under which VMID. Answers to
-//! `last_exit_cpu` of `struct kvm_vcpu_arch`.
+//! Where a vCPU left translations: the CPU whose TLBs remember them, and under which VMID. Answers
+//! to `last_exit_cpu` of `struct kvm_vcpu_arch`.
 
 use core::mem;
 

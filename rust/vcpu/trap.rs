@@ -33,8 +33,8 @@ impl Loaded<'_> {
         let ctx = &mut self.inner.ctx;
         let mut status = regs.read(csr::VSSTATUS);
 
-        // SPELP tells whether a landing pad is expected where the trap came from; at the vector none
-        // is. Zero on harts without them.
+        // SPELP tells whether a landing pad is expected where the trap came from; at the vector
+        // none is. Zero on harts without them.
         status &= !(bindings::SR_SPP | bindings::SR_SPIE | bindings::SR_SPELP);
         status |= ctx.take_trap_status();
         if status & bindings::SR_SIE != 0 {

@@ -127,8 +127,8 @@ pub(super) enum SourceMode {
 impl SourceMode {
     /// The mode that a write of `value` to `sourcecfg` chooses.
     ///
-    /// The domain has no children: who tries to delegate gets an inactive source. So does who
-    /// writes a reserved mode.
+    /// The domain has no children: a guest that tries to delegate gets an inactive source. So does
+    /// one that writes a reserved mode.
     pub(super) fn written(value: SourceCfg) -> SourceMode {
         if value.d() {
             return SourceMode::Inactive;

@@ -198,7 +198,7 @@ const fn merge(old: u64, new: u64, bits: u64) -> u64 {
 
 /// [`merge`]s `new` into `atomic`; returns what it was.
 fn modify(atomic: &AtomicU64, new: u64, bits: u64) -> u64 {
-    // Two steps at most, so that a bit which somebody sets meanwhile stays set.
+    // Two steps at most, so that a bit which another CPU sets meanwhile stays set.
     let old = match bits & !new {
         0 => atomic.load(Ordering::Relaxed),
         clear => atomic.fetch_and(!clear, Ordering::AcqRel),
@@ -235,7 +235,7 @@ impl File {
     /// raise the line.
     pub(crate) fn set(&self, identity: Identity) -> Signal {
         let word = &self.words[identity.word()];
-        // Release: what the message is about is visible to whoever claims it.
+        // Release: what the message is about is visible to the CPU that claims it.
         if word.pending.fetch_or(identity.bit(), Ordering::Release) & identity.bit() != 0 {
             return Signal::Quiet;
         }
@@ -284,7 +284,8 @@ impl File {
         }
     }
 
-    /// Takes the first: it is pending no more. The owner's, who drives the line afterwards.
+    /// Takes the first: it is pending no more. Only the owner calls this, and drives the line
+    /// afterwards.
     pub(crate) fn claim(&self) -> Option<Identity> {
         let top = self.top()?;
         // Acquire: pairs with the release in `set`.
@@ -300,7 +301,7 @@ impl File {
     }
 
     /// Writes those bits of `value` to `register` that are ones in `mask`; returns what it held.
-    /// The owner's, who drives the line afterwards.
+    /// Only the owner calls this, and drives the line afterwards.
     pub(crate) fn modify(&self, register: Register, value: u64, mask: u64) -> u64 {
         match register {
             Register::Reserved => 0,
@@ -324,7 +325,7 @@ impl File {
     }
 
     /// Adds the state of another file, with `words` words of identities: `take` reads a register of
-    /// it and clears it. Called by the owner, who drives the line afterwards.
+    /// it and clears it. Only the owner calls this, and drives the line afterwards.
     pub(crate) fn absorb(&self, words: usize, mut take: impl FnMut(Register) -> u64) {
         // The order that the specification recommends for a move: first, the other file delivers
         // nothing any more.
@@ -339,8 +340,8 @@ impl File {
     }
 
     /// Clears the file, as a reset does, and adds its state to another one: `add` sets bits of an
-    /// array's register, and writes the other registers. Called by the owner. What arrives meanwhile
-    /// is taken along or stays.
+    /// array's register, and writes the other registers. Called by the owner. What arrives
+    /// meanwhile is taken along or stays.
     pub(crate) fn drain(&self, mut add: impl FnMut(Register, u64)) {
         let delivery = self.modify(Register::Delivery, 0, u64::MAX);
         let threshold = self.modify(Register::Threshold, 0, u64::MAX);
@@ -375,7 +376,7 @@ impl File {
 
     /// Word `index` may have something due.
     fn announce(&self, index: usize) {
-        // Release: who sees the bit sees the word.
+        // Release: a CPU that sees the bit sees the word.
         self.summary.fetch_or(1 << index, Ordering::Release);
     }
 

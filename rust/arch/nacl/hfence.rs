@@ -126,7 +126,7 @@ impl HfenceEntry {
         };
         self.page_number.store(first, Ordering::Relaxed);
         self.page_count.store(count, Ordering::Relaxed);
-        // Release: whoever sees it pending sees the pages. Hardware may look on its own.
+        // Release: a reader that sees it pending sees the pages. Hardware may look on its own.
         self.config
             .store(hfence.config().into_raw(), Ordering::Release);
     }

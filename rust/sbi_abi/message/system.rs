@@ -66,8 +66,8 @@ pub(crate) struct Suspend {
 }
 
 impl Suspend {
-    /// Understands a call: `sleep_type`, which is 32 bits wide, and what follows. To RAM is all that
-    /// there is: the other types are reserved, or a platform's that is not this one.
+    /// Understands a call: `sleep_type`, which is 32 bits wide, and what follows. To RAM is all
+    /// that there is: the other types are reserved, or a platform's that is not this one.
     ///
     /// # Errors
     ///

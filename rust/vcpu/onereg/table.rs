@@ -37,7 +37,7 @@ use crate::{
 pub(super) struct View<'v, 'o>(&'v mut OwnedVcpu<'o>);
 
 impl<'v, 'o> View<'v, 'o> {
-    /// `vcpu`, for as long as nobody changes it.
+    /// `vcpu`, for as long as it does not change.
     #[inline]
     pub(super) fn new(vcpu: &'v mut OwnedVcpu<'o>) -> Self {
         Self(vcpu)
@@ -132,8 +132,8 @@ enum Presence {
     Chosen(Ext),
     /// Those whose numbers are in this set: so the list asks, and the accessor refuses.
     Some(fn(&OwnedVcpu<'_>) -> u128),
-    /// While the vCPU has this SBI extension, those whose numbers are in this set: so the list asks,
-    /// and the accessor refuses.
+    /// While the vCPU has this SBI extension, those whose numbers are in this set: so the list
+    /// asks, and the accessor refuses.
     Sbi(Extension, fn(&OwnedVcpu<'_>) -> u128),
     /// All of them, though the list has none: other registers say the same.
     Unlisted,
@@ -431,8 +431,8 @@ pub(super) fn find(vcpu: &OwnedVcpu<'_>, parts: Parts) -> Result<(&'static Group
 /// Why there is no such register.
 #[cold]
 fn refusal(vcpu: &OwnedVcpu<'_>, parts: Parts) -> Error {
-    // The state of an SBI extension that the vCPU does not have, or in another size, has always been
-    // an invalid id, not one of nothing.
+    // The state of an SBI extension that the vCPU does not have, or in another size, has always
+    // been an invalid id, not one of nothing.
     let is_known = |group: &Group| {
         group.class == parts.class && group.access.size() == parts.size && group.is_there(vcpu)
     };

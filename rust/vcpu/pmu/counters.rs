@@ -47,8 +47,8 @@ pub(crate) trait Source {
     type Event: Event;
 
     /// Prepares to count `event` in those modes that `filter` leaves, for a counter with one bit
-    /// more than `width`. [`None`] if the host cannot, or has no counter left and `room` does not say
-    /// that one comes free.
+    /// more than `width`. [`None`] if the host cannot, or has no counter left and `room` does not
+    /// say that one comes free.
     fn create(
         &mut self,
         event: HardwareEvent,
@@ -410,8 +410,8 @@ impl<E: Event> Counters<E> {
         }
     }
 
-    /// Returns what a counter of hardware holds; [`None`] if it is none, or if it is programmable and
-    /// has no event. The other two are Zicntr's and always hold something.
+    /// Returns what a counter of hardware holds; [`None`] if it is none, or if it is programmable
+    /// and has no event. The other two are Zicntr's and always hold something.
     pub(crate) fn read_hardware(&self, index: usize, firmware: &FirmwareCounts) -> Option<u64> {
         self.layout.kind(index)?;
         match self.pmc(index)? {

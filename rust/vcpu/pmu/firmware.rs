@@ -21,7 +21,7 @@ use crate::{
 /// The counts.
 pub(crate) struct FirmwareCounts {
     /// The events that a started counter counts, a bit for each. Most of the time there is none,
-    /// which is all that whoever has an event to count looks at.
+    /// which is all that a CPU with an event to count looks at.
     wanted: AtomicU32,
     counts: [AtomicU64; FirmwareEvent::COUNT],
 }
@@ -43,7 +43,7 @@ impl FirmwareCounts {
         }
     }
 
-    /// All of `events` happened to this hart. Which they are is worked out only if anybody counts
+    /// All of `events` happened to this hart. Which they are is worked out only if a counter counts
     /// anything.
     #[inline(always)]
     pub(crate) fn note_all<const N: usize>(&self, events: impl FnOnce() -> [FirmwareEvent; N]) {

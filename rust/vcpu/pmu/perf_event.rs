@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The host's performance counters, counting a guest. Answers to the perf calls of `vcpu_pmu.c`. A
-//! door.
+//! The host's performance counters, counting a guest. Answers to the perf calls of
+//! `vcpu_pmu.c`.
 //!
 //! An event counts the thread that created it, a vCPU's, while that is in the guest. Its overflow
 //! comes as an interrupt on the CPU where the thread is; releasing an event removes it from that

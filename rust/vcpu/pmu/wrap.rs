@@ -104,8 +104,8 @@ impl Wrap {
     /// Looks whether the counter has wrapped when `count` events were counted since the start: a
     /// period is over, or the vCPU's thread has read the count.
     ///
-    /// Outside of `KVM_RUN` it cannot, so the period is as long as can be: the next `KVM_RUN` begins
-    /// with the right one.
+    /// Outside of `KVM_RUN` it cannot, so the period is as long as can be: the next `KVM_RUN`
+    /// begins with the right one.
     pub(crate) fn expired(&self, count: u64) -> Expired {
         let own = self.own(count);
         let next = self.next.load(Ordering::Relaxed);
@@ -134,8 +134,8 @@ impl Wrap {
         self.left_at.store(count, Ordering::Relaxed);
     }
 
-    /// A `KVM_RUN` begins with `count` events since the start; returns the period that perf has to be
-    /// told, if there is one. No overflow interrupts this.
+    /// A `KVM_RUN` begins with `count` events since the start; returns the period that perf has to
+    /// be told, if there is one. No overflow interrupts this.
     pub(crate) fn enter(&self, count: u64) -> Option<u64> {
         let left_at = self.left_at.swap(IN_RUN, Ordering::Relaxed);
         if left_at == IN_RUN {
