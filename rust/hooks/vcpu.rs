@@ -375,6 +375,7 @@ unsafe extern "C" fn kvm_arch_vcpu_get_ip(vcpu: *mut bindings::kvm_vcpu) -> c_ul
     // SAFETY: Core KVM passes a live vCPU, which went through `Vcpu::create`.
     unsafe { Vcpu::from_raw(vcpu) }.shared().last_exit.pc()
 }
+#[cfg(CONFIG_GUEST_PERF_EVENTS)]
 check_prototype!(kvm_arch_vcpu_get_ip);
 
 /// There are no more pages in a vCPU's file than core KVM serves.
