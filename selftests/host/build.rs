@@ -25,7 +25,7 @@ const RUST: &str = "../../rust";
 const PURE: &str = "// Pure: ";
 
 /// A folder that is not for loom: the other party of its atomics is no thread of ours.
-const NOT_FOR_LOOM: &str = "arch";
+const NOT_FOR_LOOM: &str = "nacl";
 
 /// What a pure file may name and does not look into.
 const STAND_INS: [(&str, &str); 1] = [("kvm_core::object", "pub(crate) struct Vcpu;")];
@@ -123,9 +123,6 @@ fn pure_tree() -> String {
     root.declare(&mut text);
     text += "}\n";
     for name in root.below.keys() {
-        if name == NOT_FOR_LOOM {
-            text += "#[cfg(not(loom))]\n";
-        }
         // Not all of them have anything for loom.
         let line = format!("#[cfg_attr(loom, allow(unused_imports))]\nuse tree::{name};\n");
         text += &line;
