@@ -4,12 +4,12 @@
 //! run on it. Answers to `tlb.c`.
 //!
 //! A fence reaches every vCPU that may have cached something, by a request, and is executed by the
-//! vCPU's own thread on the CPU that the vCPU is on. What the vCPU left on other CPUs, it settles
+//! vCPU's own thread on the CPU that the vCPU is on. What the vCPU left on other CPUs, it flushes
 //! when it comes back to one ([`Pinned::update_hgatp`]): all vCPUs of a VM share a VMID, so a CPU
-//! may also hold translations of its siblings (c-review M7).
+//! may also hold translations of its siblings (differences-from-c M7).
 //!
 //! `hfence.vvma` acts on the VMID in `hgatp`. That is never swapped for a fence: if the vCPU's is
-//! not loaded, everything is left to `update_hgatp` (c-review M17).
+//! not loaded, everything is left to `update_hgatp` (differences-from-c M17).
 //!
 //! Locks: [`HfenceQueue`] has one, below all others. It is a raw spinlock, as the vCPU's thread
 //! takes it with preemption or interrupts off.
@@ -83,7 +83,7 @@ impl Pinned<'_> {
         let vcpu = self.vcpu;
         let (state, cpu) = self.translation();
         // While the vCPU stays loaded, no other vCPU runs on this CPU.
-        if !state.loaded {
+        if !state.is_loaded() {
             let memory = vcpu.vm().memory();
             with_registers!(regs => memory.load_translation(regs, vcpu, cpu, state));
         }
@@ -113,14 +113,14 @@ impl Memory {
         let hgatp = Hgatp::from_raw(self.hgatp.load(Ordering::Relaxed)).with_vmid_of(tag.vmid());
         // SAFETY: By the invariants of `Memory` this names the root of the VM's tree, and the
         // root's page stays for as long as `Memory` lives, which is longer than the vCPU does. A
-        // put of the vCPU unloads `hgatp`, and until then only `mem::gstage` changes the tree.
+        // put of the vCPU unloads `hgatp`, and until then only `gstage` changes the tree.
         unsafe { hgatp::load(regs, hgatp) };
 
         // All fences come after `hgatp` was written, as the specification wants where a VMID is
         // used again.
         let me = (vcpu.idx().get() as u32).wrapping_add(1);
         let last = self.last.get(cpu);
-        if tag == Tag::NONE || tag != state.tag || state.cpu != Some(cpu) {
+        if tag == Tag::NONE || !state.is_from(cpu, tag) {
             // Other VMs that had the VMID, siblings, and this vCPU before it was elsewhere.
             regs.gvma_vmid(tag.vmid());
             regs.vvma_all();
@@ -134,12 +134,9 @@ impl Memory {
         if let Some(last) = last {
             last.store(me, Ordering::Relaxed);
         }
-        // INVARIANT: `hgatp` of `cpu` was written above, with the VM's tree and `tag.vmid()`.
-        *state = TranslationState {
-            tag,
-            cpu: Some(cpu),
-            loaded: true,
-        };
+        // SAFETY: The vCPU is on this CPU, `cpu`, whose `hgatp` was written above with the VM's
+        // tree and `tag.vmid()`.
+        unsafe { state.set_loaded(cpu, tag) };
     }
 }
 
@@ -329,7 +326,7 @@ impl HfenceQueue {
     fn set_gstage_active(&self) {
         if !self.gstage_active.load(Ordering::Relaxed) {
             self.gstage_active.store(true, Ordering::Relaxed);
-            // A CPU that takes an entry away and then finds that the vCPU does not listen has taken
+            // A CPU that takes an entry away and then finds `gstage_active` clear has taken
             // it away before the fences that follow here: pairs with the fence in
             // `gstage_active_vcpus`, which comes before `is_gstage_active`.
             fence(Ordering::SeqCst);
@@ -343,7 +340,7 @@ impl HfenceQueue {
     }
 
     /// Turns all that waits into fences for everything. The vCPU is reset: single fences of before
-    /// mean nothing to it, but what they would have forgotten must go (c-review M8).
+    /// mean nothing to it, but what they would have forgotten must go (differences-from-c M8).
     pub(crate) fn clear(&self) {
         self.ring.lock().collapse();
     }

@@ -23,14 +23,14 @@ use crate::{
 /// If `loaded`, `hgatp` of the CPU that the vCPU is on holds the VM's tree and `tag.vmid()`.
 pub(crate) struct TranslationState {
     /// What it last ran with.
-    pub(crate) tag: Tag,
+    tag: Tag,
     /// The CPU that it last ran on, if what is remembered there can be relied on.
-    pub(crate) cpu: Option<usize>,
-    pub(crate) loaded: bool,
+    cpu: Option<usize>,
+    loaded: bool,
 }
 
 impl TranslationState {
-    /// Of a vCPU that did not run yet.
+    /// Makes the state of a vCPU that did not run yet.
     pub(crate) fn new() -> Self {
         Self {
             tag: Tag::NONE,
@@ -39,7 +39,37 @@ impl TranslationState {
         }
     }
 
-    /// The vCPU leaves its CPU: takes its tree out of `hgatp` (c-review M23).
+    /// Says that the vCPU's translation is loaded on `cpu`, under `tag`.
+    ///
+    /// # Safety
+    ///
+    /// The vCPU is on `cpu`, which is this CPU, and `hgatp` holds its VM's tree and `tag.vmid()`
+    /// until [`unload`](Self::unload).
+    #[inline(always)]
+    pub(crate) unsafe fn set_loaded(&mut self, cpu: usize, tag: Tag) {
+        // INVARIANT: The caller promises that `hgatp` of `cpu` holds the VM's tree and
+        // `tag.vmid()`.
+        *self = Self {
+            tag,
+            cpu: Some(cpu),
+            loaded: true,
+        };
+    }
+
+    /// Returns whether `hgatp` holds the vCPU's translation.
+    #[inline(always)]
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.loaded
+    }
+
+    /// Returns whether the vCPU last ran on `cpu`, under `tag`, and what it left there can be
+    /// relied on.
+    #[inline(always)]
+    pub(crate) fn is_from(&self, cpu: usize, tag: Tag) -> bool {
+        self.tag == tag && self.cpu == Some(cpu)
+    }
+
+    /// Takes the VM's tree out of `hgatp`, because the vCPU leaves its CPU.
     #[inline(always)]
     pub(crate) fn unload(&mut self, regs: &impl Registers) {
         if mem::take(&mut self.loaded) {
@@ -49,7 +79,7 @@ impl TranslationState {
 
     /// Executes `fence` on `cpu`, where the vCPU is, if that is where it left something. If not,
     /// the fence would miss the CPU where it did, so everything is forgotten before the vCPU enters
-    /// the guest again, wherever that is (c-review M2).
+    /// the guest again, wherever that is (differences-from-c M2).
     #[inline]
     pub(crate) fn fence(&mut self, cpu: usize, fence: impl FnOnce(&Self)) {
         if self.cpu == Some(cpu) {
