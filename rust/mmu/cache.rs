@@ -107,6 +107,18 @@ impl Drop for TableCache {
     }
 }
 
+impl Loaded<'_> {
+    /// Returns the vCPU, and its table pages for the fault path.
+    pub(crate) fn with_tables(&mut self) -> (&Vcpu, &mut TableCache) {
+        let vcpu = self.vcpu;
+        // SAFETY: This thread holds `vcpu->mutex`, and `self` is the only token of the vCPU in use.
+        // The result borrows it mutably, so no second reference exists.
+        (vcpu, unsafe {
+            &mut *vcpu.part::<UnsafeCell<TableCache>>().get()
+        })
+    }
+}
+
 #[kunit_tests(kvm_riscv_table_cache)]
 mod tests {
     use super::*;
@@ -158,17 +170,5 @@ mod tests {
         cache.give_back(table.discard());
         assert!(cache.take().is_none());
         Ok(())
-    }
-}
-
-impl Loaded<'_> {
-    /// Returns the vCPU, and its table pages for the fault path.
-    pub(crate) fn with_tables(&mut self) -> (&Vcpu, &mut TableCache) {
-        let vcpu = self.vcpu;
-        // SAFETY: This thread holds `vcpu->mutex`, and `self` is the only token of the vCPU in use.
-        // The result borrows it mutably, so no second reference exists.
-        (vcpu, unsafe {
-            &mut *vcpu.part::<UnsafeCell<TableCache>>().get()
-        })
     }
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pages for G-stage tables, and `kvm->mmu_lock`: the proofs that [`mem::gstage`] asks for.
+//! Pages for G-stage tables, and the tree of a VM behind `kvm->mmu_lock`: the proofs that
+//! [`gstage`] asks for.
 //!
 //! Lock order: `kvm->slots_lock` and `kvm->srcu` come before `mmu_lock`, the locks of hfence queues
 //! after it. Nothing under it may sleep.
 //!
-//! [`mem::gstage`]: crate::gstage
+//! [`gstage`]: crate::gstage
 
 use core::{
     cell::UnsafeCell,
@@ -265,51 +266,6 @@ impl ClosedTree<'_> {
     }
 }
 
-#[kunit_tests(kvm_riscv_tables)]
-mod tests {
-    use super::*;
-
-    /// Runs `f` with new frames, as words.
-    fn with_frames<R>(order: u32, f: impl FnOnce(Pfn, &mut [u64]) -> R) -> Result<R> {
-        let pfn = alloc(order).ok_or(ENOMEM)?;
-        let first = address::<u64>(linear_base(), pfn).as_ptr();
-        // SAFETY: `alloc()` just returned `512 << order` zeroed words in the linear map, and only
-        // this function has them.
-        let result = f(pfn, unsafe {
-            core::slice::from_raw_parts_mut(first, 512 << order)
-        });
-        // SAFETY: `alloc()` returned the frames above, with this order, and `f` is done with them.
-        unsafe { free(pfn, order) };
-        Ok(result)
-    }
-
-    #[test]
-    fn tables_are_zeroed() -> Result {
-        for order in [0, ROOT_ORDER] {
-            // The allocator gives the same again, most likely.
-            with_frames(order, |_, words| words.fill(u64::MAX))?;
-            assert!(with_frames(order, |_, words| words
-                .iter()
-                .all(|&word| word == 0))?);
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn tables_are_aligned_and_in_the_linear_map() -> Result {
-        for order in [0, ROOT_ORDER] {
-            let (pfn, hpa) = with_frames(order, |pfn, words| {
-                // SAFETY: `words` begins at the address of a page in the linear map.
-                let hpa = unsafe { bindings::kvm_rs_virt_to_phys(words.as_mut_ptr().cast()) };
-                (pfn, Hpa::new(hpa))
-            })?;
-            assert_eq!(hpa.pfn(), pfn);
-            assert_eq!(pfn.get() % (1 << order), 0);
-        }
-        Ok(())
-    }
-}
-
 impl ReadGuard<'_> {
     /// The tree; none if the VM's address space is gone.
     #[inline]
@@ -367,5 +323,50 @@ impl<'v> WriteHeld<'v> {
         // mutably for as long as the result. The tree is open, so there is no `ClosedTree`, which
         // needs no lock.
         Some(unsafe { &mut *self.vm().memory().tree_cell().state.get() })
+    }
+}
+
+#[kunit_tests(kvm_riscv_tables)]
+mod tests {
+    use super::*;
+
+    /// Runs `f` with new frames, as words.
+    fn with_frames<R>(order: u32, f: impl FnOnce(Pfn, &mut [u64]) -> R) -> Result<R> {
+        let pfn = alloc(order).ok_or(ENOMEM)?;
+        let first = address::<u64>(linear_base(), pfn).as_ptr();
+        // SAFETY: `alloc()` just returned `512 << order` zeroed words in the linear map, and only
+        // this function has them.
+        let result = f(pfn, unsafe {
+            core::slice::from_raw_parts_mut(first, 512 << order)
+        });
+        // SAFETY: `alloc()` returned the frames above, with this order, and `f` is done with them.
+        unsafe { free(pfn, order) };
+        Ok(result)
+    }
+
+    #[test]
+    fn tables_are_zeroed() -> Result {
+        for order in [0, ROOT_ORDER] {
+            // The allocator gives the same again, most likely.
+            with_frames(order, |_, words| words.fill(u64::MAX))?;
+            assert!(with_frames(order, |_, words| words
+                .iter()
+                .all(|&word| word == 0))?);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn tables_are_aligned_and_in_the_linear_map() -> Result {
+        for order in [0, ROOT_ORDER] {
+            let (pfn, hpa) = with_frames(order, |pfn, words| {
+                // SAFETY: `words` begins at the address of a page in the linear map.
+                let hpa = unsafe { bindings::kvm_rs_virt_to_phys(words.as_mut_ptr().cast()) };
+                (pfn, Hpa::new(hpa))
+            })?;
+            assert_eq!(hpa.pfn(), pfn);
+            assert_eq!(pfn.get() % (1 << order), 0);
+        }
+        Ok(())
     }
 }
