@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What `rust/kernel` lacks, each file a candidate for upstream. The first line of a file says what
-//! is missing there. The lowest layer: nothing here knows KVM.
+//! What `rust/kernel` lacks, each file a candidate for upstream; its header says what is missing
+//! there. The lowest layer: nothing here knows KVM.
 
 pub(crate) mod atomic;
 pub(crate) mod context;

@@ -11,7 +11,10 @@
 //! - [`ioremap`]: pages of devices that a guest reaches by itself.
 //! - [`cache`]: table pages, allocated before locks are taken.
 //! - [`icache`]: which memory may hold instructions that CPUs have not seen yet.
-//! - `dump`: the tree, for people to look at.
+//! - [`guest_access`]: reads of guest memory as the guest itself would make them.
+//! - [`table_memory`]: pages for tables, and the ways to the tree under `mmu_lock`.
+//! - [`param`]: module parameters that can change while the module runs.
+//! - `ptdump`: the tree as text, for debugfs.
 //!
 //! Lock order: `kvm->slots_lock`, then `kvm->srcu`, then `kvm->mmu_lock`, then the locks of
 //! [`tlb::HfenceQueue`]. The tree is reached only through the guards of `kvm_core::mmu_lock`, which
@@ -20,6 +23,7 @@
 //! Answers to `mmu.c`, `tlb.c` and `vmid.c`.
 
 use kernel::{
+    cpu::nr_cpu_ids,
     prelude::*,
     sync::SetOnce, //
 };
@@ -37,13 +41,10 @@ use crate::{
         vmid, //
         Mode,
     },
-    kernel_ext::{
-        atomic::{
-            AtomicU32,
-            AtomicU64,
-            Ordering, //
-        },
-        cpu, //
+    kernel_ext::atomic::{
+        AtomicU32,
+        AtomicU64,
+        Ordering, //
     },
     kvm_core::{
         locks::Uncommitted,
@@ -133,8 +134,8 @@ pub(crate) fn host_max_mode() -> Mode {
 ///
 /// - `hgatp` is the mode of the tree in `tree`, and the frame of its root. The root's page stays
 ///   where it is for as long as this value lives, even after the tree was closed: so what a vCPU
-///   loads into `hgatp` is never the address of a page that belongs to another user (c-review M5,
-///   M23).
+///   loads into `hgatp` is never the address of a page that belongs to another user
+///   (differences-from-c M5, M23).
 /// - `last` has a cell for every CPU.
 #[pin_data]
 pub(crate) struct Memory {
@@ -214,7 +215,7 @@ impl Vm {
 
 /// A zero for every CPU that there can be.
 fn cpu_cells() -> Result<KVec<AtomicU32>> {
-    let cpus = cpu::cpu_ids();
+    let cpus = nr_cpu_ids() as usize;
     let mut cells = KVec::with_capacity(cpus, GFP_KERNEL_ACCOUNT)?;
     for _ in 0..cpus {
         cells.push(AtomicU32::new(0), GFP_KERNEL_ACCOUNT)?;

@@ -5,7 +5,7 @@
 //!
 //! A [`HgeiLine`] is the ownership of one file of one CPU; dropping it gives the file back. The
 //! table of a CPU knows the vCPU of each file only to wake it, and to have it give the file back
-//! before the CPU goes offline (c-review S10).
+//! before the CPU goes offline (differences-from-c S10).
 //!
 //! Lock order: [`Host::evacuation`], the vCPUs' own locks, and innermost the table of a CPU, which
 //! is taken in any context.
@@ -13,6 +13,7 @@
 use core::ptr::NonNull;
 
 use kernel::{
+    cpu::nr_cpu_ids,
     new_mutex,
     prelude::*,
     sync::Mutex, //
@@ -47,7 +48,6 @@ use crate::{
             Ordering, //
         },
         context::PreemptOff,
-        cpu,
         module_cell::{
             ModuleCell,
             ModuleCellOwner, //
@@ -153,7 +153,7 @@ impl Interrupts {
         }
         let common = host_imsic::common();
         let mut cpus = KVec::new();
-        for _ in 0..cpu::cpu_ids() {
+        for _ in 0..nr_cpu_ids() {
             cpus.push(KBox::pin_init(Cpu::new(), GFP_KERNEL)?, GFP_KERNEL)?;
         }
         let evacuation = KBox::pin_init(new_mutex!(()), GFP_KERNEL)?;

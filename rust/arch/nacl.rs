@@ -15,6 +15,7 @@ use core::ptr::{
 };
 
 use kernel::{
+    cpu::nr_cpu_ids,
     ffi::{
         c_int,
         c_ulong, //
@@ -50,8 +51,7 @@ use crate::{
             AtomicU32,
             Ordering, //
         },
-        context::PreemptOff,
-        cpu, //
+        context::PreemptOff, //
     },
     kvm_core::addr::{
         Vmid, //
@@ -178,7 +178,7 @@ impl Acceleration {
         }
         let features = Features::probe(&Firmware);
         let mut places = KVec::new();
-        for _ in 0..cpu::cpu_ids() {
+        for _ in 0..nr_cpu_ids() {
             places.push(Place::new()?, GFP_KERNEL)?;
         }
         FEATURES.store(features.into_raw(), Ordering::Relaxed);

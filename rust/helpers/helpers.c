@@ -46,7 +46,6 @@ __rust_helper void rust_helper_kvm_rs_local_irq_disable(void) { local_irq_disabl
 __rust_helper void rust_helper_kvm_rs_local_irq_enable(void) { local_irq_enable(); }
 __rust_helper unsigned int rust_helper_kvm_rs_smp_processor_id(void) { return smp_processor_id(); }
 __rust_helper unsigned int rust_helper_kvm_rs_num_online_cpus(void) { return num_online_cpus(); }
-__rust_helper unsigned int rust_helper_kvm_rs_nr_cpu_ids(void) { return nr_cpu_ids; }
 __rust_helper void rust_helper_kvm_rs_cond_resched(void) { cond_resched(); }
 __rust_helper bool rust_helper_kvm_rs_signal_pending(void) { return signal_pending(current); }
 __rust_helper struct mm_struct *rust_helper_kvm_rs_current_mm(void) { return current->mm; }

@@ -4,12 +4,6 @@
 
 use crate::bindings;
 
-/// One more than the highest CPU number there can be.
-pub(crate) fn cpu_ids() -> usize {
-    // SAFETY: This only reads `nr_cpu_ids`, a constant of the running kernel.
-    unsafe { bindings::kvm_rs_nr_cpu_ids() as usize }
-}
-
 /// How many CPUs are online.
 pub(crate) fn online_cpus() -> u32 {
     // SAFETY: This only reads the kernel's counter of online CPUs.

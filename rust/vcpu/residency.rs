@@ -2,7 +2,10 @@
 
 //! Which vCPU has its registers in which CPU, and which CPUs core KVM uses.
 
-use kernel::prelude::*;
+use kernel::{
+    cpu::nr_cpu_ids,
+    prelude::*, //
+};
 
 use crate::kernel_ext::{
     atomic::{
@@ -10,7 +13,6 @@ use crate::kernel_ext::{
         AtomicU64,
         Ordering, //
     },
-    cpu,
     module_cell::{
         ModuleCell,
         ModuleCellOwner, //
@@ -37,7 +39,7 @@ static CPU_SLOTS: ModuleCell<CpuSlots> = ModuleCell::new();
 /// `ENOMEM`; `EEXIST` if called twice.
 pub(crate) fn start() -> Result<ModuleCellOwner<CpuSlots>> {
     let mut slots = KVec::new();
-    for _ in 0..cpu::cpu_ids() {
+    for _ in 0..nr_cpu_ids() {
         let slot = CpuSlot {
             generation: AtomicU64::new(0),
             in_use: AtomicBool::new(false),
