@@ -115,8 +115,8 @@ fn enter_guest_once(vcpu: &mut Loaded<'_>) -> Result<ExitAction> {
     }
 }
 
-/// Does what others asked the vCPU to do. Each request is named, so that a new one does not
-/// compile until it is served (c-review M24).
+/// Does what other threads, or the vCPU's own, asked the vCPU to do. Each request is named, so that
+/// a new one does not compile until it is served (differences-from-c M24).
 #[inline(never)]
 fn serve_requests(vcpu: &mut Loaded<'_>) -> Result<ExitAction> {
     for request in Request::ALL {

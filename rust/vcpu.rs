@@ -6,14 +6,15 @@
 //!
 //! - [`VcpuShared`]: any CPU, at any time. Atomics, and locks that own their data.
 //! - [`VcpuInner`]: the holder of `vcpu->mutex`, through [`OwnedVcpu`] or [`Loaded`].
-//! - [`CpuContext`]: what loading and putting move between memory and registers. The scheduler does
-//!   that behind the owner's back, so a loaded vCPU's is reached only with preemption off, through
-//!   [`Pinned`]; an idle one's through [`OwnedVcpu`]. Vector registers, which even a softirq may
-//!   save, are a part of their own, [`GuestVector`].
+//! - [`CpuContext`](context::CpuContext): what loading and putting move between memory and
+//!   registers. The scheduler does that behind the owner's back, so a loaded vCPU's is reached only
+//!   with preemption off, through [`Pinned`](token::Pinned); an idle one's through [`OwnedVcpu`].
+//!   Vector registers, which even a softirq may save, are a part of their own,
+//!   [`GuestVector`](crate::arch::vector::GuestVector).
 //!
 //! The tokens nest: [`OwnedVcpu`] (mutex held) gives [`Loaded`] (registers in the CPU, which CPU
-//! may change), gives [`Pinned`] (preemption off), gives
-//! [`EntryToken`](run::EntryToken) (interrupts off), which alone enters the guest.
+//! may change), gives [`Pinned`](token::Pinned) (preemption off), gives
+//! [`EntryToken`](crate::run::EntryToken) (interrupts off), which alone enters the guest.
 //!
 //! Lock order: `vcpu->mutex`, then the leaf locks in [`VcpuShared`].
 
@@ -168,7 +169,7 @@ pub(crate) struct VcpuInner {
     pub(crate) pending: Option<PendingExit>,
     /// SBI extensions and their state.
     pub(crate) sbi: table::State,
-    /// Who gets the guest's breakpoints.
+    /// Whether userspace or the guest gets the guest's breakpoints.
     pub(crate) debug: GuestDebug,
     /// What the host's part of firmware features is.
     pub(crate) features: fwft::Host,
@@ -263,7 +264,8 @@ impl OwnedVcpu<'_> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for what this architecture does not do, such as single-stepping (c-review M26).
+    /// `EINVAL` for what this architecture does not do, such as single-stepping (differences-from-c
+    /// M26).
     pub(crate) fn set_guest_debug(&mut self, control: u32) -> Result {
         let debug = match control {
             0 => GuestDebug::Off,
@@ -276,7 +278,8 @@ impl OwnedVcpu<'_> {
         Ok(())
     }
 
-    /// Has the registers follow what the guest has, asked for, and who debugs it.
+    /// Has the registers follow what the guest has, what it asked for, and whether userspace debugs
+    /// it.
     pub(crate) fn configure(&mut self) {
         let (inner, context) = self.split();
         context.configure(inner.isa.effective(), inner.hyp_config());

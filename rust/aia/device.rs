@@ -173,7 +173,7 @@ impl<'l, 'v> Device<'l, 'v> {
     }
 
     /// Undoes [`create`](Self::create): `KVM_CREATE_DEVICE` fails after it, so that userspace never
-    /// had a file to configure the controller with (c-review S15).
+    /// had a file to configure the controller with (differences-from-c S15).
     pub(crate) fn undo_create(&self) {
         let aia = self.vm().aia();
         *aia.config.lock() = None;
@@ -323,7 +323,7 @@ impl<'l, 'v> Device<'l, 'v> {
     /// # Errors
     ///
     /// `EBUSY` if it is built, or a vCPU is being created; `EINVAL` for a configuration that cannot
-    /// be, among them two files at one address (c-review S15); `ENOMEM`; `ENOSPC`.
+    /// be, among them two files at one address (differences-from-c S15); `ENOMEM`; `ENOSPC`.
     fn init(&self) -> Result {
         self.still_open()?;
         let vm = self.vm();

@@ -8,10 +8,10 @@
 //! - [`iprio`]: priorities of major interrupts; pure.
 //!
 //! What arrives goes to the place where the file is, under the [`Imsic::place`] lock. The file
-//! moves when its vCPU is loaded on another CPU ([`settle`]), when a hart is reset, and when a CPU
-//! goes offline; [`Imsic::moving`] makes these one at a time (c-review S10). A move first redirects
-//! whoever sends, and waits until nobody uses the old way any more; then it carries over what has
-//! arrived.
+//! moves when its vCPU is loaded on another CPU ([`update`]), when a hart is reset, and when a CPU
+//! goes offline; [`Imsic::moving`] makes these one at a time (differences-from-c S10). A move first
+//! redirects all senders, and waits until no CPU, guest or device uses the old way any more; then
+//! it carries over what has arrived.
 //!
 //! Lock order: [`hgei`](crate::aia::hgei)'s evacuation, `vcpu->mutex`, [`Imsic::moving`],
 //! `mmu_lock`; [`Imsic::place`], then the table of a CPU, both in any context. The last two are raw
@@ -183,8 +183,8 @@ impl Imsic {
         FileLocation::unpack(self.home.load(Ordering::Relaxed))
     }
 
-    /// Messages go to `place` from now on; returns where they went before, with nobody left there
-    /// but for guests and devices.
+    /// Sends messages to `new` from now on. Returns where they went before; of the senders, only
+    /// guests and devices may still use that.
     fn redirect(&self, new: ImsicBackend) -> ImsicBackend {
         let home = match &new {
             ImsicBackend::Software => FileLocation::Software,
@@ -336,7 +336,7 @@ impl Imsic {
         self.drive(&vcpu.shared().irqs);
     }
 
-    /// Nobody uses the vCPU any more: gives a file in hardware back. Within [`hgei::retire`].
+    /// No thread uses the vCPU any more: gives a file in hardware back. Within [`hgei::retire`].
     pub(super) fn retire(&self) {
         self.redirect(ImsicBackend::Software);
     }
@@ -496,7 +496,7 @@ impl Line for Irqs {
     }
 }
 
-/// The same, moved by others.
+/// The line to a vCPU, moved by any other thread: the vCPU is kicked when the line rises.
 impl Line for Vcpu {
     fn raise(&self) {
         self.inject(Interrupt::External);

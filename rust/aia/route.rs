@@ -42,7 +42,7 @@ pub(crate) fn set_wire(vm: &Vm, source: u32, owner: LineOwner, level: Level) -> 
         .map_err(|_| ENODEV)
 }
 
-/// The wire of APLIC source `source` goes high and low again (c-review S1).
+/// The wire of APLIC source `source` goes high and low again (differences-from-c S1).
 ///
 /// # Errors
 ///
@@ -68,8 +68,8 @@ pub(crate) fn send(vm: &Vm, gpa: Gpa, data: u32) -> Result<Delivery> {
 pub(crate) fn signal(vm: &Vm, route: Route) -> Result<Delivery> {
     match route {
         Route::Msi { gpa, data } => send(vm, gpa, data),
-        // Who resamples keeps the wire high until the guest is done; only core KVM's own work
-        // knows.
+        // An irqfd that resamples keeps the wire high until the guest acknowledges it; only core
+        // KVM's own work knows when.
         Route::Wire(source) if kvm::irq_has_notifier(vm, source) => Ok(Delivery::Defer),
         Route::Wire(source) => pulse_wire(vm, source),
         Route::Other => Ok(Delivery::Defer),

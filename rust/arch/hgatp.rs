@@ -85,11 +85,11 @@ impl Hgatp {
 /// # Safety
 ///
 /// The root that `hgatp` names and the tree below it stay what they are until [`unload`], or change
-/// only as `mem::gstage` lets them.
+/// only as `gstage` lets them.
 #[inline(always)]
 pub(crate) unsafe fn load(regs: &impl Registers, hgatp: Hgatp) {
     // SAFETY: The caller ensures that the root and the tree below it stay what they are until
-    // `unload`, or change only as `mem::gstage` lets them.
+    // `unload`, or change only as `gstage` lets them.
     unsafe { regs.set_hgatp(hgatp.into_raw() as usize) };
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn unload(regs: &impl Registers) {
 /// The widest format of this CPU, and how many bits of VMID it has; none if it has no format that
 /// we know.
 ///
-/// All on one CPU, which is not left in between (c-review M27). No guest is loaded.
+/// All on one CPU, which is not left in between (differences-from-c M27). No guest is loaded.
 pub(crate) fn probe() -> Option<(Mode, u32)> {
     let _here = PreemptOff::new();
     let _irqs = IrqOff::new();

@@ -4,9 +4,9 @@
 //! VMIDs: which VM a translation in a TLB belongs to. Answers to `vmid.c`.
 //!
 //! VMIDs are handed out in order; when they run out, a new generation begins, in which every VM
-//! gets a new one the next time one of its vCPUs is loaded. Nobody is stopped for that, unlike in
+//! gets a new one the next time one of its vCPUs is loaded. No vCPU is stopped for that, unlike in
 //! C, whose rollover interrupts all CPUs and still lets a vCPU enter with a VMID that is already
-//! another VM's (c-review M6). The argument:
+//! another VM's (differences-from-c M6). The argument:
 //!
 //! - A VMID means something to one hart only. The Privileged Architecture lets software use VMID
 //!   (and ASID) 0 everywhere at the price of a local fence, so what one hart caches under a VMID

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Doors of interrupt routing: wires and MSIs that come from outside of the guest. Answers to the
+//! Hooks of interrupt routing: wires and MSIs that come from outside of the guest. Answers to the
 //! interrupt half of `vm.c`.
 
 use kernel::{
@@ -237,7 +237,7 @@ unsafe extern "C" fn kvm_set_routing_entry(
 }
 check_prototype!(kvm_set_routing_entry);
 
-/// Delivers a message-signalled interrupt, also for `KVM_SIGNAL_MSI` (c-review S14).
+/// Delivers a message-signalled interrupt, also for `KVM_SIGNAL_MSI` (differences-from-c S14).
 ///
 /// # Safety
 ///

@@ -380,7 +380,7 @@ impl<'t> HostTable<'t> {
         let first = unsafe { bindings::kvm_rs_pte_pfn(entry) } as u64;
         // What is contiguous is aligned in both address spaces, so the offset is that of the
         // address. This is true of a Svnapot entry, too, which is repeated for each of its pages,
-        // and which the kernel resolves to the first one's frame (c-review M19).
+        // and which the kernel resolves to the first one's frame (differences-from-c M19).
         let offset = index & (size.frames() - 1);
         HostMapping {
             pfn: Pfn::new(first | offset),

@@ -93,8 +93,8 @@ impl Loaded<'_> {
         })
     }
 
-    /// Runs `f` with interrupts off and the guest's translation current, VMID included (c-review
-    /// M18).
+    /// Runs `f` with interrupts off and the guest's translation current, VMID included
+    /// (differences-from-c M18).
     ///
     /// A CPU that takes a page away from the guest makes a request for a flush, then reads the
     /// mode. Either it sees the mode, sends an IPI and waits until this CPU has taken it, after
@@ -113,9 +113,7 @@ impl Loaded<'_> {
             result
         })
     }
-}
 
-impl Loaded<'_> {
     /// Brings in the page that a read of guest memory on behalf of the guest did not find in the
     /// G-stage: `trap` is the guest-page fault that the HLV or HLVX took, and `access` is what the
     /// guest attempted. After [`Outcome::Mapped`] the read can be made again.

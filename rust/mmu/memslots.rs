@@ -4,9 +4,9 @@
 //! away or asks whether they were used. Answers to the memory-slot and notifier functions of
 //! `mmu.c`.
 //!
-//! All changes are made under `mmu_lock` held for writing. Long ones let others at the lock in
-//! between; what they owe the TLBs is settled before, because whoever comes next trusts that what
-//! is not in the tree is in no TLB.
+//! All changes are made under `mmu_lock` held for writing. Long ones let other CPUs at the
+//! lock in between; they flush what they owe the TLBs before, because the next holder trusts that
+//! what is not in the tree is in no TLB.
 //!
 //! Locks: core KVM holds `kvm->slots_lock` for what concerns slots, `mmu_lock` for notifications.
 
@@ -64,7 +64,7 @@ use crate::{
 /// Whether an operation may let go of `mmu_lock` in between.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MayBlock {
-    /// It may, and others get a chance.
+    /// It may: other CPUs get the lock, and other threads this CPU.
     MayYield,
     /// The caller relies on the lock.
     Atomic,
@@ -159,7 +159,7 @@ fn recover(lock: &mut WriteHeld<'_>, slot: &Slot<'_>, frames: GfnRange) {
             |gfn| host_block(&host, slot, gfn),
             || is_contended(vm),
         );
-        // Before others get the lock: they trust that no hart is in tables that are not in the
+        // Before other CPUs get the lock: they trust that no hart is in tables that are not in the
         // tree.
         settle(vm, duty, free_table);
         if stop != Stop::Asked {
@@ -206,7 +206,7 @@ pub(crate) fn flush(vm: &Vm, slot: &Slot<'_>) {
 }
 
 /// The VM's address space goes: nothing is ever mapped again. May come at any time, once or more
-/// often (c-review M5).
+/// often (differences-from-c M5).
 pub(crate) fn flush_all(vm: &Vm) {
     let closed = WriteGuard::lock(vm).close();
     if let Some(tree) = closed {

@@ -4,7 +4,7 @@
 //! virtual-instruction half of `vcpu_insn.c`.
 //!
 //! A cause is decoded once, into [`Cause`]; what the guest did wrong becomes a trap of the guest,
-//! never an error of `KVM_RUN` (c-review M22).
+//! never an error of `KVM_RUN` (differences-from-c M22).
 
 use kernel::prelude::*;
 

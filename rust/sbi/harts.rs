@@ -27,7 +27,7 @@ pub(super) struct Targets<'v> {
 
 impl<'v> Targets<'v> {
     /// Looks up `harts`, all of them: a call that names one that is not there does nothing at all
-    /// (c-review S17).
+    /// (differences-from-c S17).
     ///
     /// # Errors
     ///

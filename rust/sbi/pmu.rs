@@ -52,7 +52,7 @@ use crate::{
 };
 
 /// Events that a guest can ask about in one call: more than there are numbers of any type, and a
-/// matter of milliseconds (c-review S8).
+/// matter of milliseconds (differences-from-c S8).
 const MAX_EVENTS: usize = 1 << 16;
 
 // A snapshot is half a kilobyte, so the functions that have one, and those that others do not often

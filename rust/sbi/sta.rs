@@ -4,12 +4,13 @@
 //! memory. Answers to `vcpu_sbi_sta.c`.
 //!
 //! The host counts it for each thread anyway. Whether there is news is seen when the vCPU is
-//! loaded, from a [`Watch`]; it is written before the guest is next entered, by [`record`], where
-//! the thread may sleep. A guest that did not ask costs a load and a branch.
+//! loaded, from a [`Watch`](crate::vcpu::steal_time::Watch); it is written before the guest is next
+//! entered, by [`record`], where the thread may sleep. A guest that did not ask costs a load and a
+//! branch.
 //!
-//! Memory that is not there is nobody's fault that concerns the host: slots come and go while the
-//! guest runs, and their memory is userspace's. What cannot be written now is written later
-//! (c-review S7).
+//! Missing memory is no error of the host: userspace adds and removes slots while the guest runs,
+//! and their memory is userspace's. What cannot be written now is written later (differences-from-c
+//! S7).
 //!
 //! `preempted` is always 0: the specification lets it be, and to write there the moment that a
 //! thread is switched away would take memory that cannot be missing.

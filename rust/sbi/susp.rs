@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Whether the system can be suspended; if so, userspace is to do it. The hart itself stays as it
-/// is until userspace says that it was done (c-review S5).
+/// is until userspace says that it was done (differences-from-c S5).
 pub(super) fn handle(vcpu: &Loaded<'_>, suspend: Suspend) -> Outcome {
     match check(vcpu, suspend) {
         Ok(start) => Outcome::Suspend(start),

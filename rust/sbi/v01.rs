@@ -135,7 +135,7 @@ fn read_vector(vcpu: &mut Loaded<'_>, gva: usize) -> Result<Read> {
 }
 
 /// Reading took `trap`. If the page is only missing in the G-stage, this is not the guest's
-/// business: it is brought in, and the call made again (c-review S9).
+/// business: it is brought in, and the call made again (differences-from-c S9).
 ///
 /// # Errors
 ///

@@ -10,7 +10,7 @@
 //! A state holds what was asked for, and nothing of what follows from it: the bits of hedeleg and
 //! henvcfg are worked out from all that they depend on, each time that something of it changes
 //! (`vcpu/config.rs`), so that none can stay behind when the feature itself goes, with an ISA
-//! extension that it needs (c-review S18).
+//! extension that it needs (differences-from-c S18).
 
 use core::mem::offset_of;
 

@@ -193,7 +193,7 @@ impl HartMask {
         Self { base, mask }
     }
 
-    /// What it names if that is no hart but its base, as callers have it who mean one hart.
+    /// Which hart it names, if none or only its base, as a guest passes it to mean one hart.
     #[inline]
     pub(crate) fn few(self) -> Few {
         match self.mask {
@@ -209,7 +209,7 @@ impl HartMask {
         self.mask == 0
     }
 
-    /// Whether it names nobody but `hart`, which may be missing, too.
+    /// Whether it names no hart but `hart`, which may be missing, too.
     #[inline]
     pub(crate) fn is_within(self, hart: HartId) -> bool {
         let own = hart
@@ -526,7 +526,7 @@ impl Message {
     fn fwft(call: &Call) -> Result<Self, SbiError> {
         let [id, value, flags, ..] = call.args;
         let function = function(call)?;
-        // Ids are 32 bits wide (c-review S17).
+        // Ids are 32 bits wide (differences-from-c S17).
         let feature = || Feature::of(id as u32);
         Ok(Self::Fwft(match function {
             bindings::SBI_EXT_FWFT_SET => Fwft::Set {

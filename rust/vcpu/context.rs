@@ -424,7 +424,7 @@ fn initial_units(isa: EffectiveIsa) -> UnitStatus {
 }
 
 /// The state of `unit` of a hart with `isa` after reset: Initial where there is a unit, Off where
-/// not (c-review M11).
+/// not (differences-from-c M11).
 fn initial_state(isa: EffectiveIsa, unit: Unit) -> UnitState {
     let is_there = match unit {
         Unit::Fp => isa.fp() != FpUnit::Off,

@@ -4,7 +4,7 @@
 //! interrupt parts of `vcpu.c`.
 //!
 //! [`Irqs`] is shared state without a lock; any context, hard interrupts included, may make an
-//! interrupt pending. `hvip` follows it at the next guest entry. [`bits`] says how that stays
+//! interrupt pending. `hvip` follows it at the next guest entry. [`irq_bits`] says how that stays
 //! consistent with what the guest does to `hvip` meanwhile.
 
 use kernel::prelude::*;
@@ -104,7 +104,7 @@ impl Irqs {
         self.word.set(interrupt);
     }
 
-    /// Takes `interrupt` back. What those did before who set it so far is visible afterwards.
+    /// Takes `interrupt` back. What other CPUs did before they set it is visible afterwards.
     pub(crate) fn withdraw(&self, interrupt: Interrupt) {
         self.word.withdraw(interrupt);
     }
@@ -137,7 +137,7 @@ impl Vcpu {
     }
 
     /// Takes `interrupt` back; whether it was pending. The vCPU notices when it next enters the
-    /// guest. What those did before who set it so far is visible afterwards; what the guest did to
+    /// guest. What other CPUs did before they set it is visible afterwards; what the guest did to
     /// it since the vCPU's registers were last looked at is not known here.
     pub(crate) fn withdraw(&self, interrupt: Interrupt) -> bool {
         let was_pending = self.shared().irqs.word.withdraw(interrupt);
@@ -162,7 +162,8 @@ impl OwnedVcpu<'_> {
         irq_bits::to_guest(self.vcpu.shared().irqs.word.pending())
     }
 
-    /// Restores the guest's `sip`: what is pending from now on, and nothing else (c-review M12).
+    /// Restores the guest's `sip`: what is pending from now on, and nothing else
+    /// (differences-from-c M12).
     ///
     /// A timer interrupt is not among it where the timer's deadline alone decides; where not, one
     /// whose deadline has come stays pending. An external interrupt is pending if the vCPU's
@@ -190,7 +191,7 @@ pub(crate) enum Line {
     High,
 }
 
-/// What `KVM_INTERRUPT` is given (c-review M26).
+/// What `KVM_INTERRUPT` is given (differences-from-c M26).
 impl TryFrom<u32> for Line {
     type Error = Error;
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whether a hart runs, is stopped, and where it starts. Answers to the `mp_state` and mp_state
-//! parts of `vcpu.c`, and to the reset state of `vcpu_sbi.c`.
+//! Whether a hart runs, is stopped, and where it starts. Answers to the `mp_state` parts of
+//! `vcpu.c`, and to the reset state of `vcpu_sbi.c`.
 //!
-//! A hart that is stopped is parked by [`Request::Sleep`]: its thread waits in `KVM_RUN`, or, if
-//! it is in userspace, at the beginning of the next one. Starting it asks for
-//! [`Request::Reset`] *before* it lets the hart go, so that a CPU that sees it runnable sees the
-//! reset, too. The reset itself is done by the hart's own thread, without a lock (c-review M16);
-//! until it is, SBI HSM calls the hart's state START_PENDING.
+//! A hart that is stopped is parked by [`Request::Sleep`]: its thread waits in `KVM_RUN`, or, if it
+//! is in userspace, at the beginning of the next one. Starting it asks for [`Request::Reset`]
+//! *before* it lets the hart go, so that a CPU that sees it runnable sees the reset, too. The reset
+//! itself is done by the hart's own thread, without a lock (differences-from-c M16); until it is,
+//! SBI HSM calls the hart's state START_PENDING.
 //!
 //! Locks: [`MpState`] owns a leaf spinlock. Nothing is called under it that could sleep or lock. A
 //! start and a system reset exclude each other by a lock of the VM, which comes before it and

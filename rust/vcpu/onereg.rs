@@ -169,7 +169,7 @@ pub(crate) fn set(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
     let (parts, addr) = request(user)?;
     let (group, number) = table::find(vcpu, parts)?;
     // Here for all registers, so that none can forget: the CPU where this vCPU ran last must not
-    // take what it still holds of it for current (c-review M2).
+    // take what it still holds of it for current (differences-from-c M2).
     vcpu.context().changed();
     match group.access {
         Access::U64(access) => {

@@ -7,13 +7,13 @@
 //!
 //! - With Sstc, the hardware does, while the vCPU is loaded. The deadline is then in `vstimecmp`,
 //!   where the guest may write it without our knowing, and the field here is stale: put and
-//!   [`Timer::snapshot`] bring it back (c-review M10). A vCPU that is put because it blocks has an
-//!   [`VcpuHrtimer`] wake it.
-//! - Without, the alarm runs whether the vCPU is loaded or not, and makes the interrupt pending.
+//!   [`Timer::snapshot`] bring it back (differences-from-c M10). A vCPU that is put because it
+//!   blocks has a [`VcpuHrtimer`] wake it.
+//! - Without, the hrtimer runs whether the vCPU is loaded or not, and makes the interrupt pending.
 //!
 //! Everything is atomic, there is no lock. Only the vCPU's own thread, or the holder of its mutex
-//! while it does not run, writes the deadline, and starts or stops the alarm; the alarm's callback
-//! may start it once more. `kvm_cpu_has_pending_timer()` reads from anywhere.
+//! while it does not run, writes the deadline, and starts or stops the hrtimer; the hrtimer's
+//! callback may start it once more. `kvm_cpu_has_pending_timer()` reads from anywhere.
 
 use kernel::{
     prelude::*,
@@ -53,12 +53,12 @@ use crate::{
 /// A deadline that never comes.
 const NEVER: u64 = u64::MAX;
 
-/// Who watches the deadline while the vCPU is loaded.
+/// What watches the deadline while the vCPU is loaded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Watch {
     /// `vstimecmp`.
     Hardware,
-    /// The alarm.
+    /// The hrtimer.
     VcpuHrtimer,
 }
 
@@ -78,9 +78,9 @@ pub(crate) struct Timer {
     watch: Watch,
     /// Guest time at which the timer interrupt becomes pending.
     deadline: AtomicU64,
-    /// The alarm was started and has not been stopped, nor has it gone off.
+    /// The hrtimer was started and has not been stopped, nor has it gone off.
     armed: AtomicBool,
-    /// What guest time was ahead of the host's when the alarm was last to be started.
+    /// What guest time was ahead of the host's when the hrtimer was last to be started.
     armed_delta: AtomicU64,
     #[pin]
     alarm: VcpuHrtimer,
@@ -127,7 +127,7 @@ impl Timer {
                 }
             }
             Watch::VcpuHrtimer => {
-                // Userspace may have moved guest time since, after it set the deadline. The alarm
+                // Userspace may have moved guest time since, after it set the deadline. The hrtimer
                 // may even have gone off, by a time that was not the guest's.
                 if self.armed_delta.load(Ordering::Relaxed) != delta {
                     self.rearm(vcpu);
@@ -147,7 +147,7 @@ impl Timer {
         let deadline = regs.swap(csr::VSTIMECMP, NEVER as usize) as u64;
         self.deadline.store(deadline, Ordering::Relaxed);
         // A hart that is stopped, or does not want the interrupt, would only be woken to block and
-        // be put again, with the alarm going off at once each time.
+        // be put again, with the hrtimer going off at once each time.
         if vcpu.is_blocking() && self.is_wanted(vcpu) && !vcpu.shared().mp_state.is_stopped() {
             self.arm(vcpu);
         }
@@ -175,27 +175,27 @@ impl Timer {
         self.deadline.store(NEVER, Ordering::Relaxed);
     }
 
-    /// The alarm of `vcpu`, whose timer this is, went off. Any CPU, in a hard interrupt.
+    /// The hrtimer of `vcpu`, whose timer this is, went off. Any CPU, in a hard interrupt.
     pub(crate) fn expired(&self, vcpu: &Vcpu) {
         match (self.due(vcpu), self.watch) {
             (Deadline::Never, _) => self.armed.store(false, Ordering::Release),
             // The two clocks do not run quite alike.
             (Deadline::In(ticks), _) => VcpuHrtimer::start(vcpu, time::duration(ticks)),
             (Deadline::Now, Watch::Hardware) => {
-                // First, so that the thread that is woken does not stop the alarm for nothing.
+                // First, so that the thread that is woken does not stop the hrtimer for nothing.
                 self.armed.store(false, Ordering::Release);
                 vcpu.kick();
             }
             (Deadline::Now, Watch::VcpuHrtimer) => {
                 vcpu.inject(Interrupt::Timer);
-                // Afterwards, and with release: a CPU that sees that the alarm is not armed sees
+                // Afterwards, and with release: a CPU that sees that the hrtimer is not armed sees
                 // the interrupt, too, and can take it back.
                 self.armed.store(false, Ordering::Release);
             }
         }
     }
 
-    /// What is pending for `vcpu`, whose timer this is, was replaced. The alarm may have gone off
+    /// What is pending for `vcpu`, whose timer this is, was replaced. The hrtimer may have gone off
     /// before, and does not again for the same deadline.
     pub(crate) fn restore_pending(&self, vcpu: &Vcpu) {
         if self.watch == Watch::VcpuHrtimer && matches!(self.due(vcpu), Deadline::Now) {
@@ -218,7 +218,7 @@ impl Timer {
         }
     }
 
-    /// Has the alarm watch the deadline. It is not armed.
+    /// Has the hrtimer watch the deadline. It is not armed.
     #[inline(never)]
     fn arm(&self, vcpu: &Vcpu) {
         self.armed_delta
@@ -232,7 +232,7 @@ impl Timer {
         VcpuHrtimer::start(vcpu, delay);
     }
 
-    /// Stops the alarm, if it is armed. What its callback has done is visible afterwards.
+    /// Stops the hrtimer, if it is armed. What its callback has done is visible afterwards.
     #[inline(never)]
     fn disarm(&self) {
         // Acquire: pairs with the release in `expired`.
@@ -242,8 +242,8 @@ impl Timer {
         }
     }
 
-    /// Has the alarm go off at another time, as guest time has moved. Where the deadline is yet to
-    /// come, its interrupt is not pending.
+    /// Has the hrtimer go off at another time, as guest time has moved. Where the deadline is yet
+    /// to come, its interrupt is not pending.
     #[cold]
     #[inline(never)]
     fn rearm(&self, vcpu: &Vcpu) {
@@ -254,7 +254,7 @@ impl Timer {
         self.arm(vcpu);
     }
 
-    /// A new deadline where the alarm watches.
+    /// A new deadline where the hrtimer watches.
     #[inline(never)]
     fn restart(&self, vcpu: &Vcpu, deadline: u64) {
         self.disarm();
@@ -330,7 +330,7 @@ impl OwnedVcpu<'_> {
     }
 
     /// Writes a timer register. A deadline counts as soon as it is there; `State` off takes it
-    /// away, whether there was one or not, and on leaves it as it is (c-review M25).
+    /// away, whether there was one or not, and on leaves it as it is (differences-from-c M25).
     ///
     /// # Errors
     ///

@@ -4,7 +4,7 @@
 //! The id of a register, as the user API composes it.
 //!
 //! Answers to the `KVM_REG_*` masks of `linux/kvm.h` and `asm/kvm.h`, and to the masking of ids in
-//! `vcpu_onereg.c`, which leaves the architecture unchecked (c-review M26).
+//! `vcpu_onereg.c`, which leaves the architecture unchecked (differences-from-c M26).
 
 use kernel::bitfield;
 

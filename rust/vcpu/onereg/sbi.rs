@@ -30,7 +30,7 @@ pub(super) fn all(_vcpu: &OwnedVcpu<'_>) -> u128 {
 members! {
     /// A register of `struct kvm_riscv_sbi_sta`: the address of the area, all ones without one.
     /// Physical addresses fit in the low word. The high one is 0, cannot be anything else, and
-    /// says nothing (c-review S4).
+    /// says nothing (differences-from-c S4).
     enum Sta of kvm_riscv_sbi_sta {
         ShmemLo(shmem_lo),
         ShmemHi(shmem_hi),

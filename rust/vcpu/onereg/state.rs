@@ -157,7 +157,7 @@ fn restore(vcpu: &mut OwnedVcpu<'_>, csr: Supervisor, value: u64) -> Result {
     context.csrs.set(csr, value as usize, limits);
     if csr == Supervisor::Sie {
         let sie = context.csrs.get(csr);
-        // What a vCPU that blocks waits for is looked up there (c-review M12).
+        // What a vCPU that blocks waits for is looked up there (differences-from-c M12).
         vcpu.vcpu.shared().irqs.set_enabled(sie);
     }
     Ok(())

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The table of registers: one row says all that there is to know about a group of them, and get,
-//! set and list read it (c-review M25).
+//! set and list read it (differences-from-c M25).
 //!
 //! Rows stand in the order in which C lists the registers. No locks; a row's functions run with
 //! `vcpu->mutex` held.

@@ -8,7 +8,8 @@
 //! `vcpu->mutex` owns a [`Counters`].
 //!
 //! A counter is a [`Pmc`]. Whether it counts, and what, is one value, so that there is no event
-//! without a counter to stop it and no started counter without an event (c-review S2, S6).
+//! without a counter to stop it and no started counter without an event (differences-from-c S2,
+//! S6).
 
 use crate::{
     kernel_ext::nospec,

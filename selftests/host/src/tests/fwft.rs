@@ -367,7 +367,7 @@ fn masks_no_more_than_the_host_can() {
     }
 }
 
-/// c-review S18: nothing is left in henvcfg of a feature whose extension has gone.
+/// differences-from-c S18: nothing is left in henvcfg of a feature whose extension has gone.
 #[test]
 fn nothing_outlives_its_extension() {
     let mut state = State::new();

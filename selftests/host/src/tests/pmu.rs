@@ -381,7 +381,7 @@ fn an_events_own_counter_takes_another_event_while_it_is_stopped() {
     );
 }
 
-/// c-review S2: what C leaked.
+/// differences-from-c S2: what C leaked.
 #[test]
 fn an_event_of_hardware_is_never_on_a_counter_of_firmware() {
     let mut hart = Hart::new();
@@ -417,7 +417,7 @@ fn an_event_of_hardware_is_never_on_a_counter_of_firmware() {
     assert_eq!(hart.machine.borrow().alive, 1);
 }
 
-/// c-review S6.
+/// differences-from-c S6.
 #[test]
 fn whether_a_counter_is_started_is_the_counters_and_not_the_events() {
     let mut hart = Hart::new();

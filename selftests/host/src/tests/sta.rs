@@ -152,7 +152,7 @@ fn only_the_same_thread_waits_on() {
     assert_eq!(waited(1, 100).since(waited(1, 200)), 0);
 }
 
-/// c-review S4: nothing that userspace can say about the high word says anything about the low one.
+/// differences-from-c S4: nothing that userspace can say about the high word says anything about the low one.
 #[test]
 fn the_low_word_is_all_of_the_address() {
     let mut state = State::Off;

@@ -261,7 +261,7 @@ fn a_level_is_sent_once_until_it_drops_or_software_asks_again() {
     world.write(SETIENUM, 9);
     assert_eq!(world.wire(9, Level::High), Delivery::Delivered);
     assert_eq!(world.sent, [msi(2, 77)]);
-    // c-review S11: says the same thing again.
+    // differences-from-c S11: says the same thing again.
     assert_eq!(world.wire(9, Level::High), Delivery::Blocked);
     assert_eq!(world.count(), 1);
     // "the interrupt service routine [may] write [...] setipnum [...] just before exiting"
@@ -288,7 +288,7 @@ fn a_masked_level_that_drops_is_forgotten() {
 
 #[test]
 fn every_edge_of_an_irqfd_counts() {
-    // c-review S1: three signals, one MSI.
+    // differences-from-c S1: three signals, one MSI.
     for mode in [Mode::Edge1, Mode::Edge0, Mode::Level1] {
         let mut world = World::new(1);
         world.mode(1, mode);

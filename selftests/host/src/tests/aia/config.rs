@@ -204,7 +204,7 @@ proptest! {
             prop_assert_eq!(&made, &Err(Invalid));
         }
 
-        // c-review S15: two files at one address have one hart index.
+        // differences-from-c S15: two files at one address have one hart index.
         if let Ok(harts) = made {
             let mut slots = vec![HartSlot::default(); slots_for(harts.len())];
             for (n, &hart) in harts.iter().enumerate() {
