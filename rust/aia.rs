@@ -9,8 +9,7 @@
 //! - [`device`]: what userspace gets to see of it; [`route`]: what it gets to send.
 //!
 //! An [`Aia`] is in one of three states: there is none; it is being configured; or there is a
-//! [`AiaIrqchip`], for good. Who wants to deliver something needs the chip, and the chip is
-//! complete.
+//! [`AiaIrqchip`], for good. Delivery of an interrupt needs the chip, and the chip is complete.
 //!
 //! Lock order: `kvm->lock`, `vcpu->mutex`, `kvm->slots_lock`, `mmu_lock`, the APLIC's lock, the
 //! lock of an interrupt file, those of [`hgei`]. The last three are taken in any context.
@@ -146,7 +145,7 @@ impl Aplic {
         Ok(this)
     }
 
-    /// The state, for who sends what comes of changing it to [`AiaIrqchip::send`].
+    /// The state. The caller passes the MSIs that a change of it makes to [`AiaIrqchip::send`].
     pub(crate) fn domain(&self) -> &SpinLockIrq<Domain> {
         &self.domain
     }

@@ -19,8 +19,8 @@
 //!
 //! Views borrow from the caller's lock guard and walkers borrow from the view, so nothing points
 //! into the tree once the lock is dropped. A long operation stops where the caller's `stop_here`
-//! says so and tells in [`Progress`] how far it got; the caller settles the duty, lets go of the
-//! lock, takes it again, and starts a new one from there.
+//! says so and tells in [`Progress`] how far it got; the caller flushes what is owed, lets go of
+//! the lock, takes it again, and starts a new one from there.
 //!
 //! Lock order: nothing is locked here; all of it runs under `mmu_lock`, or on a tree that no other
 //! code can reach any more. Nothing is allocated here either: tables come from a [`TableSource`]

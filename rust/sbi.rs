@@ -3,13 +3,13 @@
 //! The Supervisor Binary Interface of a guest. Answers to `vcpu_sbi.c` and `vcpu_sbi_*.c`.
 //!
 //! RISC-V Supervisor Binary Interface Specification 3.0. A call goes through three types:
-//! registers ([`message::Call`]) become a [`Message`], the only place that knows function ids; a
+//! registers ([`Call`]) become a [`Message`], the only type that names function ids; a
 //! handler turns the message into an [`Outcome`]; [`complete`] turns that into registers or into
-//! an exit to userspace. Which extensions there are says [`table`].
+//! an exit to userspace. [`table`](crate::sbi_abi::table) lists the extensions.
 //!
-//! No locks of its own: a [`State`] belongs to the holder of `vcpu->mutex`, and handlers reach
-//! other harts through [`VcpuShared`](crate::vcpu::VcpuShared) alone. The handlers of base, TIME,
-//! IPI and RFENCE do not sleep.
+//! No locks of its own: a [`State`](crate::sbi_abi::table::State) belongs to the holder of
+//! `vcpu->mutex`, and handlers reach other harts through [`VcpuShared`](crate::vcpu::VcpuShared)
+//! alone. The handlers of base, TIME, IPI and RFENCE do not sleep.
 
 use kernel::prelude::*;
 
@@ -152,7 +152,7 @@ pub(crate) enum Handled {
     No,
 }
 
-/// Does what `message` asks for unless that takes long, or waits for others.
+/// Does what `message` asks for unless that takes long, or waits for other harts.
 #[inline]
 fn serve_at_once(vcpu: &mut Pinned<'_>, message: Message) -> Option<Result<usize, SbiError>> {
     match message {

@@ -46,7 +46,7 @@ impl VmState {
     /// Makes the state of a VM that was just created, with a clock that starts now.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            time_delta: AtomicU64::new(crate::kernel_ext::time::now().wrapping_neg()),
+            time_delta: AtomicU64::new(time::now().wrapping_neg()),
             mp_state_reset: AtomicBool::new(false),
             starts <- new_spinlock!((), "kvm_riscv::starts"),
         })
@@ -66,7 +66,7 @@ impl Vm {
 
     /// The guest's `time` now.
     pub(crate) fn time(&self) -> u64 {
-        crate::kernel_ext::time::now().wrapping_add(self.time_delta())
+        time::now().wrapping_add(self.time_delta())
     }
 
     /// What the guest's `time` is ahead of the host's, modulo 2^64.

@@ -3,8 +3,8 @@
 
 //! Message-signalled interrupts as the AIA knows them: where they go, what becomes of them.
 //!
-//! An interrupt file is named by the index of its hart
-//! and, for guest files, by a guest index; an interrupt within it by its identity.
+//! An interrupt file is named by the index of its hart and, for guest files, by a guest index; an
+//! interrupt within it by its identity.
 
 /// The number of a hart among the targets of MSIs: group index and hart index in one, as the
 /// `target` registers of an APLIC have it. Not the hart id.

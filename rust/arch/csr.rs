@@ -84,7 +84,7 @@ impl Registers for Direct {
     unsafe fn set_hgatp(&self, value: usize) {
         // SAFETY: `hgatp` translates only accesses of guests and the host's accesses on their
         // behalf. The caller ensures that the tree stays as it is while `hgatp` names it, or
-        // changes as `mem::gstage` lets it.
+        // changes as `gstage` lets it.
         unsafe { HGATP.write(value) };
     }
 }

@@ -157,7 +157,7 @@ impl Word {
         Self::pending_in(word) & bit != 0
     }
 
-    /// As [`clear`](Self::clear); what those did before who set it so far is visible afterwards, so
+    /// As [`clear`](Self::clear); what other CPUs did before they set it is visible afterwards, so
     /// that the caller can look whether there is a reason left to set it again.
     #[inline]
     pub(crate) fn withdraw(&self, interrupt: Interrupt) -> bool {

@@ -19,7 +19,7 @@ pub(crate) struct GuestCsr<const N: u32>;
 
 /// The guest registers of one CPU.
 ///
-/// Whoever uses a value is on that CPU, and the vCPU that the registers belong to is loaded there.
+/// The user of a value is on that CPU, and the vCPU that the registers belong to is loaded there.
 pub(crate) trait Registers {
     /// Reads the register.
     fn read<const N: u32>(&self, csr: GuestCsr<N>) -> usize;
@@ -50,7 +50,7 @@ pub(crate) trait Registers {
     /// # Safety
     ///
     /// The root that it names, and the tree below, stay what they are as long as it is there, or
-    /// change as `mem::gstage` lets them.
+    /// change as `gstage` lets them.
     unsafe fn set_hgatp(&self, value: usize);
 }
 

@@ -296,7 +296,7 @@ mod unit {
         }
         // SAFETY: The running vCPU is loaded, so it went through `Vcpu::create`, and core KVM keeps
         // it alive while it is loaded.
-        let vcpu = unsafe { crate::kvm_core::object::Vcpu::from_raw(vcpu) };
+        let vcpu = unsafe { Vcpu::from_raw(vcpu) };
         // SAFETY: `current` has `VCPU_CTX`, which `enter` sets on a host with vectors and `put`
         // clears, so it has loaded the running vCPU. The kernel has softirqs or, on PREEMPT_RT,
         // preemption off and has taken the unit for the length of this call.

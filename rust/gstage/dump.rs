@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! What the tree maps, in order, for people to read. Answers to nothing in C.
+//! What the tree maps, in order, to be shown as text. Answers to nothing in C.
 
 use core::ops::ControlFlow;
 
@@ -93,8 +93,9 @@ impl<M: TableMemory> MmuRead<'_, M> {
     /// Shows the leaves from `from` on to `each`, as [`Extent`]s as long as can be, in ascending
     /// order, until it breaks. Returns where to go on: none at the end of the tree.
     ///
-    /// The lock may be dropped in between. Within one extent nobody is asked whether it is held
-    /// for too long: an extent of 1 GiB in 4 KiB leaves takes about a millisecond.
+    /// The lock may be dropped in between. `each` is called at the end of an extent only, so
+    /// within one it cannot break, however long the lock is held: an extent of 1 GiB in 4 KiB
+    /// leaves takes about a millisecond.
     ///
     /// A leaf that `from` lies in the middle of is shown from `from` on.
     pub(crate) fn extents(

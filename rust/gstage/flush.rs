@@ -3,8 +3,8 @@
 
 //! What is owed after an entry lost a permission or a translation.
 //!
-//! Values of these types must be settled before the pages behind the lost translations are given
-//! back. They are how `gstage.c`'s "must flush" booleans and its leaked tables cannot recur.
+//! What values of these types owe must be flushed before the pages behind the lost translations are
+//! given back. They are how `gstage.c`'s "must flush" booleans and its leaked tables cannot recur.
 
 use crate::{
     gstage::{

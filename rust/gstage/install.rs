@@ -89,8 +89,8 @@ pub(crate) struct Install {
     pub(crate) level: Level,
     /// The frames of a block that was split on the way, whatever the outcome.
     ///
-    /// Cached translations of the block stay right until something below it changes, and whoever
-    /// takes something away flushes that: so it is enough to flush the faulting hart.
+    /// Cached translations of the block stay right until something below it changes, and the CPU
+    /// that takes something away flushes that: so it is enough to flush the faulting hart.
     pub(crate) flush: Flush,
 }
 
@@ -100,7 +100,8 @@ pub(crate) enum Outcome {
     /// The entry was empty and is a leaf now. A hart without Svvptc may remember the empty entry.
     Mapped,
     /// The entry mapped the same page with fewer permissions, or was not young. The faulting hart
-    /// must be fenced; others that remember the old entry will fault and find [`Self::Already`].
+    /// must be fenced; other harts that remember the old entry will fault and find
+    /// [`Self::Already`].
     Upgraded,
     /// The entry already is as good as wanted: another vCPU was faster, or this hart remembers an
     /// old entry and must be fenced. It may be an entry above the leaf that it remembers.
@@ -150,7 +151,7 @@ impl<M: TableMemory> MmuRead<'_, M> {
         self.leaf(gfn).is_some()
     }
 
-    /// The slot and value of the leaf that maps `gfn`.
+    /// The entry and value of the leaf that maps `gfn`.
     #[inline(always)]
     fn leaf(&self, gfn: Gfn) -> Option<(&PteCell, Mapping)> {
         if !self.mode().frames().contains(gfn) {

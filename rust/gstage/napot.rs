@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! Svnapot runs under the read lock: 16 entries that are claimed, upgraded or dissolved one by one,
+//! Svnapot runs under the read lock: 16 entries that are claimed, upgraded or unfolded one by one,
 //! next to other faults that do the same. The claiming of whole runs answers to nothing in C.
 //!
 //! What a hart may use for a page of 64 KiB is any of the 16 entries that has N set, whatever the
 //! page's own entry says (Privileged Architecture, "Svnapot"), and which of several it uses is
 //! unpredictable. So entries of one run must never disagree in a way that matters:
 //!
-//! - *Translation.* They all map the same 64 KiB: the host's view that a claim is made from holds
-//!   as long as `mmu_lock` is held, so it is that of all who are at it, and a 4 KiB leaf among them
-//!   is a part of it.
-//! - *Rights.* Whoever claims says that all 16 pages may have its rights. Where an entry has fewer,
-//!   for want of a fault or because another claimed with less, a guest at worst faults once more.
+//! - *Translation.* They all map the same 64 KiB: the host's mapping that a claim is made from
+//!   holds as long as `mmu_lock` is held, so all CPUs that claim have the same, and a 4 KiB leaf
+//!   among the entries is a part of it.
+//! - *Rights.* A claim says that all 16 pages may have its rights. Where an entry has fewer, for
+//!   want of a fault or because another CPU claimed with less, a guest at worst faults once more.
 //! - *What is taken away* is taken from all 16, under the write lock. That needs no search, because
 //!   of the invariant below.
 //!
@@ -22,12 +22,12 @@
 //! of them, with the same frames, or in none.
 //!
 //! Under the read lock an entry goes from empty to a part of a run, and from there, or from empty,
-//! to a 4 KiB leaf, and never back. Whoever claims goes through all entries, and looks at them
+//! to a 4 KiB leaf, and never back. A CPU that claims goes through all entries, and looks at them
 //! again after the last one; a fault that sees or makes a 4 KiB leaf in a group where it also knows
-//! of a run dissolves the run, that is, turns each of its entries into a 4 KiB leaf with the same
-//! frame and rights. If an entry is claimed behind the back of one that dissolves, the claim came
-//! after the 4 KiB leaf, and is found when the claimer looks again: each side first writes, then,
-//! after a fence, reads what the other writes.
+//! of a run unfolds the run, that is, turns each of its entries into a 4 KiB leaf with the same
+//! frame and rights. If an entry that [`unfold`] has passed is claimed afterwards, the claim came
+//! after the 4 KiB leaf, and the claiming CPU finds that leaf when it looks again: each side first
+//! writes, then, after a fence, reads what the other writes.
 
 use crate::{
     gstage::{
@@ -130,7 +130,8 @@ pub(crate) fn page_of_run<M: TableMemory>(
     if slot.replace(leaf.pte(), leaf.with(gain).pte()).is_err() {
         return None;
     }
-    // A hart may use any of them for any page. Those that change meanwhile, others see to.
+    // A hart may use any of the entries for any page. If another CPU changes an entry meanwhile,
+    // that CPU sees to it.
     for slot in run {
         let now = slot.read_relaxed();
         match now.entry() {
@@ -189,7 +190,7 @@ pub(super) fn unfold<M: TableMemory>(mem: M, run: &[PteCell]) {
 }
 
 /// Turns one entry of a run, `leaf`, the one at `index`, into a 4 KiB leaf that has `gain`, too.
-/// Tells whether the entry still was `leaf`. The caller dissolves the others.
+/// Tells whether the entry still was `leaf`. The caller unfolds the others.
 #[inline]
 pub(super) fn to_page<M: TableMemory>(
     mem: M,

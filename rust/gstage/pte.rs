@@ -456,7 +456,7 @@ pub(crate) struct PteCell(AtomicU64);
 pub(crate) struct Raced;
 
 impl PteCell {
-    /// A slot with a value, for tables that nothing points to yet.
+    /// A cell with a value, for tables that nothing points to yet.
     #[inline(always)]
     pub(crate) fn new(pte: Pte) -> PteCell {
         PteCell(AtomicU64::new(pte.into_raw()))

@@ -138,7 +138,7 @@ impl<M: TableMemory> MmuWrite<'_, M> {
     /// Unmaps everything and takes all tables out; only the root stays.
     ///
     /// Only groups of root entries that were ever used are looked at. `pause` is called after every
-    /// table; a caller that needs no lock to have the tree for itself may let others at the CPU.
+    /// table; a caller that needs no lock to have the tree for itself may let other threads run.
     pub(crate) fn destroy(&mut self, mut pause: impl FnMut()) -> Teardown<M> {
         let mut duty = Teardown::none(self.root.mem);
         let top = self.mode().top();

@@ -61,9 +61,9 @@ impl<M: TableMemory> MmuWrite<'_, M> {
     /// process write to all of that; none if it has nothing there. It is asked about once per leaf
     /// table, if at all: not if guest and host frames have different offsets, and not again within
     /// what it said. If `smallest`, the smallest block that the CPU has, is [`PageSize::Size64K`],
-    /// it is asked about each run of a table that stays pages, too. Whoever takes pages away from a
-    /// block of the host does so with all of the block, and has not been here yet, because the
-    /// frame is still mapped; so the answer stays true until the lock is dropped.
+    /// it is asked about each run of a table that stays pages, too. The host's MM takes pages
+    /// away from a block only with all of the block, and has not done so yet, because the frame is
+    /// still mapped; so the answer stays true until the lock is dropped.
     ///
     /// A block is writable if `host` says so and some part of it was known to be; or else the
     /// next store asks the host. It is young if a part was. What is mapped in any other manner than

@@ -9,7 +9,7 @@
 //! KVM does not destroy the VM while a process has the file open, and [`open`] fails if the VM's
 //! end has begun.
 //!
-//! Locks: `mmu_lock` for reading, and not for long, see [`dump`].
+//! Locks: `mmu_lock` for reading, and not for long, see [`ptdump`].
 //!
 //! Answers to `arch/arm64/kvm/ptdump.c`; the C arch layer has nothing of the kind.
 

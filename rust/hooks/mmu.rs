@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Doors of guest memory. Answers to the `kvm_arch_*` and `kvm_*_gfn*` functions of `mmu.c` and
+//! Hooks of guest memory. Answers to the `kvm_arch_*` and `kvm_*_gfn*` functions of `mmu.c` and
 //! `tlb.c`.
 
 use kernel::{

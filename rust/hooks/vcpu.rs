@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Doors of vCPUs. Answers to the `kvm_arch_vcpu_*` functions of `vcpu.c`.
+//! Hooks of vCPUs. Answers to the `kvm_arch_vcpu_*` functions of `vcpu.c`.
 //!
 //! Core KVM holds `vcpu->mutex` across every vCPU ioctl, but for those of
 //! `kvm_arch_vcpu_unlocked_ioctl()`: that makes the [`OwnedVcpu`].
@@ -75,7 +75,7 @@ unsafe extern "C" fn kvm_arch_vcpu_create(vcpu: *mut bindings::kvm_vcpu) -> c_in
 }
 check_prototype!(kvm_arch_vcpu_create);
 
-/// The vCPU has become visible to others.
+/// The vCPU has become visible to other threads.
 ///
 /// # Safety
 ///

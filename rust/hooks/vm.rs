@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Doors of VMs and of the module as a whole. Answers to `vm.c` and to the hardware enabling of
-//! `main.c`.
+//! Hooks of VMs, of `/dev/kvm`, and of the CPUs that come into use for VMs. Answers to `vm.c` and
+//! to the hardware enabling of `main.c`.
 
 use kernel::{
     error::from_result,

@@ -142,7 +142,7 @@ impl CsrOp {
     }
 }
 
-/// Who emulates a CSR.
+/// What emulates a CSR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CsrHandler {
     /// Userspace, by `KVM_EXIT_RISCV_CSR`.
@@ -199,7 +199,7 @@ pub(crate) struct CsrRange {
     pub(crate) least: GuestMode,
     /// In which ways they can be accessed.
     pub(crate) manner: CsrManner,
-    /// Who emulates them.
+    /// What emulates them.
     pub(crate) handler: CsrHandler,
 }
 
@@ -334,7 +334,7 @@ impl CsrAccess {
             .ok_or(Illegal)
     }
 
-    /// Who emulates it.
+    /// What emulates it.
     pub(crate) const fn handler(&self) -> CsrHandler {
         self.handler
     }

@@ -30,7 +30,7 @@ use crate::{
 /// Why an access cannot be completed in the guest's stead.
 ///
 /// The guest gets an access fault of the type of the guest-page fault (load, or store and AMO),
-/// whatever the reason; the reason is for the person who looks for it.
+/// whatever the reason; only the host tests tell the reasons apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Undecodable {
     /// Not the instruction's own access, but the walk of the guest's page table.

@@ -37,8 +37,8 @@ use crate::{
 pub(crate) enum SystemInsn {
     /// `wfi`: sleep until an interrupt is pending.
     Wfi,
-    /// `wrs.nto`: let others run for a while. What it waits for cannot be watched from here, and
-    /// it may end at any time.
+    /// `wrs.nto`: let other threads run for a while. What it waits for cannot be watched from
+    /// here, and it may end at any time.
     WrsNto,
     /// Access to a CSR that is emulated.
     Csr(CsrAccess),

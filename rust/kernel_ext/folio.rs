@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Folios of the host's memory, and what its memory management notes about them.
+//! Folios of the host's memory, and what its memory management notes about them. The kernel
+//! crate has no folios.
 
 use core::marker::PhantomData;
 
 use crate::bindings;
 
-/// A folio of the host's, which stays in use for `'m`: it is mapped and `mmu_lock` is held, or a
-/// `HostRef` holds a reference to it.
+/// A folio of the host's, which stays in use for `'m`: it is mapped and a lock keeps it so, or some
+/// value holds a reference to it.
 ///
 /// # Invariants
 ///

@@ -2,7 +2,8 @@
 
 //! Values that are made when the module is loaded, read by all of it, and freed when it goes.
 //!
-//! Nothing drops a module's `static`s: what they own would be lost with each unload.
+//! Nothing drops a module's `static`s: what they own would be lost with each unload. A
+//! `static` [`SetOnce`](kernel::sync::SetOnce) is such a one.
 
 use core::ptr;
 

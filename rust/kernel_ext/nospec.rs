@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Protection against speculation past a bounds check.
+//! Protection against speculation past a bounds check, which the kernel crate lacks.
 
 /// `index` if it is below `len`, otherwise 0, without a branch that could be mispredicted.
 /// Answers to `array_index_nospec()`.

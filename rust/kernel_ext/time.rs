@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The host's `time` counter. Answers to what `vcpu_timer.c` asks of `asm/timex.h`, `asm/delay.h`
-//! and `clocksource/timer-riscv.h`.
+//! and `clocksource/timer-riscv.h`. `kernel::time` has clocks in nanoseconds and no counter.
 
 use kernel::{
     prelude::*,

@@ -362,8 +362,8 @@ impl HostRef {
         // here.
         if is_tracked && !unsafe { bindings::kvm_rs_page_dirty(page) } {
             // SAFETY: By the type's invariant this value has a reference to `page`, which is not
-            // null here. The caller of `installed` holds `mmu_lock`, so writeback has not begun to
-            // clean the page since the host was asked for it.
+            // null here. `release_faultin_page` has the guard of `mmu_lock`, so writeback has not
+            // begun to clean the page since the host was asked for it.
             unsafe { bindings::kvm_rs_set_page_dirty(page) };
         }
     }

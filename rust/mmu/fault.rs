@@ -67,6 +67,7 @@ use crate::{
         cache::TableCache,
         has_svnapot,
         icache::FrameSet,
+        memslots,
         param,
         shared,
         table_memory::LinearMap,
@@ -97,8 +98,8 @@ pub(crate) enum Outcome {
     /// userspace is about to; if the memory is broken, the thread has a signal pending that says
     /// so.
     Mapped,
-    /// There is no memory to access so: nobody's address, a device's, or a store to a read-only
-    /// slot, which is to be treated as one to a device.
+    /// There is no memory to access so: an address without a slot, a device's, or a store to a
+    /// read-only slot, which is to be treated as one to a device.
     NoMemory,
     /// There is a slot, but the host has no page there, or none with that access. `kvm_run` says
     /// so, and `KVM_RUN` is to fail with `EFAULT`.
@@ -173,7 +174,7 @@ impl Loaded<'_> {
         loop {
             let slot = Slot::find(&slots, gpa.gfn()).ok_or(ENOENT)?;
             if slot.is_invalid() {
-                // Whoever takes it away waits until the caller has left `kvm->srcu`.
+                // Core KVM, which takes it away, waits until the caller has left `kvm->srcu`.
                 return Err(EAGAIN);
             }
             let frames = (size >> PAGE_SHIFT).min(PRE_FAULT_FRAMES);
@@ -262,8 +263,8 @@ impl Done {
     }
 }
 
-/// What this hart must forget for the guest to go on. Others that remember as much fault once, and
-/// then forget it themselves.
+/// What this hart must forget for the guest to go on. Other harts that remember as much fault
+/// once, and then forget it themselves.
 #[derive(Clone, Copy)]
 enum Fence {
     /// It sees entries that become valid without being told.
@@ -515,7 +516,7 @@ impl Fault<'_> {
     /// there can be one, which single pages would rule out for good.
     #[cold]
     fn limit_neighbour(&self, neighbour: Gfn, size: PageSize) -> PageSize {
-        let is_run = crate::mmu::has_svnapot()
+        let is_run = has_svnapot()
             && !self.slot.is_logged()
             && self.slot.largest_block(neighbour, has_svnapot()).min(size) >= PageSize::Size64K;
         if is_run {
@@ -634,7 +635,7 @@ impl Fault<'_> {
         if page.size > PageSize::Size64K && page.size > install.level.leaf_size() {
             // Smaller pages are there, or were: the tree keeps the table.
             drop(lock);
-            crate::mmu::memslots::join(self.vm, &self.slot, self.gpa.gfn(), page.size);
+            memslots::join(self.vm, &self.slot, self.gpa.gfn(), page.size);
         }
         Done::Mapped(fence, mapped)
     }
@@ -642,7 +643,7 @@ impl Fault<'_> {
     /// Unmaps what is in the page's place, which is nothing that the host has now.
     fn evict(&self) {
         let mut lock = WriteGuard::lock(self.vm);
-        crate::mmu::memslots::unmap_page(&mut lock, self.gpa.gfn());
+        memslots::unmap_page(&mut lock, self.gpa.gfn());
     }
 }
 

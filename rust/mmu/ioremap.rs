@@ -3,7 +3,8 @@
 //! Pages of devices that a guest reaches without an exit, where it has no memory: the page of its
 //! interrupt file. Answers to `kvm_riscv_mmu_ioremap()` and `kvm_riscv_mmu_iounmap()`.
 //!
-//! Lock: `mmu_lock` for writing. Interrupts are on, since others may have to be waited for.
+//! Lock: `mmu_lock` for writing. Interrupts are on, since other CPUs may have to be
+//! waited for.
 
 use crate::{
     gstage::{
@@ -62,7 +63,7 @@ pub(crate) fn map_page(
     };
     let Progress { stop, duty, .. } = tree.map_device(gpa.gfn(), pages, tables);
     drop(lock);
-    // Also who remembers that there was nothing faults once and finds it.
+    // A hart that still caches the absence of the page faults once, and then finds the page.
     duty.issue(|frames| tlb::flush_frames(vm, frames));
     match stop {
         Stop::Done => Ok(()),

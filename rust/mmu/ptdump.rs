@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The G-stage tree of a VM, for people to look at: what is mapped, in leaves of what size, and
+//! The G-stage tree of a VM, as text: what is mapped, in leaves of what size, and
 //! what the guest may do. Answers to `arch/arm64/kvm/ptdump.c`.
 //!
-//! Nothing stands still for the reader. Each line was true when it was looked up; between two of
-//! them, and within long ones, others get at `mmu_lock`.
+//! The tree may change during a read of the file. Each line was true when it was looked up;
+//! between two of them, and within long ones, other CPUs get `mmu_lock`.
 //!
 //! Locks: `mmu_lock` for reading.
 
@@ -41,8 +41,8 @@ use crate::{
     }, //
 };
 
-/// Leaves in a row that look the same: one line. Where in the host's memory they are is nobody's
-/// business.
+/// Leaves in a row that look the same: one line. It does not say where in the host's memory
+/// they are.
 #[derive(Clone, Copy)]
 pub(crate) struct Run {
     /// What they map.
@@ -165,8 +165,8 @@ pub(crate) fn head(vm: &Vm) -> Line {
 ///
 /// # Errors
 ///
-/// `EINTR` if a signal is pending, and there is so much to look at that others had to be let at the
-/// lock.
+/// `EINTR` if a signal is pending, and there is so much to look at that other CPUs had to be let at
+/// the lock.
 pub(crate) fn next_run(vm: &Vm, from: Gfn) -> Result<Option<Run>> {
     let mut run: Option<Run> = None;
     let mut at = from;

@@ -59,7 +59,7 @@ pub(super) fn send_ipi_at_once(vcpu: &Vcpu, harts: Harts) -> Option<Result<usize
     Some(Ok(0))
 }
 
-/// As [`fence`] where nobody but the caller is meant, with interrupts off; none if others are.
+/// As [`fence`] where no hart but the caller is meant, with interrupts off; [`None`] if others are.
 pub(super) fn fence_here(vcpu: &mut Pinned<'_>, harts: Harts, fence: Fence) -> Option<()> {
     match harts {
         Harts::Mask(mask) if mask.is_within(vcpu.vcpu.hart()) => {

@@ -74,7 +74,7 @@ impl RunDelay {
 /// Steal time of one vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Nobody wants to know.
+    /// Not reported.
     Off,
     /// Userspace has told where the area is. What is in it goes on; to be added is what its vCPU
     /// waits from the next run on.

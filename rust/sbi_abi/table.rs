@@ -29,10 +29,10 @@ pub(crate) enum Status {
     Enabled,
 }
 
-/// Who knows whether an enabled extension is implemented.
+/// What answers a probe for an enabled extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Probe {
-    /// We do: it is.
+    /// KVM does: the extension is implemented.
     Implemented,
     /// Userspace: the row is a whole range of extensions, all of them its own.
     Userspace,
@@ -259,7 +259,7 @@ impl Index {
 }
 
 impl Extension {
-    /// Who knows whether it is implemented.
+    /// What answers a probe for it.
     pub(crate) fn probe(self) -> Probe {
         // Each extension has a row, because the macro makes both.
         ROWS.iter()

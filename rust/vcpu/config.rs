@@ -3,8 +3,8 @@
 
 //! What a guest may do without us. Answers to `vcpu_config.c`.
 //!
-//! Nothing here is state: the registers follow from what the guest has, what it asked for and who
-//! debugs it, and are worked out anew when something of that changes.
+//! Nothing here is state: the registers follow from what the guest has, what it asked for and
+//! whether userspace debugs it, and are worked out anew when something of that changes.
 
 use crate::{
     bindings,
@@ -27,7 +27,7 @@ const HEDELEG: u64 = 1 << bindings::EXC_INST_MISALIGNED
 pub(crate) const HIDELEG: u64 =
     1 << bindings::IRQ_VS_SOFT | 1 << bindings::IRQ_VS_TIMER | 1 << bindings::IRQ_VS_EXT;
 
-/// Who gets the guest's breakpoints (`KVM_SET_GUEST_DEBUG`).
+/// Whether userspace gets the guest's breakpoints (`KVM_SET_GUEST_DEBUG`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GuestDebug {
     /// Userspace.

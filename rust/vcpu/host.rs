@@ -19,7 +19,8 @@ use crate::{
             Registers, //
         },
         inval,
-        supervisor::SatpModes, //
+        supervisor::SatpModes,
+        vector, //
     },
     bindings,
     isa::{
@@ -76,7 +77,8 @@ static HOST: ModuleCell<Host> = ModuleCell::new();
 const ANDES: usize = 0x31e;
 const ANDES_AX66: usize = 0x8a66;
 
-/// Asks the host. Called once, before core KVM can create a VM; the result is dropped last of all.
+/// Asks the host. Called once, before core KVM can create a VM; the result is dropped after
+/// all that asks for the facts.
 ///
 /// # Errors
 ///
@@ -86,7 +88,7 @@ pub(crate) fn probe() -> Result<ModuleCellOwner<Host>> {
     inval::probe();
     let host = Host {
         isa: HostIsa::probe(cpufeature::host_has),
-        vector_size: crate::arch::vector::size(),
+        vector_size: vector::size(),
         smstateen: cpufeature::host_has(bindings::RISCV_ISA_EXT_SMSTATEEN),
         zicfiss: cpufeature::host_has(bindings::RISCV_ISA_EXT_ZICFISS),
         sstc: cpufeature::host_has(bindings::RISCV_ISA_EXT_SSTC),
@@ -100,9 +102,9 @@ pub(crate) fn probe() -> Result<ModuleCellOwner<Host>> {
         },
         machine,
     };
-    // SAFETY: The owner is the last field of `Kvm` to be dropped, or, if module init fails, a
-    // variable that outlives all that was begun. So nothing else of the module runs when it is
-    // dropped.
+    // SAFETY: The owner is a field of `Kvm` that is dropped after all that reads the facts, or, if
+    // module init fails, a variable that outlives all that was begun. So no code of the module that
+    // reads them runs when it is dropped.
     unsafe { HOST.own(host) }
 }
 

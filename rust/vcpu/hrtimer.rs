@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The host's clock: its counter, and a timer that wakes a vCPU.
+//! A timer of the host that wakes a vCPU.
 
 use core::{
     pin::Pin,
@@ -65,17 +65,17 @@ impl VcpuHrtimer {
         })
     }
 
-    /// Starts the alarm of `vcpu`, or moves it: it goes off in `delay`.
+    /// Starts the hrtimer of `vcpu`, or moves it: it goes off in `delay`.
     pub(crate) fn start(vcpu: &Vcpu, delay: Delta) {
         let alarm = vcpu.shared().timer.alarm();
-        // INVARIANT: The alarm is part of `vcpu`.
+        // INVARIANT: The hrtimer is part of `vcpu`.
         alarm.vcpu.store(vcpu.as_ptr(), Ordering::Relaxed);
-        // SAFETY: The alarm is pinned in the vCPU's state, and its drop stops it before that state
-        // is freed.
+        // SAFETY: The hrtimer is pinned in the vCPU's state, and its drop stops it before that
+        // state is freed.
         unsafe { <Self as HasHrTimer<Self>>::start(alarm, delay) };
     }
 
-    /// Stops the alarm. Its callback has returned when this does.
+    /// Stops the hrtimer. Its callback has returned when this does.
     pub(crate) fn stop(&self) {
         // SAFETY: `self` is a reference, so the pointer is valid.
         let timer = unsafe { <Self as HasHrTimer<Self>>::c_timer_ptr(self) };
@@ -92,7 +92,7 @@ impl HrTimerCallback for VcpuHrtimer {
         // this is part of.
         let vcpu = unsafe { Vcpu::from_raw(this.vcpu.load(Ordering::Relaxed)) };
         vcpu.shared().timer.expired(vcpu);
-        // It has started the alarm by itself if need be.
+        // It has started the hrtimer by itself if need be.
         HrTimerRestart::NoRestart
     }
 }

@@ -32,7 +32,7 @@ use crate::{
 /// loaded.
 pub(crate) struct Watch(AtomicU64);
 
-/// Nobody wants to know. Nothing has waited so long.
+/// The guest did not ask for its steal time. No thread has waited so long.
 pub(crate) const OFF: u64 = u64::MAX;
 
 /// Nothing is known of the thread.
@@ -52,8 +52,8 @@ impl Watch {
         Self(AtomicU64::new(OFF))
     }
 
-    /// The vCPU is loaded: asks for [`record`] if there is something to be reported. Does not
-    /// sleep.
+    /// The vCPU is loaded: makes [`Request::StealTime`] if there is something to be reported. Does
+    /// not sleep.
     #[inline(always)]
     pub(crate) fn load(&self, vcpu: &Vcpu) {
         // Relaxed, here and below: nothing else depends on it.

@@ -239,7 +239,7 @@ impl Index {
     }
 }
 
-/// Who makes a wire high. It is low when none does.
+/// The source of a wire's level. The wire is low when no source makes it high.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LineOwner {
     /// Userspace, by KVM_IRQ_LINE or an irqfd that pulses.

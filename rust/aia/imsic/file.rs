@@ -3,17 +3,17 @@
 
 //! An interrupt file in memory: what an IMSIC keeps for one hart.
 //!
-//! Anybody may make an identity pending ([`File::set`]), from any context; everything else is the
-//! *owner's*, who is one at a time: the vCPU's thread, whoever holds its mutex, or whoever moves a
-//! file here that the vCPU is not using. The owner reads and changes registers, and claims, without
-//! a lock.
+//! Any thread may make an identity pending ([`File::set`]), from any context; everything else is
+//! the *owner's*. There is one owner at a time: the vCPU's thread, the holder of its mutex, or a
+//! CPU that moves a file here that the vCPU is not using. The owner reads and changes registers,
+//! and claims, without a lock.
 //!
 //! # How the line follows
 //!
-//! Who sets, and raises the hart's external-interrupt [`Line`] if that is to be signalled, holds a
-//! lock meanwhile; the owner holds it to [`drive`](File::drive) the line after a change. So one
-//! comes after the other: either the owner sees what was set, or whoever sets sees the owner's
-//! change; and nobody raises the line for what is claimed by then.
+//! A sender holds a lock while it sets an identity and, if that is to be signalled, raises the
+//! hart's external-interrupt [`Line`]; the owner holds the lock to [`drive`](File::drive) the line
+//! after a change. So one comes after the other: either the owner sees what was set, or the sender
+//! sees the owner's change; and no sender raises the line for what is claimed by then.
 //!
 //! # Finding the first
 //!
@@ -166,7 +166,8 @@ pub(crate) trait Line {
 pub(crate) enum Signal {
     /// Raise the line.
     Raise,
-    /// Whoever makes it deliverable, or made it pending before, does so.
+    /// Leave the line: the owner raises it when it makes the identity deliverable, or the sender
+    /// that made it pending before has done so.
     Quiet,
 }
 

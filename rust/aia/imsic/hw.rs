@@ -76,7 +76,7 @@ impl VsFile {
         }
     }
 
-    /// The page to be mapped for those who send messages.
+    /// The page to be mapped, to which guests and devices send messages.
     pub(super) fn address(&self) -> Hpa {
         self.0.page().address()
     }
@@ -87,7 +87,7 @@ impl VsFile {
     }
 }
 
-/// Whoever calls these sees to it that the file stays where it is, and is the vCPU's.
+/// The caller of these ensures that the file is the vCPU's, and is not moved or freed meanwhile.
 impl VsFileLocation {
     /// Moves the file's state to `file`, a file in software that is the caller's. Waits for the CPU
     /// that the file belongs to.

@@ -8,7 +8,7 @@
 
 use crate::bindings;
 
-/// Who implements the extension: the firmware, for all that we can tell.
+/// The implementation of the extension: the firmware, for all that we can tell.
 pub(crate) trait Provider {
     /// Calls `function`.
     ///

@@ -145,7 +145,7 @@ impl<'m, P: Provider, D: Registers> Shared<'m, P, D> {
         if self.queue(hfence) == Queued::Full {
             // SAFETY: The memory holds the value that `set_hgatp` wrote last, here or to the CSR.
             // Its caller ensured that the tree stays as it is while `hgatp` names it, or changes as
-            // `mem::gstage` lets it.
+            // `gstage` lets it.
             unsafe { self.direct.set_hgatp(self.hgatp()) };
             instruction();
         }
@@ -255,7 +255,7 @@ impl<P: Provider, D: Registers> Registers for Shared<'_, P, D> {
             self.memory.set_csr::<{ bindings::CSR_HGATP }>(value);
         } else {
             // SAFETY: The caller ensures that the tree stays as it is while `hgatp` names it, or
-            // changes as `mem::gstage` lets it.
+            // changes as `gstage` lets it.
             unsafe { self.direct.set_hgatp(value) };
         }
     }

@@ -27,7 +27,7 @@ pub(crate) struct FirmwareCounts {
 }
 
 impl FirmwareCounts {
-    /// Nobody counts.
+    /// No counter counts an event.
     pub(crate) fn new() -> Self {
         Self {
             wanted: AtomicU32::new(0),

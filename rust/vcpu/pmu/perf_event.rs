@@ -17,6 +17,7 @@ use kernel::{
 };
 
 use crate::{
+    arch::cpufeature,
     bindings::{
         self,
         check_prototype, //
@@ -49,7 +50,7 @@ use crate::{
 /// What counters guests can have: none if the host's own driver found none, or if the host cannot
 /// tell guests from itself.
 pub(crate) fn layout() -> Option<Layout> {
-    if !crate::arch::cpufeature::host_has(bindings::RISCV_ISA_EXT_SSCOFPMF) {
+    if !cpufeature::host_has(bindings::RISCV_ISA_EXT_SSCOFPMF) {
         return None;
     }
     let (mut width, mut number) = (0, 0);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! In the place of `perf.rs` in a kernel without the driver for the host's performance counters:
-//! guests have none.
+//! In the place of `perf_event.rs` in a kernel without the driver for the host's performance
+//! counters: guests have none.
 
 use crate::{
     kvm_core::object::Vcpu,
