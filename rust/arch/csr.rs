@@ -28,7 +28,7 @@ pub(crate) struct Direct;
 
 /// A register that the host's own execution depends on.
 #[derive(Clone, Copy)]
-pub(crate) struct HostCsr<const N: u32>;
+pub(crate) struct HostCsr<const N: u32>(());
 
 impl Direct {
     /// Sets the bits of the register that are ones in `bits`.
@@ -146,14 +146,14 @@ impl<const N: u32> HostCsr<N> {
     }
 }
 
-pub(crate) const HIE: HostCsr<{ b::CSR_HIE }> = HostCsr;
-pub(crate) const HGEIE: HostCsr<{ b::CSR_HGEIE }> = HostCsr;
-pub(crate) const HGATP: HostCsr<{ b::CSR_HGATP }> = HostCsr;
-pub(crate) const HSTATUS: HostCsr<{ b::CSR_HSTATUS }> = HostCsr;
-pub(crate) const SCOUNTEREN: HostCsr<{ b::CSR_SCOUNTEREN }> = HostCsr;
-pub(crate) const SENVCFG: HostCsr<{ b::CSR_SENVCFG }> = HostCsr;
-pub(crate) const SSTATEEN0: HostCsr<{ b::CSR_SSTATEEN0 }> = HostCsr;
-pub(crate) const SSP: HostCsr<{ b::CSR_SSP }> = HostCsr;
+pub(crate) const HIE: HostCsr<{ b::CSR_HIE }> = HostCsr(());
+pub(crate) const HGEIE: HostCsr<{ b::CSR_HGEIE }> = HostCsr(());
+pub(crate) const HGATP: HostCsr<{ b::CSR_HGATP }> = HostCsr(());
+pub(crate) const HSTATUS: HostCsr<{ b::CSR_HSTATUS }> = HostCsr(());
+pub(crate) const SCOUNTEREN: HostCsr<{ b::CSR_SCOUNTEREN }> = HostCsr(());
+pub(crate) const SENVCFG: HostCsr<{ b::CSR_SENVCFG }> = HostCsr(());
+pub(crate) const SSTATEEN0: HostCsr<{ b::CSR_SSTATEEN0 }> = HostCsr(());
+pub(crate) const SSP: HostCsr<{ b::CSR_SSP }> = HostCsr(());
 
 /// No vCPU is loaded in the thread that runs these.
 #[kunit_tests(kvm_riscv_csr)]

@@ -40,10 +40,8 @@ pub(crate) fn enable_cpu() -> Result {
 }
 
 fn write_defaults() {
-    Direct.write(csr::HEDELEG, 0);
-    Direct.write(csr::HIDELEG, 0);
+    csr::delegate_nothing(&Direct);
     Direct.write(csr::HCOUNTEREN, HCOUNTEREN);
-    Direct.write(csr::HVIP, 0);
 }
 
 /// Leaves nothing of any guest in this CPU.
@@ -74,11 +72,7 @@ pub(crate) fn idle_exit() {
 }
 
 fn clear() {
-    // Before hideleg: with it clear, what is pending and enabled would interrupt the host.
-    Direct.write(csr::VSIE, 0);
-    Direct.write(csr::HVIP, 0);
-    Direct.write(csr::HEDELEG, 0);
-    Direct.write(csr::HIDELEG, 0);
+    csr::delegate_nothing(&Direct);
     residency::evict(cpu());
 }
 

@@ -23,10 +23,6 @@ const HEDELEG: u64 = 1 << bindings::EXC_INST_MISALIGNED
     | 1 << bindings::EXC_LOAD_PAGE_FAULT
     | 1 << bindings::EXC_STORE_PAGE_FAULT;
 
-/// Interrupts that every guest takes itself (hideleg).
-pub(crate) const HIDELEG: u64 =
-    1 << bindings::IRQ_VS_SOFT | 1 << bindings::IRQ_VS_TIMER | 1 << bindings::IRQ_VS_EXT;
-
 /// Whether userspace gets the guest's breakpoints (`KVM_SET_GUEST_DEBUG`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GuestDebug {

@@ -40,10 +40,7 @@ use crate::{
     },
     kvm_core::object::Vcpu,
     vcpu::{
-        config::{
-            HypConfig, //
-            HIDELEG,
-        },
+        config::HypConfig,
         host::{
             self,
             Host, //
@@ -305,8 +302,7 @@ impl CpuContext {
     }
 
     fn load_config(&self, regs: &impl Registers) {
-        regs.write(csr::HEDELEG, self.config.hyp_config.hedeleg as usize);
-        regs.write(csr::HIDELEG, HIDELEG as usize);
+        csr::delegate_to_guest(regs, self.config.hyp_config.hedeleg);
         regs.write(csr::HENVCFG, self.config.hyp_config.henvcfg as usize);
         if let Some(hstateen0) = self.config.hstateen0 {
             regs.write(csr::HSTATEEN0, hstateen0);

@@ -190,7 +190,7 @@ mod registers_in_memory {
     macro_rules! for_each_register {
         ($do:ident) => {
             for_each_register!($do: VSSTATUS VSIE VSTVEC VSSCRATCH VSEPC VSCAUSE VSTVAL VSATP
-                VSTIMECMP HVIP HTIMEDELTA HEDELEG HIDELEG HENVCFG HSTATEEN0 HCOUNTEREN HVICTL HVIEN
+                VSTIMECMP HVIP HTIMEDELTA HEDELEG HENVCFG HSTATEEN0 HCOUNTEREN HVICTL HVIEN
                 HVIPRIO1 HVIPRIO2 VSISELECT VSIREG)
         };
         ($do:ident: $($name:ident)*) => {
