@@ -38,7 +38,10 @@ mod bindings;
 
 use crate::{
     aia::hgei,
-    arch::nacl,
+    arch::{
+        nacl,
+        vector::VectorCallback, //
+    },
     hooks::module,
     kernel_ext::module_cell::ModuleCellOwner,
     vcpu::{
@@ -69,7 +72,7 @@ struct Kvm {
     _aia: Option<AiaSupport>,
     _idle: module::IdleNotifier,
     _perf: module::PerfCallbacks,
-    _vector: module::VectorCallback,
+    _vector: VectorCallback,
     _nacl: Option<nacl::Acceleration>,
     _host: ModuleCellOwner<Host>,
     _cpus: ModuleCellOwner<CpuSlots>,
@@ -113,7 +116,7 @@ impl kernel::Module for Kvm {
         pr_info!("highest G-stage page table mode is {:?}\n", gstage.max_mode);
         pr_info!("VMID {} bits available\n", gstage.vmid_bits);
 
-        let vector = module::VectorCallback::register();
+        let vector = VectorCallback::register();
         let perf = module::PerfCallbacks::register();
         let idle = module::IdleNotifier::register()?;
         let aia = AiaSupport::start()?;

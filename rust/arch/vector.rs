@@ -28,12 +28,15 @@ use crate::{
     kvm_core::object::Vcpu, //
 };
 
+/// Has the kernel call back before it uses the vector unit in a thread that has loaded a vCPU, for as
+/// long as this lives: a field of the module, which drops it after core KVM.
+pub(crate) struct VectorCallback(());
+
 /// The state of one hart's vector unit.
 pub(crate) struct VectorRegs {
     /// vstart, vl, vtype, vcsr and vlenb.
     pub(crate) csrs: bindings::__riscv_v_ext_state,
-    /// v0-v31, one after another.
-    pub(crate) data: KVec<u8>,
+    data: KVec<u8>,
 }
 
 /// Bytes of all 32 vector registers; 0 if the host has no V extension.
@@ -50,6 +53,11 @@ pub(crate) fn size() -> usize {
 }
 
 impl VectorRegs {
+    /// Returns v0-v31, one after another.
+    pub(crate) fn data_mut(&mut self) -> &mut [u8] {
+        &mut self.data
+    }
+
     /// All registers zero; without storage if the host has no vectors.
     ///
     /// # Errors
@@ -309,21 +317,25 @@ mod unit {
         unsafe { bindings::has_vector() }
     }
 
-    /// Has the kernel call back before it uses the unit in a thread that has loaded a vCPU.
-    pub(crate) fn register() {
-        if present() {
-            // SAFETY: The callback is a function of this module and stays until `unregister`. The
-            // kernel calls it as `flush` requires.
-            unsafe { bindings::kvm_rs_register_vctx_callback(Some(flush)) };
+    impl VectorCallback {
+        /// Registers the callback.
+        pub(crate) fn register() -> Self {
+            if present() {
+                // SAFETY: The callback is a function of this module and stays until `drop`
+                // unregisters it. The kernel calls it as `flush` requires.
+                unsafe { bindings::kvm_rs_register_vctx_callback(Some(flush)) };
+            }
+            Self(())
         }
     }
 
-    /// Unregisters the callback.
-    pub(crate) fn unregister() {
-        if present() {
-            // SAFETY: The call waits until the callback runs on no CPU. The module drops core KVM
-            // before it calls this, so no vCPU is left for which the kernel would call back.
-            unsafe { bindings::kvm_rs_unregister_vctx_callback() };
+    impl Drop for VectorCallback {
+        fn drop(&mut self) {
+            if present() {
+                // SAFETY: The call waits until the callback runs on no CPU. The module drops core
+                // KVM before this, so no vCPU is left for which the kernel would call back.
+                unsafe { bindings::kvm_rs_unregister_vctx_callback() };
+            }
         }
     }
 }
@@ -355,17 +367,13 @@ mod unit {
         pub(crate) unsafe fn put(&self, _units: UnitStatus) {}
     }
 
-    /// Does nothing: a kernel without vectors has nothing to call back.
-    pub(crate) fn register() {}
-
-    /// Does nothing: a kernel without vectors has nothing to call back.
-    pub(crate) fn unregister() {}
+    impl VectorCallback {
+        /// Does nothing: a kernel without vectors has nothing to call back.
+        pub(crate) fn register() -> Self {
+            Self(())
+        }
+    }
 }
-
-pub(crate) use unit::{
-    register,
-    unregister, //
-};
 
 #[cfg(CONFIG_RISCV_ISA_V)]
 #[kunit_tests(kvm_riscv_vector)]

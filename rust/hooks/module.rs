@@ -17,7 +17,6 @@ use kernel::{
 };
 
 use crate::{
-    arch::vector,
     bindings,
     hooks::cpu, //
 };
@@ -100,23 +99,6 @@ impl Drop for PerfCallbacks {
         unsafe {
             bindings::kvm_unregister_perf_callbacks()
         };
-    }
-}
-
-/// The kernel saves a guest's vectors before it uses the unit itself.
-pub(crate) struct VectorCallback(());
-
-impl VectorCallback {
-    /// Registers the callback.
-    pub(crate) fn register() -> Self {
-        vector::register();
-        Self(())
-    }
-}
-
-impl Drop for VectorCallback {
-    fn drop(&mut self) {
-        vector::unregister();
     }
 }
 

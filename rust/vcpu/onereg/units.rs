@@ -148,7 +148,8 @@ pub(super) fn set_vcsr(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> R
 
 /// The bytes of vector register `number`.
 pub(super) fn vector(regs: &mut VectorRegs, number: usize) -> Option<&mut [u8]> {
-    let vlenb = regs.data.len() / usize::from(VECTORS);
+    let data = regs.data_mut();
+    let vlenb = data.len() / usize::from(VECTORS);
     let start = number.checked_mul(vlenb)?;
-    regs.data.get_mut(start..)?.get_mut(..vlenb)
+    data.get_mut(start..)?.get_mut(..vlenb)
 }
