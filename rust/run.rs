@@ -12,14 +12,14 @@ use crate::{
     arch::switch::Trap,
     bindings,
     kernel_ext::{
-        atomic::{
-            fence, //
-            Ordering,
-        },
         context::IrqOff,
         sched, //
     },
-    kvm_core::calls as kvm,
+    kvm_core::calls::{
+        self as kvm,
+        Inside,
+        VcpuMode, //
+    },
     mmu::tlb,
     run::wait::wait_for_interrupt,
     sbi,
@@ -52,15 +52,15 @@ pub(crate) mod wait;
 pub(crate) fn run(vcpu: &mut OwnedVcpu<'_>) -> Result {
     freeze(vcpu);
     finish_exit(vcpu);
-    if !kvm::wants_to_run(vcpu.vcpu) {
+    if !kvm::wants_to_run(vcpu.held()) {
         return Err(EINTR);
     }
     vcpu.loaded(|vcpu| {
-        let _signals = kvm::SignalMask::activate(vcpu.vcpu);
+        let _signals = kvm::SignalMask::activate(vcpu.held());
         vcpu.run_page().set_exit_reason(bindings::KVM_EXIT_UNKNOWN);
-        vcpu.inner.pmu.enter();
+        vcpu.pmu.enter();
         let result = run_loop(vcpu);
-        vcpu.inner.pmu.leave();
+        vcpu.pmu.leave();
         result
     })
 }
@@ -80,16 +80,16 @@ fn run_loop(vcpu: &mut Loaded<'_>) -> Result {
 
 /// The first run makes the configuration final.
 fn freeze(vcpu: &mut OwnedVcpu<'_>) {
-    if !vcpu.inner.ran_atleast_once {
-        vcpu.inner.ran_atleast_once = true;
-        vcpu.inner.isa.freeze();
+    if !vcpu.ran_atleast_once {
+        vcpu.ran_atleast_once = true;
+        vcpu.isa.freeze();
         vcpu.configure();
     }
 }
 
 /// Completes the exit that userspace has answered.
 fn finish_exit(vcpu: &mut OwnedVcpu<'_>) {
-    match vcpu.inner.pending.take() {
+    match vcpu.pending.take() {
         None => {}
         Some(PendingExit::Load(load)) => load.finish(vcpu),
         Some(PendingExit::Store(store)) => store.finish(vcpu),
@@ -105,8 +105,8 @@ fn finish_exit(vcpu: &mut OwnedVcpu<'_>) {
 
 /// Once into the guest and out, unless something comes first.
 fn enter_guest_once(vcpu: &mut Loaded<'_>) -> Result<ExitAction> {
-    kvm::handle_guest_mode_work(vcpu.vcpu)?;
-    if vcpu.vcpu.any_request() && serve_requests(vcpu)? == ExitAction::Userspace {
+    kvm::handle_guest_mode_work(vcpu.held())?;
+    if vcpu.vcpu().any_request() && serve_requests(vcpu)? == ExitAction::Userspace {
         return Ok(ExitAction::Userspace);
     }
     match vcpu.pinned(enter) {
@@ -120,7 +120,7 @@ fn enter_guest_once(vcpu: &mut Loaded<'_>) -> Result<ExitAction> {
 #[inline(never)]
 fn serve_requests(vcpu: &mut Loaded<'_>) -> Result<ExitAction> {
     for request in Request::ALL {
-        if !vcpu.vcpu.take_request(request) {
+        if !vcpu.vcpu().take_request(request) {
             continue;
         }
         match request {
@@ -139,8 +139,8 @@ fn serve_requests(vcpu: &mut Loaded<'_>) -> Result<ExitAction> {
             Request::StealTime => sbi::sta::record(vcpu),
             Request::DirtyRingSoftFull => {
                 // Core KVM looks at the request itself.
-                vcpu.vcpu.request(request);
-                if kvm::dirty_ring_is_full(vcpu.vcpu) {
+                vcpu.vcpu().request(request);
+                if kvm::dirty_ring_is_full(vcpu.held()) {
                     return Ok(ExitAction::Userspace);
                 }
             }
@@ -153,33 +153,25 @@ fn serve_requests(vcpu: &mut Loaded<'_>) -> Result<ExitAction> {
 /// disabled.
 #[inline(always)]
 fn flush_interrupts(vcpu: &mut Pinned<'_>) {
-    if let Some(pending) = vcpu.context.flush_interrupts(vcpu.vcpu) {
+    let me = vcpu.vcpu();
+    if let Some(pending) = vcpu.context().flush_interrupts(me) {
         imsic::present_external(vcpu, pending);
     }
 }
 
 /// Enters the guest unless a reason not to has turned up; returns why it came back.
 fn enter(vcpu: &mut Pinned<'_>) -> Option<Trap> {
-    let mut irqs = IrqOff::new();
-    // From here on a kick is an IPI, which waits until the guest is entered and ends it. The fence
-    // orders the mode before the reads below: a CPU that changes what they read sees the mode, or
-    // this CPU sees the change (Documentation/virt/kvm/vcpu-requests.rst).
-    kvm::set_mode(vcpu.vcpu, bindings::IN_GUEST_MODE);
-    fence(Ordering::SeqCst);
-
-    flush_interrupts(vcpu);
-    let Some(token) = EntryToken::prepare_entry(vcpu, &irqs) else {
-        kvm::set_mode(vcpu.vcpu, bindings::OUTSIDE_GUEST_MODE);
-        return None;
-    };
-    sched::guest_timing_enter();
-    let trap = token.enter();
-    kvm::set_mode(vcpu.vcpu, bindings::OUTSIDE_GUEST_MODE);
-
-    // Interrupts that came in the guest are taken now, so that the tick is booked on it.
-    irqs.window();
-    sched::guest_timing_exit();
-    drop(irqs);
+    let trap = IrqOff::with(|irqs| {
+        // From here on a kick is an IPI, which waits until the guest is entered and ends it.
+        let mode = VcpuMode::enter(vcpu.held(), Inside::Guest, irqs);
+        flush_interrupts(vcpu);
+        let token = EntryToken::prepare_entry(vcpu, irqs, mode)?;
+        sched::guest_timing_enter();
+        Some(token.enter())
+    })?;
+    // Interrupts that came in the guest have been taken in between, so that the tick is booked on
+    // it.
+    IrqOff::with(|_| sched::guest_timing_exit());
     trap
 }
 
@@ -193,57 +185,58 @@ fn enter(vcpu: &mut Pinned<'_>) -> Option<Trap> {
 pub(crate) struct EntryToken<'t, 'p> {
     vcpu: &'t mut Pinned<'p>,
     irqs: &'t IrqOff,
+    mode: VcpuMode<'t>,
 }
 
 impl<'t, 'p> EntryToken<'t, 'p> {
     /// Looks for reasons not to enter, a last time.
-    fn prepare_entry(vcpu: &'t mut Pinned<'p>, irqs: &'t IrqOff) -> Option<Self> {
-        if vcpu.vcpu.any_request() || sched::guest_mode_work_pending() {
+    fn prepare_entry(
+        vcpu: &'t mut Pinned<'p>,
+        irqs: &'t IrqOff,
+        mode: VcpuMode<'t>,
+    ) -> Option<Self> {
+        if vcpu.vcpu().any_request() || sched::guest_mode_work_pending() {
             return None;
         }
         vcpu.update_hgatp();
-        Some(Self { vcpu, irqs })
+        Some(Self { vcpu, irqs, mode })
     }
 
     /// Runs the guest until it traps, and through calls of the SBI that are handled at once; none
     /// if after such a call something else comes first.
     fn enter(mut self) -> Option<Trap> {
-        let counters = self.vcpu.context.swap_in_counters();
+        let counters = self.vcpu.context().swap_in_counters();
         let trap = loop {
             self.enter_once();
-            let ctx = &self.vcpu.inner.ctx;
-            self.vcpu.vcpu.count(Counter::Exits);
+            let ctx = &self.vcpu.ctx;
+            self.vcpu.vcpu().count(Counter::Exits);
             trace::trace_exit(ctx);
             if !ctx.is_ecall() {
                 break Some(ctx.trap());
             }
             match sbi::handle_at_once(self.vcpu, self.irqs) {
-                sbi::Handled::No => break Some(self.vcpu.inner.ctx.trap()),
+                sbi::Handled::No => break Some(self.vcpu.ctx.trap()),
                 // The woken thread may be waiting for this CPU: `TIF_NEED_RESCHED` is then set
                 // without an IPI, so check it here.
                 sbi::Handled::WokeVcpu if sched::guest_mode_work_pending() => break None,
                 sbi::Handled::Yes | sbi::Handled::WokeVcpu => {}
             }
-            if !kvm::is_in_guest_mode(self.vcpu.vcpu) {
+            if !self.mode.is_in_guest() {
                 break None;
             }
             flush_interrupts(self.vcpu);
         };
-        self.vcpu.context.swap_out_counters(counters);
+        self.vcpu.context().swap_out_counters(counters);
         // Before interrupts are let in: one of them may be a profiler's.
-        self.vcpu.vcpu.shared().last_exit.set(&self.vcpu.inner.ctx);
+        self.vcpu.vcpu().shared().last_exit.set(&self.vcpu.ctx);
         sched::note_guest();
         trap
     }
 
     #[inline(always)]
     fn enter_once(&mut self) {
-        let Pinned {
-            vcpu,
-            inner,
-            context,
-            ..
-        } = self.vcpu;
+        let vcpu = self.vcpu.vcpu();
+        let (inner, context) = self.vcpu.split();
         let ctx = &mut inner.ctx;
 
         trace::trace_entry(ctx.pc());

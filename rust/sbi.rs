@@ -115,15 +115,15 @@ impl From<Result<usize, Unfinished>> for Outcome {
 /// entered again at once. Otherwise nothing is done, and [`handle`] is to do it.
 #[inline]
 pub(crate) fn handle_at_once(vcpu: &mut Pinned<'_>, _irqs: &IrqOff) -> Handled {
-    let id = vcpu.inner.ctx.gprs.get(Reg::A7);
-    let extension = match vcpu.inner.sbi.find(id) {
+    let id = vcpu.ctx.gprs.get(Reg::A7);
+    let extension = match vcpu.sbi.find(id) {
         Some(
             extension @ (Extension::Base | Extension::Time | Extension::Ipi | Extension::Rfence),
         ) => extension,
         Some(_) | None => return Handled::No,
     };
     let mut handled = Handled::Yes;
-    let result = match Message::decode(extension, &Call::of(&vcpu.inner.ctx.gprs)) {
+    let result = match Message::decode(extension, &Call::of(&vcpu.ctx.gprs)) {
         Ok(message) => {
             if matches!(message, Message::SendIpi(_)) {
                 handled = Handled::WokeVcpu;
@@ -135,8 +135,8 @@ pub(crate) fn handle_at_once(vcpu: &mut Pinned<'_>, _irqs: &IrqOff) -> Handled {
         }
         Err(error) => Err(error),
     };
-    trace::trace_vcpu_exit_at_once(vcpu.vcpu, &vcpu.inner.ctx);
-    set_sbiret(vcpu.inner, Convention::Standard, result);
+    trace::trace_vcpu_exit_at_once(vcpu.vcpu(), &vcpu.ctx);
+    set_sbiret(vcpu, Convention::Standard, result);
     handled
 }
 
@@ -156,15 +156,15 @@ pub(crate) enum Handled {
 #[inline]
 fn serve_at_once(vcpu: &mut Pinned<'_>, message: Message) -> Option<Result<usize, SbiError>> {
     match message {
-        Message::Base(question) => match base::handle(vcpu.inner, question) {
+        Message::Base(question) => match base::handle(vcpu, question) {
             Outcome::Done(result) => Some(result),
             _ => None,
         },
         Message::SetTimer(deadline) => vcpu.set_timer_in_hardware(deadline).map(|()| {
-            vcpu.vcpu.note(FirmwareEvent::SetTimer);
+            vcpu.vcpu().note(FirmwareEvent::SetTimer);
             Ok(0)
         }),
-        Message::SendIpi(harts) => ipi_rfence::send_ipi_at_once(vcpu.vcpu, harts),
+        Message::SendIpi(harts) => ipi_rfence::send_ipi_at_once(vcpu.vcpu(), harts),
         Message::Fence(harts, fence) => ipi_rfence::fence_here(vcpu, harts, fence).map(|()| Ok(0)),
         Message::Hsm(_)
         | Message::Reset(_)
@@ -184,8 +184,8 @@ fn serve_at_once(vcpu: &mut Pinned<'_>, message: Message) -> Option<Result<usize
 /// Those of resolving a fault on a hart mask in guest memory.
 #[inline(never)]
 pub(crate) fn handle(vcpu: &mut Loaded<'_>) -> Result<ExitAction> {
-    let call = Call::of(&vcpu.inner.ctx.gprs);
-    let extension = vcpu.inner.sbi.find(call.extension);
+    let call = Call::of(&vcpu.ctx.gprs);
+    let extension = vcpu.sbi.find(call.extension);
     let decoded = match extension {
         Some(extension) => Message::decode(extension, &call),
         None => Err(SbiError::NotSupported),
@@ -209,13 +209,13 @@ fn convention(extension: Option<Extension>) -> Convention {
 #[inline]
 fn serve(vcpu: &mut Loaded<'_>, message: Message) -> Result<Outcome> {
     Ok(match message {
-        Message::Base(question) => base::handle(vcpu.inner, question),
+        Message::Base(question) => base::handle(vcpu, question),
         Message::SetTimer(deadline) => {
-            vcpu.vcpu.note(FirmwareEvent::SetTimer);
+            vcpu.vcpu().note(FirmwareEvent::SetTimer);
             vcpu.set_timer(deadline);
             Outcome::Done(Ok(0))
         }
-        Message::SendIpi(harts) => Outcome::Done(ipi_rfence::send_ipi(vcpu.vcpu, harts)),
+        Message::SendIpi(harts) => Outcome::Done(ipi_rfence::send_ipi(vcpu.vcpu(), harts)),
         Message::Fence(harts, fence) => Outcome::Done(ipi_rfence::fence(vcpu, harts, fence)),
         Message::Hsm(request) => hsm::handle(vcpu, request),
         Message::Reset(reset) => srst::handle(vcpu, reset),
@@ -238,7 +238,7 @@ fn complete(
 ) -> ExitAction {
     match outcome {
         Outcome::Done(result) => {
-            set_sbiret(vcpu.inner, convention, result);
+            set_sbiret(vcpu, convention, result);
             ExitAction::Resume
         }
         Outcome::Forward => {
@@ -254,7 +254,7 @@ fn complete(
             ExitAction::Resume
         }
         Outcome::WaitForInterrupt => {
-            set_sbiret(vcpu.inner, convention, Ok(0));
+            set_sbiret(vcpu, convention, Ok(0));
             ExitAction::WaitForInterrupt
         }
         Outcome::Retry => ExitAction::Resume,
@@ -266,14 +266,14 @@ fn complete(
 /// does not know it and leaves the page alone does not support it.
 #[inline]
 fn forward(vcpu: &mut Loaded<'_>, call: &Call, pending: PendingExit) {
-    vcpu.vcpu.count(Counter::EcallExits);
+    vcpu.vcpu().count(Counter::EcallExits);
     vcpu.run_page().exit_sbi(
         call.extension,
         call.function,
         call.args,
         SbiError::NotSupported.code(),
     );
-    vcpu.inner.pending = Some(pending);
+    vcpu.pending = Some(pending);
 }
 
 /// Gives the guest the result of its call.
@@ -298,13 +298,13 @@ fn set_sbiret(inner: &mut VcpuInner, convention: Convention, result: Result<usiz
 /// by the next `KVM_RUN`.
 pub(crate) fn finish(vcpu: &mut OwnedVcpu<'_>, convention: Convention) {
     let [error, value] = vcpu.run_page().sbi_return();
-    let gprs = &mut vcpu.inner.ctx.gprs;
+    let gprs = &mut vcpu.ctx.gprs;
     gprs.set(Reg::A0, error);
     match convention {
         Convention::Standard => gprs.set(Reg::A1, value),
         Convention::Legacy => {}
     }
-    skip_ecall(vcpu.inner);
+    skip_ecall(vcpu);
 }
 
 /// Completes a call to suspend the system. Returns whether userspace did it, so that the caller has
@@ -315,10 +315,10 @@ pub(crate) fn finish_suspend(vcpu: &mut OwnedVcpu<'_>) -> bool {
     if error == 0 {
         return true;
     }
-    let gprs = &mut vcpu.inner.ctx.gprs;
+    let gprs = &mut vcpu.ctx.gprs;
     gprs.set(Reg::A0, error);
     gprs.set(Reg::A1, 0);
-    skip_ecall(vcpu.inner);
+    skip_ecall(vcpu);
     false
 }
 

@@ -257,7 +257,7 @@ impl Vcpu {
 impl OwnedVcpu<'_> {
     /// The page that userspace shares.
     pub(crate) fn run_page(&self) -> RunPage<'_> {
-        RunPage::new(self.vcpu)
+        RunPage::new(self.vcpu())
     }
 
     /// `KVM_SET_GUEST_DEBUG`: whether `ebreak` goes to userspace.
@@ -273,7 +273,7 @@ impl OwnedVcpu<'_> {
             _ => return Err(EINVAL),
         };
         token::set_guest_debug(self, control);
-        self.inner.debug = debug;
+        self.debug = debug;
         self.configure();
         Ok(())
     }
@@ -289,6 +289,6 @@ impl OwnedVcpu<'_> {
 impl Loaded<'_> {
     /// The page that userspace shares.
     pub(crate) fn run_page(&self) -> RunPage<'_> {
-        RunPage::new(self.vcpu)
+        RunPage::new(self.vcpu())
     }
 }

@@ -162,8 +162,7 @@ impl<'l, 'v> Device<'l, 'v> {
             return Err(EEXIST);
         }
         let limits = limits().ok_or(ENODEV)?;
-        let ran =
-            token::any_idle_vcpu(self.lock, |vcpu| vcpu.inner.ran_atleast_once).ok_or(EBUSY)?;
+        let ran = token::any_idle_vcpu(self.lock, |vcpu| vcpu.ran_atleast_once).ok_or(EBUSY)?;
         if ran {
             return Err(EBUSY);
         }

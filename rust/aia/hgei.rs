@@ -201,10 +201,11 @@ impl Cpu {
 
     /// Has `change` change the table.
     fn with_table<R>(&self, change: impl FnOnce(&mut Table) -> R) -> R {
-        let mut table = self.table.lock();
-        let result = change(&mut table);
-        self.free.store(table.free, Ordering::Relaxed);
-        result
+        self.table.with(|table| {
+            let result = change(table);
+            self.free.store(table.free, Ordering::Relaxed);
+            result
+        })
     }
 }
 
@@ -223,7 +224,9 @@ pub(crate) struct HgeiLine {
 
 impl HgeiLine {
     /// A file of `cpu` for `vcpu`, if there is a free one. It holds whatever it held.
-    pub(crate) fn new(cpu: usize, vcpu: &Vcpu) -> Option<Self> {
+    ///
+    /// Only the vCPU's [`Imsic`] calls this, since it gives the file back before the vCPU goes.
+    pub(super) fn new(cpu: usize, vcpu: &Vcpu) -> Option<Self> {
         let cell = host()?.cpu(cpu)?;
         let file = cell.with_table(|table| {
             let file = GuestFile::new(table.free.trailing_zeros())?;
@@ -291,15 +294,16 @@ pub(crate) fn interrupt() {
     let Some(cell) = host().and_then(|host| host.cpu(here.cpu())) else {
         return;
     };
-    let table = cell.table.lock();
-    while due != 0 {
-        let owner = table.owners.get(due.trailing_zeros() as usize);
-        if let Some(Some(owner)) = owner {
-            // SAFETY: `owner` stands in `table`, which is locked until after the call.
-            unsafe { owner.vcpu() }.kick();
+    cell.table.with(|table| {
+        while due != 0 {
+            let owner = table.owners.get(due.trailing_zeros() as usize);
+            if let Some(Some(owner)) = owner {
+                // SAFETY: `owner` stands in `table`, which is locked until after the call.
+                unsafe { owner.vcpu() }.kick();
+            }
+            due &= due - 1;
         }
-        due &= due - 1;
-    }
+    });
 }
 
 /// Runs `f` while no CPU takes files from vCPUs: afterwards, a vCPU that gave back what it had can
@@ -359,13 +363,14 @@ pub(crate) fn disable_cpu(cpu: usize) {
 /// Has `f` save or restore each file of this CPU, the only one that is online. Interrupts are off.
 fn for_each_file(cell: &Cpu, f: fn(&Imsic, &PreemptOff)) {
     let here = PreemptOff::new();
-    let table = cell.table.lock();
-    for owner in table.owners.iter().flatten() {
-        // SAFETY: `owner` stands in `table`, which is locked until after the call.
-        if let Some(imsic) = unsafe { owner.vcpu() }.imsic() {
-            f(imsic, &here);
+    cell.table.with(|table| {
+        for owner in table.owners.iter().flatten() {
+            // SAFETY: `owner` stands in `table`, which is locked until after the call.
+            if let Some(imsic) = unsafe { owner.vcpu() }.imsic() {
+                f(imsic, &here);
+            }
         }
-    }
+    });
 }
 
 fn clear(host: &Host) {
@@ -381,7 +386,9 @@ fn release_cpu(host: &Host, cpu: usize) {
     let _evacuation = host.evacuation.lock();
     let Some(cell) = host.cpu(cpu) else { return };
     for number in 0..u64::BITS as usize {
-        let owner = cell.table.lock().owners.get(number).copied().flatten();
+        let owner = cell
+            .table
+            .with(|table| table.owners.get(number).copied().flatten());
         if let Some(owner) = owner {
             // SAFETY: This thread has held evacuation since before it found `owner` in the table,
             // so the thread that destroys the VM waits in `retire`.

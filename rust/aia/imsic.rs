@@ -190,9 +190,10 @@ impl Imsic {
             ImsicBackend::Software => FileLocation::Software,
             ImsicBackend::Hardware(file) => FileLocation::Hardware(file.location()),
         };
-        let mut place = self.place.lock();
-        self.home.store(home.pack(), Ordering::Relaxed);
-        mem::replace(&mut place, new)
+        self.place.with(|place| {
+            self.home.store(home.pack(), Ordering::Relaxed);
+            mem::replace(place, new)
+        })
     }
 
     /// Makes identity `id` pending: a message for `vcpu` arrived. Any context.
@@ -200,22 +201,20 @@ impl Imsic {
         let Some(identity) = self.file.identities().get(id) else {
             return Delivery::Blocked;
         };
-        let place = self.place.lock();
-        match &*place {
+        self.place.with(|place| match place {
             ImsicBackend::Hardware(file) => file.set(identity),
             ImsicBackend::Software => {
                 if self.file.set(identity) == Signal::Raise {
                     vcpu.inject(Interrupt::External);
                 }
             }
-        }
+        });
         Delivery::Delivered
     }
 
     /// Has `line` follow what the file in software signals: nothing, if that is not the place.
     fn drive(&self, line: &impl Line) {
-        let _place = self.place.lock();
-        self.file.drive(line);
+        self.place.with(|_| self.file.drive(line));
     }
 
     /// Has the file drive the line of external interrupts of `vcpu` from now on.
@@ -384,7 +383,7 @@ impl Imsic {
             FileLocation::Hardware(at) => at.write(register, value),
             FileLocation::Software => {
                 self.file.modify(register, value, u64::MAX);
-                self.drive(vcpu.vcpu);
+                self.drive(vcpu.vcpu());
             }
         }
         Ok(())
@@ -393,7 +392,7 @@ impl Imsic {
     /// Brings the file to the CPU that the vCPU is on, if it is to be in hardware. `moving` is
     /// held.
     fn update_location(&self, vcpu: &mut Loaded<'_>, gpa: Gpa) -> Result<(), Unsettled> {
-        let me = vcpu.vcpu;
+        let me = vcpu.vcpu();
         match vcpu.pinned(|vcpu| self.choose(vcpu)) {
             Move::Stay => Ok(()),
             Move::ToSoftware => {
@@ -418,7 +417,7 @@ impl Imsic {
             (FileLocation::Hardware(at), _) if at.cpu == cpu => return Move::Stay,
             _ => {}
         }
-        match (VsFile::claim(vcpu.vcpu, vcpu.preempt()), self.mode) {
+        match (VsFile::claim(vcpu.vcpu(), vcpu.preempt()), self.mode) {
             (Some(new), _) => Move::To(new),
             (None, Mode::HwAccel) => Move::NoFile(cpu),
             (None, Mode::Auto | Mode::Emulation) => Move::ToSoftware,
@@ -442,15 +441,15 @@ impl Imsic {
         let home = match self.home() {
             FileLocation::Hardware(at) if at.cpu != vcpu.cpu() => {
                 // The scheduler has moved the vCPU meanwhile, and its file is to follow.
-                vcpu.vcpu.request(Request::InterruptFile);
+                vcpu.vcpu().request(Request::InterruptFile);
                 FileLocation::Software
             }
             home => home,
         };
         if let FileLocation::Hardware(_) = home {
-            vcpu.context.set_external(External::QUIET);
+            vcpu.context().set_external(External::QUIET);
         }
-        vcpu.inner.ctx.set_file(home.file());
+        vcpu.ctx.set_file(home.file());
         self.attached.store(home.pack(), Ordering::Relaxed);
     }
 }
@@ -461,7 +460,7 @@ impl Imsic {
 ///
 /// `ENOMEM`; `EFAULT` if the guest has something else where its interrupt file is to be.
 pub(crate) fn update(vcpu: &mut Loaded<'_>) -> Result<ExitAction> {
-    let me = vcpu.vcpu;
+    let me = vcpu.vcpu();
     let (Some(imsic), Some(gpa)) = (me.imsic(), me.imsic_gpa()) else {
         return Ok(ExitAction::Resume);
     };
@@ -512,10 +511,10 @@ impl Line for Vcpu {
 // Out of the run loop, which would set out with its constants in registers.
 #[inline(never)]
 pub(crate) fn present_external(vcpu: &mut Pinned<'_>, pending: bool) {
-    let external = match vcpu.vcpu.imsic() {
+    let external = match vcpu.vcpu().imsic() {
         Some(imsic) => imsic.external(pending),
         None if pending => External::PLAIN,
         None => External::QUIET,
     };
-    vcpu.context.set_external(external);
+    vcpu.context().set_external(external);
 }

@@ -21,10 +21,7 @@ use crate::{
         fence, //
     },
     gstage::Mode,
-    kernel_ext::context::{
-        IrqOff,
-        PreemptOff, //
-    },
+    kernel_ext::context::IrqOff,
     kvm_core::addr::{
         Pfn,
         Vmid, //
@@ -105,26 +102,27 @@ pub(crate) fn unload(regs: &impl Registers) {
 ///
 /// All on one CPU, which is not left in between (differences-from-c M27). No guest is loaded.
 pub(crate) fn probe() -> Option<(Mode, u32)> {
-    let _here = PreemptOff::new();
-    let _irqs = IrqOff::new();
-    let all_ones = Vmid::new(u16::MAX);
-    let found = Mode::ALL.into_iter().rev().find_map(|mode| {
-        let wanted = Hgatp::IDLE.with_mode_of(mode).with_vmid_of(all_ones);
-        // SAFETY: Interrupts are off, no guest runs, and no code reads on behalf of one. So the CPU
-        // can at most walk the frame that this names, 0, ahead of time, and the fence below makes
-        // it forget what it has cached from there.
-        unsafe { load(&Direct, wanted) };
-        let got = Hgatp::from_raw(Direct.hgatp() as u64);
-        (got.known_mode() == Some(mode)).then(|| (mode, got.vmid().get().count_ones()))
-    });
-    unload(&Direct);
-    fence::gvma_all();
-    found
+    IrqOff::with(|_| {
+        let all_ones = Vmid::new(u16::MAX);
+        let found = Mode::ALL.into_iter().rev().find_map(|mode| {
+            let wanted = Hgatp::IDLE.with_mode_of(mode).with_vmid_of(all_ones);
+            // SAFETY: Interrupts are off, no guest runs, and no code reads on behalf of one. So the
+            // CPU can at most walk the frame that this names, 0, ahead of time, and the fence below
+            // makes it forget what it has cached from there.
+            unsafe { load(&Direct, wanted) };
+            let got = Hgatp::from_raw(Direct.hgatp() as u64);
+            (got.known_mode() == Some(mode)).then(|| (mode, got.vmid().get().count_ones()))
+        });
+        unload(&Direct);
+        fence::gvma_all();
+        found
+    })
 }
 
 #[kunit_tests(kvm_riscv_hgatp)]
 mod tests {
     use super::*;
+    use crate::kernel_ext::context::PreemptOff;
 
     #[test]
     fn probe_gives_the_same_twice_and_leaves_nothing() {

@@ -177,10 +177,7 @@ mod tests {
             Direct,
             Registers, //
         },
-        kernel_ext::context::{
-            IrqOff,
-            PreemptOff, //
-        }, //
+        kernel_ext::context::IrqOff, //
     };
 
     /// No machine has memory there: physical addresses have 56 bits.
@@ -194,12 +191,12 @@ mod tests {
 
     /// Runs `read` with the privilege of a guest's supervisor.
     fn bare<R>(read: impl FnOnce(usize) -> R) -> R {
-        let _preempt = PreemptOff::new();
-        let _irqs = IrqOff::new();
-        let vsatp = Direct.swap(csr::VSATP, 0);
-        let result = read(csr::HSTATUS.read() | bindings::HSTATUS_SPVP);
-        Direct.write(csr::VSATP, vsatp);
-        result
+        IrqOff::with(|_| {
+            let vsatp = Direct.swap(csr::VSATP, 0);
+            let result = read(csr::HSTATUS.read() | bindings::HSTATUS_SPVP);
+            Direct.write(csr::VSATP, vsatp);
+            result
+        })
     }
 
     #[test]

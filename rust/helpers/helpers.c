@@ -42,8 +42,17 @@
 
 __rust_helper void rust_helper_kvm_rs_preempt_disable(void) { preempt_disable(); }
 __rust_helper void rust_helper_kvm_rs_preempt_enable(void) { preempt_enable(); }
-__rust_helper void rust_helper_kvm_rs_local_irq_disable(void) { local_irq_disable(); }
-__rust_helper void rust_helper_kvm_rs_local_irq_enable(void) { local_irq_enable(); }
+__rust_helper unsigned long rust_helper_kvm_rs_local_irq_save(void)
+{
+	unsigned long flags;
+
+	local_irq_save(flags);
+	return flags;
+}
+__rust_helper void rust_helper_kvm_rs_local_irq_restore(unsigned long flags)
+{
+	local_irq_restore(flags);
+}
 __rust_helper unsigned int rust_helper_kvm_rs_smp_processor_id(void) { return smp_processor_id(); }
 __rust_helper unsigned int rust_helper_kvm_rs_num_online_cpus(void) { return num_online_cpus(); }
 __rust_helper void rust_helper_kvm_rs_cond_resched(void) { cond_resched(); }

@@ -209,10 +209,11 @@ impl Vcpu {
     pub(super) unsafe fn destroy(vcpu: *mut bindings::kvm_vcpu) {
         // SAFETY: `vcpu` went through `Vcpu::create`, it is not loaded, and the caller is alone
         // with it, because no other thread uses it any more.
-        let last = unsafe { OwnedVcpu::from_raw(vcpu) };
+        let mut last = unsafe { OwnedVcpu::from_raw(vcpu) };
+        let shared = last.vcpu().shared();
         // A counter's overflow or the timer could still come, and needs the state.
-        last.inner.pmu.reset(&last.vcpu.shared().firmware);
-        last.vcpu.shared().timer.reset();
+        last.pmu.reset(&shared.firmware);
+        shared.timer.reset();
         // SAFETY: No other thread uses `vcpu`, and its perf events and its timer were stopped
         // above. A timer callback that has yet to return has read the field already: all that it
         // may still do is kick the vCPU.

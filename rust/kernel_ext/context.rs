@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Guards that keep preemption or interrupts disabled. `kernel::interrupt` has no guard that lets
-//! interrupts in for a moment, and none for preemption alone.
+//! Preemption or interrupts disabled for a while. The `kernel` crate has nothing for preemption, and
+//! nothing for interrupts that gives a proof.
 
-use core::marker::PhantomData;
-
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    types::NotThreadSafe, //
+};
 
 use crate::bindings;
 
 /// Preemption is off while this lives.
-pub(crate) struct PreemptOff(PhantomData<*mut ()>);
+pub(crate) struct PreemptOff(NotThreadSafe);
 
 impl PreemptOff {
     /// Switches preemption off.
     pub(crate) fn new() -> Self {
         // SAFETY: `drop` enables preemption again.
         unsafe { bindings::kvm_rs_preempt_disable() };
-        Self(PhantomData)
+        Self(NotThreadSafe)
     }
 
     /// The CPU that this code runs on, and stays on.
@@ -34,91 +35,48 @@ impl Drop for PreemptOff {
     }
 }
 
-/// Whether this CPU takes interrupts.
-fn interrupts_are_on() -> bool {
-    // SAFETY: This only reads `sstatus` of this CPU.
-    !unsafe { bindings::kvm_rs_irqs_disabled() }
-}
-
-/// Interrupts are off while this lives; they were on before.
-pub(crate) struct IrqOff(PhantomData<*mut ()>);
+/// Proof that interrupts are disabled on this CPU.
+///
+/// [`IrqOff::with`] lends it, so no code can keep it, or end one of two that nest before the other.
+pub(crate) struct IrqOff(NotThreadSafe);
 
 impl IrqOff {
-    /// Switches interrupts off. Does not nest: the end of one would switch them on within another.
-    pub(crate) fn new() -> Self {
-        debug_assert!(interrupts_are_on());
-        // SAFETY: The caller has interrupts on, since the guard does not nest, and `drop` enables
-        // them again.
-        unsafe { bindings::kvm_rs_local_irq_disable() };
-        Self(PhantomData)
-    }
-
-    /// Lets pending interrupts in, once.
-    pub(crate) fn window(&mut self) {
-        // SAFETY: The call below disables interrupts again. `&mut self` proves that nothing
-        // borrowed from this guard is in use across the window.
-        unsafe { bindings::kvm_rs_local_irq_enable() };
-        // SAFETY: This restores the state that the guard stands for: interrupts are off.
-        unsafe { bindings::kvm_rs_local_irq_disable() };
+    /// Runs `f` with interrupts disabled. Afterwards they are as they were.
+    #[inline(always)]
+    pub(crate) fn with<R>(f: impl FnOnce(&IrqOff) -> R) -> R {
+        // SAFETY: The call below restores what this returns.
+        let flags = unsafe { bindings::kvm_rs_local_irq_save() };
+        let result = f(&IrqOff(NotThreadSafe));
+        // SAFETY: The flags are those of this CPU: since the call above, interrupts have been
+        // disabled, so this thread has not left it.
+        unsafe { bindings::kvm_rs_local_irq_restore(flags) };
+        result
     }
 }
 
-impl Drop for IrqOff {
-    fn drop(&mut self) {
-        // SAFETY: `new` disabled interrupts, which were on before, and this is the matching enable.
-        unsafe { bindings::kvm_rs_local_irq_enable() };
-    }
-}
-
-#[kunit_tests(kvm_riscv_sync)]
+#[kunit_tests(kvm_riscv_context)]
 mod tests {
-    use {
-        super::*,
-        crate::kernel_ext::raw_spinlock::new_raw_spinlock, //
-    };
+    use super::*;
+
+    fn interrupts_are_on() -> bool {
+        // SAFETY: This only reads `sstatus` of this CPU.
+        !unsafe { bindings::kvm_rs_irqs_disabled() }
+    }
 
     #[test]
-    fn interrupts_are_off_while_the_guard_lives() {
-        let mut irqs = IrqOff::new();
-        let within = interrupts_are_on();
-        irqs.window();
-        let after_window = interrupts_are_on();
-        drop(irqs);
+    fn interrupts_are_off_within_and_on_afterwards() {
+        let within = IrqOff::with(|_| interrupts_are_on());
         assert!(!within);
-        assert!(!after_window);
         assert!(interrupts_are_on());
     }
 
     #[test]
-    fn raw_lock_leaves_interrupts_as_they_were() -> Result {
-        let lock = KBox::pin_init(new_raw_spinlock!(1, "kvm_riscv_test"), GFP_KERNEL)?;
-        let mut guard = lock.lock();
-        let within = interrupts_are_on();
-        *guard += 1;
-        drop(guard);
-        assert!(!within);
+    fn inner_of_two_leaves_interrupts_off() {
+        let after_inner = IrqOff::with(|_| {
+            IrqOff::with(|_| ());
+            interrupts_are_on()
+        });
+        assert!(!after_inner);
         assert!(interrupts_are_on());
-
-        let irqs = IrqOff::new();
-        let value = *lock.lock();
-        let after = interrupts_are_on();
-        drop(irqs);
-        assert!(!after);
-        assert_eq!(value, 2);
-        Ok(())
-    }
-
-    #[test]
-    fn raw_lock_has_one_owner() -> Result {
-        let lock = KBox::pin_init(new_raw_spinlock!((), "kvm_riscv_test"), GFP_KERNEL)?;
-        let guard = lock.try_lock();
-        let again = lock.try_lock().is_some();
-        let first = guard.is_some();
-        drop(guard);
-        assert!(first);
-        assert!(!again);
-        assert!(interrupts_are_on());
-        assert!(lock.try_lock().is_some());
-        Ok(())
     }
 }

@@ -10,10 +10,17 @@ use kernel::{
 
 use crate::{
     bindings,
-    kernel_ext::atomic::Ordering,
+    kernel_ext::{
+        atomic::{
+            fence, //
+            Ordering,
+        },
+        context::IrqOff, //
+    },
     kvm_core::{
         addr::Gpa,
         object::{
+            HeldVcpu,
             Vcpu,
             Vm, //
         },
@@ -22,32 +29,72 @@ use crate::{
 };
 
 /// Whether this `KVM_RUN` is to enter the guest at all (`immediate_exit` says no).
-pub(crate) fn wants_to_run(vcpu: &Vcpu) -> bool {
-    // SAFETY: By the invariant of `Vcpu` the vCPU is live. Core KVM writes `wants_to_run` in this
-    // thread, before it calls `kvm_arch_vcpu_ioctl_run()`.
+pub(crate) fn wants_to_run(vcpu: HeldVcpu<'_>) -> bool {
+    // SAFETY: By the invariant of `Vcpu` the vCPU is live. Core KVM writes `wants_to_run` with
+    // `vcpu->mutex` held, which this thread holds.
     unsafe { (*vcpu.as_ptr()).wants_to_run }
 }
 
-/// Tells core KVM where the vCPU is: `OUTSIDE_GUEST_MODE`, `IN_GUEST_MODE`, or
-/// `READING_SHADOW_PAGE_TABLES`.
-pub(crate) fn set_mode(vcpu: &Vcpu, mode: u32) {
-    // SAFETY: By the invariant of `Vcpu` the vCPU is live. This only computes the field's address.
-    let cell = unsafe { core::ptr::addr_of_mut!((*vcpu.as_ptr()).mode) };
-    // SAFETY: The vCPU is live. The caller is the vCPU's thread. Only this thread, and a kick from
-    // an interrupt on its CPU, stores a mode; other CPUs change it by an atomic exchange alone.
-    unsafe { cell.write_volatile(mode as i32) };
+/// Where a vCPU is that is not `OUTSIDE_GUEST_MODE`.
+#[derive(Clone, Copy)]
+pub(crate) enum Inside {
+    /// `IN_GUEST_MODE`: the guest runs, or is about to.
+    Guest,
+    /// `READING_SHADOW_PAGE_TABLES`: this thread uses the guest's translations.
+    Tables,
 }
 
-/// Whether the mode is still the `IN_GUEST_MODE` that the caller set: no CPU has asked the vCPU to
-/// leave the guest.
+/// Tells core KVM that the vCPU uses its guest's translations while this lives: a CPU that makes a
+/// request then sends an IPI and waits until this CPU has taken it. Without, a request waits.
+///
+/// Interrupts are disabled all the while, so that the IPI is taken after what it is about.
+pub(crate) struct VcpuMode<'v> {
+    vcpu: HeldVcpu<'v>,
+}
+
+impl<'v> VcpuMode<'v> {
+    /// Sets the mode. What the caller reads afterwards is from after the mode was visible: a CPU
+    /// that changes what is read sees the mode, or this CPU sees the change
+    /// (Documentation/virt/kvm/vcpu-requests.rst).
+    #[inline(always)]
+    pub(crate) fn enter(vcpu: HeldVcpu<'v>, inside: Inside, _irqs: &'v IrqOff) -> Self {
+        let mode = match inside {
+            Inside::Guest => bindings::IN_GUEST_MODE,
+            Inside::Tables => bindings::READING_SHADOW_PAGE_TABLES,
+        };
+        set_mode(vcpu, mode);
+        fence(Ordering::SeqCst);
+        Self { vcpu }
+    }
+
+    /// Whether the mode is still `IN_GUEST_MODE`: no CPU has asked the vCPU to leave the guest.
+    #[inline(always)]
+    pub(crate) fn is_in_guest(&self) -> bool {
+        // SAFETY: By the invariant of `Vcpu` the vCPU is live. This only computes the field's
+        // address.
+        let mode = unsafe { core::ptr::addr_of!((*self.vcpu.as_ptr()).mode) };
+        // SAFETY: The vCPU is live. Other CPUs may exchange the mode meanwhile, so the read is
+        // volatile.
+        let mode = unsafe { mode.read_volatile() };
+        mode == bindings::IN_GUEST_MODE as i32
+    }
+}
+
+impl Drop for VcpuMode<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        set_mode(self.vcpu, bindings::OUTSIDE_GUEST_MODE);
+    }
+}
+
 #[inline(always)]
-pub(crate) fn is_in_guest_mode(vcpu: &Vcpu) -> bool {
+fn set_mode(vcpu: HeldVcpu<'_>, mode: u32) {
     // SAFETY: By the invariant of `Vcpu` the vCPU is live. This only computes the field's address.
-    let mode = unsafe { core::ptr::addr_of!((*vcpu.as_ptr()).mode) };
-    // SAFETY: The vCPU is live. Other CPUs may exchange the mode meanwhile, so the read is
-    // volatile.
-    let mode = unsafe { mode.read_volatile() };
-    mode == bindings::IN_GUEST_MODE as i32
+    let cell = unsafe { core::ptr::addr_of_mut!((*vcpu.as_ptr()).mode) };
+    // SAFETY: The vCPU is live. Only the thread that holds `vcpu->mutex`, which is this one, and a
+    // kick from an interrupt on its CPU store a mode; other CPUs change it by an atomic exchange
+    // alone.
+    unsafe { cell.write_volatile(mode as i32) };
 }
 
 /// Whether the vCPU is in the guest; if so, it is told to leave (`kvm_arch_vcpu_should_kick()`).
@@ -64,14 +111,14 @@ pub(crate) fn leaving_guest(vcpu: &Vcpu) -> bool {
 ///
 /// `EINTR` for a signal; `kvm_run` says so, too.
 #[inline]
-pub(crate) fn handle_guest_mode_work(vcpu: &Vcpu) -> Result {
+pub(crate) fn handle_guest_mode_work(vcpu: HeldVcpu<'_>) -> Result {
     // `guest_mode_work_pending()` sees what comes later, with interrupts disabled.
     // SAFETY: This only reads the thread flags of `current`, in any context.
     if !unsafe { bindings::__xfer_to_guest_mode_work_pending() } {
         return Ok(());
     }
-    // SAFETY: By the invariant of `Vcpu` the vCPU is live. The caller is the vCPU's thread,
-    // preemptible and with interrupts enabled.
+    // SAFETY: By the invariant of `Vcpu` the vCPU is live. This thread holds `vcpu->mutex`. The
+    // caller may sleep.
     to_result(unsafe { bindings::kvm_xfer_to_guest_mode_handle_work(vcpu.as_ptr()) })
 }
 
@@ -84,34 +131,34 @@ pub(crate) fn dirty_ring_is_soft_full(vcpu: &Vcpu) -> bool {
 }
 
 /// Whether the dirty ring is so full that userspace must collect it; `kvm_run` says so.
-pub(crate) fn dirty_ring_is_full(vcpu: &Vcpu) -> bool {
-    // SAFETY: By the invariant of `Vcpu` the vCPU is live. The caller is the vCPU's thread, which
-    // holds `vcpu->mutex`, so it may write to `kvm_run`.
+pub(crate) fn dirty_ring_is_full(vcpu: HeldVcpu<'_>) -> bool {
+    // SAFETY: By the invariant of `Vcpu` the vCPU is live. This thread holds `vcpu->mutex`, so it
+    // may write to `kvm_run`.
     unsafe { bindings::kvm_dirty_ring_check_request(vcpu.as_ptr()) }
 }
 
 /// Blocks until the vCPU has something to do, polling first. No lock is held.
-pub(crate) fn halt(vcpu: &Vcpu) {
-    // SAFETY: By the invariant of `Vcpu` the vCPU is live. The caller is the vCPU's thread, and
-    // holds no spinlock and no SRCU read-side section, so it may sleep.
+pub(crate) fn halt(vcpu: HeldVcpu<'_>) {
+    // SAFETY: By the invariant of `Vcpu` the vCPU is live. This thread holds `vcpu->mutex`. The
+    // caller holds no spinlock, so it may sleep.
     unsafe { bindings::kvm_vcpu_halt(vcpu.as_ptr()) };
 }
 
 /// Lets another vCPU run that may hold what this one spins for.
-pub(crate) fn on_spin(vcpu: &Vcpu, in_kernel: bool) {
-    // SAFETY: By the invariant of `Vcpu` the vCPU is live. The caller is the vCPU's thread, and
-    // holds no spinlock, so it may yield the CPU.
+pub(crate) fn on_spin(vcpu: HeldVcpu<'_>, in_kernel: bool) {
+    // SAFETY: By the invariant of `Vcpu` the vCPU is live. This thread holds `vcpu->mutex`. The
+    // caller holds no spinlock, so it may yield the CPU.
     unsafe { bindings::kvm_vcpu_on_spin(vcpu.as_ptr(), in_kernel) };
 }
 
 /// The signal mask of `KVM_SET_SIGNAL_MASK` is in force while this lives.
-pub(crate) struct SignalMask<'a>(&'a Vcpu);
+pub(crate) struct SignalMask<'a>(HeldVcpu<'a>);
 
 impl<'a> SignalMask<'a> {
     /// Puts the mask in force.
-    pub(crate) fn activate(vcpu: &'a Vcpu) -> Self {
-        // SAFETY: By the invariant of `Vcpu` the vCPU is live. The caller is the vCPU's thread, and
-        // `drop` deactivates the mask.
+    pub(crate) fn activate(vcpu: HeldVcpu<'a>) -> Self {
+        // SAFETY: By the invariant of `Vcpu` the vCPU is live. This thread holds `vcpu->mutex`,
+        // which protects the vCPU's mask, and `drop` deactivates the mask.
         unsafe { bindings::kvm_sigset_activate(vcpu.as_ptr()) };
         Self(vcpu)
     }
@@ -126,20 +173,14 @@ impl Drop for SignalMask<'_> {
 }
 
 /// Reads `width` bytes from a device that core KVM emulates, if there is one at `gpa`.
-pub(crate) fn bus_read(
-    vcpu: &Vcpu,
-    _slots: &SlotsRead<'_>,
-    gpa: Gpa,
-    width: u8,
-) -> Option<[u8; 8]> {
+pub(crate) fn bus_read(slots: &SlotsRead<'_>, gpa: Gpa, width: u8) -> Option<[u8; 8]> {
     let mut data = [0u8; 8];
     let width = width.min(8);
-    // SAFETY: The vCPU is live. `_slots` is a read-side section of `kvm->srcu` that the caller has
-    // entered for this VM, so the buses do not change before it ends. `data` has room for the 8
-    // bytes that an access can have.
+    // SAFETY: The vCPU is live. `slots` is a read-side section of `kvm->srcu` of its VM, so the
+    // buses do not change before it ends. `data` has room for the 8 bytes that an access can have.
     let result = unsafe {
         bindings::kvm_io_bus_read(
-            vcpu.as_ptr(),
+            slots.vcpu().as_ptr(),
             bindings::kvm_bus_KVM_MMIO_BUS,
             gpa.get(),
             width.into(),
@@ -151,20 +192,13 @@ pub(crate) fn bus_read(
 
 /// Writes `width` bytes to a device that core KVM emulates, such as an ioeventfd; whether there is
 /// one at `gpa`.
-pub(crate) fn bus_write(
-    vcpu: &Vcpu,
-    _slots: &SlotsRead<'_>,
-    gpa: Gpa,
-    width: u8,
-    data: &[u8; 8],
-) -> bool {
+pub(crate) fn bus_write(slots: &SlotsRead<'_>, gpa: Gpa, width: u8, data: &[u8; 8]) -> bool {
     let width = width.min(8);
-    // SAFETY: The vCPU is live. `_slots` is a read-side section of `kvm->srcu` that the caller has
-    // entered for this VM, so the buses do not change before it ends. `data` holds the 8 bytes that
-    // an access can have.
+    // SAFETY: The vCPU is live. `slots` is a read-side section of `kvm->srcu` of its VM, so the
+    // buses do not change before it ends. `data` holds the 8 bytes that an access can have.
     let result = unsafe {
         bindings::kvm_io_bus_write(
-            vcpu.as_ptr(),
+            slots.vcpu().as_ptr(),
             bindings::kvm_bus_KVM_MMIO_BUS,
             gpa.get(),
             width.into(),

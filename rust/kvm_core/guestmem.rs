@@ -32,7 +32,7 @@ use crate::{
             Slot,
             SlotAccess, //
         },
-        object::Vcpu,
+        object::HeldVcpu,
         srcu::SlotsRead, //
     }, //
 };
@@ -53,7 +53,7 @@ pub(crate) enum NoPlace {
 /// A vCPU whose dirty ring is full but for its reserve gets no place in memory that is logged. So
 /// one exit adds at most one entry of a place to the reserve, however many places it finds.
 pub(crate) struct Place<'s> {
-    vcpu: &'s Vcpu,
+    vcpu: HeldVcpu<'s>,
     slot: Slot<'s>,
     gfn: Gfn,
     start: UserPtr,
@@ -87,7 +87,7 @@ impl<'s> Place<'s> {
         }
         // Core KVM makes the request with the entry that reaches the soft limit, and the run loop
         // looks at the ring whenever it serves requests.
-        if slot.is_logged() && calls::dirty_ring_is_soft_full(slots.vcpu()) {
+        if slot.is_logged() && calls::dirty_ring_is_soft_full(slots.vcpu().get()) {
             return Err(NoPlace::RingFull);
         }
         let page = UserPtr::from_addr(slot.hva(gfn).get());

@@ -135,8 +135,7 @@ impl<'l> HostPgtable<'l> {
     /// Returns how the host maps what is behind `gfn`, a frame of `slot`; see
     /// [`HostTable::mapping`].
     pub(crate) fn mapping(&self, slot: &Slot<'_>, gfn: Gfn) -> Option<HostMapping> {
-        let irqs = IrqOff::new();
-        HostTable::around(self, slot, gfn, &irqs)?.mapping()
+        IrqOff::with(|irqs| HostTable::around(self, slot, gfn, irqs)?.mapping())
     }
 
     /// Those of `frames` that can be relied on from `gfn` on in both directions. `gfn` itself is

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Core KVM's locks of a VM: `kvm->lock` and `kvm->slots_lock`. The first is taken before the
-//! second.
+//! second. The thread that took a lock gives it back, so what stands for one stays in its thread.
+
+use kernel::types::NotThreadSafe;
 
 use crate::{
     bindings,
@@ -9,14 +11,14 @@ use crate::{
 };
 
 /// Proof that `kvm->lock` is held. The holder of the lock only ever lends it out by reference.
-pub(crate) struct VmLock<'v>(&'v Vm);
+pub(crate) struct VmLock<'v>(&'v Vm, NotThreadSafe);
 
 impl<'v> VmLock<'v> {
     /// Runs `f` with the lock taken.
     pub(crate) fn with<R>(vm: &'v Vm, f: impl FnOnce(&VmLock<'v>) -> R) -> R {
         // SAFETY: By the invariant of `Vm` the VM is live.
         unsafe { bindings::kvm_rs_lock(vm.as_ptr()) };
-        let result = f(&VmLock(vm));
+        let result = f(&VmLock(vm, NotThreadSafe));
         // SAFETY: This thread took `kvm->lock` before it called `f`, and still holds it.
         unsafe { bindings::kvm_rs_unlock(vm.as_ptr()) };
         result
@@ -28,7 +30,7 @@ impl<'v> VmLock<'v> {
     ///
     /// The calling thread holds `kvm->lock` of `vm` until this returns.
     pub(crate) unsafe fn assume<R>(vm: &Vm, f: impl FnOnce(&VmLock<'_>) -> R) -> R {
-        f(&VmLock(vm))
+        f(&VmLock(vm, NotThreadSafe))
     }
 
     /// The VM.
@@ -44,14 +46,14 @@ impl<'v> VmLock<'v> {
 }
 
 /// `kvm->slots_lock`, held.
-pub(crate) struct SlotsLock<'v>(&'v Vm);
+pub(crate) struct SlotsLock<'v>(&'v Vm, NotThreadSafe);
 
 impl<'v> SlotsLock<'v> {
     /// Takes it.
     pub(crate) fn lock(vm: &'v Vm) -> Self {
         // SAFETY: By the invariant of `Vm` the VM is live. `drop` unlocks what this locks.
         unsafe { bindings::kvm_rs_lock_slots(vm.as_ptr()) };
-        Self(vm)
+        Self(vm, NotThreadSafe)
     }
 }
 
@@ -65,7 +67,7 @@ impl Drop for SlotsLock<'_> {
 
 /// A VM without vCPUs and without populated memslots, which stays so while this lives: it holds
 /// `kvm->lock` and `kvm->slots_lock`.
-pub(crate) struct Uncommitted<'a>(&'a Vm);
+pub(crate) struct Uncommitted<'a>(&'a Vm, NotThreadSafe);
 
 impl<'a> Uncommitted<'a> {
     /// Takes the locks, in their order; `None` if the VM is committed already.
@@ -73,7 +75,7 @@ impl<'a> Uncommitted<'a> {
         // SAFETY: By the invariant of `Vm` the VM is live. The caller may sleep and holds no lock
         // of the VM, and `drop` releases both locks.
         unsafe { bindings::kvm_rs_lock_vm(vm.as_ptr()) };
-        let this = Self(vm);
+        let this = Self(vm, NotThreadSafe);
         // SAFETY: The VM is live, and this thread holds `kvm->lock`, which protects the field.
         let created_vcpus = unsafe { (*vm.as_ptr()).created_vcpus };
         // SAFETY: The VM is live, and this thread holds `kvm->slots_lock`, as the call requires.

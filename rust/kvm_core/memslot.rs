@@ -30,7 +30,7 @@ use crate::{
         },
         mmu_lock::ReadGuard,
         object::{
-            Vcpu,
+            HeldVcpu,
             Vm, //
         },
         srcu::SlotsRead, //
@@ -107,9 +107,8 @@ impl<'s> Slot<'s> {
     #[inline]
     pub(crate) fn find(slots: &'s SlotsRead<'_>, gfn: Gfn) -> Option<Self> {
         let vcpu = slots.vcpu().as_ptr();
-        // SAFETY: `SlotsRead::new` was called in the vCPU's own thread, which holds `vcpu->mutex`,
-        // so no other thread uses the vCPU's cached slot. `slots` is a read-side section of its
-        // VM's `kvm->srcu`.
+        // SAFETY: This thread holds `vcpu->mutex`, so no other thread uses the vCPU's cached slot.
+        // `slots` is a read-side section of its VM's `kvm->srcu`.
         let raw = unsafe { bindings::kvm_vcpu_gfn_to_memslot(vcpu, gfn.get()) };
         // SAFETY: `raw` is null, or a slot that core KVM neither frees nor changes before the
         // section of `kvm->srcu` ends, which `slots` keeps open for `'s`.
@@ -198,26 +197,26 @@ impl<'s> Slot<'s> {
             .unwrap_or(PageSize::Size4K)
     }
 
-    /// Notes that the guest may have written to `gfn`.
+    /// Notes that the guest may have written to `gfn`, a frame of the slot. The caller holds
+    /// `lock`, which orders this before the next harvest of the log.
     pub(crate) fn mark_dirty(&self, lock: &ReadGuard<'_>, gfn: Gfn) {
-        // SAFETY: By the type's invariant the slot is live. The caller found it in the VM of `lock`
-        // by the frame `gfn`, which is hence in the slot and in its bitmap. The caller's thread
-        // runs a vCPU of the VM, as core KVM requires. `mmu_lock` orders this before the next
-        // harvest of the log.
-        unsafe {
-            bindings::mark_page_dirty_in_slot(lock.vm().as_ptr(), self.raw.as_ptr(), gfn.get())
-        };
+        self.mark(lock.vm(), gfn);
     }
 
-    /// Notes that the caller has written to the guest's memory at `gfn` through the host's mapping.
-    /// `vcpu` is the caller's own, and loaded.
-    pub(crate) fn mark_written(&self, vcpu: &Vcpu, gfn: Gfn) {
-        // SAFETY: By the type's invariant the slot is live. The caller found it in the vCPU's VM by
-        // the frame `gfn`, which is hence in the slot and in its bitmap. This thread runs the vCPU,
-        // as core KVM requires.
-        unsafe {
-            bindings::mark_page_dirty_in_slot(vcpu.vm().as_ptr(), self.raw.as_ptr(), gfn.get())
-        };
+    /// Notes that the caller has written to the guest's memory at `gfn`, a frame of the slot,
+    /// through the host's mapping. `vcpu` is loaded.
+    pub(crate) fn mark_written(&self, vcpu: HeldVcpu<'_>, gfn: Gfn) {
+        self.mark(vcpu.get().vm(), gfn);
+    }
+
+    #[inline(always)]
+    fn mark(&self, vm: &Vm, gfn: Gfn) {
+        if gfn.get().wrapping_sub(self.base_gfn()) >= self.npages() as u64 {
+            return;
+        }
+        // SAFETY: By the type's invariant the slot is live, and `gfn` is in the slot, hence in its
+        // bitmap. Core KVM refuses a `vm` that is not that of the vCPU that this thread runs.
+        unsafe { bindings::mark_page_dirty_in_slot(vm.as_ptr(), self.raw.as_ptr(), gfn.get()) };
     }
 
     /// Has the host bring in the page behind `gfn`. May sleep.

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `kvm->mmu_lock`, held for reading or for writing.
+//! `kvm->mmu_lock`, held for reading or for writing. The thread that took it gives it back, so what
+//! stands for it stays in its thread.
 
 use core::ops::{
     Deref,
     DerefMut, //
 };
+
+use kernel::types::NotThreadSafe;
 
 use crate::{
     bindings,
@@ -18,7 +21,7 @@ use crate::{
 };
 
 /// `kvm->mmu_lock`, held for reading.
-pub(crate) struct ReadGuard<'v>(&'v Vm);
+pub(crate) struct ReadGuard<'v>(&'v Vm, NotThreadSafe);
 
 impl<'v> ReadGuard<'v> {
     /// Takes the lock.
@@ -26,7 +29,7 @@ impl<'v> ReadGuard<'v> {
         // SAFETY: By its type's invariant `vm` points to a live `struct kvm`. `drop` releases the
         // lock.
         unsafe { bindings::kvm_rs_mmu_read_lock(vm.as_ptr()) };
-        Self(vm)
+        Self(vm, NotThreadSafe)
     }
 
     /// What the host maps.
@@ -61,7 +64,7 @@ impl Drop for ReadGuard<'_> {
 ///
 /// The lock is held, but for the time that [`unlocked`](Self::unlocked) runs its closure, and no
 /// other value for this VM is in use.
-pub(crate) struct WriteHeld<'v>(&'v Vm);
+pub(crate) struct WriteHeld<'v>(&'v Vm, NotThreadSafe);
 
 impl<'v> WriteHeld<'v> {
     /// For hooks that core KVM calls with the lock held.
@@ -73,7 +76,7 @@ impl<'v> WriteHeld<'v> {
     pub(crate) unsafe fn assume(vm: &'v Vm) -> Self {
         // INVARIANT: The caller promises that the lock is held for writing for as long as the value
         // lives, and that there is no other value for this VM.
-        Self(vm)
+        Self(vm, NotThreadSafe)
     }
 
     /// The VM.

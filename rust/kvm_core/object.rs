@@ -5,7 +5,10 @@
 
 use core::ptr;
 
-use kernel::types::Opaque;
+use kernel::types::{
+    NotThreadSafe,
+    Opaque, //
+};
 
 use crate::{
     bindings,
@@ -225,5 +228,37 @@ impl Vcpu {
         // SAFETY: Once the vCPU exists, load and put alone write `cpu`, both in the vCPU's thread.
         // Other CPUs read the aligned word with `READ_ONCE()`, to which a volatile write belongs.
         unsafe { field.write_volatile(cpu) };
+    }
+}
+
+/// A vCPU whose `vcpu->mutex` the calling thread holds, or whose only user it is. Core KVM leaves
+/// fields of `struct kvm_vcpu` to that thread alone.
+#[derive(Clone, Copy)]
+pub(crate) struct HeldVcpu<'a> {
+    vcpu: &'a Vcpu,
+    _thread: NotThreadSafe,
+}
+
+impl<'a> HeldVcpu<'a> {
+    /// # Safety
+    ///
+    /// For `'a`, the calling thread holds `vcpu->mutex`, or is the only user of the vCPU.
+    pub(crate) unsafe fn new(vcpu: &'a Vcpu) -> Self {
+        Self {
+            vcpu,
+            _thread: NotThreadSafe,
+        }
+    }
+
+    /// Returns the vCPU.
+    #[inline(always)]
+    pub(crate) fn get(self) -> &'a Vcpu {
+        self.vcpu
+    }
+
+    /// Core KVM's own pointer, for calls into it.
+    #[inline(always)]
+    pub(crate) fn as_ptr(self) -> *mut bindings::kvm_vcpu {
+        self.vcpu.as_ptr()
     }
 }

@@ -2,14 +2,11 @@
 
 //! The read side of `kvm->srcu`.
 
-use kernel::{
-    ffi::c_int,
-    types::NotThreadSafe, //
-};
+use kernel::ffi::c_int;
 
 use crate::{
     bindings,
-    kvm_core::object::Vcpu, //
+    kvm_core::object::HeldVcpu, //
 };
 
 /// The memslots and buses of a vCPU's VM stay as they are while this lives (`kvm->srcu`).
@@ -17,28 +14,26 @@ use crate::{
 /// Taken around the users of memslots only, not around the whole of `KVM_RUN` as in C. Sections may
 /// nest: each has an index of its own, unlike those that core KVM keeps in the vCPU.
 pub(crate) struct SlotsRead<'a> {
-    vcpu: &'a Vcpu,
+    /// Not [`Send`]: the thread that entered the section leaves it.
+    vcpu: HeldVcpu<'a>,
     index: c_int,
-    /// The thread that entered the section leaves it.
-    thread: NotThreadSafe,
 }
 
 impl<'a> SlotsRead<'a> {
-    /// Enters the read-side section. `vcpu` is the caller's own: its mutex is held.
+    /// Enters the read-side section.
     #[inline]
-    pub(crate) fn new(vcpu: &'a Vcpu) -> Self {
+    pub(crate) fn new(vcpu: HeldVcpu<'a>) -> Self {
         Self {
             vcpu,
             // SAFETY: A live vCPU keeps its VM live, and `drop` calls the matching unlock with this
             // index.
-            index: unsafe { bindings::kvm_rs_slots_read_lock(vcpu.vm().as_ptr()) },
-            thread: NotThreadSafe,
+            index: unsafe { bindings::kvm_rs_slots_read_lock(vcpu.get().vm().as_ptr()) },
         }
     }
 
-    /// The vCPU.
+    /// Returns the vCPU, whose mutex the calling thread holds.
     #[inline]
-    pub(crate) fn vcpu(&self) -> &'a Vcpu {
+    pub(crate) fn vcpu(&self) -> HeldVcpu<'a> {
         self.vcpu
     }
 }
@@ -48,6 +43,6 @@ impl Drop for SlotsRead<'_> {
     fn drop(&mut self) {
         // SAFETY: `new` entered the section in this thread, for the same VM, and got this index.
         // The live vCPU keeps the VM live.
-        unsafe { bindings::kvm_rs_slots_read_unlock(self.vcpu.vm().as_ptr(), self.index) };
+        unsafe { bindings::kvm_rs_slots_read_unlock(self.vcpu.get().vm().as_ptr(), self.index) };
     }
 }

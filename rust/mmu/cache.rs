@@ -110,7 +110,7 @@ impl Drop for TableCache {
 impl Loaded<'_> {
     /// Returns the vCPU, and its table pages for the fault path.
     pub(crate) fn with_tables(&mut self) -> (&Vcpu, &mut TableCache) {
-        let vcpu = self.vcpu;
+        let vcpu = self.vcpu();
         // SAFETY: This thread holds `vcpu->mutex`, and `self` is the only token of the vCPU in use.
         // The result borrows it mutably, so no second reference exists.
         (vcpu, unsafe {

@@ -118,7 +118,7 @@ impl Loaded<'_> {
         gpa: Gpa,
         access: Access,
     ) -> Result<Outcome> {
-        let me = slots.vcpu();
+        let me = self.vcpu();
         let Some(slot) = Slot::find(slots, gpa.gfn()) else {
             return Ok(Outcome::NoMemory);
         };
@@ -169,8 +169,8 @@ impl Loaded<'_> {
     /// `ENOENT` if there is no slot; `EAGAIN` if it is about to go; `EFAULT` if the host has no
     /// page there, `EHWPOISON` if it is broken; `EINTR` if a signal is pending; `ENOMEM`.
     pub(crate) fn pre_fault(&mut self, gpa: Gpa, size: u64) -> Result<u64> {
-        let me = self.vcpu;
-        let slots = SlotsRead::new(me);
+        let me = self.vcpu();
+        let slots = SlotsRead::new(self.held());
         loop {
             let slot = Slot::find(&slots, gpa.gfn()).ok_or(ENOENT)?;
             if slot.is_invalid() {
@@ -326,24 +326,25 @@ impl Fault<'_> {
         } else {
             Around::All
         };
-        let irqs = IrqOff::new();
-        let table = HostTable::around(&host, &self.slot, gfn, &irqs)?;
-        let present = table.page()?;
-        let access = match (present.stores, self.slot.access()) {
-            (HostWrite::Dirty, SlotAccess::ReadWrite) => HostAccess::ReadWrite,
-            (HostWrite::ReadOnly, _) if self.access == Access::Store => return None,
-            (HostWrite::ReadOnly, _) | (_, SlotAccess::ReadOnly) => HostAccess::ReadOnly,
-            // Asking the host marks the page dirty, and then it can be writable.
-            (HostWrite::Clean, SlotAccess::ReadWrite) => return None,
-        };
-        table.note_use(present);
-        let page = HostPage {
-            pfn: present.pfn,
-            size: self.limit(present.size),
-            rights: self.rights(access),
-        };
-        let (install, count) = self.install(&tree, page, tables, Some(&table), around);
-        drop(irqs);
+        let (page, install, count) = IrqOff::with(|irqs| {
+            let table = HostTable::around(&host, &self.slot, gfn, irqs)?;
+            let present = table.page()?;
+            let access = match (present.stores, self.slot.access()) {
+                (HostWrite::Dirty, SlotAccess::ReadWrite) => HostAccess::ReadWrite,
+                (HostWrite::ReadOnly, _) if self.access == Access::Store => return None,
+                (HostWrite::ReadOnly, _) | (_, SlotAccess::ReadOnly) => HostAccess::ReadOnly,
+                // Asking the host marks the page dirty, and then it can be writable.
+                (HostWrite::Clean, SlotAccess::ReadWrite) => return None,
+            };
+            table.note_use(present);
+            let page = HostPage {
+                pfn: present.pfn,
+                size: self.limit(present.size),
+                rights: self.rights(access),
+            };
+            let (install, count) = self.install(&tree, page, tables, Some(&table), around);
+            Some((page, install, count))
+        })?;
         let done = self.finish(lock, page, install, count.mapped, None);
         Some((done, count.around))
     }
@@ -401,17 +402,18 @@ impl Fault<'_> {
 
     /// Calls `look` for the page and its neighbours, with the folios that the host has there.
     fn for_window(&self, host: &HostPgtable<'_>, mut look: impl FnMut(Gfn, LiveFolio<'_>)) {
-        let irqs = IrqOff::new();
-        let Some(table) = HostTable::around(host, &self.slot, self.gpa.gfn(), &irqs) else {
-            return;
-        };
-        let pages = table.pages();
-        let frames = self.window().intersection(pages.frames());
-        for gfn in (frames.start().get()..frames.end().get()).map(Gfn::new) {
-            if let Some(page) = pages.page(gfn) {
-                look(gfn, page.folio());
+        IrqOff::with(|irqs| {
+            let Some(table) = HostTable::around(host, &self.slot, self.gpa.gfn(), irqs) else {
+                return;
+            };
+            let pages = table.pages();
+            let frames = self.window().intersection(pages.frames());
+            for gfn in (frames.start().get()..frames.end().get()).map(Gfn::new) {
+                if let Some(page) = pages.page(gfn) {
+                    look(gfn, page.folio());
+                }
             }
-        }
+        });
     }
 
     /// Returns whether the host has nothing in the page's place, not even elsewhere. If it is
@@ -420,9 +422,10 @@ impl Fault<'_> {
     fn is_absent(&self) -> bool {
         let lock = ReadGuard::lock(self.vm);
         let host = lock.host();
-        let irqs = IrqOff::new();
-        let table = HostTable::around(&host, &self.slot, self.gpa.gfn(), &irqs);
-        table.is_none_or(|table| table.is_none())
+        IrqOff::with(|irqs| {
+            let table = HostTable::around(&host, &self.slot, self.gpa.gfn(), irqs);
+            table.is_none_or(|table| table.is_none())
+        })
     }
 
     /// Installs the page, and its neighbours from `table` as `around` says.
@@ -561,22 +564,23 @@ impl Fault<'_> {
         } else {
             Around::All
         };
-        let irqs = IrqOff::new();
-        let table = HostTable::around(&host, &self.slot, gfn, &irqs);
-        // The entry for the page that the host gave says how much it maps like it, be that memory,
-        // the huge zero page, or a device's.
-        let mapping = table.as_ref().and_then(HostTable::mapping);
-        let size = match mapping {
-            Some(mapping) if mapping.pfn == given.pfn() => self.limit(mapping.size),
-            _ => PageSize::Size4K,
-        };
-        let page = HostPage {
-            pfn: given.pfn(),
-            size,
-            rights: self.rights(given.access()),
-        };
-        let (install, count) = self.install(&tree, page, tables, table.as_ref(), around);
-        drop(irqs);
+        let (page, install, count) = IrqOff::with(|irqs| {
+            let table = HostTable::around(&host, &self.slot, gfn, irqs);
+            // The entry for the page that the host gave says how much it maps like it, be that
+            // memory, the huge zero page, or a device's.
+            let mapping = table.as_ref().and_then(HostTable::mapping);
+            let size = match mapping {
+                Some(mapping) if mapping.pfn == given.pfn() => self.limit(mapping.size),
+                _ => PageSize::Size4K,
+            };
+            let page = HostPage {
+                pfn: given.pfn(),
+                size,
+                rights: self.rights(given.access()),
+            };
+            let (install, count) = self.install(&tree, page, tables, table.as_ref(), around);
+            (page, install, count)
+        });
         let done = self.finish(lock, page, install, count.mapped, Some(given));
         Ok((done, count.around))
     }

@@ -24,7 +24,10 @@ use crate::{
     },
     kvm_core::{
         addr::Gpa,
-        calls as kvm,
+        calls::{
+            Inside,
+            VcpuMode, //
+        },
         srcu::SlotsRead, //
     },
     mmu::{
@@ -101,16 +104,16 @@ impl Loaded<'_> {
     /// `f`; or this sees the request, and flushes before `f`.
     fn with_translation<R>(&mut self, f: impl FnOnce(usize) -> R) -> R {
         self.pinned(|vcpu| {
-            let _irqs = IrqOff::new();
-            kvm::set_mode(vcpu.vcpu, bindings::READING_SHADOW_PAGE_TABLES);
-            fence(Ordering::SeqCst);
-            tlb::serve_pending(vcpu);
-            vcpu.update_hgatp();
-            let result = f(vcpu.inner.ctx.hstatus());
-            // The reads of `f` come before the mode that lets the other CPU go on.
-            fence(Ordering::SeqCst);
-            kvm::set_mode(vcpu.vcpu, bindings::OUTSIDE_GUEST_MODE);
-            result
+            IrqOff::with(|irqs| {
+                let mode = VcpuMode::enter(vcpu.held(), Inside::Tables, irqs);
+                tlb::serve_pending(vcpu);
+                vcpu.update_hgatp();
+                let result = f(vcpu.ctx.hstatus());
+                // The reads of `f` come before the mode that lets the other CPU go on.
+                fence(Ordering::SeqCst);
+                drop(mode);
+                result
+            })
         })
     }
 
@@ -128,7 +131,7 @@ impl Loaded<'_> {
     #[inline(never)]
     pub(crate) fn provide(&mut self, trap: &Trap, access: Access) -> Result<Outcome> {
         let (gpa, wanted) = lacking(trap, access);
-        let slots = SlotsRead::new(self.vcpu);
+        let slots = SlotsRead::new(self.held());
         self.fault(&slots, gpa, wanted)
     }
 
@@ -142,7 +145,7 @@ impl Loaded<'_> {
     #[cold]
     #[inline(never)]
     pub(crate) fn fetch_failed(&mut self, fault: &Trap) -> Result<ExitAction> {
-        let sepc = self.inner.ctx.pc();
+        let sepc = self.ctx.pc();
         let trap = Trap { sepc, ..*fault };
         if !is_guest_page_fault(fault) {
             self.redirect(&trap);

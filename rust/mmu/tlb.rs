@@ -80,7 +80,7 @@ impl Pinned<'_> {
     /// not see.
     #[inline(always)]
     pub(crate) fn update_hgatp(&mut self) {
-        let vcpu = self.vcpu;
+        let vcpu = self.vcpu();
         let (state, cpu) = self.translation();
         // While the vCPU stays loaded, no other vCPU runs on this CPU.
         if !state.is_loaded() {
@@ -93,7 +93,7 @@ impl Pinned<'_> {
     #[inline(always)]
     fn translation(&mut self) -> (&mut TranslationState, usize) {
         let cpu = self.cpu();
-        (self.context.translation(), cpu)
+        (self.context().translation(), cpu)
     }
 }
 
@@ -165,7 +165,7 @@ pub(crate) fn fence_i(vcpu: &mut Pinned<'_>) {
 pub(crate) fn process(vcpu: &mut Loaded<'_>) {
     let mut pages = 0;
     while pages < inval::MAX_PAGES {
-        let Some(hfence) = vcpu.vcpu.hfences().take() else {
+        let Some(hfence) = vcpu.vcpu().hfences().take() else {
             return;
         };
         pages = hfence.pages().saturating_add(pages);
@@ -176,17 +176,17 @@ pub(crate) fn process(vcpu: &mut Loaded<'_>) {
 
 /// The same in a moment: what waits becomes fences for everything.
 fn process_at_once(vcpu: &mut Pinned<'_>) {
-    let hfences = vcpu.vcpu.hfences().take_all();
+    let hfences = vcpu.vcpu().hfences().take_all();
     hfences.for_each(|hfence| hfence.execute(vcpu));
 }
 
 /// Serves what other CPUs asked of the TLB by now, for a caller that is about to use translations
 /// without entering the guest. Interrupts may be off.
 pub(crate) fn serve_pending(vcpu: &mut Pinned<'_>) {
-    if vcpu.vcpu.take_request(Request::TlbFlush) {
+    if vcpu.vcpu().take_request(Request::TlbFlush) {
         flush_all(vcpu);
     }
-    if vcpu.vcpu.take_request(Request::Hfence) {
+    if vcpu.vcpu().take_request(Request::Hfence) {
         process_at_once(vcpu);
     }
 }
@@ -342,22 +342,24 @@ impl HfenceQueue {
     /// Turns all that waits into fences for everything. The vCPU is reset: single fences of before
     /// mean nothing to it, but what they would have forgotten must go (differences-from-c M8).
     pub(crate) fn clear(&self) {
-        self.ring.lock().collapse();
+        self.ring.with(Ring::collapse);
     }
 
     fn push(&self, hfence: Hfence) {
-        self.ring.lock().push(hfence);
+        self.ring.with(|ring| ring.push(hfence));
     }
 
     fn take(&self) -> Option<Hfence> {
-        self.ring.lock().take()
+        self.ring.with(Ring::take)
     }
 
     /// Takes all that waits, as at most two fences for everything.
     fn take_all(&self) -> impl Iterator<Item = Hfence> {
-        let mut ring = self.ring.lock();
-        ring.collapse();
-        [ring.take(), ring.take()].into_iter().flatten()
+        let all = self.ring.with(|ring| {
+            ring.collapse();
+            [ring.take(), ring.take()]
+        });
+        all.into_iter().flatten()
     }
 }
 
@@ -486,7 +488,7 @@ pub(crate) fn guest_fence_here(caller: &mut Pinned<'_>, fence: GuestFence) {
 /// the guest without having done so. The caller's own fence, if it is among them, is executed at
 /// once.
 pub(crate) fn guest_fence(caller: &mut Loaded<'_>, mut to: VcpuMask, fence: GuestFence) {
-    let me = caller.vcpu;
+    let me = caller.vcpu();
     if to.remove(me) {
         caller.pinned(|vcpu| guest_fence_here(vcpu, fence));
     }

@@ -108,8 +108,8 @@ pub(crate) fn handle(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<ExitAction> {
     if trap.is_interrupt() {
         return Ok(ExitAction::Resume);
     }
-    trace::trace_vcpu_exit(vcpu.vcpu, trap);
-    let result = if !vcpu.inner.ctx.came_from_guest() {
+    trace::trace_vcpu_exit(vcpu.vcpu(), trap);
+    let result = if !vcpu.ctx.came_from_guest() {
         // The world switch itself trapped.
         Err(EFAULT)
     } else {
@@ -117,8 +117,8 @@ pub(crate) fn handle(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<ExitAction> {
         match Cause::decode(trap.scause) {
             Cause::Reflect(counted) => {
                 if let Some((counter, event)) = counted {
-                    vcpu.vcpu.count(counter);
-                    vcpu.vcpu.note(event);
+                    vcpu.vcpu().count(counter);
+                    vcpu.vcpu().note(event);
                 }
                 vcpu.redirect(trap);
                 Ok(ExitAction::Resume)
@@ -138,8 +138,8 @@ pub(crate) fn handle(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<ExitAction> {
         Err(EINTR) => Ok(ExitAction::Resume),
         Err(err) => {
             report(vcpu, trap, err);
-            if !vcpu.inner.ctx.came_from_guest() {
-                vcpu.inner.ctx.forget();
+            if !vcpu.ctx.came_from_guest() {
+                vcpu.ctx.forget();
             }
             Err(err)
         }
@@ -150,14 +150,14 @@ pub(crate) fn handle(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<ExitAction> {
 /// Tells the log what the guest was doing when `KVM_RUN` failed. A guest can repeat that at will,
 /// if its VMM lets it: hence the limit.
 fn report(vcpu: &Loaded<'_>, trap: &Trap, err: Error) {
-    let (sstatus, hstatus) = vcpu.inner.ctx.status();
-    trace::log_exit_error(vcpu.vcpu, trap, sstatus, hstatus, err);
+    let (sstatus, hstatus) = vcpu.ctx.status();
+    trace::log_exit_error(vcpu.vcpu(), trap, sstatus, hstatus, err);
 }
 
 /// The G-stage does not map the page.
 fn guest_page_fault(vcpu: &mut Loaded<'_>, trap: &Trap, access: Access) -> Result<ExitAction> {
     let (gpa, wanted) = lacking(trap, access);
-    let slots = SlotsRead::new(vcpu.vcpu);
+    let slots = SlotsRead::new(vcpu.held());
     match vcpu.fault(&slots, gpa, wanted)? {
         Outcome::Mapped => Ok(ExitAction::Resume),
         Outcome::Refused => Ok(ExitAction::MemoryFault),
@@ -183,19 +183,19 @@ fn virtual_instruction(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<ExitAction>
             Err(fault) => return vcpu.fetch_failed(&fault),
         },
     };
-    let mode = vcpu.inner.ctx.mode();
-    let isa = vcpu.inner.isa.effective();
-    let counters = CounterEnable::from_raw(vcpu.pinned(|vcpu| vcpu.context.scounteren()));
-    let done = match SystemInsn::decode(insn, mode, isa, counters, &vcpu.inner.ctx.gprs) {
+    let mode = vcpu.ctx.mode();
+    let isa = vcpu.isa.effective();
+    let counters = CounterEnable::from_raw(vcpu.pinned(|vcpu| vcpu.context().scounteren()));
+    let done = match SystemInsn::decode(insn, mode, isa, counters, &vcpu.ctx.gprs) {
         Ok(SystemInsn::Wfi) => {
-            vcpu.vcpu.count(Counter::WfiExits);
+            vcpu.vcpu().count(Counter::WfiExits);
             wait_for_interrupt(vcpu);
             vcpu.skip(InsnLen::Four);
             Ok(ExitAction::Resume)
         }
         Ok(SystemInsn::WrsNto) => {
-            vcpu.vcpu.count(Counter::WrsExits);
-            kvm::on_spin(vcpu.vcpu, mode == GuestMode::Supervisor);
+            vcpu.vcpu().count(Counter::WrsExits);
+            kvm::on_spin(vcpu.held(), mode == GuestMode::Supervisor);
             vcpu.skip(InsnLen::Four);
             Ok(ExitAction::Resume)
         }

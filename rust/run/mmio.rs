@@ -72,38 +72,38 @@ pub(crate) fn access(
         Access::Store => Direction::Store,
         Access::Load | Access::Fetch => Direction::Load,
     };
-    let Ok(mmio) = MmioInsn::decode(insn, direction, gpa, &vcpu.inner.ctx.gprs) else {
+    let Ok(mmio) = MmioInsn::decode(insn, direction, gpa, &vcpu.ctx.gprs) else {
         vcpu.access_fault(access, trap);
         return Ok(ExitAction::Resume);
     };
     let width = mmio.op.width().bytes();
-    trace::trace_mmio(vcpu.vcpu, trap.sepc, insn.stval(), gpa, direction, width);
+    trace::trace_mmio(vcpu.vcpu(), trap.sepc, insn.stval(), gpa, direction, width);
     match mmio.op {
         MmioOp::Load(load) => {
-            if let Some(data) = kvm::bus_read(vcpu.vcpu, slots, gpa, width) {
-                vcpu.vcpu.count(Counter::MmioExitKernel);
-                load.complete(&mut vcpu.inner.ctx.gprs, data);
+            if let Some(data) = kvm::bus_read(slots, gpa, width) {
+                vcpu.vcpu().count(Counter::MmioExitKernel);
+                load.complete(&mut vcpu.ctx.gprs, data);
                 vcpu.skip(mmio.len);
                 return Ok(ExitAction::Resume);
             }
             vcpu.run_page().exit_mmio_load(gpa, width);
-            vcpu.inner.pending = Some(PendingExit::Load(PendingLoad {
+            vcpu.pending = Some(PendingExit::Load(PendingLoad {
                 load,
                 len: mmio.len,
             }));
         }
         MmioOp::Store(store) => {
-            let data = store.data(&vcpu.inner.ctx.gprs);
-            if kvm::bus_write(vcpu.vcpu, slots, gpa, width, &data) {
-                vcpu.vcpu.count(Counter::MmioExitKernel);
+            let data = store.data(&vcpu.ctx.gprs);
+            if kvm::bus_write(slots, gpa, width, &data) {
+                vcpu.vcpu().count(Counter::MmioExitKernel);
                 vcpu.skip(mmio.len);
                 return Ok(ExitAction::Resume);
             }
             vcpu.run_page().exit_mmio_store(gpa, width, data);
-            vcpu.inner.pending = Some(PendingExit::Store(PendingStore { len: mmio.len }));
+            vcpu.pending = Some(PendingExit::Store(PendingStore { len: mmio.len }));
         }
     }
-    vcpu.vcpu.count(Counter::MmioExitUser);
+    vcpu.vcpu().count(Counter::MmioExitUser);
     Ok(ExitAction::Userspace)
 }
 
@@ -123,16 +123,16 @@ pub(crate) fn csr(vcpu: &mut Loaded<'_>, access: CsrAccess) -> Result<ExitAction
     };
     match outcome {
         CsrOutcome::Done(old) => {
-            vcpu.inner.ctx.gprs.set(op.rd, old);
+            vcpu.ctx.gprs.set(op.rd, old);
             vcpu.skip(InsnLen::Four);
-            vcpu.vcpu.count(Counter::CsrExitKernel);
+            vcpu.vcpu().count(Counter::CsrExitKernel);
             Ok(ExitAction::Resume)
         }
         CsrOutcome::Userspace => {
             vcpu.run_page()
                 .exit_csr(op.csr.into_raw(), op.new_value, op.write_mask);
-            vcpu.inner.pending = Some(PendingExit::Csr(PendingCsr { rd: op.rd }));
-            vcpu.vcpu.count(Counter::CsrExitUser);
+            vcpu.pending = Some(PendingExit::Csr(PendingCsr { rd: op.rd }));
+            vcpu.vcpu().count(Counter::CsrExitUser);
             Ok(ExitAction::Userspace)
         }
         CsrOutcome::Illegal => Err(Illegal),

@@ -28,8 +28,9 @@ impl Vcpu {
 
 /// Blocks until an interrupt that the guest has enabled is pending.
 pub(crate) fn wait_for_interrupt(vcpu: &mut Loaded<'_>) {
-    vcpu.pinned(|vcpu| vcpu.context.snapshot(vcpu.vcpu));
-    if !vcpu.vcpu.is_runnable() {
-        kvm::halt(vcpu.vcpu);
+    let me = vcpu.vcpu();
+    vcpu.pinned(|vcpu| vcpu.context().snapshot(me));
+    if !me.is_runnable() {
+        kvm::halt(vcpu.held());
     }
 }

@@ -18,8 +18,8 @@ use crate::{
 
 /// Sets a feature of the calling hart, or tells what it is set to.
 pub(super) fn handle(vcpu: &mut Loaded<'_>, request: Fwft) -> Result<usize, SbiError> {
-    let platform = vcpu.inner.platform();
-    let features = &mut vcpu.inner.sbi.fwft;
+    let platform = vcpu.platform();
+    let features = &mut vcpu.sbi.fwft;
     match request {
         Fwft::Set {
             feature,
@@ -37,8 +37,8 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, request: Fwft) -> Result<usize, SbiE
 /// The guest's next instruction is subject to what it has set.
 fn apply(vcpu: &mut Loaded<'_>) {
     vcpu.pinned(|vcpu| {
-        let hyp_config = vcpu.inner.hyp_config();
-        vcpu.context.set_config_at_once(hyp_config);
+        let hyp_config = vcpu.hyp_config();
+        vcpu.context().set_config_at_once(hyp_config);
         // Some change what the guest's page-table entries mean, and without a table of the guest's
         // the mask applies to guest-physical addresses.
         tlb::guest_fence_here(

@@ -27,10 +27,10 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, request: Hsm) -> Outcome {
     Outcome::Done(match request {
         Hsm::Start { hart, pc, opaque } => start(vcpu, hart, Start { pc, opaque }),
         Hsm::Stop => {
-            vcpu.vcpu.stop();
+            vcpu.vcpu().stop();
             Ok(0)
         }
-        Hsm::Status(hart) => match vcpu.vcpu.vm().hart(hart) {
+        Hsm::Status(hart) => match vcpu.vcpu().vm().hart(hart) {
             // A hart that waits for an interrupt counts as suspended, whether it made the call or
             // executed WFI.
             Some(target) => Ok(target.hart_state() as usize),
@@ -42,12 +42,12 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, request: Hsm) -> Outcome {
 
 /// Starts `hart` as `start` says.
 fn start(vcpu: &Loaded<'_>, hart: HartId, start: Start) -> Result<usize, SbiError> {
-    let target = vcpu.vcpu.vm().hart(hart).ok_or(SbiError::InvalidParam)?;
+    let target = vcpu.vcpu().vm().hart(hart).ok_or(SbiError::InvalidParam)?;
     if target.shared().mp_state.is_stopped() && !can_start_at(vcpu, start.pc) {
         return Err(SbiError::InvalidAddress);
     }
     target
-        .start_for(vcpu.vcpu, start)
+        .start_for(vcpu.vcpu(), start)
         .map_err(|_| SbiError::AlreadyAvailable)?;
     Ok(0)
 }
@@ -55,7 +55,7 @@ fn start(vcpu: &Loaded<'_>, hart: HartId, start: Start) -> Result<usize, SbiErro
 /// Whether a hart can begin at guest physical address `pc`: there is memory. It could do nothing
 /// without but fail.
 pub(super) fn can_start_at(vcpu: &Loaded<'_>, pc: usize) -> bool {
-    let slots = SlotsRead::new(vcpu.vcpu);
+    let slots = SlotsRead::new(vcpu.held());
     // Memory that is about to go is there: userspace may be replacing it by the same, larger or in
     // parts.
     Slot::find(&slots, Gpa::new(pc as u64).gfn()).is_some()

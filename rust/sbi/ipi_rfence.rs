@@ -62,8 +62,8 @@ pub(super) fn send_ipi_at_once(vcpu: &Vcpu, harts: Harts) -> Option<Result<usize
 /// As [`fence`] where no hart but the caller is meant, with interrupts off; [`None`] if others are.
 pub(super) fn fence_here(vcpu: &mut Pinned<'_>, harts: Harts, fence: Fence) -> Option<()> {
     match harts {
-        Harts::Mask(mask) if mask.is_within(vcpu.vcpu.hart()) => {
-            let counts = &vcpu.vcpu.shared().firmware;
+        Harts::Mask(mask) if mask.is_within(vcpu.vcpu().hart()) => {
+            let counts = &vcpu.vcpu().shared().firmware;
             if mask.is_empty() {
                 counts.note_all(|| [fence.sent()]);
             } else {
@@ -78,8 +78,8 @@ pub(super) fn fence_here(vcpu: &mut Pinned<'_>, harts: Harts, fence: Fence) -> O
 
 /// Has `harts` execute a fence before they execute another instruction.
 pub(super) fn fence(vcpu: &mut Loaded<'_>, harts: Harts, fence: Fence) -> Result<usize, SbiError> {
-    let targets = Targets::find(vcpu.vcpu.vm(), harts)?;
-    vcpu.vcpu.note(fence.sent());
+    let targets = Targets::find(vcpu.vcpu().vm(), harts)?;
+    vcpu.vcpu().note(fence.sent());
     fence_on(vcpu, &targets, fence);
     Ok(0)
 }

@@ -67,7 +67,7 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Pmu) -> Result<usize, Unfinish
     match call {
         Pmu::Number => Ok(layout.count()),
         Pmu::Info(index) => {
-            vcpu.inner.pmu.describe();
+            vcpu.pmu.describe();
             Ok(layout.info(index).ok_or(SbiError::InvalidParam)?)
         }
         Pmu::Configure(wanted) => Ok(configure(vcpu, layout, select(wanted.counters)?, wanted)?),
@@ -99,15 +99,16 @@ fn configure(
         run: wanted.run,
         filter: wanted.filter,
     };
-    let overflows = if vcpu.inner.isa.effective().has(Ext::Sscofpmf) {
+    let overflows = if vcpu.isa.effective().has(Ext::Sscofpmf) {
         Overflows::Told
     } else {
         Overflows::Ignored
     };
-    let counters = vcpu.inner.pmu.make_counters(layout);
+    let mut source = PerfSource::of(vcpu.vcpu(), overflows);
+    let firmware = &vcpu.vcpu().shared().firmware;
+    let counters = vcpu.pmu.make_counters(layout);
     let counters = counters.map_err(|_| SbiError::Failed)?;
-    let mut source = PerfSource::of(vcpu.vcpu, overflows);
-    counters.configure(among, setup, &mut source, &vcpu.vcpu.shared().firmware)
+    counters.configure(among, setup, &mut source, firmware)
 }
 
 #[inline(never)]
@@ -122,8 +123,9 @@ fn start(vcpu: &mut Loaded<'_>, which: Selection, initial: Initial) -> Result<us
         Initial::Value(value) => Some(value),
         Initial::Snapshot => snapshot.values.get(bit).copied(),
     };
-    if let Some(counters) = vcpu.inner.pmu.counters() {
-        counters.start(which, initial, &vcpu.vcpu.shared().firmware)?;
+    let firmware = &vcpu.vcpu().shared().firmware;
+    if let Some(counters) = vcpu.pmu.counters() {
+        counters.start(which, initial, firmware)?;
     }
     Ok(0)
 }
@@ -135,13 +137,13 @@ fn stop(
     events: Events,
     report: Report,
 ) -> Result<usize, Unfinished> {
-    if report == Report::Snapshot && vcpu.inner.pmu.snapshot.is_none() {
+    if report == Report::Snapshot && vcpu.pmu.snapshot.is_none() {
         return Err(SbiError::NoSharedMemory.into());
     }
     let mut snapshot = Snapshot::empty();
     let mut result = Ok(());
-    if let Some(counters) = vcpu.inner.pmu.stop_counters() {
-        let firmware = &vcpu.vcpu.shared().firmware;
+    let firmware = &vcpu.vcpu().shared().firmware;
+    if let Some(counters) = vcpu.pmu.stop_counters() {
         result = counters.stop(which, events, firmware, |stopped| {
             let bit = 1 << stopped.bit;
             snapshot.present |= bit;
@@ -196,9 +198,9 @@ impl Snapshot {
 
     /// Reads the values for the counters `which`.
     fn read(&mut self, vcpu: &Loaded<'_>, which: Selection) -> Result<(), Unfinished> {
-        let gpa = vcpu.inner.pmu.snapshot;
+        let gpa = vcpu.pmu.snapshot;
         let gpa = gpa.ok_or(SbiError::NoSharedMemory)?;
-        let slots = SlotsRead::new(vcpu.vcpu);
+        let slots = SlotsRead::new(vcpu.held());
         let place = Self::place(&slots, gpa)?;
         for member in which.members() {
             if let Some(value) = self.values.get_mut(member.bit) {
@@ -211,9 +213,9 @@ impl Snapshot {
 
     /// Writes what is present, and nothing else but the overflows.
     fn write(&self, vcpu: &Loaded<'_>) -> Result<(), Unfinished> {
-        let gpa = vcpu.inner.pmu.snapshot;
+        let gpa = vcpu.pmu.snapshot;
         let gpa = gpa.ok_or(SbiError::NoSharedMemory)?;
-        let slots = SlotsRead::new(vcpu.vcpu);
+        let slots = SlotsRead::new(vcpu.held());
         let mut place = Self::place(&slots, gpa)?;
         let mut put = |offset, value| place.write_u64(offset, value).map_err(|_| SbiError::Failed);
         put(0, self.overflows)?;
@@ -227,8 +229,8 @@ impl Snapshot {
 }
 
 fn read_firmware(vcpu: &mut Loaded<'_>, index: usize) -> Result<u64, SbiError> {
-    let firmware = &vcpu.vcpu.shared().firmware;
-    let counters = vcpu.inner.pmu.counters();
+    let firmware = &vcpu.vcpu().shared().firmware;
+    let counters = vcpu.pmu.counters();
     counters
         .and_then(|counters| counters.read_firmware(index, firmware))
         .ok_or(SbiError::InvalidParam)
@@ -237,11 +239,11 @@ fn read_firmware(vcpu: &mut Loaded<'_>, index: usize) -> Result<u64, SbiError> {
 /// Nothing is written now: the specification allows that when counters stop only.
 fn set_snapshot(vcpu: &mut Loaded<'_>, place: Option<Gpa>) -> Result<usize, Unfinished> {
     if let Some(gpa) = place {
-        let slots = SlotsRead::new(vcpu.vcpu);
+        let slots = SlotsRead::new(vcpu.held());
         let found = Place::find(&slots, gpa, PAGE_SIZE as usize);
         found.map_err(|none| Unfinished::without(none, SbiError::InvalidAddress))?;
     }
-    vcpu.inner.pmu.snapshot = place;
+    vcpu.pmu.snapshot = place;
     Ok(0)
 }
 
@@ -279,7 +281,7 @@ fn event_info_in_page(vcpu: &Loaded<'_>, gpa: Gpa, count: usize) -> Result<(), U
     const OUTPUT: usize = core::mem::offset_of!(bindings::riscv_pmu_event_info, output);
     const DATA: usize = core::mem::offset_of!(bindings::riscv_pmu_event_info, event_data);
 
-    let slots = SlotsRead::new(vcpu.vcpu);
+    let slots = SlotsRead::new(vcpu.held());
     let place = Place::find(&slots, gpa, count * EVENT_INFO_SIZE);
     let mut place = place.map_err(|none| Unfinished::without(none, SbiError::InvalidAddress))?;
     for entry in (0..count).map(|i| i * EVENT_INFO_SIZE) {

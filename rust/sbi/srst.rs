@@ -20,7 +20,7 @@ use crate::{
 /// Stops every hart and tells userspace, which does the rest. The call does not return: pc stays
 /// where it is until userspace resets the hart.
 pub(super) fn handle(vcpu: &mut Loaded<'_>, reset: Reset) -> Outcome {
-    let vm = vcpu.vcpu.vm();
+    let vm = vcpu.vcpu().vm();
     vm.stop_all();
     // What boots next must not find the steal time of what was there before in its memory.
     vm.vcpus().for_each(|vcpu| vcpu.shared().steal.stop());

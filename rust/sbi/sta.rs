@@ -24,7 +24,7 @@ use crate::{
     },
     kvm_core::{
         guestmem::Place,
-        object::Vcpu,
+        object::HeldVcpu,
         srcu::SlotsRead, //
     },
     sbi::Unfinished,
@@ -51,16 +51,16 @@ use crate::{
 /// Serves `request`. May sleep.
 #[inline(never)]
 pub(super) fn handle(vcpu: &mut Loaded<'_>, request: StealTime) -> Result<usize, Unfinished> {
-    let watch = &vcpu.vcpu.shared().steal;
+    let watch = &vcpu.vcpu().shared().steal;
     match request {
         StealTime::Report(area) => {
             let waited = run_delay();
-            clear(vcpu.vcpu, area)?;
-            vcpu.inner.sbi.sta = State::Reported(area, waited);
+            clear(vcpu.held(), area)?;
+            vcpu.sbi.sta = State::Reported(area, waited);
             watch.start(waited);
         }
         StealTime::Stop => {
-            vcpu.inner.sbi.sta = State::Off;
+            vcpu.sbi.sta = State::Off;
             watch.stop();
         }
     }
@@ -68,7 +68,7 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, request: StealTime) -> Result<usize,
 }
 
 /// Makes all of `area` zero, if there is memory.
-fn clear(vcpu: &Vcpu, area: Area) -> Result<(), Unfinished> {
+fn clear(vcpu: HeldVcpu<'_>, area: Area) -> Result<(), Unfinished> {
     let slots = SlotsRead::new(vcpu);
     let place = Place::find(&slots, area.gpa(), Area::BYTES);
     let mut place = place.map_err(|none| Unfinished::without(none, SbiError::InvalidAddress))?;
@@ -80,12 +80,12 @@ fn clear(vcpu: &Vcpu, area: Area) -> Result<(), Unfinished> {
 #[inline(never)]
 pub(crate) fn record(vcpu: &mut Loaded<'_>) {
     let waited = run_delay();
-    let shared = vcpu.vcpu.shared();
+    let shared = vcpu.vcpu().shared();
     let seen = shared.steal.reported();
     if seen == OFF {
-        vcpu.inner.sbi.sta = State::Off;
+        vcpu.sbi.sta = State::Off;
     }
-    let Some(area) = vcpu.inner.sbi.sta.area() else {
+    let Some(area) = vcpu.sbi.sta.area() else {
         // The reset of the hart, or the ioctl that switched the extension off, left the watch to
         // us.
         shared.steal.stop();
@@ -96,28 +96,28 @@ pub(crate) fn record(vcpu: &mut Loaded<'_>) {
     if shared.mp_state.is_stopped() {
         return;
     }
-    let written = match vcpu.inner.sbi.sta {
+    let written = match vcpu.sbi.sta {
         State::Off => Some(()),
-        State::Restored(_) => begin(vcpu.vcpu, area),
-        State::Reported(_, before) => add(vcpu.vcpu, area, waited.since(before)),
+        State::Restored(_) => begin(vcpu.held(), area),
+        State::Reported(_, before) => add(vcpu.held(), area, waited.since(before)),
     };
     // If not, the next load asks again, and nothing is lost.
     if written.is_some() {
-        vcpu.inner.sbi.sta = State::Reported(area, waited);
+        vcpu.sbi.sta = State::Reported(area, waited);
         shared.steal.advance(seen, waited);
     }
 }
 
 /// Goes on with `area` as another host left it. That one may have written that the hart is
 /// preempted.
-fn begin(vcpu: &Vcpu, area: Area) -> Option<()> {
+fn begin(vcpu: HeldVcpu<'_>, area: Area) -> Option<()> {
     let slots = SlotsRead::new(vcpu);
     let mut place = Place::find(&slots, area.gpa(), Area::BYTES).ok()?;
     place.write_u64(Area::PREEMPTED, 0).ok()
 }
 
 /// Adds `nanos` to the steal time in `area`.
-fn add(vcpu: &Vcpu, area: Area, nanos: u64) -> Option<()> {
+fn add(vcpu: HeldVcpu<'_>, area: Area, nanos: u64) -> Option<()> {
     if nanos == 0 {
         return Some(());
     }

@@ -33,9 +33,9 @@ fn check(vcpu: &Loaded<'_>, suspend: Suspend) -> Result<Start, SbiError> {
     }
     // A hart that stops may have started another that was seen to be stopped. That is the guest's
     // own doing and harms it alone; userspace looks again if it cares.
-    let own = vcpu.vcpu.idx();
+    let own = vcpu.vcpu().idx();
     let others_are_stopped = vcpu
-        .vcpu
+        .vcpu()
         .vm()
         .vcpus()
         .filter(|other| other.idx() != own)

@@ -53,7 +53,7 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Legacy) -> Result<Outcome> {
     let done = Outcome::Done(Ok(0));
     Ok(match call {
         Legacy::SetTimer(deadline) => {
-            vcpu.vcpu.note(FirmwareEvent::SetTimer);
+            vcpu.vcpu().note(FirmwareEvent::SetTimer);
             vcpu.set_timer(deadline);
             done
         }
@@ -78,8 +78,9 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Legacy) -> Result<Outcome> {
 /// Takes back the hart's software interrupt; 1 if there was one, else 0.
 fn clear_ipi(vcpu: &mut Loaded<'_>) -> usize {
     // The guest may have set or cleared it by itself.
-    vcpu.pinned(|vcpu| vcpu.context.snapshot(vcpu.vcpu));
-    vcpu.vcpu.withdraw(Interrupt::Software).into()
+    let me = vcpu.vcpu();
+    vcpu.pinned(|vcpu| vcpu.context().snapshot(me));
+    me.withdraw(Interrupt::Software).into()
 }
 
 /// Calls `f` with the harts, in one piece or in several, and counts `event` once; neither if their
@@ -90,7 +91,7 @@ fn on_harts(
     event: FirmwareEvent,
     f: impl Fn(&mut Loaded<'_>, &Targets<'_>),
 ) -> Result<Outcome> {
-    let vm = vcpu.vcpu.vm();
+    let vm = vcpu.vcpu().vm();
     match harts {
         LegacyHarts::All => f(vcpu, &Targets::all(vm)),
         LegacyHarts::VectorAt(gva) => match read_vector(vcpu, gva)? {
@@ -104,7 +105,7 @@ fn on_harts(
             Read::Not(outcome) => return Ok(outcome),
         },
     }
-    vcpu.vcpu.note(event);
+    vcpu.vcpu().note(event);
     Ok(Outcome::Done(Ok(0)))
 }
 
@@ -119,14 +120,14 @@ enum Read {
 /// Reads the bit-vector at guest virtual address `gva`, all of it before anything is done: one
 /// word for each 64 harts of the VM.
 fn read_vector(vcpu: &mut Loaded<'_>, gva: usize) -> Result<Read> {
-    let count = vcpu.vcpu.vm().online_vcpus().div_ceil(WORD);
+    let count = vcpu.vcpu().vm().online_vcpus().div_ceil(WORD);
     let mut words = [0; MAX_WORDS];
     for (i, word) in words.iter_mut().take(count).enumerate() {
         match vcpu.read_word(gva.wrapping_add(i * size_of::<usize>())) {
             Ok(value) => *word = value as u64,
             Err(mut trap) => {
                 // The trap says where our own load is.
-                trap.sepc = vcpu.inner.ctx.pc();
+                trap.sepc = vcpu.ctx.pc();
                 return Ok(Read::Not(unreadable(vcpu, trap)?));
             }
         }

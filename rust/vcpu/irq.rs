@@ -159,7 +159,7 @@ impl Vcpu {
 impl OwnedVcpu<'_> {
     /// The guest's `sip`. The vCPU is not loaded, so that what the guest did is known.
     pub(crate) fn sip(&self) -> usize {
-        irq_bits::to_guest(self.vcpu.shared().irqs.word.pending())
+        irq_bits::to_guest(self.vcpu().shared().irqs.word.pending())
     }
 
     /// Restores the guest's `sip`: what is pending from now on, and nothing else
@@ -169,16 +169,15 @@ impl OwnedVcpu<'_> {
     /// whose deadline has come stays pending. An external interrupt is pending if the vCPU's
     /// interrupt file says so, if there is one.
     pub(crate) fn set_sip(&mut self, sip: usize) {
-        let shared = self.vcpu.shared();
-        let pending =
-            irq_bits::from_guest(sip & supervisor::interrupts(self.inner.isa.effective()));
+        let shared = self.vcpu().shared();
+        let pending = irq_bits::from_guest(sip & supervisor::interrupts(self.isa.effective()));
         let pending = if shared.timer.is_in_hardware() {
             pending & !(1 << Interrupt::Timer.number())
         } else {
             pending
         };
         shared.irqs.restore(pending);
-        shared.timer.restore_pending(self.vcpu);
+        shared.timer.restore_pending(self.vcpu());
     }
 }
 

@@ -238,10 +238,10 @@ pub(crate) fn postcreate(vcpu: &Vcpu) {
 
 /// Serves [`Request::Sleep`]: waits until the hart is started. Holds no lock and no SRCU.
 pub(crate) fn wait_while_stopped(vcpu: &mut Loaded<'_>) {
-    wait_until_started(vcpu.vcpu);
-    if vcpu.vcpu.shared().mp_state.is_stopped() {
+    wait_until_started(vcpu.vcpu());
+    if vcpu.vcpu().shared().mp_state.is_stopped() {
         // Only a signal was it. The thread goes to userspace and sleeps again when it comes back.
-        vcpu.vcpu.request(Request::Sleep);
+        vcpu.vcpu().request(Request::Sleep);
     }
 }
 

@@ -63,15 +63,15 @@ impl PendingLoad {
     /// Puts what userspace read into the register.
     pub(crate) fn finish(self, vcpu: &mut OwnedVcpu<'_>) {
         let data = vcpu.run_page().mmio_data();
-        self.load.complete(&mut vcpu.inner.ctx.gprs, data);
-        vcpu.inner.skip(self.len);
+        self.load.complete(&mut vcpu.ctx.gprs, data);
+        vcpu.skip(self.len);
     }
 }
 
 impl PendingStore {
     /// Goes on behind the store.
     pub(crate) fn finish(self, vcpu: &mut OwnedVcpu<'_>) {
-        vcpu.inner.skip(self.len);
+        vcpu.skip(self.len);
     }
 }
 
@@ -79,7 +79,7 @@ impl PendingCsr {
     /// Puts what userspace read into the register.
     pub(crate) fn finish(self, vcpu: &mut OwnedVcpu<'_>) {
         let value = vcpu.run_page().csr_return();
-        vcpu.inner.ctx.gprs.set(self.rd, value);
-        vcpu.inner.skip(InsnLen::Four);
+        vcpu.ctx.gprs.set(self.rd, value);
+        vcpu.skip(InsnLen::Four);
     }
 }

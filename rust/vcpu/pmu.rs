@@ -164,8 +164,8 @@ pub(crate) fn csr(vcpu: &mut Loaded<'_>, op: &CsrOp) -> CsrOutcome {
     let value = match layout() {
         None => is_zicntr(index).then_some(0),
         Some(_) => {
-            let firmware = &vcpu.vcpu.shared().firmware;
-            vcpu.inner.pmu.read(index, firmware)
+            let firmware = &vcpu.vcpu().shared().firmware;
+            vcpu.pmu.read(index, firmware)
         }
     };
     value.map_or(CsrOutcome::Illegal, |value| {

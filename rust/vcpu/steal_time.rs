@@ -95,20 +95,20 @@ impl Watch {
 impl OwnedVcpu<'_> {
     /// The low word of the area's address, as [`State::low`].
     pub(crate) fn steal_time(&self) -> u64 {
-        if self.vcpu.shared().steal.is_off() {
+        if self.vcpu().shared().steal.is_off() {
             State::Off.low()
         } else {
-            self.inner.sbi.sta.low()
+            self.sbi.sta.low()
         }
     }
 
     /// Sets the low word, as [`State::set_low`]. There need not be memory.
     pub(crate) fn set_steal_time(&mut self, low: u64) -> Result<(), Misaligned> {
-        let watch = &self.vcpu.shared().steal;
+        let watch = &self.vcpu().shared().steal;
         if watch.is_off() {
-            self.inner.sbi.sta = State::Off;
+            self.sbi.sta = State::Off;
         }
-        self.inner.sbi.sta.set_low(low)?;
+        self.sbi.sta.set_low(low)?;
         // Changed or not, it is looked at with the next load.
         watch.0.store(UNKNOWN, Ordering::Relaxed);
         Ok(())

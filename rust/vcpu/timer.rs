@@ -275,19 +275,19 @@ impl Pinned<'_> {
     /// take it off the CPU. What happens after that, put saves.
     #[inline]
     pub(crate) fn set_timer(&mut self, deadline: u64) {
-        let timer = &self.vcpu.shared().timer;
+        let timer = &self.vcpu().shared().timer;
         match timer.watch {
             Watch::Hardware => {
                 with_registers!(regs => regs.write(csr::VSTIMECMP, deadline as usize))
             }
-            Watch::VcpuHrtimer => timer.restart(self.vcpu, deadline),
+            Watch::VcpuHrtimer => timer.restart(self.vcpu(), deadline),
         }
     }
 
     /// The same if the hardware watches; none if not.
     #[inline]
     pub(crate) fn set_timer_in_hardware(&mut self, deadline: u64) -> Option<()> {
-        self.vcpu
+        self.vcpu()
             .shared()
             .timer
             .is_in_hardware()
@@ -319,10 +319,10 @@ pub(crate) enum TimerReg {
 impl OwnedVcpu<'_> {
     /// Reads a timer register.
     pub(crate) fn timer_reg(&self, reg: TimerReg) -> u64 {
-        let deadline = self.vcpu.shared().timer.deadline.load(Ordering::Relaxed);
+        let deadline = self.vcpu().shared().timer.deadline.load(Ordering::Relaxed);
         match reg {
             TimerReg::Frequency => time::frequency(),
-            TimerReg::Time => self.vcpu.vm().time(),
+            TimerReg::Time => self.vcpu().vm().time(),
             TimerReg::Compare => deadline,
             TimerReg::State if deadline == NEVER => bindings::KVM_RISCV_TIMER_STATE_OFF.into(),
             TimerReg::State => bindings::KVM_RISCV_TIMER_STATE_ON.into(),
@@ -342,7 +342,7 @@ impl OwnedVcpu<'_> {
         match (reg, value) {
             (TimerReg::Frequency, value) if value == time::frequency() => {}
             (TimerReg::Frequency, _) => return Err(EINVAL),
-            (TimerReg::Time, time) => self.vcpu.vm().set_time(time),
+            (TimerReg::Time, time) => self.vcpu().vm().set_time(time),
             (TimerReg::Compare, deadline) => self.set_deadline(deadline),
             (TimerReg::State, OFF) => self.set_deadline(NEVER),
             (TimerReg::State, ON) => {}
@@ -352,10 +352,10 @@ impl OwnedVcpu<'_> {
     }
 
     fn set_deadline(&mut self, deadline: u64) {
-        let timer = &self.vcpu.shared().timer;
+        let timer = &self.vcpu().shared().timer;
         match timer.watch {
             Watch::Hardware => timer.deadline.store(deadline, Ordering::Relaxed),
-            Watch::VcpuHrtimer => timer.restart(self.vcpu, deadline),
+            Watch::VcpuHrtimer => timer.restart(self.vcpu(), deadline),
         }
     }
 }

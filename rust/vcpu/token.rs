@@ -7,7 +7,13 @@
 //! off), which enters the guest. Loading and putting happen behind the owner's back whenever the
 //! scheduler switches the thread, so a `&mut` of [`CpuContext`] exists only where it cannot.
 
-use core::cell::UnsafeCell;
+use core::{
+    cell::UnsafeCell,
+    ops::{
+        Deref,
+        DerefMut, //
+    }, //
+};
 
 use kernel::prelude::*;
 
@@ -17,7 +23,10 @@ use crate::{
     kernel_ext::context::PreemptOff,
     kvm_core::{
         locks::VmLock,
-        object::Vcpu, //
+        object::{
+            HeldVcpu,
+            Vcpu, //
+        },
     },
     vcpu::{
         context::CpuContext, //
@@ -66,11 +75,8 @@ impl Vcpu {
 /// loaded, except while [`loaded`](OwnedVcpu::loaded) runs. `inner` is the only reference to what
 /// the mutex protects. Only this file makes this token, like the other ones.
 pub(crate) struct OwnedVcpu<'a> {
-    /// The vCPU.
-    pub(crate) vcpu: &'a Vcpu,
-    /// What the mutex protects.
-    pub(crate) inner: &'a mut VcpuInner,
-    _private: (),
+    vcpu: HeldVcpu<'a>,
+    inner: &'a mut VcpuInner,
 }
 
 impl<'a> OwnedVcpu<'a> {
@@ -85,13 +91,11 @@ impl<'a> OwnedVcpu<'a> {
         // SAFETY: The caller holds `vcpu->mutex`, or is alone with the vCPU, and makes no second
         // token of the vCPU, so this is the only reference.
         let inner = unsafe { vcpu.inner_mut() };
+        // SAFETY: The caller holds `vcpu->mutex`, or is alone with the vCPU, for `'a`.
+        let vcpu = unsafe { HeldVcpu::new(vcpu) };
         // INVARIANT: The caller holds `vcpu->mutex`, or is alone with the vCPU, for `'a`. The vCPU
         // is not loaded, and `inner` is the only reference.
-        Self {
-            vcpu,
-            inner,
-            _private: (),
-        }
+        Self { vcpu, inner }
     }
 
     /// The state that loading moves into registers.
@@ -99,14 +103,14 @@ impl<'a> OwnedVcpu<'a> {
         // SAFETY: By the type's invariant the vCPU is not loaded, so the scheduler does not touch
         // it, and the mutex keeps other threads out, if there are any. The result borrows `self`,
         // so no second reference exists.
-        unsafe { self.vcpu.context_mut() }
+        unsafe { self.vcpu().context_mut() }
     }
 
     /// The vector registers.
     pub(crate) fn vector(&mut self) -> &mut VectorRegs {
         // SAFETY: By the type's invariant the vCPU is not loaded, and the mutex keeps other threads
         // out, if there are any. The result borrows `self`, so no second reference exists.
-        unsafe { self.vcpu.vector().regs_mut() }
+        unsafe { self.vcpu().vector().regs_mut() }
     }
 
     /// Both parts at once.
@@ -114,7 +118,7 @@ impl<'a> OwnedVcpu<'a> {
         // SAFETY: By the type's invariant the vCPU is not loaded, so the scheduler does not touch
         // it, and the mutex keeps other threads out, if there are any. Both results borrow `self`,
         // and the two parts are disjoint.
-        let context = unsafe { self.vcpu.context_mut() };
+        let context = unsafe { self.vcpu().context_mut() };
         (self.inner, context)
     }
 
@@ -122,17 +126,16 @@ impl<'a> OwnedVcpu<'a> {
     pub(crate) fn loaded<R>(&mut self, f: impl FnOnce(&mut Loaded<'_>) -> R) -> R {
         // SAFETY: By the type's invariant the vCPU is not loaded, and this thread holds its mutex,
         // as core KVM requires, or is its only user. By the invariant of `Vcpu` the vCPU is live.
-        unsafe { bindings::vcpu_load(self.vcpu.as_ptr()) };
+        unsafe { bindings::vcpu_load(self.vcpu().as_ptr()) };
         // INVARIANT: This thread still holds the mutex, and has just loaded the vCPU. `inner` is
         // borrowed from `self`, so it is the only reference in use.
         let result = f(&mut Loaded {
             vcpu: self.vcpu,
             inner: self.inner,
-            _private: (),
         });
         // SAFETY: This thread loaded the vCPU above, and `Loaded::unloaded` loads it again before
         // it returns, so the vCPU is loaded.
-        unsafe { bindings::vcpu_put(self.vcpu.as_ptr()) };
+        unsafe { bindings::vcpu_put(self.vcpu().as_ptr()) };
         result
     }
 }
@@ -145,11 +148,8 @@ impl<'a> OwnedVcpu<'a> {
 /// vCPU, except while [`unloaded`](Loaded::unloaded) runs. `inner` is the only reference to what
 /// the mutex protects.
 pub(crate) struct Loaded<'l> {
-    /// The vCPU.
-    pub(crate) vcpu: &'l Vcpu,
-    /// What the mutex protects.
-    pub(crate) inner: &'l mut VcpuInner,
-    _private: (),
+    vcpu: HeldVcpu<'l>,
+    inner: &'l mut VcpuInner,
 }
 
 impl<'l> Loaded<'l> {
@@ -163,13 +163,11 @@ impl<'l> Loaded<'l> {
         // SAFETY: The caller holds `vcpu->mutex`, and makes no second token of the vCPU, so this is
         // the only reference.
         let inner = unsafe { vcpu.inner_mut() };
+        // SAFETY: The caller holds `vcpu->mutex` for `'l`.
+        let vcpu = unsafe { HeldVcpu::new(vcpu) };
         // INVARIANT: The caller holds `vcpu->mutex` for `'l`, and has loaded the vCPU. `inner` is
         // the only reference.
-        Self {
-            vcpu,
-            inner,
-            _private: (),
-        }
+        Self { vcpu, inner }
     }
 }
 
@@ -180,7 +178,7 @@ impl Loaded<'_> {
         // SAFETY: By the type's invariant the vCPU is loaded, and the mutex keeps other threads
         // out, if there are any. Preemption is off, so neither load nor put runs while the
         // reference lives. `&mut self` is borrowed as long, so no second reference exists.
-        let context = unsafe { self.vcpu.context_mut() };
+        let context = unsafe { self.vcpu().context_mut() };
         f(&mut Pinned {
             vcpu: self.vcpu,
             inner: self.inner,
@@ -193,32 +191,72 @@ impl Loaded<'_> {
     pub(crate) fn unloaded<R>(&mut self, f: impl FnOnce(&mut OwnedVcpu<'_>) -> R) -> R {
         // SAFETY: By the type's invariant this thread has loaded the vCPU. It loads the vCPU again
         // below.
-        unsafe { bindings::vcpu_put(self.vcpu.as_ptr()) };
+        unsafe { bindings::vcpu_put(self.vcpu().as_ptr()) };
         // INVARIANT: This thread still holds the mutex, and has just put the vCPU. `inner` is
         // borrowed from `self`, so it is the only reference in use.
         let result = f(&mut OwnedVcpu {
             vcpu: self.vcpu,
             inner: self.inner,
-            _private: (),
         });
         // SAFETY: By the type's invariant this thread holds the mutex of the vCPU, or is its only
         // user, and by the invariant of `Vcpu` the vCPU is live. This thread put it above, and
         // `OwnedVcpu::loaded` puts it again before it returns, so the vCPU is not loaded.
-        unsafe { bindings::vcpu_load(self.vcpu.as_ptr()) };
+        unsafe { bindings::vcpu_load(self.vcpu().as_ptr()) };
         result
     }
 }
 
 /// A loaded vCPU with preemption off.
+///
+/// # Invariants
+///
+/// As for [`Loaded`]. Preemption is off for `'p`, and `context` is the only reference to what
+/// loading moves.
 pub(crate) struct Pinned<'p> {
-    /// The vCPU.
-    pub(crate) vcpu: &'p Vcpu,
-    /// What the mutex protects.
-    pub(crate) inner: &'p mut VcpuInner,
-    /// What loading moves; the registers in the CPU are newer.
-    pub(crate) context: &'p mut CpuContext,
+    vcpu: HeldVcpu<'p>,
+    inner: &'p mut VcpuInner,
+    context: &'p mut CpuContext,
     preempt: &'p PreemptOff,
 }
+
+/// What the tokens have in common: they are for one vCPU, which does not change, and each gives
+/// access to what its mutex protects as a lock guard does.
+macro_rules! token {
+    ($token:ident, $life:lifetime) => {
+        impl<$life> $token<$life> {
+            /// Returns the vCPU.
+            #[inline(always)]
+            pub(crate) fn vcpu(&self) -> &$life Vcpu {
+                self.vcpu.get()
+            }
+
+            /// Returns the vCPU, as one whose mutex the calling thread holds.
+            #[inline(always)]
+            pub(crate) fn held(&self) -> HeldVcpu<$life> {
+                self.vcpu
+            }
+        }
+
+        impl Deref for $token<'_> {
+            type Target = VcpuInner;
+
+            #[inline(always)]
+            fn deref(&self) -> &VcpuInner {
+                self.inner
+            }
+        }
+
+        impl DerefMut for $token<'_> {
+            #[inline(always)]
+            fn deref_mut(&mut self) -> &mut VcpuInner {
+                self.inner
+            }
+        }
+    };
+}
+token!(OwnedVcpu, 'a);
+token!(Loaded, 'l);
+token!(Pinned, 'p);
 
 impl<'p> Pinned<'p> {
     /// The CPU that the vCPU is on.
@@ -229,6 +267,18 @@ impl<'p> Pinned<'p> {
     /// What keeps the vCPU there.
     pub(crate) fn preempt(&self) -> &'p PreemptOff {
         self.preempt
+    }
+
+    /// Returns what loading moves; the registers in the CPU are newer.
+    #[inline(always)]
+    pub(crate) fn context(&mut self) -> &mut CpuContext {
+        self.context
+    }
+
+    /// Returns what the mutex protects, and what loading moves.
+    #[inline(always)]
+    pub(crate) fn split(&mut self) -> (&mut VcpuInner, &mut CpuContext) {
+        (self.inner, self.context)
     }
 }
 
@@ -254,7 +304,7 @@ pub(crate) fn with_vcpu<R>(vcpu: &Vcpu, f: impl FnOnce(&mut OwnedVcpu<'_>) -> R)
 pub(crate) fn set_guest_debug(vcpu: &OwnedVcpu<'_>, control: u32) {
     // SAFETY: By the invariant of `OwnedVcpu` this thread holds `vcpu->mutex`, which protects the
     // field, or is the only user of the vCPU.
-    unsafe { (*vcpu.vcpu.as_ptr()).guest_debug = control as usize };
+    unsafe { (*vcpu.vcpu().as_ptr()).guest_debug = control as usize };
 }
 
 /// Whether `f` says so of any vCPU, while none of them runs; none if one is in use, or is being

@@ -20,7 +20,7 @@ use crate::{
 impl Loaded<'_> {
     /// Moves the guest past an instruction of length `len`.
     pub(crate) fn skip(&mut self, len: InsnLen) {
-        self.inner.ctx.skip(len.bytes());
+        self.ctx.skip(len.bytes());
     }
 
     /// Has the guest take `trap` (Privileged Architecture, "Trap Entry", for a trap into VS-mode).
@@ -30,7 +30,7 @@ impl Loaded<'_> {
     }
 
     fn redirect_by(&mut self, regs: &impl Registers, trap: &Trap) {
-        let ctx = &mut self.inner.ctx;
+        let ctx = &mut self.ctx;
         let mut status = regs.read(csr::VSSTATUS);
 
         // SPELP tells whether a landing pad is expected where the trap came from; at the vector

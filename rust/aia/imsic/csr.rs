@@ -32,17 +32,17 @@ use crate::{
 
 /// `sireg`: the register that `siselect` selects.
 pub(crate) fn indirect(vcpu: &mut Loaded<'_>, op: &CsrOp) -> CsrOutcome {
-    let select = vcpu.pinned(|vcpu| vcpu.context.selected()) as u64;
+    let select = vcpu.pinned(|vcpu| vcpu.context().selected()) as u64;
     match Row::select(select) {
         Ok(row) => return priorities(vcpu, row, op),
         Err(NoRow::Odd) => return CsrOutcome::Illegal,
         Err(NoRow::Elsewhere) => {}
     }
-    let Some(imsic) = vcpu.vcpu.imsic() else {
+    let Some(imsic) = vcpu.vcpu().imsic() else {
         return CsrOutcome::Userspace;
     };
     match Register::select(select) {
-        Ok(register) => imsic.access(vcpu.vcpu, op, |imsic| {
+        Ok(register) => imsic.access(vcpu.vcpu(), op, |imsic| {
             let (value, mask) = (op.new_value as u64, op.write_mask as u64);
             imsic.file.modify(register, value, mask) as usize
         }),
@@ -52,10 +52,10 @@ pub(crate) fn indirect(vcpu: &mut Loaded<'_>, op: &CsrOp) -> CsrOutcome {
 
 /// `stopei`: the first interrupt of the file. A write claims it, whatever is written.
 pub(crate) fn top(vcpu: &mut Loaded<'_>, op: &CsrOp) -> CsrOutcome {
-    let Some(imsic) = vcpu.vcpu.imsic() else {
+    let Some(imsic) = vcpu.vcpu().imsic() else {
         return CsrOutcome::Userspace;
     };
-    imsic.access(vcpu.vcpu, op, |imsic| {
+    imsic.access(vcpu.vcpu(), op, |imsic| {
         let top = if op.writes() {
             imsic.file.claim()
         } else {
@@ -86,11 +86,11 @@ impl Imsic {
 /// A row of priorities of major interrupts.
 fn priorities(vcpu: &mut Loaded<'_>, row: Row, op: &CsrOp) -> CsrOutcome {
     vcpu.pinned(|vcpu| {
-        let mut priorities = Priorities(vcpu.context.priorities());
+        let mut priorities = Priorities(vcpu.context().priorities());
         let old = priorities.read(row);
         if op.writes() {
             priorities.modify(row, op.new_value as u64, op.write_mask as u64);
-            vcpu.context.set_priorities(priorities.0);
+            vcpu.context().set_priorities(priorities.0);
         }
         CsrOutcome::Done(old as usize)
     })

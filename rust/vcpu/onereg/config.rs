@@ -65,9 +65,9 @@ members! {
 
 /// Reads a register of the configuration.
 pub(super) fn get(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
-    let machine = &vcpu.inner.machine;
+    let machine = &vcpu.machine;
     let value = match Config::at(number)? {
-        Config::Isa => return Ok(vcpu.inner.isa.get_config()),
+        Config::Isa => return Ok(vcpu.isa.get_config()),
         Config::ZicbomBlockSize => block_size(Ext::Zicbom, cpufeature::cbom_block_size)?,
         Config::ZicbozBlockSize => block_size(Ext::Zicboz, cpufeature::cboz_block_size)?,
         Config::ZicbopBlockSize => block_size(Ext::Zicbop, cpufeature::cbop_block_size)?,
@@ -118,11 +118,12 @@ fn identify(
     field: fn(&mut MachineIds) -> &mut usize,
     value: usize,
 ) -> Result {
-    let id = field(&mut vcpu.inner.machine);
+    let is_final = vcpu.ran_atleast_once;
+    let id = field(&mut vcpu.machine);
     if *id == value {
         return Ok(());
     }
-    if vcpu.inner.ran_atleast_once {
+    if is_final {
         return Err(EBUSY);
     }
     *id = value;
@@ -134,10 +135,10 @@ fn change_isa(
     vcpu: &mut OwnedVcpu<'_>,
     change: impl FnOnce(&mut GuestIsa, &HostIsa, VectorUse) -> Result<(), IsaError>,
 ) -> Result {
-    change(&mut vcpu.inner.isa, &host()?.isa, host::vector_use())?;
+    change(&mut vcpu.isa, &host()?.isa, host::vector_use())?;
     vcpu.configure();
     // Before the first run: afterwards there is no change, and the registers are the guest's.
-    if !vcpu.inner.ran_atleast_once {
+    if !vcpu.ran_atleast_once {
         let (inner, context) = vcpu.split();
         context.csrs.confine(inner.isa.effective());
     }
@@ -155,7 +156,7 @@ pub(super) fn isa_numbers(_vcpu: &OwnedVcpu<'_>) -> u128 {
 
 /// Reads whether the vCPU has an ISA extension.
 pub(super) fn get_isa(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
-    Ok(vcpu.inner.isa.get(&host()?.isa, number as u64)?.into())
+    Ok(vcpu.isa.get(&host()?.isa, number as u64)?.into())
 }
 
 /// Switches an ISA extension on or off.
@@ -168,7 +169,7 @@ pub(super) fn set_isa(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Re
 /// Reads which ISA extensions the vCPU has.
 pub(super) fn get_isa_enabled(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let multi = isa::Multi::Enable;
-    Ok(vcpu.inner.isa.get_multi(multi, number as u64)?)
+    Ok(vcpu.isa.get_multi(multi, number as u64)?)
 }
 
 /// Switches ISA extensions on.
@@ -181,7 +182,7 @@ pub(super) fn enable_isa(vcpu: &mut OwnedVcpu<'_>, number: usize, mask: u64) -> 
 /// Reads which ISA extensions the vCPU does not have.
 pub(super) fn get_isa_disabled(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let multi = isa::Multi::Disable;
-    Ok(vcpu.inner.isa.get_multi(multi, number as u64)?)
+    Ok(vcpu.isa.get_multi(multi, number as u64)?)
 }
 
 /// Switches ISA extensions off.
@@ -197,10 +198,10 @@ fn change_sbi(
     vcpu: &mut OwnedVcpu<'_>,
     change: impl FnOnce(&mut table::State) -> Result,
 ) -> Result {
-    if vcpu.inner.ran_atleast_once {
+    if vcpu.ran_atleast_once {
         return Err(EBUSY);
     }
-    change(&mut vcpu.inner.sbi)?;
+    change(&mut vcpu.sbi)?;
     // What is switched off takes back what it gave.
     vcpu.configure();
     Ok(())
@@ -208,7 +209,7 @@ fn change_sbi(
 
 /// Numbers of the SBI extensions that have a register, whether they are enabled or not.
 pub(super) fn sbi_numbers(vcpu: &OwnedVcpu<'_>) -> u128 {
-    let sbi = &vcpu.inner.sbi;
+    let sbi = &vcpu.sbi;
     (0..bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_MAX)
         .filter(|&number| sbi.get(number.into()).is_ok())
         .fold(0, |numbers, number| numbers | 1 << number)
@@ -216,7 +217,7 @@ pub(super) fn sbi_numbers(vcpu: &OwnedVcpu<'_>) -> u128 {
 
 /// Reads whether the vCPU has an SBI extension.
 pub(super) fn get_sbi(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
-    Ok(vcpu.inner.sbi.get(number as u64)?.into())
+    Ok(vcpu.sbi.get(number as u64)?.into())
 }
 
 /// Switches an SBI extension on or off.
@@ -227,7 +228,7 @@ pub(super) fn set_sbi(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Re
 /// Reads which SBI extensions the vCPU has.
 pub(super) fn get_sbi_enabled(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let multi = table::Multi::Enable;
-    Ok(vcpu.inner.sbi.get_multi(multi, number as u64)?)
+    Ok(vcpu.sbi.get_multi(multi, number as u64)?)
 }
 
 /// Switches SBI extensions on.
@@ -240,7 +241,7 @@ pub(super) fn enable_sbi(vcpu: &mut OwnedVcpu<'_>, number: usize, mask: u64) -> 
 /// Reads which SBI extensions the vCPU does not have.
 pub(super) fn get_sbi_disabled(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let multi = table::Multi::Disable;
-    Ok(vcpu.inner.sbi.get_multi(multi, number as u64)?)
+    Ok(vcpu.sbi.get_multi(multi, number as u64)?)
 }
 
 /// Switches SBI extensions off.

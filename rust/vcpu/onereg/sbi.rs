@@ -62,19 +62,19 @@ pub(super) fn set_sta(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Re
 
 /// Numbers of the registers of the firmware features that the vCPU can have.
 pub(super) fn fwft_numbers(vcpu: &OwnedVcpu<'_>) -> u128 {
-    fwft::State::registers(&vcpu.inner.platform())
+    fwft::State::registers(&vcpu.platform())
 }
 
 /// Reads a register of `struct kvm_riscv_sbi_fwft`.
 pub(super) fn get_fwft(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
-    let platform = vcpu.inner.platform();
-    Ok(vcpu.inner.sbi.fwft.get_register(&platform, number)?)
+    let platform = vcpu.platform();
+    Ok(vcpu.sbi.fwft.get_register(&platform, number)?)
 }
 
 /// Writes a register of `struct kvm_riscv_sbi_fwft`, at any time.
 pub(super) fn set_fwft(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
-    let platform = vcpu.inner.platform();
-    let features = &mut vcpu.inner.sbi.fwft;
+    let platform = vcpu.platform();
+    let features = &mut vcpu.sbi.fwft;
     features.set_register(&platform, number, value)?;
     vcpu.configure();
     Ok(())

@@ -64,7 +64,7 @@ impl Core {
 /// Reads a register of the integer unit.
 #[inline]
 pub(super) fn get_core(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
-    let ctx = &vcpu.inner.ctx;
+    let ctx = &vcpu.ctx;
     Ok(match Core::at(number)? {
         Core::Pc => ctx.pc() as u64,
         Core::Gpr(reg) => ctx.gprs.get(reg) as u64,
@@ -80,7 +80,7 @@ pub(super) fn get_core(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
 pub(super) fn set_core(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     const SUPERVISOR: u64 = bindings::KVM_RISCV_MODE_S as u64;
 
-    let ctx = &mut vcpu.inner.ctx;
+    let ctx = &mut vcpu.ctx;
     match (Core::at(number)?, value) {
         (Core::Pc, value) => ctx.set_pc(value as usize),
         (Core::Gpr(reg), value) => ctx.gprs.set(reg, value as usize),
@@ -158,7 +158,7 @@ fn restore(vcpu: &mut OwnedVcpu<'_>, csr: Supervisor, value: u64) -> Result {
     if csr == Supervisor::Sie {
         let sie = context.csrs.get(csr);
         // What a vCPU that blocks waits for is looked up there (differences-from-c M12).
-        vcpu.vcpu.shared().irqs.set_enabled(sie);
+        vcpu.vcpu().shared().irqs.set_enabled(sie);
     }
     Ok(())
 }

@@ -157,8 +157,8 @@ impl Group {
     fn is_there(&self, vcpu: &OwnedVcpu<'_>) -> bool {
         match self.presence {
             Presence::Always | Presence::Some(_) | Presence::Unlisted => true,
-            Presence::Chosen(ext) => vcpu.inner.isa.chosen().contains(ext),
-            Presence::Sbi(ext, _) => vcpu.inner.sbi.has(ext),
+            Presence::Chosen(ext) => vcpu.isa.chosen().contains(ext),
+            Presence::Sbi(ext, _) => vcpu.sbi.has(ext),
         }
     }
 

@@ -233,10 +233,11 @@ impl Event for PerfEvent {
         if !self.counts_this_thread() {
             return;
         }
-        let irqs = IrqOff::new();
-        let count = self.count_here(&irqs);
-        let _ = self.target.look(count);
-        self.target.wrap.leave(count);
+        IrqOff::with(|irqs| {
+            let count = self.count_here(irqs);
+            let _ = self.target.look(count);
+            self.target.wrap.leave(count);
+        });
     }
 
     fn enter(&mut self) {
@@ -244,9 +245,7 @@ impl Event for PerfEvent {
         if !self.counts_this_thread() {
             return;
         }
-        let irqs = IrqOff::new();
-        let period = self.target.wrap.enter(self.count_here(&irqs));
-        drop(irqs);
+        let period = IrqOff::with(|irqs| self.target.wrap.enter(self.count_here(irqs)));
         if let Some(period) = period {
             // Perf takes any period that `Wrap` gives; a wrap is noticed late if not.
             let _ = self.set_period(period);
