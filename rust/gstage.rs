@@ -65,6 +65,7 @@ pub(crate) use crate::gstage::{
     device::DevicePages,
     flush::{
         Flush,
+        Flushed,
         Progress,
         Scope,
         Stop,

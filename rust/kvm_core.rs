@@ -9,6 +9,7 @@
 pub(crate) mod addr;
 pub(crate) mod calls;
 pub(crate) mod guestmem;
+pub(crate) mod host_mapping;
 pub(crate) mod hostmm;
 pub(crate) mod iodev;
 pub(crate) mod irqfd;

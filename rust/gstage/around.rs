@@ -96,13 +96,13 @@ impl<M: TableMemory> MmuRead<'_, M> {
             // A valid entry stays valid; another CPU may fill an empty one first.
             if slot.read_relaxed() == Pte::EMPTY {
                 if let Some(page) = host(gfn) {
-                    if let Some(ppn) = pte::ppn(page.pfn) {
-                        if page.size == PageSize::Size64K
+                    if let Some(ppn) = pte::ppn(page.pfn()) {
+                        if page.size() == PageSize::Size64K
                             && self.fill_run(neighbours, gfn, ppn, page, age)
                         {
                             in_runs += NAPOT_PTES as u64;
                         } else {
-                            let leaf = Leaf::memory(ppn, page.rights).aged(age);
+                            let leaf = Leaf::memory(ppn, page.rights()).aged(age);
                             filled += u64::from(slot.replace(Pte::EMPTY, leaf.pte()).is_ok());
                         }
                     }
@@ -129,10 +129,10 @@ impl<M: TableMemory> MmuRead<'_, M> {
         age: Age,
     ) -> bool {
         // In a run, guest and host frame have the same offset.
-        if (gfn.get() ^ page.pfn.get()) % NAPOT_PTES as u64 != 0 {
+        if (gfn.get() ^ page.pfn().get()) % NAPOT_PTES as u64 != 0 {
             return false;
         }
-        let whole = Leaf::run(ppn, page.rights).aged(age);
+        let whole = Leaf::run(ppn, page.rights()).aged(age);
         let run = neighbours.table.run(gfn);
         matches!(napot::claim(self.root.mem, run, gfn, whole), Claim::Run(_))
     }

@@ -44,6 +44,12 @@ impl Flush {
         self.0 = self.0.hull(frames);
     }
 
+    /// Takes over the duty of `other`.
+    #[inline(always)]
+    pub(super) fn merge(&mut self, other: Flush) {
+        self.add(other.0);
+    }
+
     /// Both duties as one.
     #[inline(always)]
     pub(crate) fn and(self, other: Flush) -> Flush {
@@ -59,17 +65,40 @@ impl Flush {
     /// Has `flush` flush the frames on every CPU that may hold their translations; does not call
     /// it if there is nothing to flush.
     #[inline(always)]
-    pub(crate) fn issue(self, flush: impl FnOnce(GfnRange)) {
+    pub(crate) fn issue(self, flush: impl FnOnce(GfnRange) -> Flushed) {
         if !self.0.is_empty() {
-            flush(self.0);
+            let Flushed(()) = flush(self.0);
         }
     }
 
     /// Leaves the duty to a caller that flushes at least these frames anyway, as core KVM does
-    /// after it got the dirty log; returns them.
+    /// after it got the dirty log.
+    ///
+    /// # Safety
+    ///
+    /// Before the pages behind the lost translations are given back, other code flushes the frames,
+    /// or takes something away from the tree itself and flushes these frames for that.
     #[inline(always)]
-    pub(crate) fn delegate(self) -> GfnRange {
+    pub(crate) unsafe fn delegate(self) {}
+
+    /// The frames.
+    #[cfg(test)]
+    pub(crate) fn into_frames(self) -> GfnRange {
         self.0
+    }
+}
+
+/// Proof of a flush: no CPU can use the translations any more that it was about.
+pub(crate) struct Flushed(());
+
+impl Flushed {
+    /// # Safety
+    ///
+    /// Since the entries were changed, every CPU that may hold their translations has flushed them,
+    /// or is to do so before it next enters the guest and does not run the guest now.
+    #[inline(always)]
+    pub(crate) unsafe fn new() -> Self {
+        Self(())
     }
 }
 
@@ -135,7 +164,7 @@ impl<M: TableMemory> Teardown<M> {
     #[inline]
     pub(crate) fn flush_and_free(
         self,
-        flush: impl FnOnce(Scope),
+        flush: impl FnOnce(Scope) -> Flushed,
         mut free: impl FnMut(FormerTable),
     ) {
         let Teardown {
@@ -143,9 +172,9 @@ impl<M: TableMemory> Teardown<M> {
             mut tables,
         } = self;
         if !tables.is_empty() {
-            flush(Scope::Everything);
+            let Flushed(()) = flush(Scope::Everything);
         } else if !frames.is_empty() {
-            flush(Scope::Frames(frames));
+            let Flushed(()) = flush(Scope::Frames(frames));
         }
         while let Some(table) = tables.pop() {
             free(table);

@@ -33,12 +33,18 @@ use crate::{
         MmuRead,
     },
     kernel_ext::atomic::Ordering,
-    kvm_core::addr::{
-        Gfn,
-        Gpa,
-        Level,
-        PageSize,
-        Pfn, //
+    kvm_core::{
+        addr::{
+            Gfn,
+            Gpa,
+            Level,
+            PageSize,
+            Pfn, //
+        },
+        host_mapping::{
+            HostMapping,
+            HostWrite, //
+        }, //
     }, //
 };
 
@@ -66,17 +72,55 @@ impl FaultGpa {
 /// What the host has behind a faulting frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HostPage {
-    /// The frame behind the faulting frame itself, not behind the start of a block.
-    pub(crate) pfn: Pfn,
-    /// The largest block around it that memslot, host mapping, dirty logging and CPU allow. Blocks
-    /// are used as far as `pfn` and the faulting frame have the same offset in them, or else
-    /// smaller ones.
+    pfn: Pfn,
+    size: PageSize,
+    rights: Rights,
+}
+
+impl HostPage {
+    /// The frame of `mapping` is behind the faulting frame itself, not behind the start of a block.
+    /// Its size is the largest block around it that memslot, host mapping, dirty logging and CPU
+    /// allow. Blocks are used as far as both frames have the same offset in them, or else smaller
+    /// ones. [`PageSize::Size64K`] makes a Svnapot run: only for a host that has the extension. No
+    /// runs are made where larger sizes are allowed but not possible.
     ///
-    /// [`PageSize::Size64K`] makes a Svnapot run: only for a host that has the extension. No runs
-    /// are made where larger sizes are allowed but not possible.
-    pub(crate) size: PageSize,
-    /// What the guest may do, for all of the block.
-    pub(crate) rights: Rights,
+    /// `rights` is what the guest may do, for all of the block; no more than `mapping` allows.
+    #[inline(always)]
+    pub(crate) fn new(mapping: HostMapping<'_>, rights: Rights) -> Self {
+        let rights = match mapping.stores() {
+            HostWrite::ReadOnly => Rights::HostReadOnly,
+            HostWrite::Clean | HostWrite::Dirty => rights,
+        };
+        Self {
+            pfn: mapping.pfn(),
+            size: mapping.size(),
+            rights,
+        }
+    }
+
+    /// As the host of a test maps it.
+    #[cfg(test)]
+    pub(crate) fn of_test(pfn: Pfn, size: PageSize, rights: Rights) -> Self {
+        Self { pfn, size, rights }
+    }
+
+    /// Returns the frame.
+    #[inline(always)]
+    pub(crate) fn pfn(&self) -> Pfn {
+        self.pfn
+    }
+
+    /// Returns the largest block that may be mapped.
+    #[inline(always)]
+    pub(crate) fn size(&self) -> PageSize {
+        self.size
+    }
+
+    /// Returns what the guest may do.
+    #[inline(always)]
+    pub(crate) fn rights(&self) -> Rights {
+        self.rights
+    }
 }
 
 /// What became of [`MmuRead::install`].
@@ -203,12 +247,12 @@ impl<M: TableMemory> MmuRead<'_, M> {
     /// or if a run is to be made.
     #[inline(always)]
     fn install_page(&self, gfn: Gfn, page: HostPage) -> Option<Neighbours<'_>> {
-        let ppn = pte::ppn(page.pfn)?;
+        let ppn = pte::ppn(page.pfn())?;
         let table = self.leaf_table(gfn)?;
-        if page.size == PageSize::Size64K {
+        if page.size() == PageSize::Size64K {
             return None;
         }
-        let leaf = Leaf::memory(ppn, page.rights);
+        let leaf = Leaf::memory(ppn, page.rights());
         let slot = table.slot(gfn, Level::Page);
         slot.replace(Pte::EMPTY, leaf.pte()).ok()?;
         self.root.mem.count(Counted::Leaves(PageSize::Size4K), 1);
@@ -381,8 +425,8 @@ impl Wanted {
     fn new(gfn: Gfn, page: HostPage) -> Option<Self> {
         Some(Self {
             gfn,
-            ppn: pte::ppn(page.pfn)?,
-            rights: page.rights,
+            ppn: pte::ppn(page.pfn())?,
+            rights: page.rights(),
             largest: largest(gfn, page),
             run: RunChoice::new(gfn, page),
         })
@@ -435,7 +479,7 @@ impl Wanted {
                 let run = table.run(self.gfn);
                 let (outcome, split) =
                     napot::page_of_run(mem, run, slot, self.gfn, leaf, self.page())?;
-                flush.add(split.delegate());
+                flush.merge(split);
                 Some(outcome)
             }
         }
@@ -511,8 +555,8 @@ enum RunChoice {
 impl RunChoice {
     #[inline(always)]
     fn new(gfn: Gfn, page: HostPage) -> Self {
-        let is_aligned = (gfn.get() ^ page.pfn.get()) % PageSize::Size64K.frames() == 0;
-        match page.size {
+        let is_aligned = (gfn.get() ^ page.pfn().get()) % PageSize::Size64K.frames() == 0;
+        match page.size() {
             PageSize::Size4K => Self::Pages,
             _ if !is_aligned => Self::Pages,
             PageSize::Size64K => Self::Make,
@@ -526,8 +570,8 @@ impl RunChoice {
 #[inline(always)]
 fn largest(gfn: Gfn, page: HostPage) -> Level {
     // In a block, guest and host frame have the same offset.
-    let differ = gfn.get() ^ page.pfn.get();
-    let mut level = page.size.level();
+    let differ = gfn.get() ^ page.pfn().get();
+    let mut level = page.size().level();
     while differ & (level.frames() - 1) != 0 {
         match level.below() {
             Some(below) => level = below,

@@ -109,15 +109,15 @@ struct Answer {
 impl Answer {
     /// What `page` says about `gfn`; none if guest and host frame have different offsets in it.
     fn new(gfn: Gfn, page: HostPage) -> Option<Self> {
-        let offset = page.size.frames() - 1;
-        if (gfn.get() ^ page.pfn.get()) & offset != 0 {
+        let offset = page.size().frames() - 1;
+        if (gfn.get() ^ page.pfn().get()) & offset != 0 {
             return None;
         }
         Some(Self {
-            frames: GfnRange::from_len(gfn.align_down(page.size), page.size.frames()),
-            size: page.size,
-            first: pte::ppn(Pfn::new(page.pfn.get() & !offset))?,
-            rights: page.rights,
+            frames: GfnRange::from_len(gfn.align_down(page.size()), page.size().frames()),
+            size: page.size(),
+            first: pte::ppn(Pfn::new(page.pfn().get() & !offset))?,
+            rights: page.rights(),
         })
     }
 

@@ -25,6 +25,10 @@ use crate::{
             Pfn, //
             PAGE_SHIFT,
         },
+        host_mapping::{
+            HostMapping,
+            HostWrite, //
+        },
         memslot::{
             Slot,
             SlotAccess, //
@@ -32,18 +36,6 @@ use crate::{
         object::Vm, //
     }, //
 };
-
-/// How an entry of the host's page table maps a frame of any memory, a device's included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct HostMapping {
-    /// The frame of the page itself, also where the entry maps more.
-    pub(crate) pfn: Pfn,
-    /// How much the entry maps, with the same rights; 4 KiB if the host is about to take away a
-    /// part of that.
-    pub(crate) size: PageSize,
-    /// What the process may do.
-    pub(crate) stores: HostWrite,
-}
 
 /// A page as an entry of the host's page table has it: the kernel's memory, which stays mapped for
 /// `'t`, in which interrupts are off and `mmu_lock` is held.
@@ -53,39 +45,32 @@ pub(crate) struct HostMapping {
 /// The frame has a `struct page`. The page stays mapped, and so its folio stays in use, for `'t`.
 #[derive(Clone, Copy)]
 pub(crate) struct PresentPage<'t> {
-    mapping: HostMapping,
-    life: PhantomData<&'t HostTable<'t>>,
+    mapping: HostMapping<'t>,
 }
 
-impl Deref for PresentPage<'_> {
-    type Target = HostMapping;
+impl<'t> Deref for PresentPage<'t> {
+    type Target = HostMapping<'t>;
 
     #[inline(always)]
-    fn deref(&self) -> &HostMapping {
+    fn deref(&self) -> &HostMapping<'t> {
         &self.mapping
     }
 }
 
 impl<'t> PresentPage<'t> {
+    /// Returns how the page is mapped.
+    #[inline(always)]
+    pub(crate) fn mapping(self) -> HostMapping<'t> {
+        self.mapping
+    }
+
     /// Returns what the page is a part of.
     pub(crate) fn folio(self) -> LiveFolio<'t> {
-        let folio = PageMap::new().folio(self.pfn);
+        let folio = PageMap::new().folio(self.pfn());
         // SAFETY: By the type's invariant the frame has a `struct page`, and its folio stays in use
         // for `'t`.
         unsafe { LiveFolio::new(folio) }
     }
-}
-
-/// What a store of the process meets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HostWrite {
-    /// A fault: the page is read-only, or the host must first make the process's own copy of it.
-    ReadOnly,
-    /// No fault, but the entry is clean: the store marks it dirty, by hardware or a fault that
-    /// does nothing else. A store that goes around the entry would not.
-    Clean,
-    /// Nothing.
-    Dirty,
 }
 
 /// What the host maps, while `kvm->mmu_lock` is held: the lock's guards make it.
@@ -134,8 +119,16 @@ impl<'l> HostPgtable<'l> {
 
     /// Returns how the host maps what is behind `gfn`, a frame of `slot`; see
     /// [`HostTable::mapping`].
-    pub(crate) fn mapping(&self, slot: &Slot<'_>, gfn: Gfn) -> Option<HostMapping> {
-        IrqOff::with(|irqs| HostTable::around(self, slot, gfn, irqs)?.mapping())
+    pub(crate) fn mapping(&self, slot: &Slot<'_>, gfn: Gfn) -> Option<HostMapping<'_>> {
+        IrqOff::with(|irqs| {
+            let mapping = HostTable::around(self, slot, gfn, irqs)?.mapping()?;
+            // It stays until `mmu_lock` is dropped, longer than interrupts are off.
+            Some(HostMapping::new(
+                mapping.pfn(),
+                mapping.size(),
+                mapping.stores(),
+            ))
+        })
     }
 
     /// Those of `frames` that can be relied on from `gfn` on in both directions. `gfn` itself is
@@ -321,7 +314,7 @@ impl<'t> HostTable<'t> {
     /// The guest may have such memory only where the host has said so before: the caller compares
     /// the frame with the one that the host gave, or that the tree has from then. If they are the
     /// same, all that the entry maps may be mapped like it.
-    pub(crate) fn mapping(&self) -> Option<HostMapping> {
+    pub(crate) fn mapping(&self) -> Option<HostMapping<'t>> {
         let (entry, size) = self.entry(self.index);
         // SAFETY: `kvm_rs_pte_is_readable()` only inspects its argument.
         let is_readable = unsafe { bindings::kvm_rs_pte_is_readable(entry) };
@@ -366,30 +359,30 @@ impl<'t> HostTable<'t> {
         // INVARIANT: An ordinary entry maps memory of the kernel's, which has a `struct page`.
         // `gfn` is not changing, and `host` stands for a held `mmu_lock`, so the host does not
         // unmap the page.
-        (!self.is_secret(mapping.pfn)).then_some(PresentPage {
-            mapping,
-            life: PhantomData,
-        })
+        (!self.is_secret(mapping.pfn())).then_some(PresentPage { mapping })
     }
 
     /// Returns what `entry`, for `size`, says of `gfn`, which is in place `index`.
     #[inline(always)]
-    fn decode(&self, gfn: Gfn, index: u64, entry: bindings::pte_t, size: PageSize) -> HostMapping {
+    fn decode(
+        &self,
+        gfn: Gfn,
+        index: u64,
+        entry: bindings::pte_t,
+        size: PageSize,
+    ) -> HostMapping<'t> {
         // SAFETY: `pte_pfn()` only computes a number from its argument.
         let first = unsafe { bindings::kvm_rs_pte_pfn(entry) } as u64;
         // What is contiguous is aligned in both address spaces, so the offset is that of the
         // address. This is true of a Svnapot entry, too, which is repeated for each of its pages,
         // and which the kernel resolves to the first one's frame (differences-from-c M19).
         let offset = index & (size.frames() - 1);
-        HostMapping {
-            pfn: Pfn::new(first | offset),
-            size: if size == PageSize::Size4K || self.is_settled(gfn, offset, size) {
-                size
-            } else {
-                PageSize::Size4K
-            },
-            stores: stores(entry),
-        }
+        let size = if size == PageSize::Size4K || self.is_settled(gfn, offset, size) {
+            size
+        } else {
+            PageSize::Size4K
+        };
+        HostMapping::new(Pfn::new(first | offset), size, stores(entry))
     }
 
     /// Returns whether the page is secret memory (`memfd_secret()`), which only its process is to
@@ -409,7 +402,7 @@ impl<'t> HostTable<'t> {
     /// Tells the host's memory management that `page` is used, as `get_user_pages_fast()` does.
     #[inline]
     pub(crate) fn note_use(&self, page: PresentPage<'_>) {
-        let folio = self.map.folio(page.pfn);
+        let folio = self.map.folio(page.pfn());
         // SAFETY: By the invariant of `PresentPage` the page has a folio that is in use.
         if !unsafe { bindings::kvm_rs_folio_referenced(folio) } {
             // SAFETY: By the invariant of `PresentPage` the page has a folio that is in use.

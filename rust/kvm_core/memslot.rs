@@ -28,6 +28,10 @@ use crate::{
             Pfn, //
             PAGE_SHIFT,
         },
+        host_mapping::{
+            HostMapping,
+            HostWrite, //
+        },
         mmu_lock::ReadGuard,
         object::{
             HeldVcpu,
@@ -309,9 +313,19 @@ pub(crate) struct HostRef {
 }
 
 impl HostRef {
-    /// Returns the frame behind the address that the host was asked for.
-    pub(crate) fn pfn(&self) -> Pfn {
-        self.pfn
+    /// Returns the page that the host has behind `gfn`, which it was asked for after `seq` was
+    /// read; [`None`] if it has changed, or is changing, what it has there since.
+    pub(crate) fn mapping<'l>(
+        &self,
+        lock: &'l ReadGuard<'_>,
+        seq: InvalidateSeq,
+        gfn: Gfn,
+    ) -> Option<HostMapping<'l>> {
+        let stores = match self.access {
+            HostAccess::ReadOnly => HostWrite::ReadOnly,
+            HostAccess::ReadWrite => HostWrite::Dirty,
+        };
+        (!lock.is_stale(seq, gfn)).then(|| HostMapping::new(self.pfn, PageSize::Size4K, stores))
     }
 
     /// What the host allows now.

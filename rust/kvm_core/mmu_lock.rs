@@ -40,7 +40,7 @@ impl<'v> ReadGuard<'v> {
     }
 
     /// Whether the host has changed, or is changing, what it had at `gfn` when `seq` was read.
-    pub(crate) fn is_stale(&self, seq: InvalidateSeq, gfn: Gfn) -> bool {
+    pub(super) fn is_stale(&self, seq: InvalidateSeq, gfn: Gfn) -> bool {
         // SAFETY: By its type's invariant the VM is live, and `self` holds `mmu_lock` for reading.
         unsafe { bindings::mmu_invalidate_retry_gfn(self.0.as_ptr(), seq.get(), gfn.get()) }
     }

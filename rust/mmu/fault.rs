@@ -39,11 +39,11 @@ use crate::{
             PageSize, //
             PAGE_SHIFT,
         },
+        host_mapping::HostWrite,
         hostmm::{
             self,
             HostPgtable,
-            HostTable,
-            HostWrite, //
+            HostTable, //
         },
         memslot::{
             FaultIn,
@@ -233,6 +233,14 @@ impl Given<'_> {
     }
 }
 
+/// What [`Fault::install`] did, and with which page.
+struct Installed {
+    install: Install,
+    /// The largest block that could have been mapped.
+    size: PageSize,
+    rights: Rights,
+}
+
 /// What [`Fault::install`] has mapped.
 struct Count {
     /// Neighbours.
@@ -326,10 +334,10 @@ impl Fault<'_> {
         } else {
             Around::All
         };
-        let (page, install, count) = IrqOff::with(|irqs| {
+        let (done, count) = IrqOff::with(|irqs| {
             let table = HostTable::around(&host, &self.slot, gfn, irqs)?;
             let present = table.page()?;
-            let access = match (present.stores, self.slot.access()) {
+            let access = match (present.stores(), self.slot.access()) {
                 (HostWrite::Dirty, SlotAccess::ReadWrite) => HostAccess::ReadWrite,
                 (HostWrite::ReadOnly, _) if self.access == Access::Store => return None,
                 (HostWrite::ReadOnly, _) | (_, SlotAccess::ReadOnly) => HostAccess::ReadOnly,
@@ -337,16 +345,12 @@ impl Fault<'_> {
                 (HostWrite::Clean, SlotAccess::ReadWrite) => return None,
             };
             table.note_use(present);
-            let page = HostPage {
-                pfn: present.pfn,
-                size: self.limit(present.size),
-                rights: self.rights(access),
-            };
-            let (install, count) = self.install(&tree, page, tables, Some(&table), around);
-            Some((page, install, count))
+            let mapping = present.mapping().limit(self.limit(present.size()));
+            let page = HostPage::new(mapping, self.rights(access));
+            Some(self.install(&tree, page, tables, Some(&table), around))
         })?;
-        let done = self.finish(lock, page, install, count.mapped, None);
-        Some((done, count.around))
+        let mapped = count.mapped;
+        Some((self.finish(lock, done, mapped, None), count.around))
     }
 
     /// Returns whether the page or a neighbour of it may hold instructions that the host has moved
@@ -436,7 +440,7 @@ impl Fault<'_> {
         tables: &mut TableCache,
         table: Option<&HostTable<'_>>,
         around: Around,
-    ) -> (Install, Count) {
+    ) -> (Installed, Count) {
         let gfn = self.gpa.gfn();
         let (install, neighbours) = tree.install(self.gpa, page, tables);
         let around = match (install.outcome, &neighbours, table) {
@@ -450,7 +454,12 @@ impl Fault<'_> {
             (Some(_), Some(neighbours)) => neighbours.mapped_from(gfn),
             (Some(_), None) => GfnRange::new(gfn, install.level.span(gfn).end()).len(),
         };
-        (install, Count { around, mapped })
+        let installed = Installed {
+            install,
+            size: page.size(),
+            rights: page.rights(),
+        };
+        (installed, Count { around, mapped })
     }
 
     /// Maps the neighbours of the page, which was just mapped, as far as `table` has them and there
@@ -487,20 +496,16 @@ impl Fault<'_> {
             if around == Around::Seen && !page.folio().is_icache_clean() {
                 return None;
             }
-            let rights = match page.stores {
+            let rights = match page.stores() {
                 HostWrite::Dirty => granted,
                 HostWrite::ReadOnly | HostWrite::Clean => Rights::HostReadOnly,
             };
-            let size = if page.size == PageSize::Size4K {
+            let size = if page.size() == PageSize::Size4K {
                 PageSize::Size4K
             } else {
-                self.limit_neighbour(neighbour, page.size)
+                self.limit_neighbour(neighbour, page.size())
             };
-            Some(HostPage {
-                pfn: page.pfn,
-                size,
-                rights,
-            })
+            Some(HostPage::new(page.mapping().limit(size), rights))
         })
     }
 
@@ -547,9 +552,9 @@ impl Fault<'_> {
             FaultIn::Failed => return Ok((Done::Refused, 0)),
         };
         let lock = ReadGuard::lock(self.vm);
-        if lock.is_stale(seq, gfn) {
+        let Some(mapping) = given.mapping(&lock, seq, gfn) else {
             return Ok((Done::Retry, 0));
-        }
+        };
         let Some(tree) = lock.tree() else {
             return Ok((Done::Refused, 0));
         };
@@ -564,25 +569,17 @@ impl Fault<'_> {
         } else {
             Around::All
         };
-        let (page, install, count) = IrqOff::with(|irqs| {
+        let (done, count) = IrqOff::with(|irqs| {
             let table = HostTable::around(&host, &self.slot, gfn, irqs);
             // The entry for the page that the host gave says how much it maps like it, be that
             // memory, the huge zero page, or a device's.
-            let mapping = table.as_ref().and_then(HostTable::mapping);
-            let size = match mapping {
-                Some(mapping) if mapping.pfn == given.pfn() => self.limit(mapping.size),
-                _ => PageSize::Size4K,
-            };
-            let page = HostPage {
-                pfn: given.pfn(),
-                size,
-                rights: self.rights(given.access()),
-            };
-            let (install, count) = self.install(&tree, page, tables, table.as_ref(), around);
-            (page, install, count)
+            let mapping = mapping.widen(table.as_ref().and_then(HostTable::mapping));
+            let mapping = mapping.limit(self.limit(mapping.size()));
+            let page = HostPage::new(mapping, self.rights(given.access()));
+            self.install(&tree, page, tables, table.as_ref(), around)
         });
-        let done = self.finish(lock, page, install, count.mapped, Some(given));
-        Ok((done, count.around))
+        let mapped = count.mapped;
+        Ok((self.finish(lock, done, mapped, Some(given)), count.around))
     }
 
     /// How much of `size` around the page a single entry may map. Writes that are logged are
@@ -611,13 +608,18 @@ impl Fault<'_> {
     fn finish(
         &self,
         lock: ReadGuard<'_>,
-        page: HostPage,
-        install: Install,
+        installed: Installed,
         mapped: u64,
         given: Option<HostRef>,
     ) -> Done {
-        // A block that was split is remembered rightly until something in it changes.
-        let _ = install.flush.delegate();
+        let Installed {
+            install,
+            size,
+            rights,
+        } = installed;
+        // SAFETY: What is cached of a block that was split stays right until something in it is
+        // taken away, and that is flushed then.
+        unsafe { install.flush.delegate() };
         let fence = match install.outcome {
             gstage::Outcome::Mapped if sees_new_entries() => Fence::Nothing,
             gstage::Outcome::Mapped | gstage::Outcome::Upgraded => Fence::Address,
@@ -630,16 +632,16 @@ impl Fault<'_> {
                 return Done::Retry;
             }
         };
-        if page.rights == Rights::Writable && self.slot.is_logged() {
+        if rights == Rights::Writable && self.slot.is_logged() {
             self.slot.mark_dirty(&lock, self.gpa.gfn());
         }
         if let Some(given) = given {
             given.release_faultin_page(&lock);
         }
-        if page.size > PageSize::Size64K && page.size > install.level.leaf_size() {
+        if size > PageSize::Size64K && size > install.level.leaf_size() {
             // Smaller pages are there, or were: the tree keeps the table.
             drop(lock);
-            memslots::join(self.vm, &self.slot, self.gpa.gfn(), page.size);
+            memslots::join(self.vm, &self.slot, self.gpa.gfn(), size);
         }
         Done::Mapped(fence, mapped)
     }

@@ -31,10 +31,10 @@ use crate::{
             GfnRange,
             PageSize, //
         },
+        host_mapping::HostWrite,
         hostmm::{
             self,
-            HostPgtable,
-            HostWrite, //
+            HostPgtable, //
         },
         memslot::{
             self,
@@ -121,7 +121,9 @@ pub(crate) fn commit(vm: &Vm, slot: &Slot<'_>, change: SlotChange) {
 /// flushes the slot. `kvm->slots_lock` is held.
 pub(crate) fn protect_logged(lock: &mut WriteHeld<'_>, base: Gfn, mask: u64) {
     if let Some(mut tree) = lock.tree() {
-        let _ = tree.write_protect_masked(base, mask).delegate();
+        let protected = tree.write_protect_masked(base, mask);
+        // SAFETY: Core KVM flushes the slot before it drops `mmu_lock`, or tells userspace.
+        unsafe { protected.delegate() };
     }
     if mask != 0 && memslot::log_starts_full(lock.vm()) && param::eager_page_split() {
         let end = u64::from(u64::BITS - mask.leading_zeros());
@@ -130,7 +132,9 @@ pub(crate) fn protect_logged(lock: &mut WriteHeld<'_>, base: Gfn, mask: u64) {
             base.saturating_add(end),
         );
         // Nearly always enough: a 1 GiB and two 2 MiB blocks.
-        let _ = split(lock, frames, 3).delegate();
+        let split = split(lock, frames, 3);
+        // SAFETY: Core KVM flushes the slot, as above.
+        unsafe { split.delegate() };
     }
 }
 
@@ -186,18 +190,15 @@ pub(super) fn join(vm: &Vm, slot: &Slot<'_>, gfn: Gfn, size: PageSize) {
 fn host_block(host: &HostPgtable<'_>, slot: &Slot<'_>, gfn: Gfn) -> Option<HostPage> {
     // The tree compares the frame with its own.
     let present = host.mapping(slot, gfn)?;
-    let rights = match (slot.access(), present.stores) {
+    let rights = match (slot.access(), present.stores()) {
         (SlotAccess::ReadOnly, _) | (_, HostWrite::ReadOnly) => Rights::HostReadOnly,
         // A clean entry will do: the block is a single folio, which was marked dirty as a whole
         // when the first part of it became writable to the guest, and where none did, the tree
         // does not make it so.
         (SlotAccess::ReadWrite, HostWrite::Clean | HostWrite::Dirty) => Rights::Writable,
     };
-    Some(HostPage {
-        pfn: present.pfn,
-        size: present.size.min(slot.largest_block(gfn, has_svnapot())),
-        rights,
-    })
+    let block = present.limit(slot.largest_block(gfn, has_svnapot()));
+    Some(HostPage::new(block, rights))
 }
 
 /// A slot goes; no fault finds it any more. `kvm->slots_lock` is held.

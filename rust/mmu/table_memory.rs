@@ -19,6 +19,7 @@ use crate::{
     bindings,
     gstage::{
         Counted,
+        Flushed,
         FormerTable,
         InUse,
         MmuRead,
@@ -231,8 +232,11 @@ impl Drop for TreeCell {
             // SAFETY: `drop` has the only reference to the tree, so no other code can reach it and
             // no other view of it is in use, which is more than what the lock ensures.
             let mut view = unsafe { MmuWrite::new(&tree.root) };
-            // No vCPU is left, so no CPU remembers anything that a vCPU could still use.
-            view.destroy(|| {}).flush_and_free(|_| {}, free_table);
+            view.destroy(|| {}).flush_and_free(
+                // SAFETY: No vCPU is left, so no CPU runs the guest, nor ever will.
+                |_| unsafe { Flushed::new() },
+                free_table,
+            );
         }
         // SAFETY: `alloc()` returned the pages to `new()`, with this order. No CPU walks them any
         // more: `TranslationState::unload()` took the root out of the last `hgatp` when the last

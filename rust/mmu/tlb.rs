@@ -32,7 +32,10 @@ use crate::{
         inval,
         nacl::with_registers, //
     },
-    gstage::vmid::Tag,
+    gstage::{
+        vmid::Tag, //
+        Flushed,
+    },
     kernel_ext::{
         atomic::{
             fence, //
@@ -517,28 +520,33 @@ fn gstage_active_vcpus(vm: &Vm) -> impl Iterator<Item = &Vcpu> {
 
 /// Has all vCPUs of `vm` forget the guest-physical translations of `frames`, and waits until none
 /// of them runs the guest without having done so. Does not sleep; interrupts are on.
-pub(crate) fn flush_frames(vm: &Vm, frames: GfnRange) {
-    if frames.is_empty() {
-        return;
-    }
+pub(crate) fn flush_frames(vm: &Vm, frames: GfnRange) -> Flushed {
     if frames.len() > inval::MAX_PAGES {
         return flush_everything(vm);
     }
     let mut to = VcpuMask::none();
     let mut any = false;
-    for vcpu in gstage_active_vcpus(vm) {
-        vcpu.hfences().push(Hfence::Gvma(frames));
-        to.add(vcpu);
-        any = true;
+    if !frames.is_empty() {
+        for vcpu in gstage_active_vcpus(vm) {
+            vcpu.hfences().push(Hfence::Gvma(frames));
+            to.add(vcpu);
+            any = true;
+        }
     }
     if any {
         kvm::request_vcpus(vm, Request::Hfence.raw(), &mut to.0);
     }
+    // SAFETY: Each vCPU that may remember the frames has the fence in its queue and was told. Core
+    // KVM has waited until none of them was in the guest without having seen the request.
+    unsafe { Flushed::new() }
 }
 
 /// As [`flush_frames`], for all of them.
-pub(crate) fn flush_everything(vm: &Vm) {
+pub(crate) fn flush_everything(vm: &Vm) -> Flushed {
     if gstage_active_vcpus(vm).next().is_some() {
         kvm::flush_remote_tlbs(vm);
     }
+    // SAFETY: Unless no vCPU remembers anything, core KVM has told all vCPUs, and has waited until
+    // none of them was in the guest without having seen the request.
+    unsafe { Flushed::new() }
 }

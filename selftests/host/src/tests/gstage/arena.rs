@@ -17,6 +17,7 @@ use std::{
 use crate::{
     gstage::{
         Counted,
+        Flushed,
         FormerTable,
         Mode,
         Root,
@@ -29,6 +30,15 @@ use crate::{
     kernel_ext::atomic::AtomicU64,
     kvm_core::addr::Pfn, //
 };
+
+/// Has `flush` stand for a flush: no hart remembers anything in a test.
+pub(super) fn flushing<T>(flush: impl FnOnce(T)) -> impl FnOnce(T) -> Flushed {
+    |scope| {
+        flush(scope);
+        // SAFETY: No hart uses the tree of a test.
+        unsafe { Flushed::new() }
+    }
+}
 
 /// All tables of a test. A table's frame number is its position.
 pub(super) struct Arena {

@@ -3,7 +3,10 @@
 //! Single behaviours, most of them defects of other implementations, by name.
 
 use super::{
-    arena::Arena,
+    arena::{
+        flushing, //
+        Arena,
+    },
     model::*, //
 };
 use crate::{
@@ -30,7 +33,7 @@ pub(super) fn each_mode(test: impl Fn(&Arena, &Root<&Arena>, MmuWrite<'_, &Arena
         test(&arena, &root, view);
         // SAFETY: the test's view is gone.
         let duty = unsafe { MmuWrite::new(&root) }.destroy(|| ());
-        duty.flush_and_free(|_| (), |table| arena.free(table));
+        duty.flush_and_free(flushing(|_| ()), |table| arena.free(table));
         assert_eq!(arena.live(), 0);
     }
 }
@@ -42,11 +45,7 @@ pub(super) fn install(
     size: PageSize,
     rights: Rights,
 ) -> Install {
-    let page = HostPage {
-        pfn: Pfn::new(gfn + OFFSET),
-        size,
-        rights,
-    };
+    let page = HostPage::of_test(Pfn::new(gfn + OFFSET), size, rights);
     let fault = FaultGpa::new(Gfn::new(gfn).gpa());
     view.install(fault, page, &mut arena.source(9)).0
 }
@@ -91,10 +90,10 @@ fn fault_in_a_split_block_fixes_the_faulting_page() {
         let _ = view
             .write_protect(frames(0, BLOCK), || false)
             .duty
-            .delegate();
+            .into_frames();
         let split = view.split(frames(0, BLOCK), &mut arena.source(1), || false);
         assert_eq!(split.stop, Stop::Done);
-        assert_eq!(split.duty.delegate(), frames(0, BLOCK));
+        assert_eq!(split.duty.into_frames(), frames(0, BLOCK));
         let result = put(&view, arena, 1, PageSize::Size2M, Rights::Writable);
         assert_eq!(result, (Outcome::Upgraded, Level::Page));
         assert_eq!(backing(&view, 1), Some((1 + OFFSET, Rights::Writable)));
@@ -112,7 +111,9 @@ fn block_is_not_used_where_a_table_is() {
     each_mode(|arena, _, mut view| {
         put(&view, arena, 3, PageSize::Size4K, Rights::Writable);
         let unmap = view.unmap(frames(3, 1), || false);
-        unmap.duty.flush_and_free(|_| (), |table| arena.free(table));
+        unmap
+            .duty
+            .flush_and_free(flushing(|_| ()), |table| arena.free(table));
         let result = put(&view, arena, 5, PageSize::Size2M, Rights::Writable);
         assert_eq!(result, (Outcome::Mapped, Level::Page));
         assert_eq!(backing(&view, 5), Some((5 + OFFSET, Rights::Writable)));
@@ -145,10 +146,13 @@ fn unmapping_frees_tables() {
             assert!(arena.live() > 4);
             for start in (0..4 * BLOCK).step_by(at_once as usize) {
                 let unmap = view.unmap(frames(start, at_once), || false);
-                unmap.duty.flush_and_free(|_| (), |table| arena.free(table));
+                unmap
+                    .duty
+                    .flush_and_free(flushing(|_| ()), |table| arena.free(table));
             }
             let rest = view.unmap(frames(4 * BLOCK, 1 << 29), || false);
-            rest.duty.flush_and_free(|_| (), |table| arena.free(table));
+            rest.duty
+                .flush_and_free(flushing(|_| ()), |table| arena.free(table));
             assert_eq!(leaf_tables(arena, root), 0);
             assert!(arena.live() <= 3, "leaf tables are freed");
         }
@@ -173,10 +177,14 @@ fn freeing_a_table_flushes_everything() {
         let mut scopes = Vec::new();
         let one = view.unmap(frames(3, 1), || false);
         one.duty
-            .flush_and_free(|scope| scopes.push(scope), |table| arena.free(table));
+            .flush_and_free(flushing(|scope| scopes.push(scope)), |table| {
+                arena.free(table)
+            });
         let all = view.unmap(frames(0, BLOCK), || false);
         all.duty
-            .flush_and_free(|scope| scopes.push(scope), |table| arena.free(table));
+            .flush_and_free(flushing(|scope| scopes.push(scope)), |table| {
+                arena.free(table)
+            });
         assert_eq!(scopes, [Scope::Frames(frames(3, 1)), Scope::Everything]);
     });
 }
@@ -238,12 +246,14 @@ fn masked_write_protection_leaves_other_frames() {
         }
         put(&view, arena, BLOCK, PageSize::Size2M, Rights::Writable);
         let base = Gfn::new(BLOCK - 2);
-        assert!(view.write_protect_masked(base, 0).delegate().is_empty());
-        let flushed = view.write_protect_masked(base, 0b01).delegate();
+        assert!(view.write_protect_masked(base, 0).into_frames().is_empty());
+        let flushed = view.write_protect_masked(base, 0b01).into_frames();
         assert_eq!(flushed, frames(BLOCK - 2, 1));
         assert_eq!(backing(&view, BLOCK - 1).unwrap().1, Rights::Writable);
         assert_eq!(backing(&view, BLOCK).unwrap().1, Rights::Writable);
-        let flushed = view.write_protect_masked(base, 1 << 40 | 0b10).delegate();
+        let flushed = view
+            .write_protect_masked(base, 1 << 40 | 0b10)
+            .into_frames();
         assert_eq!(flushed, frames(BLOCK - 1, BLOCK + 1));
     });
 }
@@ -254,13 +264,17 @@ fn masked_write_protection_leaves_holes() {
         for gfn in 8..13 {
             put(&view, arena, gfn, PageSize::Size4K, Rights::Writable);
         }
-        let flushed = view.write_protect_masked(Gfn::new(8), 0b10101).delegate();
+        let flushed = view
+            .write_protect_masked(Gfn::new(8), 0b10101)
+            .into_frames();
         assert_eq!(flushed, frames(8, 5));
         for gfn in 8..13 {
             let is_writable = backing(&view, gfn).unwrap().1 == Rights::Writable;
             assert_eq!(is_writable, gfn % 2 == 1);
         }
-        let rest = view.write_protect_masked(Gfn::new(8), 0b11111).delegate();
+        let rest = view
+            .write_protect_masked(Gfn::new(8), 0b11111)
+            .into_frames();
         assert_eq!(rest, frames(8, 5));
         assert_eq!(backing(&view, 9).unwrap().1, Rights::WriteProtected);
     });
@@ -273,7 +287,7 @@ fn masked_write_protection_leaves_a_block_before_it() {
         put(&view, arena, BLOCK, PageSize::Size2M, Rights::Writable);
         put(&view, arena, 2 * BLOCK, PageSize::Size4K, Rights::Writable);
         let base = Gfn::new(2 * BLOCK - 2);
-        let flushed = view.write_protect_masked(base, 0b100).delegate();
+        let flushed = view.write_protect_masked(base, 0b100).into_frames();
         assert_eq!(flushed, frames(2 * BLOCK, 1));
         assert_eq!(backing(&view, BLOCK).unwrap().1, Rights::Writable);
     });
@@ -283,11 +297,7 @@ fn masked_write_protection_leaves_a_block_before_it() {
 fn other_page_is_reported_and_kept() {
     each_mode(|arena, _, view| {
         put(&view, arena, 5, PageSize::Size4K, Rights::Writable);
-        let page = HostPage {
-            pfn: Pfn::new(1),
-            size: PageSize::Size4K,
-            rights: Rights::Writable,
-        };
+        let page = HostPage::of_test(Pfn::new(1), PageSize::Size4K, Rights::Writable);
         let fault = FaultGpa::new(Gfn::new(5).gpa());
         let result = view.install(fault, page, &mut arena.source(0)).0;
         assert_eq!(result.outcome, Outcome::Occupied(Pfn::new(5 + OFFSET)));
@@ -300,11 +310,7 @@ fn other_page_is_reported_and_kept() {
 fn addresses_beyond_the_mode_are_refused() {
     each_mode(|arena, root, mut view| {
         let end = root.mode().frames().end();
-        let page = |pfn| HostPage {
-            pfn: Pfn::new(pfn),
-            size: PageSize::Size4K,
-            rights: Rights::Writable,
-        };
+        let page = |pfn| HostPage::of_test(Pfn::new(pfn), PageSize::Size4K, Rights::Writable);
         let mut tables = arena.source(9);
         let beyond = FaultGpa::new(end.gpa());
         let too_far = view.install(beyond, page(1), &mut tables).0;
@@ -345,7 +351,7 @@ fn mode_changes_only_without_entries() {
     assert_eq!(root.set_mode(Mode::Sv48x4), Err(InUse));
     // SAFETY: as above.
     let duty = unsafe { MmuWrite::new(&root) }.destroy(|| ());
-    duty.flush_and_free(|_| (), |table| arena.free(table));
+    duty.flush_and_free(flushing(|_| ()), |table| arena.free(table));
     assert_eq!(root.set_mode(Mode::Sv48x4), Ok(()));
     assert_eq!(root.mode(), Mode::Sv48x4);
 }
@@ -357,7 +363,7 @@ fn gigantic_block_splits_only_where_asked() {
         assert_eq!(level, (Outcome::Mapped, Level::Giga));
         let split = view.split(frames(3, 1), &mut arena.source(2), || false);
         assert_eq!(split.stop, Stop::Done);
-        assert_eq!(split.duty.delegate(), frames(0, 1 << 18));
+        assert_eq!(split.duty.into_frames(), frames(0, 1 << 18));
         let now = snapshot(arena, root);
         assert_eq!(now.leaves.len(), 511 + 512);
         assert!(now
@@ -376,13 +382,13 @@ fn split_without_tables_is_left_to_faults() {
     each_mode(|arena, root, mut view| {
         put(&view, arena, 0, PageSize::Size1G, Rights::Writable);
         let all = frames(0, 1 << 18);
-        let _ = view.write_protect(all, || false).duty.delegate();
+        let _ = view.write_protect(all, || false).duty.into_frames();
         let split = view.split(all, &mut arena.source(2), || false);
         assert_eq!(
             (split.stop, split.done_to),
             (Stop::NeedTables, Gfn::new(BLOCK))
         );
-        let _ = split.duty.delegate();
+        let _ = split.duty.into_frames();
         assert_eq!(snapshot(arena, root).leaves.len(), 511 + 512);
         for gfn in [3, BLOCK + 3] {
             let fault = FaultGpa::new(Gfn::new(gfn).gpa());
@@ -397,7 +403,7 @@ fn split_without_tables_is_left_to_faults() {
             (result.outcome, result.level),
             (Outcome::Upgraded, Level::Page)
         );
-        let _ = result.flush.delegate();
+        let _ = result.flush.into_frames();
         let now = snapshot(arena, root);
         assert_eq!(now.leaves.len(), 510 + 2 * 512);
         for (gfn, leaf) in now.leaves {
@@ -427,13 +433,13 @@ fn interrupted_unmap_goes_on_where_it_stopped() {
         let rest = view.unmap(GfnRange::new(first.done_to, range.end()), || false);
         assert_eq!((rest.stop, rest.done_to), (Stop::Done, range.end()));
         let mut freed = 0;
-        first.duty.and(rest.duty).flush_and_free(
-            |_| (),
-            |table| {
+        first
+            .duty
+            .and(rest.duty)
+            .flush_and_free(flushing(|_| ()), |table| {
                 freed += 1;
                 arena.free(table);
-            },
-        );
+            });
         assert_eq!(freed, 8);
     });
 }
@@ -452,7 +458,7 @@ fn device_pages_replace_pages_and_not_blocks() {
         assert!(first.duty.is_none());
         let moved = view.map_device(Gfn::new(5), pages(0x2_9000), &mut arena.source(0));
         assert_eq!(moved.stop, Stop::Done);
-        assert_eq!(moved.duty.delegate(), frames(5, 2));
+        assert_eq!(moved.duty.into_frames(), frames(5, 2));
         let leaf = snapshot(arena, root).leaves[&6];
         assert!(leaf.device);
         assert_eq!(leaf.pfn, 0x2_9001);

@@ -20,7 +20,10 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
-    arena::Arena,
+    arena::{
+        flushing, //
+        Arena,
+    },
     model::snapshot,
     ops::{
         behind, //
@@ -90,14 +93,10 @@ impl Vm<'_> {
                     Logging::Off => (size, rights),
                     Logging::On => (PageSize::Size4K, rights),
                 };
-                let page = HostPage {
-                    pfn: Pfn::new(behind(gfn, BACKING)),
-                    size,
-                    rights,
-                };
+                let page = HostPage::of_test(Pfn::new(behind(gfn, BACKING)), size, rights);
                 let fault = FaultGpa::new(Gfn::new(gfn).gpa());
                 let (install, _) = tree.install(fault, page, &mut self.arena.source(8));
-                install.flush.delegate();
+                install.flush.into_frames();
                 assert!(matches!(
                     install.outcome,
                     Outcome::Mapped | Outcome::Upgraded | Outcome::Already
@@ -115,26 +114,26 @@ impl Vm<'_> {
                 }
             }
             Fault::Fill { gfn, frames } => {
-                let page = HostPage {
-                    pfn: Pfn::new(behind(gfn, BACKING)),
-                    size: PageSize::Size4K,
-                    rights: Rights::HostReadOnly,
-                };
+                let page = HostPage::of_test(
+                    Pfn::new(behind(gfn, BACKING)),
+                    PageSize::Size4K,
+                    Rights::HostReadOnly,
+                );
                 let fault = FaultGpa::new(Gfn::new(gfn).gpa());
                 let (install, neighbours) = tree.install(fault, page, &mut self.arena.source(8));
-                install.flush.delegate();
+                install.flush.into_frames();
                 if let Some(neighbours) = neighbours {
                     let runs = *logging == Logging::Off && gfn % 2 == 0;
                     tree.fill(&neighbours, frames, Age::Old, |gfn| {
-                        Some(HostPage {
-                            pfn: Pfn::new(behind(gfn.get(), BACKING)),
-                            size: if runs {
+                        Some(HostPage::of_test(
+                            Pfn::new(behind(gfn.get(), BACKING)),
+                            if runs {
                                 PageSize::Size64K
                             } else {
                                 PageSize::Size4K
                             },
-                            rights: Rights::WriteProtected,
-                        })
+                            Rights::WriteProtected,
+                        ))
                     });
                 }
             }
@@ -152,7 +151,7 @@ impl Vm<'_> {
                 let unmap = tree.unmap(range, || false);
                 unmap
                     .duty
-                    .flush_and_free(|_| (), |table| self.arena.free(table));
+                    .flush_and_free(flushing(|_| ()), |table| self.arena.free(table));
                 for gfn in range.start().get()..range.end().get() {
                     assert_eq!(tree.lookup(Gfn::new(gfn)), None);
                 }
@@ -163,7 +162,7 @@ impl Vm<'_> {
             }
             Change::Split(range) => {
                 let split = tree.split(range, &mut self.arena.source(8), || false);
-                split.duty.delegate();
+                split.duty.into_frames();
                 for gfn in range.start().get()..range.end().get() {
                     if let Some(found) = tree.lookup(Gfn::new(gfn)) {
                         assert_eq!(found.leaf.size(found.level), PageSize::Size4K);
@@ -173,13 +172,14 @@ impl Vm<'_> {
             Change::Log => {
                 let log = std::mem::take(&mut *self.log.lock().unwrap());
                 if *logging == Logging::Off {
-                    tree.write_protect(all, || false).duty.delegate();
+                    tree.write_protect(all, || false).duty.into_frames();
                     *logging = Logging::On;
                 } else {
                     for base in (0..FRAMES).step_by(64) {
                         let bits = (0..64).filter(|bit| log.contains(&(base + bit)));
                         let mask = bits.fold(0, |mask, bit| mask | 1 << bit);
-                        tree.write_protect_masked(Gfn::new(base), mask).delegate();
+                        tree.write_protect_masked(Gfn::new(base), mask)
+                            .into_frames();
                     }
                 }
             }
@@ -194,7 +194,7 @@ impl Vm<'_> {
                     tree.recover(all, PageSize::Size64K, |gfn| host.page(gfn.get()), || false);
                 recover
                     .duty
-                    .flush_and_free(|_| (), |table| self.arena.free(table));
+                    .flush_and_free(flushing(|_| ()), |table| self.arena.free(table));
             }
         }
         self.check(*logging);
@@ -302,7 +302,7 @@ proptest! {
         vm.check(logging);
         // SAFETY: all threads are gone.
         let duty = unsafe { MmuWrite::new(&root) }.destroy(|| ());
-        duty.flush_and_free(|_| (), |table| arena.free(table));
+        duty.flush_and_free(flushing(|_| ()), |table| arena.free(table));
         prop_assert_eq!(arena.live(), 0);
         prop_assert!(arena.counts().is_empty());
     }

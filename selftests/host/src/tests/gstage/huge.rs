@@ -5,7 +5,10 @@
 use std::cell::Cell;
 
 use super::{
-    arena::Arena,
+    arena::{
+        flushing, //
+        Arena,
+    },
     cases::{
         backing,
         each_mode,
@@ -28,20 +31,20 @@ const NAPOT_PTES: u64 = 16;
 /// A host that maps all its memory in blocks of `size`.
 fn host(size: PageSize, rights: Rights) -> impl Fn(Gfn) -> Option<HostPage> {
     move |gfn| {
-        Some(HostPage {
-            pfn: Pfn::new(gfn.get() + OFFSET),
+        Some(HostPage::of_test(
+            Pfn::new(gfn.get() + OFFSET),
             size,
             rights,
-        })
+        ))
     }
 }
 
 /// Logging begins, with blocks split.
 fn log(view: &mut MmuWrite<'_, &Arena>, arena: &Arena, range: GfnRange) {
-    view.write_protect(range, || false).duty.delegate();
+    view.write_protect(range, || false).duty.into_frames();
     let split = view.split(range, &mut arena.source(9), || false);
     assert_eq!(split.stop, Stop::Done);
-    split.duty.delegate();
+    split.duty.into_frames();
 }
 
 /// Logging ends. Returns what was flushed.
@@ -56,7 +59,9 @@ fn recover(
     let mut scope = None;
     recover
         .duty
-        .flush_and_free(|wanted| scope = Some(wanted), |table| arena.free(table));
+        .flush_and_free(flushing(|wanted| scope = Some(wanted)), |table| {
+            arena.free(table)
+        });
     scope
 }
 
@@ -72,7 +77,7 @@ fn write_fault_in_a_logged_run_splits_it_in_place() {
         );
         let flushed = view
             .write_protect_masked(Gfn::new(NAPOT_PTES + 3), 1)
-            .delegate();
+            .into_frames();
         assert_eq!(flushed, frames(NAPOT_PTES, 16));
         assert_eq!(
             backing(&view, NAPOT_PTES).unwrap().1,
@@ -88,7 +93,7 @@ fn write_fault_in_a_logged_run_splits_it_in_place() {
             Rights::Writable,
         );
         assert_eq!(result.outcome, Outcome::Upgraded);
-        assert_eq!(result.flush.delegate(), frames(NAPOT_PTES, 16));
+        assert_eq!(result.flush.into_frames(), frames(NAPOT_PTES, 16));
         for (gfn, leaf) in snapshot(arena, root).leaves {
             assert!(!leaf.run);
             assert_eq!(leaf.pfn, gfn + OFFSET);
@@ -116,7 +121,7 @@ fn unmapping_a_page_takes_its_run() {
         );
         let unmap = view.unmap(frames(NAPOT_PTES + 15, 1), || false);
         unmap.duty.flush_and_free(
-            |scope| assert_eq!(scope, Scope::Frames(frames(NAPOT_PTES, 16))),
+            flushing(|scope| assert_eq!(scope, Scope::Frames(frames(NAPOT_PTES, 16)))),
             |table| arena.free(table),
         );
         assert_eq!(backing(&view, NAPOT_PTES), None);
@@ -248,14 +253,14 @@ fn table_that_the_host_contradicts_is_left_alone() {
                 pbmt: Pbmt::Io,
             };
             let map = view.map_device(Gfn::new(300), other, &mut arena.source(0));
-            map.duty.delegate();
+            map.duty.into_frames();
             let host = host(PageSize::Size2M, Rights::Writable);
             let scope = recover(&mut view, arena, range, host);
             assert_eq!(scope, None);
             assert_eq!(snapshot(arena, root).leaves.len(), 512);
             // But the rest need not fault to be written to.
             assert_eq!(backing(&view, 7), Some((7 + OFFSET, Rights::Writable)));
-            view.write_protect(range, || false).duty.delegate();
+            view.write_protect(range, || false).duty.into_frames();
         }
     });
 }
@@ -311,7 +316,7 @@ fn recovery_goes_on_where_it_stopped() {
             let recover = view.recover(rest, PageSize::Size64K, host, || true);
             recover
                 .duty
-                .flush_and_free(|_| (), |table| arena.free(table));
+                .flush_and_free(flushing(|_| ()), |table| arena.free(table));
             if recover.stop == Stop::Done {
                 break;
             }
@@ -333,11 +338,11 @@ fn fault_around_fills_what_is_missing() {
             PageSize::Size4K,
             Rights::Writable,
         );
-        let page = HostPage {
-            pfn: Pfn::new(NAPOT_PTES + OFFSET),
-            size: PageSize::Size4K,
-            rights: Rights::Writable,
-        };
+        let page = HostPage::of_test(
+            Pfn::new(NAPOT_PTES + OFFSET),
+            PageSize::Size4K,
+            Rights::Writable,
+        );
         let fault = FaultGpa::new(Gfn::new(NAPOT_PTES).gpa());
         let (result, neighbours) = view.install(fault, page, &mut arena.source(0));
         assert_eq!(result.outcome, Outcome::Mapped);
@@ -368,11 +373,7 @@ fn fill_around(
     around: GfnRange,
     host: impl FnMut(Gfn) -> Option<HostPage>,
 ) -> u64 {
-    let page = HostPage {
-        pfn: Pfn::new(gfn + OFFSET),
-        size: PageSize::Size4K,
-        rights: Rights::Writable,
-    };
+    let page = HostPage::of_test(Pfn::new(gfn + OFFSET), PageSize::Size4K, Rights::Writable);
     let fault = FaultGpa::new(Gfn::new(gfn).gpa());
     let (_, neighbours) = view.install(fault, page, &mut arena.source(9));
     let neighbours = neighbours.expect("it ended in a leaf table");
@@ -387,14 +388,15 @@ fn fault_around_makes_runs_where_the_host_has_them() {
         let runs = host(PageSize::Size64K, Rights::Writable);
         let filled = fill_around(&view, arena, 1, frames(1, 2 * NAPOT_PTES), |gfn| {
             let page = runs(gfn)?;
-            Some(HostPage {
-                size: if gfn.get() < NAPOT_PTES {
+            Some(HostPage::of_test(
+                page.pfn(),
+                if gfn.get() < NAPOT_PTES {
                     PageSize::Size4K
                 } else {
-                    page.size
+                    page.size()
                 },
-                ..page
-            })
+                page.rights(),
+            ))
         });
         // With all pages of the run that the range ends in.
         assert_eq!(filled, 14 + 2 * NAPOT_PTES);
@@ -424,10 +426,11 @@ fn fault_around_makes_no_run_of_other_offsets_or_around_a_page() {
         let filled = fill_around(&view, arena, 0, frames(0, 3 * NAPOT_PTES), |gfn| {
             let page = runs(gfn)?;
             let shift = u64::from(gfn.get() >= 2 * NAPOT_PTES);
-            Some(HostPage {
-                pfn: Pfn::new(page.pfn.get() + shift),
-                ..page
-            })
+            Some(HostPage::of_test(
+                Pfn::new(page.pfn().get() + shift),
+                page.size(),
+                page.rights(),
+            ))
         });
         assert_eq!(filled, 3 * NAPOT_PTES - 2);
         assert!(snapshot(arena, root).leaves.values().all(|leaf| !leaf.run));
@@ -449,10 +452,15 @@ fn each_group_becomes_a_run_again_by_itself() {
             let page = runs(gfn)?;
             // What the host is about to change counts by pages, too.
             let is_page = gfn.get() < NAPOT_PTES || gfn.get() >= 6 * NAPOT_PTES;
-            Some(HostPage {
-                size: if is_page { PageSize::Size4K } else { page.size },
-                ..page
-            })
+            Some(HostPage::of_test(
+                page.pfn(),
+                if is_page {
+                    PageSize::Size4K
+                } else {
+                    page.size()
+                },
+                page.rights(),
+            ))
         });
         assert_eq!(
             scope,
@@ -500,7 +508,9 @@ fn block_takes_the_place_of_an_emptied_table() {
         }
         for gfn in [2 * BLOCK - 1, BLOCK + 9, BLOCK + 3] {
             let unmap = view.unmap(frames(gfn, 1), || false);
-            unmap.duty.flush_and_free(|_| (), |table| arena.free(table));
+            unmap
+                .duty
+                .flush_and_free(flushing(|_| ()), |table| arena.free(table));
         }
         let tables = arena.live();
         let none = |_| panic!("there is nothing to be asked about");
@@ -528,7 +538,9 @@ fn gigantic_block_takes_the_place_of_emptied_tables() {
         }
         for block in [511, 7] {
             let unmap = view.unmap(frames(block * BLOCK, 1), || false);
-            unmap.duty.flush_and_free(|_| (), |table| arena.free(table));
+            unmap
+                .duty
+                .flush_and_free(flushing(|_| ()), |table| arena.free(table));
         }
         let giga = frames(0, 1 << 18);
         let blocks = host(PageSize::Size1G, Rights::Writable);

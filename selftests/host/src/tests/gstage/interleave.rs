@@ -17,7 +17,10 @@ use loom::{
     thread, //
 };
 
-use super::arena::Arena;
+use super::arena::{
+    flushing, //
+    Arena,
+};
 use crate::{
     gstage::*,
     kvm_core::addr::*,
@@ -61,17 +64,13 @@ impl Vm {
     }
 
     pub(super) fn install(&self, gfn: u64, size: PageSize, rights: Rights) -> Outcome {
-        let page = HostPage {
-            pfn: Pfn::new(gfn + OFFSET),
-            size,
-            rights,
-        };
+        let page = HostPage::of_test(Pfn::new(gfn + OFFSET), size, rights);
         let mut tables = self.arena.source(8);
         let fault = FaultGpa::new(Gfn::new(gfn).gpa());
         let read = self.read();
         let (result, _) = read.install(fault, page, &mut tables);
         // Harts are not modelled so far as to remember translations.
-        result.flush.delegate();
+        result.flush.into_frames();
         result.outcome
     }
 
@@ -89,23 +88,23 @@ impl Vm {
 
     /// Maps what is missing of `frames` in the leaf table of `gfn`, where something is mapped.
     pub(super) fn fill(&self, gfn: u64, frames: GfnRange, rights: Rights) -> u64 {
-        let page = HostPage {
-            pfn: Pfn::new(gfn + OFFSET),
-            size: PageSize::Size4K,
-            rights: Rights::HostReadOnly,
-        };
+        let page = HostPage::of_test(
+            Pfn::new(gfn + OFFSET),
+            PageSize::Size4K,
+            Rights::HostReadOnly,
+        );
         let fault = FaultGpa::new(Gfn::new(gfn).gpa());
         let read = self.read();
         let mut tables = self.arena.source(0);
         let (install, neighbours) = read.install(fault, page, &mut tables);
-        install.flush.delegate();
+        install.flush.into_frames();
         let neighbours = neighbours.expect("a leaf table");
         read.fill(&neighbours, frames, Age::Old, |gfn| {
-            Some(HostPage {
-                pfn: Pfn::new(gfn.get() + OFFSET),
-                size: PageSize::Size4K,
+            Some(HostPage::of_test(
+                Pfn::new(gfn.get() + OFFSET),
+                PageSize::Size4K,
                 rights,
-            })
+            ))
         })
     }
 
@@ -155,7 +154,7 @@ impl Vm {
     /// Ends the VM; every table must have been kept track of.
     pub(super) fn end(self) {
         let duty = self.write().destroy(|| ());
-        duty.flush_and_free(|_| (), |table| self.arena.free(table));
+        duty.flush_and_free(flushing(|_| ()), |table| self.arena.free(table));
         assert_eq!(self.arena.live(), 0);
         let arena = std::ptr::from_ref(self.arena).cast_mut();
         // SAFETY: made from a box by `new`; its only user, the root, goes with `self`.
@@ -335,7 +334,7 @@ fn loom_write_protection_against_a_storing_hart() {
         },
         |vm| {
             let page = GfnRange::single(Gfn::new(5));
-            let flushed = vm.write().write_protect(page, || false).duty.delegate();
+            let flushed = vm.write().write_protect(page, || false).duty.into_frames();
             assert_eq!(flushed, page);
         },
         |vm| vm.hart_stores(5),
@@ -363,7 +362,7 @@ fn loom_fault_against_unmap_and_free() {
             let unmap = vm.write().unmap(all, || false);
             unmap
                 .duty
-                .flush_and_free(|_| (), |table| vm.arena.free(table));
+                .flush_and_free(flushing(|_| ()), |table| vm.arena.free(table));
         }
         assert_eq!(there.join().unwrap(), Outcome::Mapped);
         let vm = Arc::into_inner(vm).unwrap().into_inner().unwrap();

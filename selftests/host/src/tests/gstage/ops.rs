@@ -108,11 +108,11 @@ impl Host {
         };
         let sizes = [PageSize::Size1G, PageSize::Size2M, PageSize::Size64K];
         let size = sizes.into_iter().find(|size| is(*size));
-        Some(HostPage {
-            pfn: Pfn::new(behind(gfn, self.backing)),
-            size: size.unwrap_or(PageSize::Size4K),
-            rights: self.rights,
-        })
+        Some(HostPage::of_test(
+            Pfn::new(behind(gfn, self.backing)),
+            size.unwrap_or(PageSize::Size4K),
+            self.rights,
+        ))
         .filter(|_| self.sizes % 11 != 0)
     }
 }

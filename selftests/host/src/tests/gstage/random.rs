@@ -5,7 +5,10 @@
 use proptest::prelude::*;
 
 use super::{
-    arena::Arena,
+    arena::{
+        flushing, //
+        Arena,
+    },
     model::*,
     ops::*, //
 };
@@ -249,11 +252,7 @@ impl<'a> World<'a> {
     ) -> Option<Scope> {
         let pfn = behind(gfn, backing);
         let mut source = self.arena.source(tables);
-        let page = HostPage {
-            pfn: Pfn::new(pfn),
-            size,
-            rights,
-        };
+        let page = HostPage::of_test(Pfn::new(pfn), size, rights);
         let fault = FaultGpa::new(Gpa::new((gfn << 12) + 0x123));
         let read = self.read();
         let (result, neighbours) = read.install(fault, page, &mut source);
@@ -275,11 +274,11 @@ impl<'a> World<'a> {
         let mut expect = 0;
         let mut asked = Vec::new();
         let page = |gfn: Gfn| {
-            (gfn.get() % 5 != 0).then_some(HostPage {
-                pfn: Pfn::new(behind(gfn.get(), around.backing)),
-                size: around.size,
-                rights: around.rights,
-            })
+            (gfn.get() % 5 != 0).then_some(HostPage::of_test(
+                Pfn::new(behind(gfn.get(), around.backing)),
+                around.size,
+                around.rights,
+            ))
         };
         let filled = self
             .read()
@@ -295,14 +294,14 @@ impl<'a> World<'a> {
             assert_eq!(asked.remove(0), at);
             if let Some(page) = page(Gfn::new(at)) {
                 let group = GfnRange::from_len(Gfn::new(at & !15), 16);
-                let run = page.size == PageSize::Size64K
+                let run = page.size() == PageSize::Size64K
                     && around.backing % 16 == 0
                     && touching(&self.model, group).is_empty();
                 let first = if run { at & !15 } else { at };
                 let leaf = Seen {
                     run,
                     young: around.age == Age::Young,
-                    ..Seen::page(page.pfn.get() - (at - first), page.rights)
+                    ..Seen::page(page.pfn().get() - (at - first), page.rights())
                 };
                 self.model.insert(first, leaf);
                 expect += leaf.size().frames();
@@ -321,7 +320,7 @@ impl<'a> World<'a> {
         result: Install,
         left: usize,
     ) -> Option<Scope> {
-        let HostPage { pfn, size, rights } = page;
+        let (pfn, size, rights) = (page.pfn(), page.size(), page.rights());
         let pfn = pfn.get();
         let flushed = issue(result.flush);
         let used = tables - left;
@@ -448,10 +447,10 @@ impl<'a> World<'a> {
         let mut freed = 0;
         let flushed = std::cell::Cell::new(false);
         duty.flush_and_free(
-            |wanted| {
+            flushing(|wanted| {
                 flushed.set(true);
                 scope = Some(wanted);
-            },
+            }),
             |table| {
                 assert!(flushed.get(), "a table is freed before the flush");
                 self.arena.free(table);
@@ -471,7 +470,7 @@ impl<'a> World<'a> {
 fn issue(duty: Flush) -> Option<Scope> {
     let mut scope = None;
     let none = duty.is_none();
-    duty.issue(|frames| scope = Some(Scope::Frames(frames)));
+    duty.issue(flushing(|frames| scope = Some(Scope::Frames(frames))));
     assert_eq!(scope.is_none(), none);
     scope
 }

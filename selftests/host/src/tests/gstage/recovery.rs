@@ -91,7 +91,7 @@ impl World<'_> {
         let gfn = gfn.max(part.start().get());
         // No run is made of a table of which the host says that it may be larger.
         let may_be_block = host.page(gfn).is_some_and(|page| {
-            page.size > PageSize::Size64K && host.backing % page.size.frames() == 0
+            page.size() > PageSize::Size64K && host.backing % page.size().frames() == 0
         }) && find(&self.model, gfn)
             .is_some_and(|(start, leaf)| leaf.pfn + (gfn - start) == behind(gfn, host.backing));
         if level == Level::Mega && !may_be_block {
@@ -127,9 +127,9 @@ impl World<'_> {
         };
         let fits = if size == PageSize::Size64K {
             // Larger blocks do not say that the CPU has Svnapot.
-            page.size == size
+            page.size() == size
         } else {
-            page.size >= size
+            page.size() >= size
         };
         let first = behind(span.start().get(), host.backing);
         if size == PageSize::Size1G {
@@ -154,7 +154,7 @@ impl World<'_> {
             let leaf = &self.model[start];
             leaf.pfn == first + (start - span.start().get()) && !leaf.device && leaf.size() < size
         };
-        if !fits || host.backing % page.size.frames() != 0 || !starts.iter().all(same) {
+        if !fits || host.backing % page.size().frames() != 0 || !starts.iter().all(same) {
             return;
         }
         let leaves = starts.iter().map(|start| self.model.remove(start).unwrap());

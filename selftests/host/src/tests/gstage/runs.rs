@@ -14,7 +14,10 @@ use loom::{
 };
 
 use super::{
-    arena::Arena,
+    arena::{
+        flushing, //
+        Arena,
+    },
     interleave::{
         Vm, //
         OFFSET,
@@ -305,7 +308,7 @@ fn loom_claim_against_unmap_of_one_page() {
             let unmap = locked.vm.write().unmap(frames(NAPOT_PTES + 9, 1), || false);
             let arena = locked.vm.arena;
             unmap.duty.flush_and_free(
-                |scope| assert_eq!(scope, Scope::Frames(frames(NAPOT_PTES, 16))),
+                flushing(|scope| assert_eq!(scope, Scope::Frames(frames(NAPOT_PTES, 16)))),
                 |table| arena.free(table),
             );
             assert_eq!(locked.vm.rights(NAPOT_PTES + 9), None);
@@ -334,7 +337,7 @@ fn loom_claim_against_write_protection_of_one_page() {
                 .vm
                 .write()
                 .write_protect_masked(base, 0b10)
-                .delegate();
+                .into_frames();
             if locked.vm.rights(NAPOT_PTES).is_some() {
                 assert_eq!(flushed, frames(NAPOT_PTES, 16));
             }
@@ -356,11 +359,11 @@ fn loom_page_against_recovery() {
             let vm = &locked.vm;
             let _ = vm.install(NAPOT_PTES + 5, PageSize::Size4K, Rights::WriteProtected);
             let host = |gfn: Gfn| {
-                Some(HostPage {
-                    pfn: Pfn::new(gfn.get() + OFFSET),
-                    size: PageSize::Size64K,
-                    rights: Rights::Writable,
-                })
+                Some(HostPage::of_test(
+                    Pfn::new(gfn.get() + OFFSET),
+                    PageSize::Size64K,
+                    Rights::Writable,
+                ))
             };
             let range = frames(NAPOT_PTES, 16);
             let smallest = PageSize::Size64K;
@@ -368,7 +371,7 @@ fn loom_page_against_recovery() {
             let arena = locked.vm.arena;
             recover
                 .duty
-                .flush_and_free(|_| (), |table| arena.free(table));
+                .flush_and_free(flushing(|_| ()), |table| arena.free(table));
             assert_eq!(locked.vm.size(NAPOT_PTES), Some(PageSize::Size64K));
         },
         |vm| {
