@@ -50,7 +50,8 @@ use crate::{
         mp_state::MpState,
         pending::PendingExit,
         pmu::{
-            firmware::FirmwareCounts, //
+            firmware::FirmwareCounts,
+            perf_event::OverflowSink, //
             Pmu,
         },
         request::Request,
@@ -94,6 +95,8 @@ pub(crate) struct VcpuShared {
     pub(crate) mp_state: MpState,
     /// Events that performance counters count.
     pub(crate) firmware: FirmwareCounts,
+    /// How overflows of performance counters reach the vCPU.
+    pub(crate) overflows: OverflowSink,
     /// What is reported of the thread's waiting.
     pub(crate) steal: steal_time::Watch,
     /// Where the guest was when it last came back.
@@ -141,6 +144,7 @@ impl VcpuShared {
             timer <- Timer::new(),
             mp_state <- MpState::new(),
             firmware: FirmwareCounts::new(),
+            overflows: OverflowSink::new(),
             steal: steal_time::Watch::new(),
             last_exit: LastExit::new(),
         })

@@ -213,6 +213,7 @@ impl Vcpu {
         let shared = last.vcpu().shared();
         // A counter's overflow or the timer could still come, and needs the state.
         last.pmu.reset(&shared.firmware);
+        shared.overflows.disconnect();
         shared.timer.reset();
         // SAFETY: No other thread uses `vcpu`, and its perf events and its timer were stopped
         // above. A timer callback that has yet to return has read the field already: all that it

@@ -104,7 +104,8 @@ fn configure(
     } else {
         Overflows::Ignored
     };
-    let mut source = PerfSource::of(vcpu.vcpu(), overflows);
+    let source = PerfSource::of(vcpu.held(), overflows);
+    let mut source = source.map_err(|_| SbiError::Failed)?;
     let firmware = &vcpu.vcpu().shared().firmware;
     let counters = vcpu.pmu.make_counters(layout);
     let counters = counters.map_err(|_| SbiError::Failed)?;

@@ -28,7 +28,10 @@ const PURE: &str = "// Pure: ";
 const NOT_FOR_LOOM: &str = "nacl";
 
 /// What a pure file may name and does not look into.
-const STAND_INS: [(&str, &str); 1] = [("kvm_core::object", "pub(crate) struct Vcpu;")];
+const STAND_INS: [(&str, &str); 1] = [(
+    "kvm_core::object",
+    "pub(crate) struct Vcpu; pub(crate) struct HeldVcpu<'a>(pub(crate) &'a Vcpu);",
+)];
 
 /// The list of such constants that the kernel module uses.
 const HELPER: &str = "../../rust/bindings_helper.h";

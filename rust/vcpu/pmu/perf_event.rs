@@ -5,15 +5,19 @@
 //!
 //! An event counts the thread that created it, a vCPU's, while that is in the guest. Its overflow
 //! comes as an interrupt on the CPU where the thread is; releasing an event removes it from that
-//! CPU first, so that no overflow comes afterwards. Locks: perf's own, all of which may sleep; the
-//! overflow takes none.
+//! CPU first, so that no overflow comes afterwards. Locks: perf's own, all of which may sleep; an
+//! overflow takes the raw spinlock of its [`OverflowLine`].
 
 use core::ptr::NonNull;
 
 use kernel::{
     error::to_result,
     ffi::c_void,
-    prelude::*, //
+    prelude::*,
+    sync::{
+        Arc,
+        SetOnce, //
+    }, //
 };
 
 use crate::{
@@ -22,8 +26,17 @@ use crate::{
         self,
         check_prototype, //
     },
-    kernel_ext::context::IrqOff,
-    kvm_core::object::Vcpu,
+    kernel_ext::{
+        context::IrqOff,
+        raw_spinlock::{
+            new_raw_spinlock, //
+            RawSpinLock,
+        }, //
+    },
+    kvm_core::object::{
+        HeldVcpu,
+        Vcpu, //
+    },
     sbi_abi::message::pmu::Filter,
     vcpu::{
         irq::Interrupt,
@@ -69,21 +82,94 @@ pub(crate) fn can_count(event: HardwareEvent) -> bool {
     idx > 0
 }
 
-/// Makes events for the counters of one vCPU.
-pub(crate) struct PerfSource<'v> {
-    vcpu: &'v Vcpu,
-    overflows: Overflows,
+/// The line by which overflows reach a vCPU. Events share it with the vCPU, which cuts it before it
+/// goes, so that an event may outlive the vCPU.
+#[pin_data]
+struct OverflowLine {
+    #[pin]
+    vcpu: RawSpinLock<Connection>,
 }
 
-impl<'v> PerfSource<'v> {
-    /// For the counters of `vcpu`, the caller's own: what is made is kept in its
-    /// [`VcpuInner`](crate::vcpu::VcpuInner).
-    pub(crate) fn of(vcpu: &'v Vcpu, overflows: Overflows) -> Self {
-        Self { vcpu, overflows }
+/// The vCPU at the end of an [`OverflowLine`].
+///
+/// # Invariants
+///
+/// The vCPU is live: [`OverflowSink::disconnect`] takes it out before the vCPU is destroyed.
+struct Connection(Option<NonNull<Vcpu>>);
+
+// SAFETY: `Vcpu` is `Sync`, so any thread may use a pointer to a live vCPU.
+unsafe impl Send for Connection {}
+
+impl OverflowLine {
+    /// Makes a line to `vcpu`.
+    fn new(vcpu: &Vcpu) -> impl PinInit<Self> {
+        // INVARIANT: `Vcpu::destroy` calls `OverflowSink::disconnect`, which finds this line: the
+        // only caller puts it into the sink of `vcpu`.
+        let vcpu = Connection(Some(NonNull::from(vcpu)));
+        pin_init!(Self {
+            vcpu <- new_raw_spinlock!(vcpu, "kvm_riscv::overflow"),
+        })
+    }
+
+    /// Makes the counter overflow interrupt of the vCPU pending, if it is still there.
+    fn raise(&self) {
+        self.vcpu.with(|vcpu| {
+            if let Connection(Some(vcpu)) = vcpu {
+                // SAFETY: By the type's invariant the vCPU is live, and the lock keeps it in its
+                // place.
+                unsafe { vcpu.as_ref() }.inject(Interrupt::CounterOverflow);
+            }
+        });
     }
 }
 
-impl Source for PerfSource<'_> {
+/// A vCPU's end of its [`OverflowLine`], which is made with the first event.
+pub(crate) struct OverflowSink(SetOnce<Arc<OverflowLine>>);
+
+impl OverflowSink {
+    /// Makes the sink of a vCPU without events.
+    pub(crate) fn new() -> Self {
+        Self(SetOnce::new())
+    }
+
+    /// Cuts the line: no overflow reaches the vCPU any more. The vCPU is about to be destroyed.
+    pub(crate) fn disconnect(&self) {
+        if let Some(line) = self.0.as_ref() {
+            line.vcpu.with(|vcpu| vcpu.0 = None);
+        }
+    }
+
+    /// Returns the line to `vcpu`, whose sink this is.
+    fn line(&self, vcpu: &Vcpu) -> Result<Arc<OverflowLine>> {
+        if self.0.as_ref().is_none() {
+            let line = Arc::pin_init(OverflowLine::new(vcpu), GFP_KERNEL_ACCOUNT)?;
+            // The vCPU's mutex keeps other threads from making one, too.
+            self.0.populate(line);
+        }
+        self.0.as_ref().cloned().ok_or(ENOMEM)
+    }
+}
+
+/// Makes events for the counters of one vCPU.
+pub(crate) struct PerfSource {
+    line: Arc<OverflowLine>,
+    overflows: Overflows,
+}
+
+impl PerfSource {
+    /// Makes events for the counters of `vcpu`.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub(crate) fn of(vcpu: HeldVcpu<'_>, overflows: Overflows) -> Result<Self> {
+        let vcpu = vcpu.get();
+        let line = vcpu.shared().overflows.line(vcpu)?;
+        Ok(Self { line, overflows })
+    }
+}
+
+impl Source for PerfSource {
     type Event = PerfEvent;
 
     fn create(
@@ -94,7 +180,7 @@ impl Source for PerfSource<'_> {
         room: Room,
     ) -> Option<PerfEvent> {
         let target = Target {
-            vcpu: NonNull::from(self.vcpu),
+            line: self.line.clone(),
             overflows: self.overflows,
             wrap: Wrap::new(wrap::mask(width)),
         };
@@ -113,8 +199,7 @@ impl Source for PerfSource<'_> {
             )
         };
         let raw = kernel::error::from_err_ptr(raw).ok()?;
-        // INVARIANT: The event is new and live, and `target` is its context. The caller keeps it in
-        // the vCPU's own state, as `PerfSource::of` says.
+        // INVARIANT: The event is new and live, and `target` is its context.
         let mut event = PerfEvent {
             raw: NonNull::new(raw)?,
             target,
@@ -131,8 +216,7 @@ impl Source for PerfSource<'_> {
 /// # Invariants
 ///
 /// `raw` is a live event that [`PerfSource`] created, and perf gives `target` to its overflow
-/// handler. The event is dropped before the vCPU is: the vCPU's own state keeps it, and
-/// [`Vcpu::destroy`] begins with that.
+/// handler.
 pub(crate) struct PerfEvent {
     raw: NonNull<bindings::perf_event>,
     target: KBox<Target>,
@@ -140,7 +224,7 @@ pub(crate) struct PerfEvent {
 
 /// The counter that an event is for.
 struct Target {
-    vcpu: NonNull<Vcpu>,
+    line: Arc<OverflowLine>,
     overflows: Overflows,
     wrap: Wrap,
 }
@@ -151,9 +235,7 @@ impl Target {
     fn look(&self, count: u64) -> Expired {
         let expired = self.wrap.expired(count);
         if expired.wrapped == Wrapped::Now && self.overflows == Overflows::Told {
-            // SAFETY: The event of this target is live, and by the invariant of `PerfEvent` it is
-            // dropped before the vCPU is, so the vCPU is live.
-            unsafe { self.vcpu.as_ref() }.inject(Interrupt::CounterOverflow);
+            self.line.raise();
         }
         expired
     }
@@ -267,7 +349,7 @@ impl Drop for PerfEvent {
 }
 
 /// An event of ours has counted as much as it was told. An interrupt of the CPU where the
-/// vCPU's thread is: does not sleep, takes no lock.
+/// vCPU's thread is: does not sleep.
 ///
 /// # Safety
 ///

@@ -4,8 +4,10 @@
 //! In the place of `perf_event.rs` in a kernel without the driver for the host's performance
 //! counters: guests have none.
 
+use kernel::prelude::*;
+
 use crate::{
-    kvm_core::object::Vcpu,
+    kvm_core::object::HeldVcpu,
     sbi_abi::message::pmu::Filter,
     vcpu::pmu::{
         counters::{
@@ -35,9 +37,26 @@ pub(crate) struct PerfSource;
 
 impl PerfSource {
     /// For any vCPU.
-    pub(crate) fn of(_vcpu: &Vcpu, _overflows: Overflows) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub(crate) fn of(_vcpu: HeldVcpu<'_>, _overflows: Overflows) -> Result<Self> {
+        Ok(Self)
+    }
+}
+
+/// Nothing that could overflow.
+pub(crate) struct OverflowSink;
+
+impl OverflowSink {
+    /// Makes the sink of a vCPU without events.
+    pub(crate) fn new() -> Self {
         Self
     }
+
+    /// Does nothing: there is no event.
+    pub(crate) fn disconnect(&self) {}
 }
 
 impl Source for PerfSource {

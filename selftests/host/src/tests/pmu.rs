@@ -9,7 +9,10 @@ use std::{
 };
 
 use crate::{
-    kvm_core::object::Vcpu,
+    kvm_core::object::{
+        HeldVcpu,
+        Vcpu, //
+    },
     sbi_abi::message::{
         pmu::{
             Choice,
@@ -629,6 +632,7 @@ fn without_the_driver_there_are_no_counters() {
     };
     assert_eq!(perf_event_absent::layout(), None);
     assert!(!perf_event_absent::can_count(event));
-    let mut source = perf_event_absent::PerfSource::of(&Vcpu, Overflows::Told);
+    let source = perf_event_absent::PerfSource::of(HeldVcpu(&Vcpu), Overflows::Told);
+    let mut source = source.unwrap();
     assert!(source.create(event, filter, WIDTH, Room::Needed).is_none());
 }
