@@ -7,6 +7,7 @@
 use core::ptr::NonNull;
 
 use kernel::{
+    cpu::CpuId,
     error::to_result,
     ffi::{
         c_int,
@@ -53,14 +54,15 @@ pub(crate) fn common() -> Option<Common> {
     })
 }
 
-/// How many guest interrupt files the IMSIC of `cpu` has.
+/// How many guest interrupt files the IMSIC of `cpu` has; 0 if there is no such CPU.
 pub(crate) fn files_of(cpu: usize) -> u32 {
-    if common().is_none() {
+    let cpu = u32::try_from(cpu).ok().and_then(CpuId::from_u32);
+    let (Some(cpu), Some(_)) = (cpu, common()) else {
         return 0;
-    }
-    // SAFETY: `common()` found the driver's global configuration, which stays. Callers pass a
-    // possible CPU, which has a per-CPU cell.
-    unsafe { bindings::kvm_rs_imsic_local_guest_files(cpu as u32) }
+    };
+    // SAFETY: `common()` found the driver's global configuration, which stays, and a `CpuId` is
+    // that of a CPU with a per-CPU cell.
+    unsafe { bindings::kvm_rs_imsic_local_guest_files(cpu.as_u32()) }
 }
 
 /// The page of a guest interrupt file, as the host reaches it.
@@ -87,11 +89,11 @@ impl Page {
             return None;
         }
         let offset = file.number() as usize * PAGE;
-        // SAFETY: `files_of(cpu)` is not 0, so the driver's global configuration exists. Callers
-        // pass a possible CPU, which has a per-CPU cell.
+        // SAFETY: `files_of(cpu)` is not 0, so the driver's global configuration exists, and `cpu`
+        // has a per-CPU cell.
         let va = unsafe { bindings::kvm_rs_imsic_va(cpu as u32) };
-        // SAFETY: `files_of(cpu)` is not 0, so the driver's global configuration exists. Callers
-        // pass a possible CPU, which has a per-CPU cell.
+        // SAFETY: `files_of(cpu)` is not 0, so the driver's global configuration exists, and `cpu`
+        // has a per-CPU cell.
         let pa = unsafe { bindings::kvm_rs_imsic_pa(cpu as u32) };
         // INVARIANT: The driver maps the supervisor's own page and then those of its guest files,
         // which are `files_of(cpu)` in number, and `file` is one of them.

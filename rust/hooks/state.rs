@@ -97,10 +97,12 @@ impl VcpuArch {
     fn new() -> Result<impl PinInit<Self, Error>> {
         let host = host::get().ok_or(ENODEV)?;
         let cpus = residency::slots().ok_or(ENODEV)?;
+        // SAFETY: The context becomes a part of this state, which is that of a new vCPU.
+        let context = unsafe { CpuContext::new(host, cpus) };
         Ok(try_pin_init!(Self {
             shared <- VcpuShared::new(),
             inner <- UnsafeCell::pin_init(VcpuInner::new(host)),
-            context <- UnsafeCell::pin_init(CpuContext::new(host, cpus)),
+            context <- UnsafeCell::pin_init(context),
             vector: GuestVector::new()?,
             hfences <- HfenceQueue::new(),
             tables: UnsafeCell::new(TableCache::new()),

@@ -124,8 +124,7 @@ pub(crate) fn handle_guest_mode_work(vcpu: HeldVcpu<'_>) -> Result {
 
 /// Returns whether the vCPU's dirty ring is full but for its reserve.
 pub(crate) fn dirty_ring_is_soft_full(vcpu: &Vcpu) -> bool {
-    // The low bits of the constant are the number of the request.
-    const BIT: u64 = 1 << (bindings::KVM_REQ_DIRTY_RING_SOFT_FULL & 0xff);
+    const BIT: u64 = 1 << (bindings::KVM_REQ_DIRTY_RING_SOFT_FULL & REQUEST_MASK);
 
     vcpu.requests().load(Ordering::Relaxed) & BIT != 0
 }
@@ -208,10 +207,21 @@ pub(crate) fn bus_write(slots: &SlotsRead<'_>, gpa: Gpa, width: u8, data: &[u8; 
     result == 0
 }
 
+/// The low bits of a `KVM_REQ_*` are its number (`KVM_REQUEST_MASK`); the others say how it is made.
+pub(crate) const REQUEST_MASK: u32 = 0xff;
+
+/// Returns `raw`, a request's constant, with a number that is a bit of `vcpu->requests`, as that of
+/// every request is.
+#[inline(always)]
+const fn with_valid_number(raw: u32) -> u32 {
+    raw & !REQUEST_MASK | raw & (u64::BITS - 1)
+}
+
 /// Makes the request with the constant `raw` of every vCPU of the VM. Preemptible, interrupts on.
 pub(crate) fn request_all(vm: &Vm, raw: u32) {
-    // SAFETY: By the invariant of `Vm` the VM is live. `raw` is a request's constant, so its number
-    // is a bit of `vcpu->requests`. The caller has interrupts enabled, as the IPIs require.
+    let raw = with_valid_number(raw);
+    // SAFETY: By the invariant of `Vm` the VM is live. The number of `raw` is a bit of
+    // `vcpu->requests`. The caller has interrupts enabled, as the IPIs require.
     unsafe { bindings::kvm_make_all_cpus_request(vm.as_ptr(), raw) };
 }
 
@@ -225,9 +235,10 @@ pub(crate) const NO_VCPUS: VcpuBitmap = [0; MASK_WORDS];
 
 /// The same for the vCPUs in `mask`. Interrupts are on.
 pub(crate) fn request_vcpus(vm: &Vm, raw: u32, mask: &mut VcpuBitmap) {
+    let raw = with_valid_number(raw);
     // SAFETY: By the invariant of `Vm` the VM is live. `mask` has a bit for every vCPU that there
-    // can be. `raw` is a request's constant, so its number is a bit of `vcpu->requests`. The caller
-    // has interrupts enabled, as the IPIs require.
+    // can be. The number of `raw` is a bit of `vcpu->requests`. The caller has interrupts enabled,
+    // as the IPIs require.
     unsafe { bindings::kvm_make_vcpus_request_mask(vm.as_ptr(), raw, mask.as_mut_ptr()) };
 }
 

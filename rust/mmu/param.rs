@@ -96,9 +96,15 @@ static FAULT_AROUND_PARAM: KernelParam = KernelParam::new(bindings::kernel_param
 static FAULT_AROUND_TYPE: [u8; 34] = *b"parmtype=fault_around_bytes:ulong\0";
 
 /// Returns a parameter like `param` that has `value` as its value.
-fn with_value(param: *const bindings::kernel_param, value: &mut c_ulong) -> bindings::kernel_param {
-    // SAFETY: Both callers pass on the parameter that the kernel serves and passed to them, which
-    // is valid.
+///
+/// # Safety
+///
+/// `param` points to a parameter of this module.
+unsafe fn with_value(
+    param: *const bindings::kernel_param,
+    value: &mut c_ulong,
+) -> bindings::kernel_param {
+    // SAFETY: The caller passes a valid parameter.
     let mut copy = unsafe { *param };
     copy.__bindgen_anon_1.arg = core::ptr::from_mut(value).cast();
     copy
@@ -112,7 +118,8 @@ unsafe extern "C" fn set_fault_around(
     param: *const bindings::kernel_param,
 ) -> c_int {
     let mut bytes = 0;
-    let copy = with_value(param, &mut bytes);
+    // SAFETY: The kernel passes a parameter of this module.
+    let copy = unsafe { with_value(param, &mut bytes) };
     // SAFETY: The kernel passes a string that ends with a NUL, and the value of `copy` is the
     // `c_ulong` `bytes`.
     let error = unsafe { bindings::param_set_ulong(text, &copy) };
@@ -131,7 +138,8 @@ unsafe extern "C" fn get_fault_around(
     param: *const bindings::kernel_param,
 ) -> c_int {
     let mut bytes = FAULT_AROUND_BYTES.load(Ordering::Relaxed) as c_ulong;
-    let copy = with_value(param, &mut bytes);
+    // SAFETY: The kernel passes a parameter of this module.
+    let copy = unsafe { with_value(param, &mut bytes) };
     // SAFETY: The kernel passes a buffer with room for a page, and the value of `copy` is the
     // `c_ulong` `bytes`.
     unsafe { bindings::param_get_ulong(text, &copy) }

@@ -107,7 +107,12 @@ pub(crate) struct CpuContext {
 impl CpuContext {
     /// Makes the state of a hart of `host` before its first reset in place: it is too large for the
     /// stack.
-    pub(crate) fn new(host: &'static Host, cpus: &'static CpuSlots) -> impl Init<Self> {
+    ///
+    /// # Safety
+    ///
+    /// The context becomes the part of a vCPU that is new, and so not loaded. It takes the place of
+    /// no other context, which might know of a translation that is loaded.
+    pub(crate) unsafe fn new(host: &'static Host, cpus: &'static CpuSlots) -> impl Init<Self> {
         init!(Self {
             csrs: GuestCsrs::RESET,
             fp: FpRegs::default(),

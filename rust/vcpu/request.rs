@@ -14,9 +14,6 @@ use crate::{
     }, //
 };
 
-/// The low bits of a `KVM_REQ_*` are its number, the others say how it is made.
-const NUMBER: usize = 0xff;
-
 /// A request. Exhaustive: the code that serves requests names each of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
@@ -79,7 +76,7 @@ impl Request {
 
     /// Its bit in `vcpu->requests`.
     pub(crate) const fn bit(self) -> u64 {
-        1 << (self.raw() as usize & NUMBER)
+        1 << (self.raw() & kvm::REQUEST_MASK)
     }
 }
 
@@ -89,7 +86,7 @@ const _: () = {
     let mut i = 0;
     while i < Request::ALL.len() {
         let request = Request::ALL[i];
-        assert!((request.raw() as usize & NUMBER) < u64::BITS as usize);
+        assert!((request.raw() & kvm::REQUEST_MASK) < u64::BITS);
         assert!(seen & request.bit() == 0);
         seen |= request.bit();
         i += 1;
