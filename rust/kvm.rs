@@ -36,6 +36,17 @@ mod kernel_ext;
 
 mod bindings;
 
+// What must not compile: `test_source.py` builds the crate with one of these.
+#[cfg(kvm_rs_misuse = "literals")]
+#[path = "../selftests/misuse/literals.rs"]
+mod misuse;
+#[cfg(kvm_rs_misuse = "names")]
+#[path = "../selftests/misuse/names.rs"]
+mod misuse;
+#[cfg(kvm_rs_misuse = "types")]
+#[path = "../selftests/misuse/types.rs"]
+mod misuse;
+
 use crate::{
     aia::hgei,
     arch::{

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """What needs no machine: formatting, lints, host tests, the build's refusals."""
 
+import json
 import os
 import re
 import shutil
@@ -30,6 +31,26 @@ def test_rust_is_formatted():
 
 def test_clippy_is_silent():
     succeeds("make", "clippy")
+
+
+@pytest.mark.parametrize("group", ["literals", "names", "types"])
+def test_safe_code_cannot_break_the_rules(group):
+    """rustc refuses each line of selftests/misuse that says so, and for that reason."""
+    source = TOP / f"selftests/misuse/{group}.rs"
+    build = TOP / "build/kbuild"
+    command = (build / "rust/.kvm.bc.cmd").read_text()
+    command = re.sub(r"--emit=\S+", "", re.search(r"^savedcmd_\S+ := (.*)$", command, re.M)[1])
+    done = subprocess.run(
+        [TOP / "tools/toolchain", "--run", "env", "RUSTC_BOOTSTRAP=1", f"KVM_RUST_OBJ={build}/rust", "sh", "-c",
+         f"{command} --emit=metadata=/dev/null --error-format=json --cfg 'kvm_rs_misuse=\"{group}\"'"],
+        cwd=build, stderr=subprocess.PIPE, text=True, timeout=MINUTES * 60)
+    messages = [json.loads(line) for line in done.stderr.splitlines()]
+    refused = {(span["file_name"].rpartition("/")[2], span["line_start"],
+                message["code"]["code"] if message["code"] else message["message"])
+               for message in messages if message["level"] == "error"
+               for span in message["spans"] if span["is_primary"]}
+    assert refused == {(source.name, number, line.partition("//~ ")[2])
+                       for number, line in enumerate(source.read_text().splitlines(), 1) if " //~ " in line}
 
 
 def test_helpers_are_called():
