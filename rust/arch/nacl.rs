@@ -284,7 +284,8 @@ struct Here {
     _preempt: PreemptOff,
 }
 
-/// Whether there is the extension: a static branch.
+/// Whether there is the extension: a static branch. [`kernel::jump_label`] knows only keys that are
+/// a field of something, as a tracepoint's is.
 #[inline(always)]
 pub(crate) fn is_used() -> bool {
     // SAFETY: The helper only tests a static branch.

@@ -57,7 +57,6 @@ __rust_helper unsigned int rust_helper_kvm_rs_smp_processor_id(void) { return sm
 __rust_helper unsigned int rust_helper_kvm_rs_num_online_cpus(void) { return num_online_cpus(); }
 __rust_helper void rust_helper_kvm_rs_cond_resched(void) { cond_resched(); }
 __rust_helper bool rust_helper_kvm_rs_signal_pending(void) { return signal_pending(current); }
-__rust_helper struct mm_struct *rust_helper_kvm_rs_current_mm(void) { return current->mm; }
 
 __rust_helper void rust_helper_kvm_rs_raw_spin_lock_init(raw_spinlock_t *lock, const char *name,
 							 struct lock_class_key *key)
@@ -271,28 +270,6 @@ __rust_helper phys_addr_t rust_helper_kvm_rs_virt_to_phys(void *va) { return vir
 
 /* Host address space. */
 
-__rust_helper void rust_helper_kvm_rs_mmap_read_lock(struct mm_struct *mm) { mmap_read_lock(mm); }
-__rust_helper void rust_helper_kvm_rs_mmap_read_unlock(struct mm_struct *mm)
-{
-	mmap_read_unlock(mm);
-}
-__rust_helper struct vm_area_struct *rust_helper_kvm_rs_vma_lookup(struct mm_struct *mm,
-								   unsigned long addr)
-{
-	return vma_lookup(mm, addr);
-}
-__rust_helper unsigned long rust_helper_kvm_rs_vma_flags(struct vm_area_struct *vma)
-{
-	return vma->vm_flags;
-}
-__rust_helper unsigned long rust_helper_kvm_rs_vma_end(struct vm_area_struct *vma)
-{
-	return vma->vm_end;
-}
-__rust_helper bool rust_helper_kvm_rs_vma_is_hugetlb(struct vm_area_struct *vma)
-{
-	return is_vm_hugetlb_page(vma);
-}
 __rust_helper unsigned int rust_helper_kvm_rs_vma_hugetlb_shift(struct vm_area_struct *vma)
 {
 	return huge_page_shift(hstate_vma(vma));

@@ -2,9 +2,9 @@
 
 //! Atomics of pure modules. The kernel's are `core`'s; the host tests put loom's here.
 //!
-//! `core`'s and not [`kernel::sync::atomic`]: the other party is often the hardware walker or a
-//! file that must also compile on the host, and neither knows the kernel's memory model. The
-//! orderings used mean the same in both.
+//! `core`'s and not [`kernel::sync::atomic`], which has neither `fetch_or` nor `fetch_and`: without
+//! them each bit of a request, an interrupt or a page-table entry would be a loop of `cmpxchg`. The
+//! orderings used mean the same in both memory models.
 
 pub(crate) use core::sync::atomic::{
     fence, //

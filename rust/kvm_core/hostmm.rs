@@ -8,7 +8,17 @@ use core::{
     ops::Deref, //
 };
 
-use kernel::prelude::*;
+use kernel::{
+    mm::{
+        virt::{
+            flags, //
+            VmaRef,
+        },
+        MmWithUser,
+        MmapReadGuard, //
+    },
+    prelude::*, //
+};
 
 use crate::{
     bindings,
@@ -519,27 +529,6 @@ pub(crate) fn signal_pending() -> bool {
     unsafe { bindings::kvm_rs_signal_pending() }
 }
 
-/// `mmap_lock` of the calling process, held for reading.
-struct MmapRead(*mut bindings::mm_struct);
-
-impl MmapRead {
-    fn lock() -> Self {
-        // SAFETY: This only reads `current->mm`.
-        let mm = unsafe { bindings::kvm_rs_current_mm() };
-        // SAFETY: The calling thread belongs to a process in a system call, so `mm` is not null,
-        // and it lives as long as the thread uses it. `drop` releases the lock.
-        unsafe { bindings::kvm_rs_mmap_read_lock(mm) };
-        Self(mm)
-    }
-}
-
-impl Drop for MmapRead {
-    fn drop(&mut self) {
-        // SAFETY: `lock()` took this lock on the same thread: a raw pointer makes the type `!Send`.
-        unsafe { bindings::kvm_rs_mmap_read_unlock(self.0) };
-    }
-}
-
 /// Whether the calling process maps memory behind `slot` that can serve it. Holes are allowed.
 ///
 /// # Errors
@@ -547,27 +536,38 @@ impl Drop for MmapRead {
 /// `EPERM` if the slot is to be written and some of it is mapped read-only; `EINVAL` if writes are
 /// to be noticed on memory that is not the kernel's.
 pub(crate) fn check_backing(slot: &Slot<'_>) -> Result {
-    let mmap = MmapRead::lock();
+    let task = current!();
+    let mm = task.mm().ok_or(EFAULT)?;
+    let mmap = mm.mmap_read_lock();
     let end = slot.start().get().checked_add(slot.bytes()).ok_or(EINVAL)?;
     let mut at = slot.start().get();
-    while at < end {
-        // SAFETY: `mmap` holds `mmap_lock` of this `mm_struct` for reading.
-        let vma = unsafe { bindings::find_vma_intersection(mmap.0, at, end) };
-        if vma.is_null() {
-            break;
-        }
-        // SAFETY: `vma` is not null, and `mmap` holds `mmap_lock`, so the VMA stays.
-        let flags = unsafe { bindings::kvm_rs_vma_flags(vma) };
-        if slot.access() == SlotAccess::ReadWrite && flags & bindings::VM_WRITE == 0 {
+    while let Some(vma) = next_vma(mm, &mmap, at, end) {
+        if slot.access() == SlotAccess::ReadWrite && vma.flags() & flags::WRITE == 0 {
             return Err(EPERM);
         }
-        if slot.is_logged() && flags & bindings::VM_PFNMAP != 0 {
+        if slot.is_logged() && vma.flags() & flags::PFNMAP != 0 {
             return Err(EINVAL);
         }
-        // SAFETY: `vma` is not null, and `mmap` holds `mmap_lock`, so the VMA stays.
-        at = unsafe { bindings::kvm_rs_vma_end(vma) };
+        at = vma.end();
     }
     Ok(())
+}
+
+/// Returns the first VMA of `mm` that has a part of `start..end`. [`MmapReadGuard`] itself finds
+/// only the one around an address.
+fn next_vma<'a>(
+    mm: &MmWithUser,
+    _mmap: &'a MmapReadGuard<'_>,
+    start: usize,
+    end: usize,
+) -> Option<&'a VmaRef> {
+    if start >= end {
+        return None;
+    }
+    // SAFETY: `_mmap` is the read lock of `mm`: the caller has just taken it.
+    let vma = unsafe { bindings::find_vma_intersection(mm.as_raw(), start, end) };
+    // SAFETY: `vma` is not null, and stays what it is for as long as `_mmap` holds the lock.
+    (!vma.is_null()).then(|| unsafe { VmaRef::from_raw(vma) })
 }
 
 /// Tells the calling process that it needs memory at `hva` that is broken.
@@ -578,14 +578,17 @@ pub(crate) fn send_poison_signal(hva: Hva) {
 
 /// log2 of how much is lost when the page at `hva` is broken.
 fn poisoned_shift(hva: Hva) -> i16 {
-    let mmap = MmapRead::lock();
-    // SAFETY: `mmap` holds `mmap_lock` of this `mm_struct` for reading.
-    let vma = unsafe { bindings::kvm_rs_vma_lookup(mmap.0, hva.get()) };
-    // SAFETY: `vma` is not null, and `mmap` holds `mmap_lock`, so the VMA stays.
-    if vma.is_null() || !unsafe { bindings::kvm_rs_vma_is_hugetlb(vma) } {
+    let task = current!();
+    let Some(mm) = task.mm() else {
         return PAGE_SHIFT as i16;
+    };
+    let mmap = mm.mmap_read_lock();
+    match mmap.vma_lookup(hva.get()) {
+        Some(vma) if vma.flags() & flags::HUGETLB != 0 => {
+            // SAFETY: `mmap` holds `mmap_lock`, so the VMA stays. It maps hugetlb pages, so it has
+            // an `hstate`.
+            unsafe { bindings::kvm_rs_vma_hugetlb_shift(vma.as_ptr()) as i16 }
+        }
+        _ => PAGE_SHIFT as i16,
     }
-    // SAFETY: `mmap` holds `mmap_lock`, so the VMA stays. It maps hugetlb pages, so it has an
-    // `hstate`.
-    unsafe { bindings::kvm_rs_vma_hugetlb_shift(vma) as i16 }
 }

@@ -432,7 +432,8 @@ impl Ring {
     }
 }
 
-/// vCPUs of one VM that a fence is for.
+/// vCPUs of one VM that a fence is for. No [`kernel::bitmap`], which would have to be allocated, by
+/// callers that hold spinlocks.
 pub(crate) struct VcpuMask(VcpuBitmap);
 
 impl VcpuMask {

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The tracepoints of a vCPU, and the log line of a failed `KVM_RUN`. Answers to `trace.h`.
+//!
+//! `kernel::declare_trace!` looks for a tracepoint in the bindings of the `kernel` crate, where
+//! those of a module are not, so C's inline functions are called.
 
 use kernel::prelude::*;
 
