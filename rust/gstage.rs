@@ -74,7 +74,6 @@ pub(crate) use crate::gstage::{
     install::{
         FaultGpa,
         HostPage,
-        Install,
         MakeWritable,
         Outcome, //
     },
@@ -103,7 +102,10 @@ pub(crate) use crate::gstage::dump::{
 
 #[cfg(test)]
 pub(crate) use crate::gstage::{
-    install::Mapping,
+    install::{
+        Install,
+        Mapping, //
+    },
     mode::UnknownMode,
     napot::{
         claim,

@@ -98,6 +98,21 @@ impl HostPage {
         }
     }
 
+    /// As [`new`](Self::new), for a page that the host was not asked for: the guest may write only
+    /// if the host has it marked dirty already.
+    #[inline(always)]
+    pub(crate) fn unasked(mapping: HostMapping<'_>, rights: Rights) -> Self {
+        let rights = match mapping.stores() {
+            HostWrite::Dirty => rights,
+            HostWrite::ReadOnly | HostWrite::Clean => Rights::HostReadOnly,
+        };
+        Self {
+            pfn: mapping.pfn(),
+            size: mapping.size(),
+            rights,
+        }
+    }
+
     /// As the host of a test maps it.
     #[cfg(test)]
     pub(crate) fn of_test(pfn: Pfn, size: PageSize, rights: Rights) -> Self {

@@ -20,7 +20,6 @@ use crate::{
         Age,
         FaultGpa,
         HostPage,
-        Install,
         MakeWritable,
         MmuRead,
         Neighbours,
@@ -233,20 +232,29 @@ impl Given<'_> {
     }
 }
 
-/// What [`Fault::install`] did, and with which page.
+/// What [`Fault::install`] has come to.
 struct Installed {
-    install: Install,
-    /// The largest block that could have been mapped.
-    size: PageSize,
+    next: Next,
+    /// The block that could be mapped, were there no smaller pages in its place.
+    larger: Option<PageSize>,
+    /// What the guest may do.
     rights: Rights,
+    /// Neighbours that were mapped.
+    around: u64,
+    /// Pages from the faulting one on that are mapped, if userspace asked.
+    mapped: u64,
 }
 
-/// What [`Fault::install`] has mapped.
-struct Count {
-    /// Neighbours.
-    around: u64,
-    /// Pages from the faulting one on, if userspace asked.
-    mapped: u64,
+/// What is left to do once the page is installed, or not.
+enum Next {
+    /// Have the guest go on, after a fence.
+    Fence(Fence),
+    /// Have the guest try again.
+    Retry,
+    /// The same, without what is in the page's place.
+    Evict,
+    /// Give up.
+    Refuse,
 }
 
 /// How it was settled.
@@ -334,7 +342,7 @@ impl Fault<'_> {
         } else {
             Around::All
         };
-        let (done, count) = IrqOff::with(|irqs| {
+        let installed = IrqOff::with(|irqs| {
             let table = HostTable::around(&host, &self.slot, gfn, irqs)?;
             let present = table.page()?;
             let access = match (present.stores(), self.slot.access()) {
@@ -349,8 +357,7 @@ impl Fault<'_> {
             let page = HostPage::new(mapping, self.rights(access));
             Some(self.install(&tree, page, tables, Some(&table), around))
         })?;
-        let mapped = count.mapped;
-        Some((self.finish(lock, done, mapped, None), count.around))
+        Some(self.finish(lock, installed, None))
     }
 
     /// Returns whether the page or a neighbour of it may hold instructions that the host has moved
@@ -440,7 +447,7 @@ impl Fault<'_> {
         tables: &mut TableCache,
         table: Option<&HostTable<'_>>,
         around: Around,
-    ) -> (Installed, Count) {
+    ) -> Installed {
         let gfn = self.gpa.gfn();
         let (install, neighbours) = tree.install(self.gpa, page, tables);
         let around = match (install.outcome, &neighbours, table) {
@@ -454,12 +461,26 @@ impl Fault<'_> {
             (Some(_), Some(neighbours)) => neighbours.mapped_from(gfn),
             (Some(_), None) => GfnRange::new(gfn, install.level.span(gfn).end()).len(),
         };
-        let installed = Installed {
-            install,
-            size: page.size(),
-            rights: page.rights(),
+        // SAFETY: What is cached of a block that was split stays right until something in it is
+        // taken away, and that is flushed then.
+        unsafe { install.flush.delegate() };
+        let next = match install.outcome {
+            gstage::Outcome::Mapped if sees_new_entries() => Next::Fence(Fence::Nothing),
+            gstage::Outcome::Mapped | gstage::Outcome::Upgraded => Next::Fence(Fence::Address),
+            gstage::Outcome::Already => Next::Fence(Fence::Everything),
+            gstage::Outcome::NeedTables => Next::Retry,
+            gstage::Outcome::OutOfRange => Next::Refuse,
+            gstage::Outcome::Occupied(_) => Next::Evict,
         };
-        (installed, Count { around, mapped })
+        let size = page.size();
+        let is_smaller = size > PageSize::Size64K && size > install.level.leaf_size();
+        Installed {
+            next,
+            larger: is_smaller.then_some(size),
+            rights: page.rights(),
+            around,
+            mapped,
+        }
     }
 
     /// Maps the neighbours of the page, which was just mapped, as far as `table` has them and there
@@ -496,16 +517,11 @@ impl Fault<'_> {
             if around == Around::Seen && !page.folio().is_icache_clean() {
                 return None;
             }
-            let rights = match page.stores() {
-                HostWrite::Dirty => granted,
-                HostWrite::ReadOnly | HostWrite::Clean => Rights::HostReadOnly,
-            };
-            let size = if page.size() == PageSize::Size4K {
-                PageSize::Size4K
-            } else {
-                self.limit_neighbour(neighbour, page.size())
-            };
-            Some(HostPage::new(page.mapping().limit(size), rights))
+            let mut mapping = page.mapping();
+            if mapping.size() != PageSize::Size4K {
+                mapping = mapping.limit(self.limit_neighbour(neighbour, mapping.size()));
+            }
+            Some(HostPage::unasked(mapping, granted))
         })
     }
 
@@ -569,7 +585,7 @@ impl Fault<'_> {
         } else {
             Around::All
         };
-        let (done, count) = IrqOff::with(|irqs| {
+        let installed = IrqOff::with(|irqs| {
             let table = HostTable::around(&host, &self.slot, gfn, irqs);
             // The entry for the page that the host gave says how much it maps like it, be that
             // memory, the huge zero page, or a device's.
@@ -578,8 +594,7 @@ impl Fault<'_> {
             let page = HostPage::new(mapping, self.rights(given.access()));
             self.install(&tree, page, tables, table.as_ref(), around)
         });
-        let mapped = count.mapped;
-        Ok((self.finish(lock, done, mapped, Some(given)), count.around))
+        Ok(self.finish(lock, installed, Some(given)))
     }
 
     /// How much of `size` around the page a single entry may map. Writes that are logged are
@@ -604,46 +619,37 @@ impl Fault<'_> {
         }
     }
 
-    /// Does what is left to do after [`MmuRead::install`].
+    /// Does what is left to do after [`install`](Self::install); tells how many neighbours are
+    /// mapped.
+    #[inline(always)]
     fn finish(
         &self,
         lock: ReadGuard<'_>,
         installed: Installed,
-        mapped: u64,
         given: Option<HostRef>,
-    ) -> Done {
-        let Installed {
-            install,
-            size,
-            rights,
-        } = installed;
-        // SAFETY: What is cached of a block that was split stays right until something in it is
-        // taken away, and that is flushed then.
-        unsafe { install.flush.delegate() };
-        let fence = match install.outcome {
-            gstage::Outcome::Mapped if sees_new_entries() => Fence::Nothing,
-            gstage::Outcome::Mapped | gstage::Outcome::Upgraded => Fence::Address,
-            gstage::Outcome::Already => Fence::Everything,
-            gstage::Outcome::NeedTables => return Done::Retry,
-            gstage::Outcome::OutOfRange => return Done::Refused,
-            gstage::Outcome::Occupied(_) => {
+    ) -> (Done, u64) {
+        let fence = match installed.next {
+            Next::Fence(fence) => fence,
+            Next::Retry => return (Done::Retry, installed.around),
+            Next::Refuse => return (Done::Refused, installed.around),
+            Next::Evict => {
                 drop(lock);
                 self.evict();
-                return Done::Retry;
+                return (Done::Retry, installed.around);
             }
         };
-        if rights == Rights::Writable && self.slot.is_logged() {
+        if installed.rights == Rights::Writable && self.slot.is_logged() {
             self.slot.mark_dirty(&lock, self.gpa.gfn());
         }
         if let Some(given) = given {
             given.release_faultin_page(&lock);
         }
-        if size > PageSize::Size64K && size > install.level.leaf_size() {
+        if let Some(size) = installed.larger {
             // Smaller pages are there, or were: the tree keeps the table.
             drop(lock);
             memslots::join(self.vm, &self.slot, self.gpa.gfn(), size);
         }
-        Done::Mapped(fence, mapped)
+        (Done::Mapped(fence, installed.mapped), installed.around)
     }
 
     /// Unmaps what is in the page's place, which is nothing that the host has now.
