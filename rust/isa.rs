@@ -152,13 +152,13 @@ impl HostIsa {
         }
     }
 
-    /// The extensions that have an `ISA_EXT` register.
+    /// Returns the extensions that have an `ISA_EXT` register.
     #[inline]
     pub(crate) fn offered(&self) -> IsaSet {
         self.offered
     }
 
-    /// The extensions that this caller may switch on.
+    /// Returns the extensions that this caller may switch on.
     pub(crate) fn enable_allowed(&self, vector: VectorUse) -> IsaSet {
         match vector {
             VectorUse::Permitted => self.enable,
@@ -174,13 +174,13 @@ impl HostIsa {
         }
     }
 
-    /// The extensions that may be switched off.
+    /// Returns the extensions that may be switched off.
     #[cfg(test)]
     pub(crate) fn disable_allowed(&self) -> IsaSet {
         self.disable
     }
 
-    /// The offered extension with this number, as a set of one.
+    /// Returns the offered extension with this number, as a set of one.
     fn one(&self, id: u64) -> Result<IsaSet, IsaError> {
         let one = IsaSet::from_id(id).and(self.offered);
 
@@ -204,7 +204,7 @@ pub(crate) struct GuestIsa {
 }
 
 impl GuestIsa {
-    /// What a new vCPU has: all that is offered and may be switched on.
+    /// Returns the ISA of a new vCPU: all that is offered and may be switched on.
     pub(crate) fn new(host: &HostIsa, vector: VectorUse) -> Self {
         // INVARIANT: The set is a subset of what the host offers, and it is not frozen.
         Self {
@@ -213,13 +213,13 @@ impl GuestIsa {
         }
     }
 
-    /// What userspace chose; decides which registers ONE_REG has.
+    /// Returns what userspace chose, which decides which registers ONE_REG has.
     #[inline]
     pub(crate) fn chosen(&self) -> IsaSet {
         self.chosen
     }
 
-    /// What the guest gets, or would get if it ran now.
+    /// Returns what the guest gets, or would get if it ran now.
     pub(crate) fn effective(&self) -> EffectiveIsa {
         match self.frozen {
             Some(frozen) => frozen,
@@ -231,22 +231,28 @@ impl GuestIsa {
     pub(crate) fn freeze(&mut self) -> EffectiveIsa {
         let effective = self.effective();
 
-        // INVARIANT: `effective` is what `chosen` has in effect, and the same value if it was
-        // frozen before.
+        // INVARIANT: `frozen` is what `chosen` has in effect, and it does not change once it is set.
         self.frozen = Some(effective);
         effective
     }
 
     /// Reads the `ISA_EXT` register number `id`.
+    ///
+    /// # Errors
+    ///
+    /// [`IsaError::NotFound`] for an extension that is unknown or not offered.
     pub(crate) fn get(&self, host: &HostIsa, id: u64) -> Result<bool, IsaError> {
         Ok(host.one(id)?.is_subset_of(self.chosen))
     }
 
-    /// Writes the `ISA_EXT` register number `id`.
+    /// Writes the `ISA_EXT` register number `id`. Looks for errors in the order below; to write what
+    /// the register has already succeeds unless the first of them applies.
     ///
-    /// In this order: [`IsaError::NotFound`] for an extension that is unknown or not offered,
-    /// success if nothing changes, [`IsaError::Busy`] after the first run, [`IsaError::Invalid`]
-    /// for a value other than 0 and 1, or if the policy forbids it.
+    /// # Errors
+    ///
+    /// [`IsaError::NotFound`] for an extension that is unknown or not offered; [`IsaError::Busy`]
+    /// after the first run; [`IsaError::Invalid`] for a value other than 0 and 1, or if the policy
+    /// forbids it.
     pub(crate) fn set(
         &mut self,
         host: &HostIsa,
@@ -266,6 +272,10 @@ impl GuestIsa {
 
     /// Reads multi register number `word`. Extensions that are unknown or not offered read as
     /// switched off.
+    ///
+    /// # Errors
+    ///
+    /// [`IsaError::NotFound`] if there is no such register.
     pub(crate) fn get_multi(&self, multi: Multi, word: u64) -> Result<u64, IsaError> {
         let enabled = self.chosen.word(Self::multi_shift(word)?);
 
@@ -277,9 +287,14 @@ impl GuestIsa {
 
     /// Writes multi register number `word`: all of `mask` or, on an error, nothing.
     ///
-    /// Errors and their order are those of [`Self::set`] for the extensions that `mask` has. To
-    /// switch off what is not there anyway changes nothing and succeeds, so that what a multi
+    /// To switch off what is not there anyway changes nothing and succeeds, so that what a multi
     /// register reads as can always be written back.
+    ///
+    /// # Errors
+    ///
+    /// [`IsaError::NotFound`] if there is no such register, or if an extension to be switched on is
+    /// not offered; [`IsaError::Busy`] if a vCPU that has run would change; [`IsaError::Invalid`]
+    /// if the policy forbids the change.
     pub(crate) fn set_multi(
         &mut self,
         host: &HostIsa,
@@ -311,10 +326,14 @@ impl GuestIsa {
 
     /// Writes `config.isa`.
     ///
-    /// [`IsaError::Invalid`] for bits that are no letter, success if the value is the one that is
-    /// read, [`IsaError::Busy`] after the first run. Otherwise the register is WARL, like misa: a
-    /// letter that is unknown, not offered or may not be switched that way stays as it must be,
-    /// and a read tells.
+    /// The register is WARL, like misa: a letter that is unknown, not offered or may not be switched
+    /// that way stays as it must be, and a read tells. To write what is read succeeds also after
+    /// the first run.
+    ///
+    /// # Errors
+    ///
+    /// [`IsaError::Invalid`] for bits that are no letter; [`IsaError::Busy`] if a vCPU that has run
+    /// would change.
     pub(crate) fn set_config(
         &mut self,
         host: &HostIsa,
@@ -387,7 +406,7 @@ impl GuestIsa {
         Ok(())
     }
 
-    /// The first extension of multi register number `word`.
+    /// Returns the first extension of multi register number `word`.
     fn multi_shift(word: u64) -> Result<u32, IsaError> {
         if word > MULTI_LAST {
             return Err(IsaError::NotFound);
@@ -412,6 +431,7 @@ const LETTERS: [(Ext, u64); letter_count()] = {
     letters
 };
 
+/// Returns how many extensions have a letter of their own.
 const fn letter_count() -> usize {
     let mut row = 0;
     let mut count = 0;

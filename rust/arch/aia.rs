@@ -42,7 +42,7 @@ pub(crate) fn set_available(available: bool) {
 pub(crate) struct GuestFile(u8);
 
 impl GuestFile {
-    /// File `number`, if there can be one.
+    /// Returns the name of file `number`, or [`None`] if no hart can have such a file.
     pub(crate) const fn new(number: u32) -> Option<Self> {
         if number > 0 && number < u64::BITS {
             Some(Self(number as u8))
@@ -51,17 +51,17 @@ impl GuestFile {
         }
     }
 
-    /// The number.
+    /// Returns the file's number, from 1 to 63 (`hstatus.VGEIN`).
     pub(crate) const fn number(self) -> u32 {
         self.0 as u32
     }
 
-    /// Its bit in `hgeie` and `hgeip`.
+    /// Returns the file's bit in `hgeie` and `hgeip`.
     pub(crate) const fn bit(self) -> usize {
         1 << self.0
     }
 
-    /// `hstatus` with this file as the guest's, or none.
+    /// Returns `hstatus` with `VGEIN` naming this file, or no file.
     pub(crate) const fn in_hstatus(file: Option<Self>, hstatus: usize) -> usize {
         let number = match file {
             Some(file) => file.0 as usize,
@@ -70,7 +70,7 @@ impl GuestFile {
         hstatus & !bindings::HSTATUS_VGEIN | number << bindings::HSTATUS_VGEIN_SHIFT
     }
 
-    /// Whether the file signals an interrupt, as seen on its CPU.
+    /// Returns whether the file signals an interrupt (`hgeip`). The caller runs on the file's CPU.
     #[inline]
     pub(crate) fn signals(self) -> bool {
         Direct.read(csr::HGEIP) & self.bit() != 0
@@ -85,7 +85,7 @@ impl GuestFile {
         renew();
     }
 
-    /// The host need not notice any more.
+    /// Clears the file's bit in `hgeie`, so that this CPU takes no interrupt for it any more.
     #[inline]
     pub(crate) fn ignore(self) {
         // SAFETY: This only takes away a reason for an interrupt.
@@ -115,7 +115,7 @@ pub(crate) fn take_signals() -> usize {
     due
 }
 
-/// The files that the host watches on this CPU.
+/// Returns `hgeie`: the files whose interrupts this CPU takes.
 pub(crate) fn watched() -> usize {
     csr::HGEIE.read()
 }
@@ -127,7 +127,7 @@ pub(crate) fn watch_only(bits: usize) {
     unsafe { csr::HGEIE.write(bits) };
 }
 
-/// How many lines from guest interrupt files this CPU has. Watches none afterwards.
+/// Returns how many guest interrupt files this CPU has (GEILEN). Leaves `hgeie` zero.
 pub(crate) fn count_lines() -> u32 {
     watch_only(usize::MAX);
     let implemented = csr::HGEIE.read();
@@ -157,7 +157,7 @@ pub(crate) fn set_signals(signals: Signals) {
     }
 }
 
-/// Whether guests can be given counter overflow interrupts.
+/// Makes counter overflow interrupts of guests injectable on this CPU (`hvien`), or not.
 pub(crate) fn filter_overflows(signals: Signals) {
     const OVERFLOW: usize = 1 << bindings::IRQ_PMU_OVF;
 
@@ -167,7 +167,8 @@ pub(crate) fn filter_overflows(signals: Signals) {
     }
 }
 
-/// All interrupts of guests have their default priority.
+/// Sets the priorities of all guest interrupts on this CPU (`hviprio1`, `hviprio2`) to their
+/// default.
 pub(crate) fn clear_priorities() {
     Direct.write(csr::HVIPRIO1, 0);
     Direct.write(csr::HVIPRIO2, 0);
@@ -188,7 +189,8 @@ impl External {
     /// None is pending, or the guest's own file in hardware knows.
     pub(crate) const QUIET: Self = Self(Self::IID | Self::SHOWN);
 
-    /// One is pending, with the priority that `*topei` tells: what does not fit is the lowest.
+    /// Returns a value that shows a pending interrupt of the priority in `*topei`; a priority above
+    /// 255 becomes 255.
     pub(crate) const fn with_priority(priority: u32) -> Self {
         let priority = if priority < 0xff {
             priority as usize

@@ -39,6 +39,8 @@ pub(crate) struct FpRegs {
     pub(crate) fcsr: u32,
 }
 
+/// Defines the assembler function `$name`, which moves f0 to f31 by `$op` between the unit and the
+/// [`FpRegs`] that `a0` points to.
 macro_rules! routine {
     ($name:literal, $arch:literal, $op:literal, $before:literal, $after:literal) => {
         global_asm!(
@@ -99,9 +101,13 @@ routine!(
 );
 
 extern "C" {
+    /// Saves the registers of a unit with D.
     fn kvm_rs_fp_save_d(regs: *mut FpRegs);
+    /// Saves the registers of a unit with F and without D.
     fn kvm_rs_fp_save_f(regs: *mut FpRegs);
+    /// Restores the registers of a unit with D.
     fn kvm_rs_fp_restore_d(regs: *const FpRegs);
+    /// Restores the registers of a unit with F and without D.
     fn kvm_rs_fp_restore_f(regs: *const FpRegs);
 }
 

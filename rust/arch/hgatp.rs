@@ -54,7 +54,7 @@ impl Hgatp {
         Self::IDLE.with_mode_of(mode).with_ppn(ppn)
     }
 
-    /// The same tree under another VMID.
+    /// Returns this value with another VMID.
     #[inline(always)]
     pub(crate) fn with_vmid_of(self, vmid: Vmid) -> Self {
         // The mask makes it fit; VMIDs are handed out by the width that `probe` found.
@@ -63,6 +63,7 @@ impl Hgatp {
         ))
     }
 
+    /// Returns this value with another format of the tree.
     fn with_mode_of(self, mode: Mode) -> Self {
         self.with_mode(Bounded::<u64, 4>::from_expr(mode.encoding() & 0xf))
     }
@@ -72,7 +73,7 @@ impl Hgatp {
         Vmid::new(u16::from(self.vmid()))
     }
 
-    /// The format of the tree, if there is a tree.
+    /// Returns the format of the tree, or [`None`] if `hgatp` names no tree.
     pub(crate) fn known_mode(self) -> Option<Mode> {
         Mode::try_from(self.mode().get()).ok()
     }
@@ -93,15 +94,15 @@ pub(crate) unsafe fn load(regs: &impl Registers, hgatp: Hgatp) {
     unsafe { regs.set_hgatp(hgatp.into_raw() as usize) };
 }
 
-/// No guest: nothing is left for the CPU to walk, not even ahead of time.
+/// Clears `hgatp`, so that this CPU walks no guest's tree, not even ahead of time.
 #[inline(always)]
 pub(crate) fn unload(regs: &impl Registers) {
     // SAFETY: `Hgatp::IDLE` has mode Bare and names no tree.
     unsafe { regs.set_hgatp(Hgatp::IDLE.into_raw() as usize) };
 }
 
-/// The widest format of this CPU, and how many bits of VMID it has; none if it has no format that
-/// we know.
+/// Returns the widest format of this CPU and how many bits of VMID it has, or [`None`] if it has no
+/// format that we know.
 ///
 /// All on one CPU, which is not left in between (differences-from-c M27). No guest is loaded.
 pub(crate) fn probe() -> Option<(Mode, u32)> {

@@ -56,6 +56,8 @@ global_asm!(
 );
 
 extern "C" {
+    /// Fills the [`Trap`] of an HLV or HLVX that trapped. The exception table jumps here; never
+    /// called.
     fn kvm_rs_hlv_trap();
 }
 

@@ -92,6 +92,7 @@ pub(crate) fn gvma_frames(vmid: Vmid, frames: GfnRange) {
     }
 }
 
+/// Executes HFENCE.GVMA for each of `addresses`, which are shifted right by 2, and `vmid`.
 fn gvma_pages(vmid: Vmid, addresses: impl Iterator<Item = u64>) {
     let vmid = vmid.get() as usize;
     in_one_go!(addresses, "gvma", "{}", vmid);
@@ -128,11 +129,13 @@ pub(crate) fn vvma_bytes(asid: Option<Asid>, start: usize, size: usize) {
     }
 }
 
+/// Executes HFENCE.VVMA for each of `addresses` in the address space `asid`.
 fn vvma_asid_pages(asid: Asid, addresses: impl Iterator<Item = u64>) {
     let asid = asid.get() as usize;
     in_one_go!(addresses, "vvma", "{}", asid);
 }
 
+/// Executes HFENCE.VVMA for each of `addresses` in all address spaces, for global mappings, too.
 fn vvma_pages(addresses: impl Iterator<Item = u64>) {
     // The register itself, not 0 in one: that is an address space.
     in_one_go!(addresses, "vvma", "zero");

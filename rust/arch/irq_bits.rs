@@ -46,12 +46,12 @@ pub(crate) enum Interrupt {
 }
 
 impl Interrupt {
-    /// Its number.
+    /// Returns the interrupt's number in `scause` and `hvip`.
     pub(crate) const fn number(self) -> u32 {
         self as u32
     }
 
-    /// Its bit.
+    /// Returns the interrupt's bit in `hvip`.
     pub(crate) const fn bit(self) -> u32 {
         1 << self.number()
     }
@@ -66,13 +66,13 @@ const ALL: u32 = Interrupt::Software.bit()
 /// Those that the guest numbers one lower than `hvip` does: it believes to be in S-mode.
 const SHIFTED: u32 = Interrupt::Software.bit() | Interrupt::Timer.bit() | Interrupt::External.bit();
 
-/// From the positions of `sip` and `sie` to those of `hvip`.
+/// Moves bits from their positions in `sip` and `sie` to those in `hvip`.
 pub(crate) const fn from_guest(bits: usize) -> u32 {
     let bits = bits as u32;
     bits << bindings::VSIP_TO_HVIP_SHIFT & SHIFTED | bits & ALL & !SHIFTED
 }
 
-/// From the positions of `hvip` to those of `sip` and `sie`.
+/// Moves bits from their positions in `hvip` to those in `sip` and `sie`.
 pub(crate) const fn to_guest(bits: u32) -> usize {
     ((bits & SHIFTED) >> bindings::VSIP_TO_HVIP_SHIFT | bits & ALL & !SHIFTED) as usize
 }
@@ -86,7 +86,7 @@ pub(crate) struct Update {
 }
 
 impl Update {
-    /// What it says about `interrupt`: pending or not; nothing if that did not change.
+    /// Returns whether `interrupt` is to become pending or not, or [`None`] if it did not change.
     #[inline]
     pub(crate) const fn of(self, interrupt: Interrupt) -> Option<bool> {
         if self.mask & interrupt.bit() != 0 {
@@ -96,7 +96,7 @@ impl Update {
         }
     }
 
-    /// `hvip` with the changes, from what it holds in this moment.
+    /// Returns `hvip`, which the caller has just read, with the changes.
     #[inline(always)]
     pub(crate) const fn apply(self, hvip: usize) -> usize {
         hvip & !(self.mask as usize) | self.value as usize
@@ -107,24 +107,28 @@ impl Update {
 pub(crate) struct Word(AtomicU64);
 
 impl Word {
-    /// Nothing pending.
+    /// Returns the bits of a vCPU that has nothing pending.
     pub(crate) fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
+    /// Packs the pending bits and the mask of changed ones into the word.
     const fn pack(pending: u32, changed: u32) -> u64 {
         (changed as u64) << u32::BITS | pending as u64
     }
 
+    /// Returns the pending bits in `word`.
     const fn pending_in(word: u64) -> u32 {
         word as u32
     }
 
+    /// Returns the mask in `word` of the bits that changed.
     const fn changed_in(word: u64) -> u32 {
         (word >> u32::BITS) as u32
     }
 
-    /// The pending ones; what the guest did since the last [`sync`](Self::sync) is not in it.
+    /// Returns the pending bits, without what the guest has done to them since the last
+    /// [`sync`](Self::sync).
     #[inline]
     pub(crate) fn pending(&self) -> u32 {
         Self::pending_in(self.0.load(Ordering::Relaxed))
@@ -157,8 +161,9 @@ impl Word {
         Self::pending_in(word) & bit != 0
     }
 
-    /// As [`clear`](Self::clear); what other CPUs did before they set it is visible afterwards, so
-    /// that the caller can look whether there is a reason left to set it again.
+    /// Clears as [`clear`](Self::clear) does. What other CPUs did before they set the bit is
+    /// visible afterwards, so that the caller can look whether there is a reason left to set it
+    /// again.
     #[inline]
     pub(crate) fn withdraw(&self, interrupt: Interrupt) -> bool {
         let was_pending = self.clear(interrupt);
@@ -167,8 +172,8 @@ impl Word {
         was_pending
     }
 
-    /// What `hvip` must be told, if anything. The caller applies it to the `hvip` of this vCPU
-    /// before the guest runs again.
+    /// Returns what changed since the last call, or [`None`] if nothing did. The caller applies it
+    /// to the `hvip` of this vCPU before the guest runs again.
     #[inline(always)]
     pub(crate) fn take_changes(&self) -> Option<Update> {
         if Self::changed_in(self.0.load(Ordering::Relaxed)) == 0 {
@@ -199,7 +204,7 @@ impl Word {
             });
     }
 
-    /// As [`replace`](Self::replace), but `kept` stays as it is.
+    /// Replaces the pending bits as [`replace`](Self::replace) does, but leaves `kept` as it is.
     pub(crate) fn replace_but(&self, kept: Interrupt, pending: u32) {
         // Release: as in `set`, also for the one that is kept.
         let _ = self

@@ -103,7 +103,7 @@ impl Provider for Firmware {
 }
 
 impl Refused {
-    /// The error that C makes of it.
+    /// Returns the errno that the kernel's `sbi_err_map_linux_errno()` makes of the error.
     fn to_error(self) -> Error {
         // SAFETY: The function only maps a number to a number.
         Error::from_errno(unsafe { bindings::sbi_err_map_linux_errno(self.0 as c_int) })
@@ -128,7 +128,13 @@ impl Place {
         .next_power_of_two()
         .trailing_zeros();
 
+    /// Allocates the memory, zeroed. May sleep.
+    ///
     /// # Errors
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if there are not enough contiguous pages.
     ///
     /// `ENOMEM`.
     fn new() -> Result<Self> {
@@ -156,6 +162,7 @@ impl Drop for Place {
 /// The memory of the CPUs, one place for each number that a CPU can have: [`Acceleration`]'s, as
 /// long as there is one.
 static PLACES: AtomicPtr<Place> = AtomicPtr::new(ptr::null_mut());
+/// The implementation's [`Features`], as one word; written before [`PLACES`].
 static FEATURES: AtomicU32 = AtomicU32::new(0);
 
 /// The extension, in use.
@@ -232,7 +239,7 @@ pub(crate) fn enable_cpu() -> Result {
     Ok(())
 }
 
-/// This CPU goes out of use.
+/// Stops the use of this CPU's memory, before the CPU goes out of use.
 pub(crate) fn disable_cpu() {
     if is_used() {
         aside(OfThisCpu::disable);
@@ -271,7 +278,7 @@ pub(super) fn fence(hfence: impl FnOnce(Vmid) -> Hfence, instruction: impl FnOnc
 pub(crate) type OfThisCpu = Shared<'static, Firmware, Direct>;
 
 impl OfThisCpu {
-    /// The VMID in `hgatp`.
+    /// Returns the VMID in `hgatp`.
     pub(super) fn vmid(&self) -> Vmid {
         Hgatp::from_raw(self.hgatp() as u64).vmid_of()
     }
@@ -284,7 +291,7 @@ struct Here {
     _preempt: PreemptOff,
 }
 
-/// Whether there is the extension: a static branch.
+/// Returns whether the extension is in use: a static branch.
 #[inline(always)]
 pub(crate) fn is_used() -> bool {
     // SAFETY: The helper only tests a static branch.
@@ -312,6 +319,7 @@ pub(super) enum Entered {
 const REFUSED: usize = usize::MAX >> 1;
 
 impl Here {
+    /// Returns the protocol over this CPU's memory, and keeps preemption off.
     fn new() -> Self {
         let preempt = PreemptOff::new();
         let places = PLACES.load(Ordering::Acquire);

@@ -88,7 +88,7 @@ pub(crate) enum GuestMode {
 }
 
 impl GuestMode {
-    /// The mode that `sstatus.SPP` tells after a trap from the guest.
+    /// Returns the mode that `sstatus.SPP` tells after a trap from the guest.
     pub(crate) const fn of_sstatus(sstatus: usize) -> Self {
         if sstatus & bindings::SR_SPP == 0 {
             Self::User

@@ -83,17 +83,17 @@ impl SatpModes {
         bindings::SATP_MODE_57,
     ];
 
-    /// These modes and that of `satp`.
+    /// Returns these modes with that of `satp` added.
     pub(crate) const fn with(self, satp: usize) -> Self {
         Self(self.0 | 1 << Self::number(satp))
     }
 
-    /// Whether the mode of `satp` is among them.
+    /// Returns whether the mode of `satp` is among them.
     const fn has(self, satp: usize) -> bool {
         self.0 & 1 << Self::number(satp) != 0
     }
 
-    /// `satp.MODE`: four bits.
+    /// Returns `satp.MODE`, four bits.
     const fn number(satp: usize) -> usize {
         satp >> bindings::SATP_MODE_SHIFT
     }
@@ -111,21 +111,33 @@ pub(crate) struct Limits<'a> {
 /// The guest's supervisor registers, by the names that the guest uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GuestCsrs {
+    /// `vsstatus`
     pub(crate) sstatus: usize,
     /// In the positions of `vsie`.
     pub(crate) sie: usize,
+    /// `vstvec`
     pub(crate) stvec: usize,
+    /// `vsscratch`
     pub(crate) sscratch: usize,
+    /// `vsepc`
     pub(crate) sepc: usize,
+    /// `vscause`
     pub(crate) scause: usize,
+    /// `vstval`
     pub(crate) stval: usize,
+    /// `vsatp`
     pub(crate) satp: usize,
     /// What the guest sees pending.
     pub(crate) hvip: usize,
+    /// The guest's value of `scounteren`.
     pub(crate) scounteren: usize,
+    /// The guest's value of `senvcfg`.
     pub(crate) senvcfg: usize,
+    /// The guest's value of `sstateen0`.
     pub(crate) sstateen0: usize,
+    /// The guest's value of `ssp`.
     pub(crate) ssp: usize,
+    /// `vsiselect`
     pub(crate) siselect: usize,
     /// `hviprio1`
     pub(crate) iprio1: usize,
@@ -142,6 +154,7 @@ const SR_MXR: usize = 1 << 19;
 
 /// Bytes of `hviprio1` and `hviprio2` that hold a priority: those of interrupts 0, 4 and 8 do not.
 const IPRIO1: usize = 0xffff_ff00_ff00_ff00;
+/// Bytes of `hviprio2` that hold a priority: all.
 const IPRIO2: usize = usize::MAX;
 
 /// Numbers that `siselect` can hold: those of AIA and of Sscsrind, without custom ones.
@@ -177,7 +190,7 @@ impl GuestCsrs {
         iprio2: 0,
     };
 
-    /// What `csr` reads as.
+    /// Returns what the guest would read from `csr`.
     pub(crate) fn get(&self, csr: Supervisor) -> usize {
         match csr {
             Supervisor::Sstatus => self.sstatus | summary(self.sstatus),
@@ -274,13 +287,15 @@ impl GuestCsrs {
         self.load_priorities(regs);
     }
 
+    /// Writes the priorities to the CPU and keeps what it holds of them.
     fn load_priorities(&mut self, regs: &impl Registers) {
         self.iprio1 = regs.write_readback(csr::HVIPRIO1, self.iprio1);
         self.iprio2 = regs.write_readback(csr::HVIPRIO2, self.iprio2);
     }
 }
 
-/// What `sstatus` holds of `value`: `UBE` and `XS` are fixed, `SD` follows from the others.
+/// Returns what `sstatus` holds of `value`: `UBE` and `XS` are fixed, and `SD` follows from `FS`
+/// and `VS`.
 fn sstatus(value: usize, isa: EffectiveIsa) -> usize {
     let mut fields =
         bindings::SR_SIE | bindings::SR_SPIE | bindings::SR_SPP | bindings::SR_SUM | SR_MXR;
@@ -300,7 +315,7 @@ fn sstatus(value: usize, isa: EffectiveIsa) -> usize {
     value & fields | uxl
 }
 
-/// `sstatus.SD`: whether a unit is dirty.
+/// Returns `sstatus.SD`, which is set if `FS` or `VS` is dirty.
 fn summary(sstatus: usize) -> usize {
     let is_dirty = sstatus & bindings::SR_FS == bindings::SR_FS_DIRTY
         || sstatus & bindings::SR_VS == bindings::SR_VS_DIRTY;
@@ -311,7 +326,7 @@ fn summary(sstatus: usize) -> usize {
     }
 }
 
-/// The bits of `sip` and `sie`.
+/// Returns the bits of `sip` and `sie` that a guest with `isa` has.
 pub(crate) fn interrupts(isa: EffectiveIsa) -> usize {
     let mut interrupts =
         Interrupt::Software.bit() | Interrupt::Timer.bit() | Interrupt::External.bit();
@@ -321,7 +336,7 @@ pub(crate) fn interrupts(isa: EffectiveIsa) -> usize {
     to_guest(interrupts)
 }
 
-/// What `senvcfg` holds of `value`.
+/// Returns what `senvcfg` holds of `value`; reserved values of a field become zero.
 fn senvcfg(value: usize, isa: EffectiveIsa) -> usize {
     // Invalidation as flush, as invalidation, or not at all.
     const CBIE_RESERVED: usize = 0b10 << ENVCFG_CBIE.trailing_zeros();

@@ -36,7 +36,7 @@ pub(crate) struct VectorRegs {
     pub(crate) data: KVec<u8>,
 }
 
-/// Bytes of all 32 vector registers; 0 if the host has no V extension.
+/// Returns the size in bytes of all 32 vector registers; 0 if the host has no V extension.
 pub(crate) fn size() -> usize {
     // SAFETY: The helper only reads the host's ISA bitmap, which is complete since boot.
     if !unsafe { bindings::kvm_rs_host_isa_has(bindings::RISCV_ISA_EXT_V as u32) } {
@@ -50,7 +50,7 @@ pub(crate) fn size() -> usize {
 }
 
 impl VectorRegs {
-    /// All registers zero; without storage if the host has no vectors.
+    /// Returns registers that are all zero; without storage if the host has no vectors.
     ///
     /// # Errors
     ///
@@ -66,7 +66,7 @@ impl VectorRegs {
         })
     }
 
-    /// Back to the state of a hart at reset.
+    /// Resets the registers to the state of a hart at reset.
     pub(crate) fn reset(&mut self) {
         self.csrs = bindings::__riscv_v_ext_state {
             vlenb: self.csrs.vlenb,
@@ -92,7 +92,7 @@ impl Vcpu {
 }
 
 impl GuestVector {
-    /// All registers zero.
+    /// Returns a context whose registers are all zero.
     ///
     /// # Errors
     ///
@@ -161,8 +161,8 @@ mod unit {
     }
 
     impl GuestVector {
-        /// The vCPU is loaded: frees the unit from what the calling thread's user mode has in it.
-        /// Preemption is off.
+        /// Frees the unit from what the calling thread's user mode has in it, when the vCPU is
+        /// loaded. Preemption is off.
         pub(crate) fn load(&self) {
             let _unit = UnitGuard::new();
             // SAFETY: The helper saves and marks the user-mode registers of `current`, which no
@@ -171,7 +171,8 @@ mod unit {
             update_flags(0, SAVED);
         }
 
-        /// The guest is entered next: puts its registers into the unit if they are not there.
+        /// Puts the guest's registers into the unit if they are not there, before the guest is
+        /// entered.
         ///
         /// # Safety
         ///
@@ -192,8 +193,8 @@ mod unit {
             Restored::Yes
         }
 
-        /// The vCPU is put: saves the registers if `units` calls them dirty and they are in the
-        /// unit. Kernel code that was preempted while it used the unit finds it as it was.
+        /// Saves the registers if `units` calls them dirty and they are in the unit, when the vCPU
+        /// is put. Kernel code that was preempted while it used the unit finds it as it was.
         ///
         /// # Safety
         ///
@@ -208,7 +209,7 @@ mod unit {
             update_flags(LOADED | SAVED, 0);
         }
 
-        /// The kernel takes the unit.
+        /// Saves the guest's registers, because the kernel takes the unit.
         ///
         /// # Safety
         ///
@@ -267,7 +268,7 @@ mod unit {
         }
     }
 
-    /// The calling thread's note of what is in the unit.
+    /// Returns the calling thread's note of what is in the unit.
     fn flags() -> u32 {
         // SAFETY: The helper only reads a field of `current`.
         unsafe { bindings::riscv_v_flags() }
@@ -281,7 +282,7 @@ mod unit {
         unsafe { bindings::riscv_v_flags_set(flags() & !clear | set) };
     }
 
-    /// The kernel takes the unit.
+    /// Saves the registers of the running vCPU, because the kernel takes the unit from `current`.
     ///
     /// # Safety
     ///
@@ -303,6 +304,7 @@ mod unit {
         unsafe { vcpu.vector().flush() };
     }
 
+    /// Returns whether the host has vectors.
     fn present() -> bool {
         // SAFETY: The helper only tells whether the host has an extension, which is fixed since
         // boot.
@@ -333,10 +335,10 @@ mod unit {
     use super::*;
 
     impl GuestVector {
-        /// Nothing to save.
+        /// Does nothing: the kernel is built without vectors.
         pub(crate) fn load(&self) {}
 
-        /// Nothing to restore.
+        /// Returns that nothing was restored: the kernel is built without vectors.
         ///
         /// # Safety
         ///
@@ -346,7 +348,7 @@ mod unit {
             Restored::No
         }
 
-        /// Nothing to save.
+        /// Does nothing: the kernel is built without vectors.
         ///
         /// # Safety
         ///

@@ -56,7 +56,7 @@ impl CsrNum {
     /// The last one.
     pub(crate) const HPMCOUNTER31: Self = Self::from_raw(bindings::CSR_HPMCOUNTER31 as u16);
 
-    /// Whether the number says that the CSR cannot be written.
+    /// Returns whether the number makes the CSR read-only: its top two bits are set.
     fn is_read_only(self) -> bool {
         self.access() == 0b11
     }
@@ -133,7 +133,7 @@ impl CsrOp {
         })
     }
 
-    /// Whether this writes the CSR.
+    /// Returns whether the instruction writes the CSR. `csrrs` and its kin with x0 do not.
     pub(crate) const fn writes(&self) -> bool {
         match self.effect {
             CsrEffect::Read => false,
@@ -171,12 +171,12 @@ pub(crate) enum CsrManner {
 pub(crate) struct CounterEnable(u32);
 
 impl CounterEnable {
-    /// What the register holds: it has 32 bits.
+    /// Returns the enables in `scounteren`, which has 32 bits.
     pub(crate) const fn from_raw(scounteren: usize) -> Self {
         Self(scounteren as u32)
     }
 
-    /// Whether `mode` may read the counter behind `csr`.
+    /// Returns whether `mode` may read the counter behind `csr`.
     fn admits(self, csr: CsrNum, mode: GuestMode) -> bool {
         let number = csr.into_raw().checked_sub(CsrNum::CYCLE.into_raw());
         let bit = number.and_then(|number| 1u32.checked_shl(number.into()));
@@ -204,12 +204,13 @@ pub(crate) struct CsrRange {
 }
 
 impl CsrRange {
-    /// Whether `csr` is in the range.
+    /// Returns whether `csr` is in the row's range.
     fn contains(&self, csr: CsrNum) -> bool {
         (self.first.into_raw()..=self.last.into_raw()).contains(&csr.into_raw())
     }
 
-    /// Whether a guest with `isa` may do `op` in `mode`, with `counters` in its `scounteren`.
+    /// Returns whether a guest with `isa` may do `op` in `mode`, with `counters` in its
+    /// `scounteren`.
     pub(crate) fn admits(
         &self,
         op: &CsrOp,
@@ -334,12 +335,12 @@ impl CsrAccess {
             .ok_or(Illegal)
     }
 
-    /// What emulates it.
+    /// Returns what emulates the CSR.
     pub(crate) const fn handler(&self) -> CsrHandler {
         self.handler
     }
 
-    /// What is to be done.
+    /// Returns the instruction with its operand.
     pub(crate) const fn op(&self) -> &CsrOp {
         &self.op
     }

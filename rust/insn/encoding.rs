@@ -65,7 +65,7 @@ bitfield! {
 }
 
 impl Wide {
-    /// Whether this is the beginning of an instruction of more than 32 bits.
+    /// Returns whether this is the beginning of an instruction of more than 32 bits.
     pub(crate) fn is_long(self) -> bool {
         self.length() == 0b111
     }
@@ -94,7 +94,7 @@ bitfield! {
 }
 
 impl Compressed {
-    /// Whether this is a whole instruction and not the first half of a longer one.
+    /// Returns whether this is a whole instruction and not the first half of a longer one.
     pub(crate) fn is_compressed(self) -> bool {
         self.quadrant() != NOT_COMPRESSED
     }
@@ -160,7 +160,7 @@ pub(crate) enum InsnLen {
 }
 
 impl InsnLen {
-    /// The length in bytes.
+    /// Returns the length in bytes.
     pub(crate) const fn bytes(self) -> usize {
         match self {
             Self::Two => 2,
@@ -184,7 +184,8 @@ pub(crate) enum Insn {
 }
 
 impl Insn {
-    /// The instruction that begins at the lowest bit of `word`, as fetched from the guest's memory.
+    /// Returns the instruction that begins at the lowest bit of `word`, as fetched from the guest's
+    /// memory.
     ///
     /// Of a compressed instruction only the low half counts: it may be the last one of a mapped
     /// page, so its fetcher need not have more.
@@ -200,8 +201,8 @@ impl Insn {
         }
     }
 
-    /// The instruction that a virtual-instruction exception left in `stval`, or [`None`] when the
-    /// hardware leaves zero there and the instruction has to be fetched.
+    /// Returns the instruction that a virtual-instruction exception left in `stval`, or [`None`]
+    /// when the hardware leaves zero there and the instruction has to be fetched.
     pub(crate) fn from_stval(stval: usize) -> Option<Self> {
         match u32::try_from(stval) {
             Ok(0) => None,
@@ -210,9 +211,9 @@ impl Insn {
         }
     }
 
-    /// The bits of the instruction, as far as they are known: what the guest's `stval` shall hold
-    /// when it is illegal, and what a trace shows. Zero, which the privileged specification
-    /// allows, for one that is too long.
+    /// Returns the bits of the instruction, as far as they are known: what the guest's `stval`
+    /// shall hold when it is illegal, and what a trace shows. Zero, which the privileged
+    /// specification allows, for one that is too long.
     pub(crate) fn stval(self) -> usize {
         match self {
             Self::Compressed(insn) => usize::from(insn.into_raw()),

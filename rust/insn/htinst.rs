@@ -89,8 +89,8 @@ impl Htinst {
         }
     }
 
-    /// The instruction to complete when no memory backs the faulting address, or [`None`] when it
-    /// has to be fetched.
+    /// Returns the instruction to complete when no memory backs the faulting address, or [`None`]
+    /// when it has to be fetched.
     ///
     /// # Errors
     ///

@@ -78,7 +78,7 @@ pub(crate) enum Width {
 }
 
 impl Width {
-    /// The number of bytes.
+    /// Returns the number of bytes.
     pub(crate) const fn bytes(self) -> u8 {
         match self {
             Self::Byte => 1,
@@ -88,7 +88,7 @@ impl Width {
         }
     }
 
-    /// How far a value of this width has to be shifted for its top bit to become bit 63.
+    /// Returns how far a value of this width has to be shifted for its top bit to become bit 63.
     const fn headroom(self) -> u32 {
         match self {
             Self::Byte => u64::BITS - u8::BITS,
@@ -98,7 +98,7 @@ impl Width {
         }
     }
 
-    /// Whether an access of this width at `address` is naturally aligned.
+    /// Returns whether an access of this width at `address` is naturally aligned.
     const fn aligns(self, address: u64) -> bool {
         address & (self.bytes() as u64 - 1) == 0
     }
@@ -125,7 +125,8 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// The value of `rd` for the bytes that the device gave. Those beyond the width do not count.
+    /// Returns the value of `rd` for the bytes that the device gave. Those beyond the width do not
+    /// count.
     pub(crate) const fn value(self, data: [u8; 8]) -> usize {
         let shift = self.width.headroom();
         let top = u64::from_le_bytes(data) << shift;
@@ -151,7 +152,7 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// The bytes to write; those beyond the width are zero.
+    /// Returns the bytes to write, little-endian; those beyond the width are zero.
     pub(crate) const fn data(self, gprs: &Gprs) -> [u8; 8] {
         let shift = self.width.headroom();
         ((gprs.get(self.rs2) as u64) << shift >> shift).to_le_bytes()
@@ -168,7 +169,7 @@ pub(crate) enum MmioOp {
 }
 
 impl MmioOp {
-    /// How many bytes are accessed.
+    /// Returns the width of the access.
     pub(crate) const fn width(self) -> Width {
         match self {
             Self::Load(load) => load.width,
@@ -176,7 +177,7 @@ impl MmioOp {
         }
     }
 
-    /// Whether it is a load or a store.
+    /// Returns whether it is a load or a store.
     const fn direction(self) -> Direction {
         match self {
             Self::Load(_) => Direction::Load,
@@ -211,6 +212,12 @@ impl MmioInsn {
     /// second one faults at an aligned address. So the address that the instruction computes, or
     /// the distance that `htinst` gives, has to be aligned too. Then the whole access lies where
     /// it faulted.
+    ///
+    /// # Errors
+    ///
+    /// [`Undecodable::Rewritten`] if the instruction does not access memory in `direction`, so it
+    /// is not the one that trapped; [`Undecodable::Misaligned`] if the access is not naturally
+    /// aligned; otherwise the variant for an instruction that cannot be completed.
     pub(crate) fn decode(
         insn: Insn,
         direction: Direction,

@@ -52,6 +52,11 @@ const WRS_NTO: u32 = 0x00d0_0073;
 impl SystemInsn {
     /// Decodes an instruction that raised a virtual-instruction exception in `mode`, of a guest
     /// with `isa`, with `counters` in its `scounteren` and `gprs` in the registers.
+    ///
+    /// # Errors
+    ///
+    /// [`Illegal`] for an instruction that is not emulated, or that the guest may not execute in
+    /// `mode`.
     pub(crate) fn decode(
         insn: Insn,
         mode: GuestMode,

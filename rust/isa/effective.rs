@@ -24,6 +24,7 @@ const ENVCFG_CBCFE: u64 = bindings::ENVCFG_CBCFE as u64;
 const ENVCFG_CBZE: u64 = bindings::ENVCFG_CBZE as u64;
 const ENVCFG_ADUE: u64 = bindings::ENVCFG_ADUE as u64;
 const STATEEN0_ENVCFG: u64 = bindings::SMSTATEEN0_HSENVCFG as u64;
+/// All that a guest with AIA needs: the IMSIC, the other CSRs, and the indirect ones.
 const STATEEN0_AIA: u64 = bindings::SMSTATEEN0_AIA_IMSIC as u64
     | bindings::SMSTATEEN0_AIA as u64
     | bindings::SMSTATEEN0_AIA_ISEL as u64;
@@ -51,7 +52,7 @@ pub(crate) enum FpUnit {
 pub(crate) struct EffectiveIsa(IsaSet);
 
 impl EffectiveIsa {
-    /// What `chosen` has in effect.
+    /// Returns what `chosen` has in effect.
     pub(crate) fn of(chosen: IsaSet) -> Self {
         let mut set = IsaSet::EMPTY;
 
@@ -65,20 +66,20 @@ impl EffectiveIsa {
         Self(set)
     }
 
-    /// Whether the guest has `ext`.
+    /// Returns whether the guest has `ext`.
     #[inline]
     pub(crate) const fn has(self, ext: Ext) -> bool {
         self.0.contains(ext)
     }
 
-    /// All that the guest has.
+    /// Returns all extensions that the guest has.
     #[cfg(test)]
     pub(crate) const fn set(self) -> IsaSet {
         self.0
     }
 
-    /// The floating-point registers of the guest; with [`FpUnit::Off`], sstatus.FS is off for
-    /// good.
+    /// Returns which floating-point registers the guest has; with [`FpUnit::Off`], sstatus.FS is
+    /// off for good.
     #[inline]
     pub(crate) const fn fp(self) -> FpUnit {
         if self.has(Ext::D) {
@@ -90,13 +91,13 @@ impl EffectiveIsa {
         }
     }
 
-    /// Whether the guest has vector registers; if not, sstatus.VS is off for good.
+    /// Returns whether the guest has vector registers; if not, sstatus.VS is off for good.
     #[inline]
     pub(crate) const fn has_vector(self) -> bool {
         self.has(Ext::V)
     }
 
-    /// henvcfg before the guest has asked for anything through SBI FWFT.
+    /// Returns henvcfg as it is before the guest has asked for anything through SBI FWFT.
     pub(crate) fn henvcfg(self) -> u64 {
         let mut value = 0;
 
@@ -119,7 +120,7 @@ impl EffectiveIsa {
         value
     }
 
-    /// hstateen0, on a host that has it.
+    /// Returns hstateen0, or [`None`] on a host that does not have it.
     pub(crate) fn hstateen0(self, host: &HostIsa) -> Option<u64> {
         if !host.smstateen {
             return None;

@@ -62,7 +62,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// An extension with the policies that most have.
+    /// Returns a row of `ext` with the policies that most extensions have.
     const fn new(ext: Ext, base: u32, disable: Disable) -> Self {
         Self {
             ext,
@@ -106,7 +106,7 @@ macro_rules! extensions {
 }
 
 impl Ext {
-    /// The number in the user API, `KVM_RISCV_ISA_EXT_*`.
+    /// Returns the number in the user API, `KVM_RISCV_ISA_EXT_*`.
     #[inline]
     pub(crate) const fn id(self) -> u32 {
         self as u32
@@ -414,6 +414,7 @@ extensions! {
 /// extension with a control of its own has itself; that of one which nothing takes away is empty.
 pub(crate) const LOSSES: [IsaSet; COUNT] = losses();
 
+/// Computes [`LOSSES`].
 const fn losses() -> [IsaSet; COUNT] {
     let mut losses = [IsaSet::EMPTY; COUNT];
 

@@ -39,7 +39,7 @@ pub(crate) enum Span {
 }
 
 impl Span {
-    /// The guest-physical addresses of `frames`.
+    /// Returns the span of the guest-physical addresses of `frames`.
     pub(crate) fn frames(frames: GfnRange) -> Self {
         Self::Pages {
             first: frames.start().get(),
@@ -76,6 +76,7 @@ impl Hfence {
     /// The type for all addresses is the next after that for a range.
     const EVERYTHING: u32 = 1;
 
+    /// Returns the addresses that the fence is for.
     fn span(self) -> Span {
         match self {
             #[cfg(test)]
@@ -84,7 +85,7 @@ impl Hfence {
         }
     }
 
-    /// What the specification calls type, for a range.
+    /// Returns the type that the specification gives this fence, for a range of addresses.
     fn kind(self) -> u32 {
         match self {
             #[cfg(test)]
@@ -95,6 +96,7 @@ impl Hfence {
         }
     }
 
+    /// Returns the entry's first word, which makes the fence pending.
     fn config(self) -> HfenceConfig {
         let kind = match self.span() {
             Span::Everything => self.kind() | Self::EVERYTHING,

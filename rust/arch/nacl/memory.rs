@@ -29,8 +29,10 @@ pub(crate) struct SharedMemory {
     /// The x registers of the guest that the next synchronous SRET enters; x0 is 0.
     pub(super) gprs: [AtomicU64; 32],
     _unused_by_sret: [AtomicU64; 32],
+    /// What synchronous SRET exchanges with CSRs.
     pub(super) autoswap: Autoswap,
     _unused: [AtomicU64; 176],
+    /// The fences that wait.
     pub(super) hfences: [HfenceEntry; HFENCES],
     /// Which of `csrs` were written here and not yet to the CSR.
     dirty: [AtomicU64; CSRS / 64],
@@ -42,6 +44,7 @@ pub(crate) struct SharedMemory {
 pub(super) struct Autoswap {
     /// Bit 0: `hstatus` does.
     pub(super) flags: AtomicU64,
+    /// The value that changes places with `hstatus`.
     pub(super) hstatus: AtomicU64,
     _reserved: [AtomicU64; 14],
 }
@@ -49,10 +52,13 @@ pub(super) struct Autoswap {
 /// A fence that waits.
 #[repr(C)]
 pub(super) struct HfenceEntry {
+    /// [`HfenceConfig`]; its pending bit says whether the entry is in use.
     pub(super) config: AtomicU64,
+    /// The first page.
     pub(super) page_number: AtomicU64,
     /// Zero.
     _reserved: AtomicU64,
+    /// The number of pages.
     pub(super) page_count: AtomicU64,
 }
 
@@ -93,21 +99,23 @@ const _: () = {
     assert!(offset_of!(SharedMemory, csrs) == 0x1000);
 };
 
-/// The place of CSR `N`. Does not compile for one that is not of the H extension.
+/// Returns the position of CSR `N` in `csrs`. Does not compile for a CSR that is not of the H
+/// extension.
 pub(super) const fn place<const N: u32>() -> usize {
     const { assert!(N < 0x1000 && N & 0x300 == 0x200) };
     ((N & 0xc00) >> 2 | N & 0xff) as usize
 }
 
 impl SharedMemory {
-    /// As the kernel hands out memory that was asked to be zero.
+    /// Returns the memory as it is before its first use: all zero.
     #[cfg(test)]
     pub(crate) fn zeroed() -> Self {
         // SAFETY: All fields are atomic integers, for which all-zero bytes are a valid value.
         unsafe { core::mem::zeroed() }
     }
 
-    /// What CSR `N` holds, as of the last write here, or else of the last change.
+    /// Returns the value of CSR `N`, as of the last write here, or of the last time that the other
+    /// side stored it.
     #[inline(always)]
     pub(super) fn csr<const N: u32>(&self) -> usize {
         self.csrs[place::<N>()].load(Ordering::Relaxed) as usize
@@ -121,14 +129,14 @@ impl SharedMemory {
         self.dirty[place / 64].fetch_or(1 << (place % 64), Ordering::Relaxed);
     }
 
-    /// Whether a CSR was written here and not yet synchronised.
+    /// Returns whether a CSR was written here and not yet synchronised.
     pub(super) fn is_any_csr_dirty(&self) -> bool {
         self.dirty
             .iter()
             .any(|word| word.load(Ordering::Relaxed) != 0)
     }
 
-    /// Whether a fence waits.
+    /// Returns whether a fence waits.
     pub(super) fn is_any_hfence_pending(&self) -> bool {
         self.hfences.iter().any(|entry| !entry.is_free())
     }
@@ -146,7 +154,7 @@ impl SharedMemory {
 }
 
 impl HfenceEntry {
-    /// Whether it can be used: the other side is done with it.
+    /// Returns whether the entry can be used: the other side has executed its fence.
     pub(super) fn is_free(&self) -> bool {
         // Acquire: a fence that is said to be done is.
         HfenceConfig::from_raw(self.config.load(Ordering::Acquire)).pending() == 0u64

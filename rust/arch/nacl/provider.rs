@@ -51,6 +51,7 @@ pub(crate) enum Feature {
 }
 
 impl Feature {
+    /// Each feature once.
     pub(crate) const ALL: [Self; 4] = [
         Self::SyncCsr,
         Self::SyncHfence,
@@ -58,11 +59,12 @@ impl Feature {
         Self::AutoswapCsr,
     ];
 
+    /// Returns the feature's bit in [`Features`].
     const fn bit(self) -> u32 {
         1 << self as u32
     }
 
-    /// As the log names it.
+    /// Returns the feature's name in the kernel log.
     const fn name(self) -> &'static str {
         match self {
             Self::SyncCsr => "sync_csr",
@@ -88,25 +90,25 @@ impl Features {
         Self(found.fold(0, |all, feature| all | feature.bit()))
     }
 
-    /// Whether there is `feature`.
+    /// Returns whether the implementation has `feature`.
     #[inline(always)]
     pub(crate) const fn has(self, feature: Feature) -> bool {
         self.0 & feature.bit() != 0
     }
 
-    /// What the log calls them.
+    /// Returns the names of the features for the kernel log.
     pub(crate) fn names(self) -> impl Iterator<Item = &'static str> {
         let all = Feature::ALL.into_iter();
         all.filter(move |feature| self.has(*feature))
             .map(Feature::name)
     }
 
-    /// As one word.
+    /// Returns the features as one word, for an atomic.
     pub(crate) const fn into_raw(self) -> u32 {
         self.0
     }
 
-    /// What [`into_raw`](Self::into_raw) made.
+    /// Returns the features that [`into_raw`](Self::into_raw) made `raw` of.
     pub(crate) const fn from_raw(raw: u32) -> Self {
         Self(raw)
     }

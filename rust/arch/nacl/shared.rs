@@ -83,7 +83,7 @@ impl<'m, P: Provider, D: Registers> Shared<'m, P, D> {
     /// How often a full queue is synchronised before the instruction has to do.
     const ATTEMPTS: usize = 5;
 
-    /// The protocol over `memory`, which belongs to this CPU.
+    /// Returns the protocol over `memory`, which belongs to this CPU.
     pub(crate) fn new(
         memory: &'m SharedMemory,
         features: Features,
@@ -110,7 +110,7 @@ impl<'m, P: Provider, D: Registers> Shared<'m, P, D> {
         self.provider.call(Function::SetShmem, args).map(|_| ())
     }
 
-    /// The memory is not used any more. Fences that wait there are executed before.
+    /// Ends the use of the memory, and executes the fences that wait there before.
     pub(crate) fn disable(&self) {
         // The caller cannot handle an error, so both are ignored. The CPU forgets everything before
         // it is used again.
@@ -132,6 +132,7 @@ impl<'m, P: Provider, D: Registers> Shared<'m, P, D> {
         self.sync_hfences()
     }
 
+    /// Has the other side execute all fences that wait.
     fn sync_hfences(&self) -> Result<(), Refused> {
         if self.memory.is_any_hfence_pending() {
             self.provider.call(Function::SyncHfence, [ALL, 0, 0])?;
@@ -204,6 +205,7 @@ impl<'m, P: Provider, D: Registers> Shared<'m, P, D> {
         })
     }
 
+    /// Returns whether CSRs can be written in the memory.
     #[inline(always)]
     fn writes_here(&self) -> bool {
         self.features.has(Feature::SyncCsr)

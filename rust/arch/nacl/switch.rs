@@ -106,6 +106,7 @@ pub(super) unsafe fn sync_sret(ctx: &mut SwitchContext, hstatus: Hstatus) -> Res
     Ok(())
 }
 
+/// The offset of one of the host's registers in a [`Frame`].
 macro_rules! host {
     ($field:ident) => {
         offset_of!(Frame, host) + offset_of!(Host, $field)
