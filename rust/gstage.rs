@@ -153,19 +153,19 @@ impl<M: TableMemory> Root<M> {
         }
     }
 
-    /// The format: depth, guest physical width, `hgatp.MODE`.
+    /// Returns the format, which gives depth, guest physical width and `hgatp.MODE`.
     #[cfg(test)]
     pub(crate) fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// The frame for `hgatp.PPN`.
+    /// Returns the frame for `hgatp.PPN`.
     #[cfg(test)]
     pub(crate) fn pfn(&self) -> Pfn {
         self.pfn
     }
 
-    /// Whether no entry was ever installed since the tree was made or destroyed.
+    /// Returns whether no entry was ever installed since the tree was made or destroyed.
     pub(crate) fn is_unused(&self) -> bool {
         // Relaxed: a caller that must not miss an entry holds `mmu_lock`, which orders this load.
         self.used.load(Ordering::Relaxed) == 0
@@ -212,7 +212,7 @@ impl<'a, M: TableMemory> MmuRead<'a, M> {
         Self { root }
     }
 
-    /// The format of the tree.
+    /// Returns the format of the tree.
     #[inline(always)]
     pub(crate) fn mode(&self) -> Mode {
         self.root.mode

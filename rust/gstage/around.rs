@@ -44,19 +44,20 @@ pub(crate) struct Neighbours<'v> {
 }
 
 impl<'v> Neighbours<'v> {
-    /// The pages of `table`, a leaf table that maps `near`.
+    /// Returns the pages of `table`, a leaf table that maps `near`.
     #[inline(always)]
     pub(super) fn new(table: &'v Table, near: Gfn) -> Self {
         Self { table, near }
     }
 
-    /// The frames that the table maps.
+    /// Returns the frames that the table maps.
     #[inline(always)]
     pub(crate) fn frames(&self) -> GfnRange {
         Level::Mega.span(self.near)
     }
 
-    /// How many frames from `gfn` on have pages, up to the first one without, or the table's end.
+    /// Counts the frames from `gfn` on that have pages, up to the first one without, or the table's
+    /// end.
     pub(crate) fn mapped_from(&self, gfn: Gfn) -> u64 {
         let frames = GfnRange::new(gfn, self.frames().end()).intersection(self.frames());
         let slots = self.table.slots_of(frames).iter();

@@ -57,7 +57,7 @@ pub(crate) enum Kind {
 }
 
 impl Extent {
-    /// The leaf, an entry of `level`, for `frames`.
+    /// Returns the extent of the leaf, an entry of `level`, for `frames`.
     fn of(leaf: Leaf, level: Level, frames: GfnRange) -> Self {
         Self {
             frames,
@@ -74,7 +74,7 @@ impl Extent {
         }
     }
 
-    /// Both as one, if `next` is the rest of the same.
+    /// Joins this extent and `next`; [`None`] unless `next` continues it with the same properties.
     fn and(self, next: Extent) -> Option<Extent> {
         let joined = Extent {
             frames: GfnRange::new(self.frames.start(), next.frames.end()),

@@ -44,13 +44,13 @@ impl Flush {
         self.0 = self.0.hull(frames);
     }
 
-    /// Both duties as one.
+    /// Joins both flushes to one, of all frames from the first to the last.
     #[inline(always)]
     pub(crate) fn and(self, other: Flush) -> Flush {
         Flush(self.0.hull(other.0))
     }
 
-    /// Whether there is nothing to flush.
+    /// Returns whether there is nothing to flush.
     #[cfg(test)]
     pub(crate) fn is_none(&self) -> bool {
         self.0.is_empty()
@@ -94,7 +94,7 @@ pub(crate) struct Teardown<M> {
 }
 
 impl<M: TableMemory> Teardown<M> {
-    /// Nothing to do, for a tree in `mem`.
+    /// Returns a duty with nothing to do, for a tree in `mem`.
     #[inline(always)]
     pub(crate) fn none(mem: M) -> Self {
         Teardown {
@@ -115,13 +115,13 @@ impl<M: TableMemory> Teardown<M> {
         self.tables.push(entry);
     }
 
-    /// Whether there is nothing to flush and nothing to free.
+    /// Returns whether there is nothing to flush and nothing to free.
     #[cfg(test)]
     pub(crate) fn is_none(&self) -> bool {
         self.flush.is_none() && self.tables.is_empty()
     }
 
-    /// Both duties as one, so that an operation that was interrupted costs one flush.
+    /// Joins both duties to one, so that an operation that was interrupted costs one flush.
     #[cfg(test)]
     pub(crate) fn and(self, other: Self) -> Self {
         Teardown {

@@ -50,13 +50,13 @@ use crate::{
 pub(crate) struct FaultGpa(Gpa);
 
 impl FaultGpa {
-    /// The faulting address, offset included or not.
+    /// Takes the faulting address, with the offset in its page or without.
     #[inline(always)]
     pub(crate) const fn new(gpa: Gpa) -> Self {
         Self(gpa)
     }
 
-    /// The faulting frame.
+    /// Returns the faulting frame.
     #[inline(always)]
     pub(crate) const fn gfn(self) -> Gfn {
         self.0.gfn()
@@ -139,7 +139,7 @@ pub(crate) struct Mapping {
 }
 
 impl<M: TableMemory> MmuRead<'_, M> {
-    /// The leaf that maps `gfn`.
+    /// Returns the leaf that maps `gfn`, or [`None`] if nothing does.
     #[cfg(test)]
     pub(crate) fn lookup(&self, gfn: Gfn) -> Option<Mapping> {
         let (_, mapping) = self.leaf(gfn)?;
@@ -151,7 +151,7 @@ impl<M: TableMemory> MmuRead<'_, M> {
         self.leaf(gfn).is_some()
     }
 
-    /// The entry and value of the leaf that maps `gfn`.
+    /// Returns the entry of the leaf that maps `gfn`, and its value; [`None`] if nothing maps it.
     #[inline(always)]
     fn leaf(&self, gfn: Gfn) -> Option<(&PteCell, Mapping)> {
         if !self.mode().frames().contains(gfn) {
@@ -199,8 +199,8 @@ impl<M: TableMemory> MmuRead<'_, M> {
         }
     }
 
-    /// What most faults come to: the leaf table is there, and has nothing at `gfn`. None if not so,
-    /// or if a run is to be made.
+    /// Installs the page in the case that most faults come to: the leaf table is there and has
+    /// nothing at `gfn`. Returns [`None`] if that is not so, or if a run is to be made.
     #[inline(always)]
     fn install_page(&self, gfn: Gfn, page: HostPage) -> Option<Neighbours<'_>> {
         let ppn = pte::ppn(page.pfn)?;
@@ -215,7 +215,7 @@ impl<M: TableMemory> MmuRead<'_, M> {
         Some(Neighbours::new(table, gfn))
     }
 
-    /// The leaf table for `gfn`, if there is one.
+    /// Returns the leaf table for `gfn`, if there is one.
     #[inline(always)]
     fn leaf_table(&self, gfn: Gfn) -> Option<&Table> {
         if !self.mode().frames().contains(gfn) {
@@ -236,7 +236,7 @@ impl<M: TableMemory> MmuRead<'_, M> {
         }
     }
 
-    /// [`install`](Self::install) in all cases.
+    /// Does what [`install`](Self::install) does, in all cases.
     #[inline(never)]
     fn install_any<S: TableSource>(
         &self,
@@ -376,7 +376,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// `page` at `gfn`; none if no host can have it.
+    /// Takes `page` for `gfn`; [`None`] if its frame number does not fit into an entry.
     #[inline]
     fn new(gfn: Gfn, page: HostPage) -> Option<Self> {
         Some(Self {
@@ -388,13 +388,13 @@ impl Wanted {
         })
     }
 
-    /// The leaf for the page by itself.
+    /// Returns the leaf for the page by itself.
     #[inline]
     fn page(&self) -> Leaf {
         Leaf::memory(self.ppn, self.rights)
     }
 
-    /// The leaf for the block of `level` around the page.
+    /// Returns the leaf for the block of `level` around the page.
     #[inline]
     fn block(&self, level: Level) -> Leaf {
         // Clearing bits keeps the number in bounds.
@@ -415,7 +415,8 @@ impl Wanted {
         }
     }
 
-    /// The entry, `slot` of `table`, is `leaf`, one of a run. None if it must be looked at again.
+    /// Handles an entry, `slot` of `table`, that is `leaf`, one of a run. Returns [`None`] if it
+    /// must be looked at again.
     fn run_there<M: TableMemory>(
         &mut self,
         mem: M,
@@ -441,8 +442,8 @@ impl Wanted {
         }
     }
 
-    /// The entry, `slot` of a table of `level`, is `leaf`, in no run. None if it must be looked at
-    /// again: it has changed, or is a table now.
+    /// Handles an entry, `slot` of a table of `level`, that is `leaf`, in no run. Returns [`None`]
+    /// if it must be looked at again: it has changed, or is a table now.
     fn leaf_there<M: TableMemory, S: TableSource>(
         &self,
         mem: M,
@@ -487,7 +488,8 @@ impl Wanted {
     }
 }
 
-/// What it means for a fault that the entry of its page, now at least `wanted`, was `before`.
+/// Returns the outcome of a fault whose page had the entry `before`, which now is at least
+/// `wanted`.
 #[inline]
 fn gained(before: Pte, wanted: Leaf) -> Outcome {
     match before.entry() {
@@ -509,6 +511,8 @@ enum RunChoice {
 }
 
 impl RunChoice {
+    /// Chooses by the size of the host's page, and by whether guest and host frame have the same
+    /// offset in 64 KiB.
     #[inline(always)]
     fn new(gfn: Gfn, page: HostPage) -> Self {
         let is_aligned = (gfn.get() ^ page.pfn.get()) % PageSize::Size64K.frames() == 0;
@@ -522,7 +526,7 @@ impl RunChoice {
     }
 }
 
-/// The highest level at which one entry can map `gfn` and its neighbours as `page` says.
+/// Returns the highest level at which one entry can map `gfn` and its neighbours as `page` says.
 #[inline(always)]
 fn largest(gfn: Gfn, page: HostPage) -> Level {
     // In a block, guest and host frame have the same offset.

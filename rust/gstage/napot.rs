@@ -146,7 +146,8 @@ pub(crate) fn page_of_run<M: TableMemory>(
     Some((Outcome::Upgraded, Flush::NONE))
 }
 
-/// What an entry of a run is that was `now` and is claimed by `wanted`; none if it cannot be.
+/// Returns what an entry that was `now` becomes when `wanted`, a leaf of a run, claims it; [`None`]
+/// if it cannot be claimed.
 #[inline]
 fn after(now: Pte, wanted: Leaf) -> Option<Leaf> {
     match now.entry() {
@@ -190,7 +191,7 @@ pub(super) fn unfold<M: TableMemory>(mem: M, run: &[PteCell]) {
 }
 
 /// Turns one entry of a run, `leaf`, the one at `index`, into a 4 KiB leaf that has `gain`, too.
-/// Tells whether the entry still was `leaf`. The caller unfolds the others.
+/// Tells whether the entry still was `leaf`. The caller unfolds the rest of the run.
 #[inline]
 pub(super) fn to_page<M: TableMemory>(
     mem: M,

@@ -192,6 +192,7 @@ fn retire<M: TableMemory>(
     pause();
 }
 
+/// Empties entries, and takes tables out that it has emptied.
 struct Unmap<M, F> {
     mem: M,
     duty: Teardown<M>,
@@ -277,6 +278,7 @@ fn protect_block(place: &VisitCtx<'_>, duty: &mut Flush) -> WalkAction {
     WalkAction::Next
 }
 
+/// Takes the guest's write permission from all leaves.
 struct WriteProtect<F> {
     duty: Flush,
     stop_here: F,
@@ -305,6 +307,7 @@ impl<M: TableMemory, F: FnMut() -> bool> Visitor<M> for WriteProtect<F> {
     }
 }
 
+/// Takes the guest's write permission from the pages whose bits are set in `mask`; bit 0 is `base`.
 struct WriteProtectMasked {
     duty: Flush,
     base: Gfn,
@@ -312,7 +315,7 @@ struct WriteProtectMasked {
 }
 
 impl WriteProtectMasked {
-    /// From the first to the last frame of the mask.
+    /// Returns the range from the first to the last frame of the mask.
     fn range(&self) -> GfnRange {
         let past_last = u64::BITS - self.mask.leading_zeros();
         GfnRange::new(
@@ -322,7 +325,7 @@ impl WriteProtectMasked {
         )
     }
 
-    /// The bits of the mask from `gfn`'s on.
+    /// Returns the bits of the mask from `gfn`'s on.
     #[inline(always)]
     fn mask_from(&self, gfn: Gfn) -> u64 {
         let (gfn, base) = (gfn.get(), self.base.get());
@@ -414,11 +417,13 @@ impl<M: TableMemory> Visitor<M> for WriteProtectMasked {
     }
 }
 
+/// Clears the bit A of all leaves, and notes whether one had it.
 struct MakeOld {
     age: Age,
 }
 
 impl MakeOld {
+    /// Clears A of one entry.
     #[inline(always)]
     fn one(&mut self, slot: &PteCell) {
         if slot.read_relaxed().any(Bits::ACCESSED) {
@@ -448,6 +453,7 @@ impl<M: TableMemory> Visitor<M> for MakeOld {
     }
 }
 
+/// Looks for a leaf that has the bit A, up to the first.
 struct TestAge {
     age: Age,
 }
@@ -483,6 +489,7 @@ impl<M: TableMemory> Visitor<M> for TestAge {
     }
 }
 
+/// Splits runs and blocks into pages, with tables from `tables`.
 struct Split<'s, M, S, F> {
     duty: Flush,
     mem: M,

@@ -107,7 +107,8 @@ struct Answer {
 }
 
 impl Answer {
-    /// What `page` says about `gfn`; none if guest and host frame have different offsets in it.
+    /// Returns the block of `page` around `gfn`; [`None`] if guest and host frame have different
+    /// offsets in it.
     fn new(gfn: Gfn, page: HostPage) -> Option<Self> {
         let offset = page.size.frames() - 1;
         if (gfn.get() ^ page.pfn.get()) & offset != 0 {
@@ -121,7 +122,7 @@ impl Answer {
         })
     }
 
-    /// The frame behind `gfn`, one of its frames.
+    /// Returns the host's frame behind `gfn`, one of the block's frames.
     fn ppn(&self, gfn: Gfn) -> Option<Ppn> {
         let offset = gfn.get().wrapping_sub(self.frames.start().get());
         Ppn::try_new(self.first.get() | offset)
@@ -129,8 +130,8 @@ impl Answer {
 }
 
 impl<H: FnMut(Gfn) -> Option<HostPage>> Answers<H> {
-    /// How the host maps `gfn`, where the tree has `leaf`, an entry of `level`; none if in another
-    /// way, or not so that a leaf of `least` is possible.
+    /// Returns how the host maps `gfn`, where the tree has `leaf`, an entry of `level`; [`None`] if
+    /// the host maps it to another frame, or not so that a leaf of `least` is possible.
     fn about(&mut self, gfn: Gfn, leaf: Leaf, level: Level, least: PageSize) -> Option<Answer> {
         let there = leaf.pfn_of(gfn, level);
         if (gfn.get() ^ there.get()) & (least.frames() - 1) != 0 {
@@ -150,7 +151,8 @@ impl<H: FnMut(Gfn) -> Option<HostPage>> Answers<H> {
 struct Parts(Pte);
 
 impl Parts {
-    /// Those of `slots`, entries of `level`, if each is empty or the part of `whole` in its place.
+    /// Returns the bits of all `slots`, entries of `level`, if each is empty or the part of `whole`
+    /// in its place.
     fn of(slots: &[PteCell], whole: Leaf, level: Level) -> Option<Self> {
         let mut had = Pte::EMPTY;
         for (index, slot) in slots.iter().enumerate() {
@@ -174,7 +176,7 @@ impl Parts {
         Some(Self(had))
     }
 
-    /// The rights of the whole, if the host allows `rights`.
+    /// Returns the rights of the whole, if the host allows `rights`.
     fn rights(&self, rights: Rights) -> Rights {
         match rights {
             Rights::HostReadOnly => Rights::HostReadOnly,
@@ -186,7 +188,7 @@ impl Parts {
         }
     }
 
-    /// The age of the whole.
+    /// Returns the age of the whole: young if a part is.
     fn age(&self) -> Age {
         if self.0.accessed() {
             Age::Young
@@ -196,8 +198,8 @@ impl Parts {
     }
 }
 
-/// The first leaf among the entries `slots` of `place` that maps a frame of the walk's, and the
-/// first such frame.
+/// Returns the first leaf among the entries `slots` of `place` that maps a frame of the walk's, and
+/// the first such frame.
 fn first_leaf(place: &VisitCtx<'_>, slots: &[PteCell]) -> Option<(Gfn, Leaf)> {
     let below = place.level.below()?;
     let mut gfn = place.part.start();
@@ -214,6 +216,7 @@ fn first_leaf(place: &VisitCtx<'_>, slots: &[PteCell]) -> Option<(Gfn, Leaf)> {
     None
 }
 
+/// Puts together what dirty logging has split, and gives write permission back.
 struct Recover<M, H, F> {
     mem: M,
     duty: Teardown<M>,
@@ -237,8 +240,8 @@ impl<M: TableMemory, H: FnMut(Gfn) -> Option<HostPage>, F> Recover<M, H, F> {
                     return;
                 }
             }
-            // The first page says nothing about runs of the others: its own may begin before the
-            // slot, or be about to change.
+            // The first page says nothing about the runs of other pages: its own may begin before
+            // the slot, or be about to change.
             _ if self.smallest == PageSize::Size64K => self.runs(place, slots),
             _ => {}
         }

@@ -42,20 +42,20 @@ impl Tag {
     /// VMID 0 of no generation: no VMID was handed out yet, or the host has none.
     pub(crate) const NONE: Tag = Tag(0);
 
-    /// What `hgatp` shall hold.
+    /// Returns the VMID, for `hgatp`.
     #[inline(always)]
     pub(crate) const fn vmid(self) -> Vmid {
         Vmid::new(self.0 as u16)
     }
 
-    /// In which generation it was handed out.
+    /// Returns the generation in which the VMID was handed out.
     #[inline(always)]
     pub(crate) const fn generation(self) -> u64 {
         self.0 >> GENERATION_SHIFT
     }
 
-    /// The tag to hand out after this one, where `max` is the highest VMID. 0 is left out: it is
-    /// what an idle `hgatp` holds.
+    /// Returns the tag to hand out after this one, where `max` is the highest VMID. 0 is left out:
+    /// it is what an idle `hgatp` holds.
     #[inline(always)]
     const fn next(self, max: u16) -> Tag {
         if self.vmid().get() < max {
@@ -71,7 +71,7 @@ impl Tag {
 pub(crate) struct Cell(AtomicU64);
 
 impl Cell {
-    /// None yet.
+    /// Returns the cell of a VM that has no VMID yet.
     pub(crate) fn new() -> Self {
         Cell(AtomicU64::new(Tag::NONE.0))
     }
@@ -86,7 +86,7 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    /// The VMIDs of a host whose `hgatp.VMID` has `bits` bits.
+    /// Returns the VMIDs of a host whose `hgatp.VMID` has `bits` bits.
     pub(crate) fn new(bits: u32) -> Self {
         let max = 1_u16
             .checked_shl(bits)
@@ -98,7 +98,7 @@ impl Space {
         }
     }
 
-    /// The current tag of the VM with `cell`, a new one if need be.
+    /// Returns the current tag of the VM with `cell`, a new one if need be.
     #[inline]
     pub(crate) fn current(&self, cell: &Cell) -> Tag {
         // Acquire: a CPU that uses a tag of some generation sees that the generation has begun, and

@@ -42,12 +42,12 @@ pub(crate) enum Feature {
 }
 
 impl Feature {
-    /// The feature with this id, which is 32 bits wide.
+    /// Returns the feature with this id, which is 32 bits wide.
     ///
     /// # Errors
     ///
-    /// What the guest is told otherwise: some are defined that KVM does not have, all others are
-    /// reserved, or would be the platform's to define.
+    /// [`SbiError::NotSupported`] for a feature that KVM does not have; [`SbiError::Denied`] for an id
+    /// that is reserved, or would be the platform's to define.
     pub(crate) fn of(id: u32) -> Result<Self, SbiError> {
         match ROWS.iter().find(|row| row.id == id) {
             Some(row) => Ok(row.feature),
@@ -83,15 +83,16 @@ pub(crate) struct Platform {
 enum Need {
     /// An extension of the guest.
     Isa(Ext),
-    /// [`Host::misaligned_traps`]
+    /// [`Host::misaligned_traps`].
     MisalignedTraps,
-    /// [`Host::pmlen_7`]
+    /// [`Host::pmlen_7`].
     Pmlen7,
-    /// [`Host::pmlen_16`]
+    /// [`Host::pmlen_16`].
     Pmlen16,
 }
 
 impl Platform {
+    /// Returns whether the platform has all of `needs`.
     fn has_all(&self, needs: &[Need]) -> bool {
         needs.iter().all(|need| match need {
             Need::Isa(ext) => self.isa.has(*ext),
@@ -122,7 +123,7 @@ impl Setting {
         henvcfg: 0,
     };
 
-    /// The other value of a feature that is either on or off.
+    /// Returns the other value of a feature that is either on or off.
     const fn on(hedeleg: u64, henvcfg: u64) -> Self {
         Self {
             value: 1,
@@ -132,6 +133,7 @@ impl Setting {
         }
     }
 
+    /// Returns the setting of a pointer masking length, with its value of `henvcfg.PMM`.
     const fn pmlen(value: u64, needs: &'static [Need], pmm: usize) -> Self {
         Self {
             value,
@@ -161,6 +163,7 @@ macro_rules! register {
     };
 }
 
+/// The bits of `hedeleg` for misaligned loads and stores.
 const MISALIGNED: u64 = 1 << bindings::EXC_LOAD_MISALIGNED | 1 << bindings::EXC_STORE_MISALIGNED;
 /// What landing pads and shadow stacks raise where they find something wrong.
 const SOFTWARE_CHECK: u64 = 1 << bindings::EXC_SOFTWARE_CHECK;
@@ -233,7 +236,7 @@ const _: () = {
 };
 
 impl Row {
-    /// The settings that `platform` has.
+    /// Returns the settings that `platform` has.
     fn settings(&self, platform: &Platform) -> impl Iterator<Item = &'static Setting> {
         let platform = *platform;
         self.settings
@@ -241,7 +244,7 @@ impl Row {
             .filter(move |setting| platform.has_all(setting.needs))
     }
 
-    /// Whether there is the feature: something else than off.
+    /// Returns whether `platform` supports the feature: it has a setting besides off.
     fn is_supported(&self, platform: &Platform) -> bool {
         platform.has_all(self.needs) && self.settings(platform).nth(1).is_some()
     }
@@ -266,7 +269,7 @@ impl Lock {
         }
     }
 
-    /// The flags that say so.
+    /// Returns the flags that the guest locked the feature with.
     const fn flags(self) -> u64 {
         match self {
             Self::Open => 0,
@@ -330,7 +333,7 @@ pub(crate) struct Effect {
 pub(crate) struct State([Item; ROWS.len()]);
 
 impl State {
-    /// All is off, and the guest's to change.
+    /// Returns the state of a hart whose features are all off, and the guest's to change.
     pub(crate) const fn new() -> Self {
         Self(
             [Item {
@@ -341,7 +344,7 @@ impl State {
         )
     }
 
-    /// The hart is reset: values and locks are gone. What userspace withholds stays withheld.
+    /// Resets values and locks with the hart. What userspace withholds stays withheld.
     pub(crate) fn reset(&mut self) {
         for item in &mut self.0 {
             item.lock = Lock::Open;
@@ -349,7 +352,7 @@ impl State {
         }
     }
 
-    /// The feature that `is` picks, if `platform` supports it.
+    /// Returns the feature that `is` picks, if `platform` supports it.
     fn find(
         &self,
         platform: &Platform,
@@ -361,7 +364,7 @@ impl State {
             .filter(|(row, _)| row.is_supported(platform))
     }
 
-    /// As [`find`](Self::find), to be changed.
+    /// Returns the same as [`find`](Self::find), to be changed.
     fn find_mut(
         &mut self,
         platform: &Platform,
@@ -373,7 +376,7 @@ impl State {
             .filter(|(row, _)| row.is_supported(platform))
     }
 
-    /// `sbi_fwft_set()`: the guest sets `feature`.
+    /// Sets `feature` for the guest (`sbi_fwft_set()`).
     ///
     /// # Errors
     ///
@@ -404,7 +407,7 @@ impl State {
         Ok(())
     }
 
-    /// `sbi_fwft_get()`: what `feature` is set to.
+    /// Returns what `feature` is set to (`sbi_fwft_get()`).
     ///
     /// # Errors
     ///
@@ -476,7 +479,7 @@ impl State {
         Ok(())
     }
 
-    /// What the features that `platform` supports come to.
+    /// Returns what the features that `platform` supports come to.
     pub(crate) fn effect(&self, platform: &Platform) -> Effect {
         ROWS.iter()
             .zip(&self.0)
@@ -493,7 +496,7 @@ impl State {
 }
 
 impl Row {
-    /// Which of the feature's registers has `number`, if one has.
+    /// Returns which of the feature's registers has `number`, if one has.
     fn part(&self, number: usize) -> Option<Part> {
         PARTS.get(number.checked_sub(self.register)?).copied()
     }

@@ -73,7 +73,7 @@ pub(crate) enum SbiError {
 }
 
 impl SbiError {
-    /// What the guest finds in `a0`.
+    /// Returns the error as the guest finds it in `a0`.
     pub(crate) const fn code(self) -> usize {
         self as i32 as usize
     }
@@ -86,12 +86,12 @@ pub(crate) struct Call {
     pub(crate) extension: usize,
     /// `a6`
     pub(crate) function: usize,
-    /// `a0` to `a5`
+    /// `a0` to `a5`.
     pub(crate) args: [usize; 6],
 }
 
 impl Call {
-    /// The call that a guest with these registers makes.
+    /// Returns the call that a guest with these registers makes.
     #[inline]
     pub(crate) fn of(gprs: &Gprs) -> Self {
         Self {
@@ -188,12 +188,13 @@ pub(crate) struct HartMask {
 }
 
 impl HartMask {
-    /// Bit i of `mask` stands for hart `base + i`.
+    /// Returns the mask in which bit i of `mask` stands for hart `base + i`.
     pub(crate) const fn new(base: u64, mask: u64) -> Self {
         Self { base, mask }
     }
 
-    /// Which hart it names, if none or only its base, as a guest passes it to mean one hart.
+    /// Returns which hart it names, if none or only its base, as a guest passes it to mean one
+    /// hart.
     #[inline]
     pub(crate) fn few(self) -> Few {
         match self.mask {
@@ -203,13 +204,13 @@ impl HartMask {
         }
     }
 
-    /// Whether it names no hart.
+    /// Returns whether it names no hart.
     #[inline]
     pub(crate) fn is_empty(self) -> bool {
         self.mask == 0
     }
 
-    /// Whether it names no hart but `hart`, which may be missing, too.
+    /// Returns whether it names no hart but `hart`, which may be missing, too.
     #[inline]
     pub(crate) fn is_within(self, hart: HartId) -> bool {
         let own = hart
@@ -220,7 +221,7 @@ impl HartMask {
         self.mask & !own == 0
     }
 
-    /// The harts; [`None`] in place of one whose id would not fit in 64 bits.
+    /// Returns the harts; [`None`] in place of one whose id would not fit in 64 bits.
     #[inline]
     pub(crate) fn harts(self) -> impl Iterator<Item = Option<HartId>> {
         let mut left = self.mask;
@@ -233,7 +234,7 @@ impl HartMask {
         })
     }
 
-    /// Those harts of the mask for which `keep` is true.
+    /// Returns the mask with only those harts for which `keep` is true.
     pub(crate) fn filter(self, keep: impl Fn(HartId) -> bool) -> Self {
         let mask = (0..u64::BITS)
             .filter(|&bit| self.mask >> bit & 1 != 0)
@@ -412,6 +413,8 @@ pub(crate) enum LegacyHarts {
 }
 
 impl LegacyHarts {
+    /// Decodes the argument of a v0.1 call: the guest virtual address of a mask, or 0 for all
+    /// harts.
     fn decode(pointer: usize) -> Self {
         match pointer {
             0 => Self::All,
@@ -446,6 +449,7 @@ impl Message {
         }
     }
 
+    /// Decodes a call of the base extension.
     fn base(call: &Call) -> Result<Self, SbiError> {
         Ok(Self::Base(match function(call)? {
             bindings::sbi_ext_base_fid_SBI_EXT_BASE_GET_SPEC_VERSION => Base::SpecVersion,
@@ -459,6 +463,7 @@ impl Message {
         }))
     }
 
+    /// Decodes a call of the TIME extension.
     fn time(call: &Call) -> Result<Self, SbiError> {
         match function(call)? {
             bindings::sbi_ext_time_fid_SBI_EXT_TIME_SET_TIMER => {
@@ -468,6 +473,7 @@ impl Message {
         }
     }
 
+    /// Decodes a call of the IPI extension.
     fn ipi(call: &Call) -> Result<Self, SbiError> {
         match function(call)? {
             bindings::sbi_ext_ipi_fid_SBI_EXT_IPI_SEND_IPI => {
@@ -477,6 +483,7 @@ impl Message {
         }
     }
 
+    /// Decodes a call of the RFENCE extension.
     fn rfence(call: &Call) -> Result<Self, SbiError> {
         let [mask, base, start, size, asid, _] = call.args;
         let fence = match function(call)? {
@@ -497,6 +504,7 @@ impl Message {
         Ok(Self::Fence(Harts::decode(mask, base), fence))
     }
 
+    /// Decodes a call of the HSM extension.
     fn hsm(call: &Call) -> Result<Self, SbiError> {
         let [first, pc, opaque, ..] = call.args;
         let hart = HartId::new(first as u64);
@@ -514,6 +522,7 @@ impl Message {
         }))
     }
 
+    /// Decodes a call of the SRST extension.
     fn srst(call: &Call) -> Result<Self, SbiError> {
         match function(call)? {
             bindings::sbi_ext_srst_fid_SBI_EXT_SRST_RESET => {
@@ -523,6 +532,7 @@ impl Message {
         }
     }
 
+    /// Decodes a call of the FWFT extension.
     fn fwft(call: &Call) -> Result<Self, SbiError> {
         let [id, value, flags, ..] = call.args;
         let function = function(call)?;
@@ -539,6 +549,7 @@ impl Message {
         }))
     }
 
+    /// Decodes a call of SBI v0.1, where each call is an extension.
     fn legacy(call: &Call) -> Result<Self, SbiError> {
         let [first, start, size, asid, ..] = call.args;
         let harts = LegacyHarts::decode(first);
@@ -568,8 +579,8 @@ impl Message {
     }
 }
 
-/// The function id. Ids are 32 bits wide and fill the register sign-extended; those that are
-/// defined are not negative.
+/// Returns the function id. Ids are 32 bits wide and fill the register sign-extended; those that
+/// are defined are not negative.
 #[inline]
 fn function(call: &Call) -> Result<u32, SbiError> {
     u32::try_from(call.function).map_err(|_| SbiError::NotSupported)

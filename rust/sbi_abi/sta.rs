@@ -25,7 +25,7 @@ impl Area {
     /// Where `preempted` is in it. It is a byte; the seven after it are zero as well.
     pub(crate) const PREEMPTED: usize = 16;
 
-    /// The area at `gpa`, if one can be there.
+    /// Returns the area at `gpa`, or [`None`] if that is not aligned to 64 bytes.
     pub(crate) const fn at(gpa: u64) -> Option<Self> {
         if gpa % Self::BYTES as u64 == 0 {
             Some(Self(Gpa::new(gpa)))
@@ -34,19 +34,19 @@ impl Area {
         }
     }
 
-    /// Its address.
+    /// Returns the area's address.
     pub(crate) const fn gpa(self) -> Gpa {
         self.0
     }
 }
 
-/// The value that `sequence` has during a change, if it has `sequence` before. A guest that has
-/// left an odd one there sees the change, too.
+/// Returns the value that `sequence` has during a change, if it has `sequence` before. A guest that
+/// has left an odd one there sees the change, too.
 pub(crate) const fn changing(sequence: u32) -> u32 {
     sequence.wrapping_add(1) | 1
 }
 
-/// The value after a change during which it was `changing`.
+/// Returns the value after a change during which it was `changing`.
 pub(crate) const fn changed(changing: u32) -> u32 {
     changing.wrapping_add(1)
 }
@@ -61,7 +61,8 @@ pub(crate) struct RunDelay {
 }
 
 impl RunDelay {
-    /// What has come to `earlier`: nothing if that was another thread, whose vCPU it is no more.
+    /// Returns the time in ns that was added since `earlier`; 0 if that was another thread, which
+    /// the vCPU has left.
     pub(crate) const fn since(self, earlier: Self) -> u64 {
         if self.thread == earlier.thread {
             self.nanos.saturating_sub(earlier.nanos)
@@ -91,7 +92,7 @@ pub(crate) struct Misaligned;
 const NOWHERE: u64 = u64::MAX;
 
 impl State {
-    /// Where the area is, if there is one.
+    /// Returns where the area is, if there is one.
     pub(crate) const fn area(self) -> Option<Area> {
         match self {
             Self::Off => None,
@@ -99,8 +100,8 @@ impl State {
         }
     }
 
-    /// The low word of the area's address, as `KVM_GET_ONE_REG` wants it; all ones without one.
-    /// The high word is always 0.
+    /// Returns the low word of the area's address, as `KVM_GET_ONE_REG` wants it; all ones without
+    /// one. The high word is always 0.
     pub(crate) const fn low(self) -> u64 {
         match self.area() {
             Some(area) => area.gpa().get(),
@@ -109,6 +110,10 @@ impl State {
     }
 
     /// Sets the low word.
+    ///
+    /// # Errors
+    ///
+    /// [`Misaligned`] if no area can be there.
     pub(crate) fn set_low(&mut self, low: u64) -> Result<(), Misaligned> {
         if low != self.low() {
             *self = match low {

@@ -151,7 +151,13 @@ pub(crate) enum Report {
 }
 
 impl Pmu {
-    /// Understands a call.
+    /// Decodes a call.
+    ///
+    /// # Errors
+    ///
+    /// [`SbiError::NotSupported`] for an unknown function; [`SbiError::InvalidParam`] for flags or
+    /// arguments that mean nothing; [`SbiError::InvalidAddress`] for shared memory that cannot be
+    /// there.
     pub(super) fn decode(call: &Call) -> Result<Self, SbiError> {
         let [a0, a1, a2, a3, a4, _] = call.args;
         let counters = Counters {
@@ -186,6 +192,7 @@ impl Pmu {
         })
     }
 
+    /// Decodes the flags of `sbi_pmu_counter_stop()`.
     fn stop(counters: Counters, flags: usize) -> Result<Self, SbiError> {
         only(
             flags,
@@ -206,6 +213,7 @@ impl Pmu {
         })
     }
 
+    /// Decodes `sbi_pmu_snapshot_set_shmem()`; all ones for the address mean no memory.
     fn set_snapshot(low: usize, high: usize, flags: usize) -> Result<Self, SbiError> {
         only(flags, 0)?;
         if low == usize::MAX && high == usize::MAX {
@@ -241,6 +249,7 @@ fn only(flags: usize, defined: usize) -> Result<(), SbiError> {
 }
 
 impl Configure {
+    /// Decodes `sbi_pmu_counter_config_matching()`.
     fn decode(counters: Counters, flags: usize, event: u64, data: u64) -> Result<Self, SbiError> {
         only(
             flags,
@@ -283,6 +292,7 @@ impl Configure {
 }
 
 impl Initial {
+    /// Decodes the flags of `sbi_pmu_counter_start()`, which say where the counters begin.
     fn decode(flags: usize, value: u64) -> Result<Self, SbiError> {
         // One excludes the other.
         match flags {
