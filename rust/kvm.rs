@@ -82,7 +82,8 @@ struct AiaSupport {
 }
 
 impl AiaSupport {
-    /// `None` on a host without AIA.
+    /// Registers the interrupt of guest interrupt files and the type of the AIA device; [`None`] on
+    /// a host without AIA.
     ///
     /// # Errors
     ///

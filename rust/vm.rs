@@ -59,17 +59,17 @@ impl Vm {
         self.part()
     }
 
-    /// All vCPUs, in the order of their creation.
+    /// Returns all vCPUs, in the order of their creation.
     pub(crate) fn vcpus(&self) -> impl Iterator<Item = &Vcpu> {
         (0..self.online_vcpus()).filter_map(|i| self.vcpu(VcpuIdx::new(i)))
     }
 
-    /// The guest's `time` now.
+    /// Returns the guest's `time` now, in ticks.
     pub(crate) fn time(&self) -> u64 {
         time::now().wrapping_add(self.time_delta())
     }
 
-    /// What the guest's `time` is ahead of the host's, modulo 2^64.
+    /// Returns what the guest's `time` is ahead of the host's, in ticks, modulo 2^64.
     #[inline]
     pub(crate) fn time_delta(&self) -> u64 {
         self.state().time_delta.load(Ordering::Relaxed)

@@ -21,7 +21,7 @@ use crate::{
     }, //
 };
 
-/// Whether this `KVM_RUN` is to enter the guest at all (`immediate_exit` says no).
+/// Returns whether this `KVM_RUN` is to enter the guest at all (`immediate_exit` says no).
 pub(crate) fn wants_to_run(vcpu: &Vcpu) -> bool {
     // SAFETY: By the invariant of `Vcpu` the vCPU is live. Core KVM writes `wants_to_run` in this
     // thread, before it calls `kvm_arch_vcpu_ioctl_run()`.
@@ -38,8 +38,8 @@ pub(crate) fn set_mode(vcpu: &Vcpu, mode: u32) {
     unsafe { cell.write_volatile(mode as i32) };
 }
 
-/// Whether the mode is still the `IN_GUEST_MODE` that the caller set: no CPU has asked the vCPU to
-/// leave the guest.
+/// Returns whether the mode is still the `IN_GUEST_MODE` that the caller set: no CPU has asked the
+/// vCPU to leave the guest.
 #[inline(always)]
 pub(crate) fn is_in_guest_mode(vcpu: &Vcpu) -> bool {
     // SAFETY: By the invariant of `Vcpu` the vCPU is live. This only computes the field's address.
@@ -50,7 +50,8 @@ pub(crate) fn is_in_guest_mode(vcpu: &Vcpu) -> bool {
     mode == bindings::IN_GUEST_MODE as i32
 }
 
-/// Whether the vCPU is in the guest; if so, it is told to leave (`kvm_arch_vcpu_should_kick()`).
+/// Tells the vCPU to leave the guest, and returns whether it was there
+/// (`kvm_arch_vcpu_should_kick()`).
 pub(crate) fn leaving_guest(vcpu: &Vcpu) -> bool {
     // SAFETY: By the invariant of `Vcpu` the vCPU is live. The call changes the mode by an atomic
     // exchange, which any CPU may do.
@@ -58,7 +59,7 @@ pub(crate) fn leaving_guest(vcpu: &Vcpu) -> bool {
     mode == bindings::IN_GUEST_MODE as i32
 }
 
-/// Signals, rescheduling and task work that come before the guest.
+/// Handles signals, rescheduling and task work that come before the guest. May sleep.
 ///
 /// # Errors
 ///
@@ -83,7 +84,8 @@ pub(crate) fn dirty_ring_is_soft_full(vcpu: &Vcpu) -> bool {
     vcpu.requests().load(Ordering::Relaxed) & BIT != 0
 }
 
-/// Whether the dirty ring is so full that userspace must collect it; `kvm_run` says so.
+/// Returns whether the dirty ring is so full that userspace must collect it; `kvm_run` says so,
+/// too.
 pub(crate) fn dirty_ring_is_full(vcpu: &Vcpu) -> bool {
     // SAFETY: By the invariant of `Vcpu` the vCPU is live. The caller is the vCPU's thread, which
     // holds `vcpu->mutex`, so it may write to `kvm_run`.
@@ -184,12 +186,13 @@ pub(crate) fn request_all(vm: &Vm, raw: u32) {
 /// One bit for each vCPU that a VM can have, by index.
 pub(crate) type VcpuBitmap = [usize; MASK_WORDS];
 
+/// The words of a [`VcpuBitmap`].
 const MASK_WORDS: usize = (bindings::KVM_MAX_VCPUS as usize).div_ceil(usize::BITS as usize);
 
 /// No vCPU.
 pub(crate) const NO_VCPUS: VcpuBitmap = [0; MASK_WORDS];
 
-/// The same for the vCPUs in `mask`. Interrupts are on.
+/// Makes the request with the constant `raw` of the vCPUs in `mask`. Interrupts are on.
 pub(crate) fn request_vcpus(vm: &Vm, raw: u32, mask: &mut VcpuBitmap) {
     // SAFETY: By the invariant of `Vm` the VM is live. `mask` has a bit for every vCPU that there
     // can be. `raw` is a request's constant, so its number is a bit of `vcpu->requests`. The caller

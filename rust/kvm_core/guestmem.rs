@@ -101,7 +101,7 @@ impl<'s> Place<'s> {
         })
     }
 
-    /// Where `len` bytes at `offset` are.
+    /// Returns the address of the `len` bytes at `offset`.
     fn part(&self, offset: usize, len: usize) -> Result<UserPtr> {
         match offset.checked_add(len) {
             Some(end) if end <= self.len => Ok(self.start.wrapping_byte_add(offset)),

@@ -107,6 +107,8 @@ pub(crate) struct HostPgtable<'l> {
 }
 
 impl<'l> HostPgtable<'l> {
+    /// Reads which frames the host is changing.
+    ///
     /// # Safety
     ///
     /// The caller must hold `mmu_lock` of `vm`, for reading or writing, for `'l`.
@@ -139,8 +141,8 @@ impl<'l> HostPgtable<'l> {
         HostTable::around(self, slot, gfn, &irqs)?.mapping()
     }
 
-    /// Those of `frames` that can be relied on from `gfn` on in both directions. `gfn` itself is
-    /// one of them, and not changing.
+    /// Returns those of `frames`, from `gfn` on in both directions, that the host is not changing.
+    /// `gfn` itself is one of them, and not changing.
     fn settled(&self, frames: GfnRange, gfn: Gfn) -> GfnRange {
         let changing = self.changing;
         if frames.intersection(changing).is_empty() {
@@ -184,6 +186,7 @@ pub(crate) struct HostPages<'t> {
     frames: GfnRange,
 }
 
+/// What the walk ended at.
 #[derive(Clone, Copy)]
 enum Kind {
     /// This entry maps all of it.
@@ -202,7 +205,7 @@ impl Kind {
         (!is_none).then_some(Kind::Block(entry, size))
     }
 
-    /// How many pages it maps.
+    /// Returns how many pages it maps.
     #[inline(always)]
     fn pages(self) -> u64 {
         match self {
@@ -213,8 +216,8 @@ impl Kind {
 }
 
 impl<'t> HostTable<'t> {
-    /// The part behind `gfn`, a frame of `slot`; none if there is none, or if the host is about to
-    /// take the page away.
+    /// Returns the part of the host's page table behind `gfn`, a frame of `slot`; [`None`] if there
+    /// is none, or if the host is about to take the page away.
     #[inline(always)]
     pub(crate) fn around(
         host: &'t HostPgtable<'_>,
@@ -241,7 +244,7 @@ impl<'t> HostTable<'t> {
         })
     }
 
-    /// The pages of the slot in this part, as far as they can be relied on.
+    /// Returns the pages of the slot in this part, without those that the host is changing.
     pub(crate) fn pages(&self) -> HostPages<'_> {
         let start = Gfn::new(self.gfn.get().saturating_sub(self.index));
         let end = self.gfn.saturating_add(self.kind.pages() - self.index);
@@ -254,7 +257,8 @@ impl<'t> HostTable<'t> {
         }
     }
 
-    /// Each entry is read once: it may turn from a table into a block meanwhile.
+    /// Walks the host's page table to `hva`. Each entry is read once: it may turn from a table into
+    /// a block meanwhile.
     #[inline(always)]
     fn walk(vm: &Vm, hva: usize) -> Option<Kind> {
         // SAFETY: By its type's invariant `vm` points to a live `struct kvm`. Core KVM sets `mm`
@@ -309,7 +313,7 @@ impl<'t> HostTable<'t> {
         Some(Kind::Leaves(unsafe { bindings::kvm_rs_ptep(pmd, first) }))
     }
 
-    /// The page behind the frame that the table was looked for.
+    /// Returns the page behind the frame that the table was looked for.
     #[inline(always)]
     pub(crate) fn page(&self) -> Option<PresentPage<'_>> {
         self.look(self.gfn, self.index)
@@ -355,7 +359,7 @@ impl<'t> HostTable<'t> {
         }
     }
 
-    /// The page behind `gfn`, which is not changing, in place `index`.
+    /// Returns the page behind `gfn`, which is not changing, in place `index`.
     #[inline(always)]
     fn look(&self, gfn: Gfn, index: u64) -> Option<PresentPage<'_>> {
         let (entry, size) = self.entry(index);
@@ -418,7 +422,7 @@ impl<'t> HostTable<'t> {
         }
     }
 
-    /// Whether nothing changes in the block of `size` in which `gfn` is in place `offset`.
+    /// Returns whether nothing changes in the block of `size` in which `gfn` is in place `offset`.
     #[inline(always)]
     fn is_settled(&self, gfn: Gfn, offset: u64, size: PageSize) -> bool {
         let start = Gfn::new(gfn.get().saturating_sub(offset));
@@ -428,12 +432,12 @@ impl<'t> HostTable<'t> {
 }
 
 impl HostPages<'_> {
-    /// The frames.
+    /// Returns the frames.
     pub(crate) fn frames(&self) -> GfnRange {
         self.frames
     }
 
-    /// The page behind `gfn`; none if that is no frame of these.
+    /// Returns the page behind `gfn`; [`None`] if that is no frame of these.
     #[inline(always)]
     pub(crate) fn page(&self, gfn: Gfn) -> Option<PresentPage<'_>> {
         if !self.frames.contains(gfn) {
@@ -450,6 +454,7 @@ impl HostPages<'_> {
 struct PageMap(*mut bindings::page);
 
 impl PageMap {
+    /// Reads where the kernel's array of `struct page` begins.
     #[inline(always)]
     fn new() -> Self {
         // SAFETY: `kvm_rs_memmap()` only computes an address from constants of this boot.
@@ -472,7 +477,7 @@ impl PageMap {
     }
 }
 
-/// How much an entry of a leaf table is a part of.
+/// Returns the size of what an entry of a leaf table is a part of: a page, or 64 KiB (Svnapot).
 #[inline(always)]
 fn leaf_size(entry: bindings::pte_t) -> PageSize {
     // SAFETY: `pte_napot()` only inspects its argument.
@@ -488,6 +493,7 @@ fn leaf_size(entry: bindings::pte_t) -> PageSize {
     }
 }
 
+/// Returns what a store through the entry would do.
 #[inline(always)]
 fn stores(entry: bindings::pte_t) -> HostWrite {
     // SAFETY: `pte_write()` only inspects its argument.
@@ -514,14 +520,14 @@ pub(crate) fn flush_icache_all() {
     unsafe { bindings::kvm_rs_flush_icache_all() };
 }
 
-/// Whether the CPUs of the host set A bits of page tables themselves (Svadu).
+/// Returns whether the CPUs of the host set A bits of page tables themselves (Svadu).
 pub(crate) fn has_hw_young() -> bool {
     // SAFETY: `arch_has_hw_pte_young()` takes no argument, and only tests whether the host has
     // Svadu.
     unsafe { bindings::arch_has_hw_pte_young() }
 }
 
-/// Whether the calling thread has a signal to handle.
+/// Returns whether the calling thread has a signal to handle.
 pub(crate) fn signal_pending() -> bool {
     // SAFETY: `signal_pending()` only reads flags of `current`, which is live.
     unsafe { bindings::kvm_rs_signal_pending() }
@@ -531,6 +537,7 @@ pub(crate) fn signal_pending() -> bool {
 struct MmapRead(*mut bindings::mm_struct);
 
 impl MmapRead {
+    /// Takes the mmap lock of the calling thread's memory for reading. May sleep.
     fn lock() -> Self {
         // SAFETY: This only reads `current->mm`.
         let mm = unsafe { bindings::kvm_rs_current_mm() };
@@ -548,7 +555,8 @@ impl Drop for MmapRead {
     }
 }
 
-/// Whether the calling process maps memory behind `slot` that can serve it. Holes are allowed.
+/// Checks that what the calling process maps behind `slot` can serve it. Holes are allowed. May
+/// sleep: takes the mmap lock.
 ///
 /// # Errors
 ///
@@ -584,7 +592,7 @@ pub(crate) fn send_poison_signal(hva: Hva) {
     unsafe { bindings::kvm_rs_send_sig_mceerr(hva.get(), poisoned_shift(hva)) };
 }
 
-/// log2 of how much is lost when the page at `hva` is broken.
+/// Returns log2 of how many bytes are lost when the page at `hva` is broken.
 fn poisoned_shift(hva: Hva) -> i16 {
     let mmap = MmapRead::lock();
     // SAFETY: `mmap` holds `mmap_lock` of this `mm_struct` for reading.

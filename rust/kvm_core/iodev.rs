@@ -63,12 +63,14 @@ unsafe impl<P: BusPort> Send for BusDevice<P> {}
 unsafe impl<P: BusPort> Sync for BusDevice<P> {}
 
 impl<P: BusPort> BusDevice<P> {
+    /// Core KVM's table of the device's operations.
     const OPS: &'static bindings::kvm_io_device_ops = &bindings::kvm_io_device_ops {
         read: Some(read::<P>),
         write: Some(write::<P>),
         destructor: None,
     };
 
+    /// Allocates a device with its registers at `base`.
     fn new(base: Gpa, port: P) -> Result<KBox<Self>> {
         let raw = bindings::kvm_io_device { ops: Self::OPS };
         // INVARIANT: `raw` is the first field, and `repr(C)` keeps the order of the fields.
@@ -82,11 +84,13 @@ impl<P: BusPort> BusDevice<P> {
         )?)
     }
 
-    /// What core KVM knows the device by.
+    /// Returns the pointer that core KVM knows the device by.
     fn as_raw(&self) -> *mut bindings::kvm_io_device {
         ptr::from_ref(self).cast_mut().cast()
     }
 
+    /// Returns the device that core KVM passes to an operation.
+    ///
     /// # Safety
     ///
     /// `raw` comes from [`as_raw`](Self::as_raw) of a device that is live for `'a`.
@@ -96,7 +100,8 @@ impl<P: BusPort> BusDevice<P> {
         unsafe { &*raw.cast() }
     }
 
-    /// The offset of an access of `len` bytes at `addr`; only naturally aligned words are for us.
+    /// Returns the offset of an access of `len` bytes at `addr`, or [`None`] unless it is a
+    /// naturally aligned word.
     fn offset(&self, addr: u64, len: c_int) -> Option<u32> {
         (len == 4 && addr & 3 == 0)
             .then(|| addr.wrapping_sub(self.base.get()))
@@ -104,6 +109,8 @@ impl<P: BusPort> BusDevice<P> {
     }
 }
 
+/// Reads a word of a device for core KVM's `read` operation.
+///
 /// # Safety
 ///
 /// Core KVM calls this in a vCPU's thread and passes that vCPU. `this` is a device that is on the
@@ -129,6 +136,8 @@ unsafe extern "C" fn read<P: BusPort>(
     })
 }
 
+/// Writes a word of a device for core KVM's `write` operation.
+///
 /// # Safety
 ///
 /// Core KVM calls this in a vCPU's thread and passes that vCPU. `this` is a device that is on the
@@ -161,7 +170,7 @@ pub(crate) struct Registrations<'v, P: BusPort> {
 }
 
 impl<'v, P: BusPort> Registrations<'v, P> {
-    /// None yet.
+    /// Returns the devices of a VM that has none yet.
     pub(crate) fn new(vm: &'v Vm) -> Self {
         Self {
             vm,
@@ -192,8 +201,8 @@ impl<'v, P: BusPort> Registrations<'v, P> {
         Ok(self.devices.push(device, GFP_KERNEL_ACCOUNT)?)
     }
 
-    /// The devices stay on the bus, for as long as the bus lives: the caller keeps them until the
-    /// VM's state is dropped, which core KVM has done after it destroyed the bus.
+    /// Leaves the devices on the bus, for as long as the bus lives: the caller keeps them until the
+    /// VM's state is dropped, which core KVM does after it has destroyed the bus.
     pub(crate) fn keep(mut self) -> KVec<KBox<BusDevice<P>>> {
         core::mem::take(&mut self.devices)
     }

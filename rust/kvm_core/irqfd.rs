@@ -37,7 +37,7 @@ pub(crate) fn irq_has_notifier(vm: &Vm, pin: u32) -> bool {
     })
 }
 
-/// `pin`, if core KVM's table has an entry for it, also in speculation.
+/// Returns `pin`, also in speculation, if core KVM's table has an entry for it.
 fn known_pin(pin: u32) -> Option<u32> {
     const PINS: usize = bindings::KVM_IRQCHIP_NUM_PINS as usize;
 

@@ -90,6 +90,8 @@ impl SlotChange {
 }
 
 impl<'s> Slot<'s> {
+    /// Takes a slot of core KVM's; [`None`] for a null pointer.
+    ///
     /// # Safety
     ///
     /// `raw` is null, or points to a slot that keeps its guest physical address, size, host address
@@ -103,7 +105,7 @@ impl<'s> Slot<'s> {
         })
     }
 
-    /// The slot with `gfn`, if there is one; it may be [about to go](Self::is_invalid).
+    /// Returns the slot with `gfn`, if there is one; it may be [about to go](Self::is_invalid).
     #[inline]
     pub(crate) fn find(slots: &'s SlotsRead<'_>, gfn: Gfn) -> Option<Self> {
         let vcpu = slots.vcpu().as_ptr();
@@ -116,50 +118,54 @@ impl<'s> Slot<'s> {
         unsafe { Self::from_raw(raw) }
     }
 
-    /// Whether it is about to be deleted or moved, and userspace waits for that.
+    /// Returns whether it is about to be deleted or moved, and userspace waits for that.
     #[inline]
     pub(crate) fn is_invalid(&self) -> bool {
         self.flags() & bindings::KVM_MEMSLOT_INVALID != 0
     }
 
+    /// Returns `KVM_MEM_*` and `KVM_MEMSLOT_*`.
     fn flags(&self) -> u32 {
         // SAFETY: By the type's invariant the slot is live and the field does not change.
         unsafe { (*self.raw.as_ptr()).flags }
     }
 
+    /// Returns the number of the first frame.
     fn base_gfn(&self) -> u64 {
         // SAFETY: By the type's invariant the slot is live and the field does not change.
         unsafe { (*self.raw.as_ptr()).base_gfn }
     }
 
+    /// Returns the number of frames.
     fn npages(&self) -> usize {
         // SAFETY: By the type's invariant the slot is live and the field does not change.
         unsafe { (*self.raw.as_ptr()).npages }
     }
 
+    /// Returns the host address of the first byte.
     fn userspace_addr(&self) -> usize {
         // SAFETY: By the type's invariant the slot is live and the field does not change.
         unsafe { (*self.raw.as_ptr()).userspace_addr }
     }
 
-    /// The guest's frames.
+    /// Returns the guest's frames.
     pub(crate) fn frames(&self) -> GfnRange {
         GfnRange::from_len(Gfn::new(self.base_gfn()), self.npages() as u64)
     }
 
-    /// The host address of the first frame.
+    /// Returns the host address of the first frame.
     pub(crate) fn start(&self) -> Hva {
         Hva::new(self.userspace_addr())
     }
 
-    /// How many bytes it has.
+    /// Returns how many bytes it has.
     pub(crate) fn bytes(&self) -> usize {
         // Core KVM has checked that it fits.
         self.npages() << PAGE_SHIFT
     }
 
-    /// The host address of the frame `gfn`, which is the guest's choice: bounded also where the
-    /// CPU guesses.
+    /// Returns the host address of the frame `gfn`, which is the guest's choice: bounded also where
+    /// the CPU guesses.
     #[inline]
     pub(crate) fn hva(&self, gfn: Gfn) -> Hva {
         let offset = gfn.get().wrapping_sub(self.base_gfn()) as usize;
@@ -167,7 +173,7 @@ impl<'s> Slot<'s> {
         Hva::new(self.userspace_addr().wrapping_add(offset << PAGE_SHIFT))
     }
 
-    /// Whether the guest may write.
+    /// Returns whether the guest may write.
     pub(crate) fn access(&self) -> SlotAccess {
         if self.flags() & bindings::KVM_MEM_READONLY != 0 {
             SlotAccess::ReadOnly
@@ -176,14 +182,14 @@ impl<'s> Slot<'s> {
         }
     }
 
-    /// Whether writes must be noticed.
+    /// Returns whether writes must be noticed.
     pub(crate) fn is_logged(&self) -> bool {
         self.flags() & bindings::KVM_MEM_LOG_DIRTY_PAGES != 0
     }
 
-    /// The largest block around `gfn` that lies in the slot, that has the same place in a block of
-    /// the host's address space as of the guest's, and that a leaf can map. `napot` says whether a
-    /// leaf can map 64 KiB.
+    /// Returns the largest block around `gfn` that lies in the slot, that has the same place in a
+    /// block of the host's address space as of the guest's, and that a leaf can map. `napot` says
+    /// whether a leaf can map 64 KiB.
     pub(crate) fn largest_block(&self, gfn: Gfn, napot: bool) -> PageSize {
         let hva_frame = (self.userspace_addr() >> PAGE_SHIFT) as u64;
         let differ = hva_frame ^ self.base_gfn();
@@ -315,12 +321,13 @@ impl HostRef {
         self.pfn
     }
 
-    /// What the host allows now.
+    /// Returns what the host allows now.
     pub(crate) fn access(&self) -> HostAccess {
         self.access
     }
 
-    /// Whether it is ordinary memory; if not, it is a device's or another remapping (`VM_PFNMAP`).
+    /// Returns whether it is ordinary memory; if not, it is a device's or another remapping
+    /// (`VM_PFNMAP`).
     pub(crate) fn is_memory(&self) -> bool {
         !self.page.is_null()
     }
@@ -350,6 +357,7 @@ impl HostRef {
         }
     }
 
+    /// Marks the page dirty, unless it is dirty already or the kernel does not track it.
     fn set_dirty(&self) {
         let page = self.page;
         if page.is_null() {
@@ -390,15 +398,15 @@ impl InvalidateSeq {
         Self(unsafe { bindings::kvm_rs_mmu_invalidate_seq(vm.as_ptr()) })
     }
 
-    /// The number.
+    /// Returns the number.
     pub(super) fn get(self) -> usize {
         self.0
     }
 }
 
-/// Whether the dirty log of `vm` starts out with all pages set, so that pages are write-protected
-/// piece by piece as userspace clears it. A dirty ring has nothing to be set, so it starts empty,
-/// whatever userspace asked for. `kvm->slots_lock` is held.
+/// Returns whether the dirty log of `vm` starts out with all pages set, so that pages are
+/// write-protected piece by piece as userspace clears it. A dirty ring has nothing to be set, so it
+/// starts empty, whatever userspace asked for. `kvm->slots_lock` is held.
 pub(crate) fn log_starts_full(vm: &Vm) -> bool {
     // SAFETY: By the invariant of `Vm` the VM is live. The caller holds `kvm->slots_lock`, as
     // `kvm_use_dirty_bitmap()` requires.

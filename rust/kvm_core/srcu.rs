@@ -36,7 +36,7 @@ impl<'a> SlotsRead<'a> {
         }
     }
 
-    /// The vCPU.
+    /// Returns the vCPU.
     #[inline]
     pub(crate) fn vcpu(&self) -> &'a Vcpu {
         self.vcpu

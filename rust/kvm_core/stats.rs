@@ -67,7 +67,7 @@ enum Kind {
     Now,
 }
 
-/// The description of the statistic `name`, `offset` bytes into its structure.
+/// Returns the description of the statistic `name`, `offset` bytes into its structure.
 const fn describe(name: &str, offset: usize, kind: Kind) -> kvm_stats_desc {
     let (type_, unit, exponent, size) = match kind {
         Kind::Events => (KVM_STATS_TYPE_CUMULATIVE, KVM_STATS_UNIT_NONE, 0, 1),
@@ -100,7 +100,7 @@ const fn describe(name: &str, offset: usize, kind: Kind) -> kvm_stats_desc {
     }
 }
 
-/// The header in front of the first `count` of a table.
+/// Returns the header in front of the first `count` of a table.
 const fn header(count: usize) -> kvm_stats_header {
     let id = size_of::<kvm_stats_header>() as u32;
     let desc = id + KVM_STATS_NAME_SIZE;
@@ -114,7 +114,7 @@ const fn header(count: usize) -> kvm_stats_header {
     }
 }
 
-/// How many of `table` come before the one at `offset`.
+/// Returns how many of `table` come before the one at `offset`.
 const fn before<const N: usize>(table: &[kvm_stats_desc; N], offset: usize) -> usize {
     let mut count = 0;
     while (table[count].offset as usize) < offset {
@@ -202,7 +202,7 @@ gauges! {
 pub(crate) struct Gauges(NonNull<kvm_vm_stat>);
 
 impl Gauges {
-    /// Those of `vm`.
+    /// Returns the statistics of `vm`.
     ///
     /// # Safety
     ///
@@ -319,26 +319,32 @@ pub(crate) fn add(vcpu: &Vcpu, counter: Counter, events: u64) {
 
 // What core KVM looks for. `bindings` declares these, too, but arrays without a length.
 
+/// The descriptions of a VM's statistics, for core KVM.
 #[no_mangle]
 static kvm_vm_stats_desc: [kvm_stats_desc; VM_TABLE.len()] = VM_TABLE;
 
+/// The header that core KVM reads; it counts only the statistics that C has, too.
 #[no_mangle]
 static kvm_vm_stats_header: kvm_stats_header = header(before(&VM_TABLE, Gauge::Pages4K as usize));
 
+/// The descriptions of a vCPU's statistics, for core KVM.
 #[no_mangle]
 static kvm_vcpu_stats_desc: [kvm_stats_desc; VCPU_TABLE.len()] = VCPU_TABLE;
 
+/// The header that core KVM reads; it counts only the statistics that C has, too.
 #[no_mangle]
 static kvm_vcpu_stats_header: kvm_stats_header =
     header(before(&VCPU_TABLE, Counter::PfFixed as usize));
 
 // What userspace finds.
 
+/// The header that userspace reads, which counts all statistics of a VM.
 static VM_HEADER: kvm_stats_header = header(VM_TABLE.len());
 
+/// The header that userspace reads, which counts all statistics of a vCPU.
 static VCPU_HEADER: kvm_stats_header = header(VCPU_TABLE.len());
 
-/// Userspace reads the file of `KVM_GET_STATS_FD`: as `kvm_stats_read()`, with the header that
+/// Reads the file of `KVM_GET_STATS_FD` for userspace: as `kvm_stats_read()`, with the header that
 /// counts all statistics.
 ///
 /// # Safety
