@@ -107,7 +107,7 @@ pub(crate) struct VcpuShared {
 pub(crate) struct LastExit(AtomicU64);
 
 impl LastExit {
-    /// As of a reset.
+    /// Returns what is noted at a reset: pc 0, supervisor mode.
     fn new() -> Self {
         Self(AtomicU64::new(1))
     }
@@ -193,7 +193,7 @@ impl VcpuInner {
         })
     }
 
-    /// What support for firmware features depends on.
+    /// Returns what support for firmware features depends on.
     pub(crate) fn platform(&self) -> fwft::Platform {
         fwft::Platform {
             isa: self.isa.effective(),
@@ -201,7 +201,7 @@ impl VcpuInner {
         }
     }
 
-    /// What the guest may do, as things stand.
+    /// Returns what the guest may do, as things stand.
     pub(crate) fn hyp_config(&self) -> HypConfig {
         HypConfig::of(&self.platform(), &self.sbi.fwft, self.debug)
     }
@@ -228,12 +228,12 @@ impl Vcpu {
         self.requests().fetch_or(request.bit(), Ordering::Release);
     }
 
-    /// Whether `request` is pending.
+    /// Returns whether `request` is pending.
     pub(crate) fn requested(&self, request: Request) -> bool {
         self.requests().load(Ordering::Relaxed) & request.bit() != 0
     }
 
-    /// Whether any request is pending.
+    /// Returns whether any request is pending.
     pub(crate) fn any_request(&self) -> bool {
         self.requests().load(Ordering::Relaxed) != 0
     }
@@ -246,8 +246,8 @@ impl Vcpu {
         }
     }
 
-    /// Whether an external interrupt ends its waiting: the guest had it enabled when last put or
-    /// blocked, and the hart is not stopped.
+    /// Returns whether an external interrupt ends the vCPU's waiting: the guest had it enabled when
+    /// last put or blocked, and the hart is not stopped.
     pub(crate) fn awaits_external(&self) -> bool {
         self.shared().irqs.is_enabled(irq::Interrupt::External)
             && !self.shared().mp_state.is_stopped()
@@ -255,12 +255,12 @@ impl Vcpu {
 }
 
 impl OwnedVcpu<'_> {
-    /// The page that userspace shares.
+    /// Returns the page that userspace shares (`struct kvm_run`).
     pub(crate) fn run_page(&self) -> RunPage<'_> {
         RunPage::new(self.vcpu)
     }
 
-    /// `KVM_SET_GUEST_DEBUG`: whether `ebreak` goes to userspace.
+    /// Sets whether `ebreak` goes to userspace (`KVM_SET_GUEST_DEBUG`).
     ///
     /// # Errors
     ///
@@ -287,7 +287,7 @@ impl OwnedVcpu<'_> {
 }
 
 impl Loaded<'_> {
-    /// The page that userspace shares.
+    /// Returns the page that userspace shares (`struct kvm_run`).
     pub(crate) fn run_page(&self) -> RunPage<'_> {
         RunPage::new(self.vcpu)
     }

@@ -93,7 +93,7 @@ pub(crate) struct Gprs([usize; Reg::COUNT as usize]);
 const _: () = assert!(size_of::<Gprs>() == 8 * Reg::COUNT as usize);
 
 impl Gprs {
-    /// Registers that all hold zero.
+    /// Returns registers that all hold zero.
     pub(crate) const fn zeroed() -> Self {
         // INVARIANT: All words are zero, so the first is.
         Self([0; Reg::COUNT as usize])

@@ -134,7 +134,7 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`] if there are not enough contiguous pages.
+    /// `ENOMEM` if there are not enough contiguous pages.
     ///
     /// `ENOMEM`.
     fn new() -> Result<Self> {

@@ -419,7 +419,8 @@ impl State {
             .ok_or(SbiError::NotSupported)
     }
 
-    /// Numbers of the registers that there are: those of the features that `platform` supports.
+    /// Returns the numbers of the registers that there are: those of the features that `platform`
+    /// supports.
     pub(crate) fn registers(platform: &Platform) -> u128 {
         ROWS.iter()
             .filter(|row| row.is_supported(platform))

@@ -46,7 +46,7 @@ pub(crate) struct HypConfig {
 }
 
 impl HypConfig {
-    /// Those of a guest on `platform` whose features are `features`.
+    /// Returns the configuration of a guest on `platform` whose features are `features`.
     pub(crate) fn of(platform: &Platform, features: &State, debug: GuestDebug) -> Self {
         let effect = features.effect(platform);
         let intercepted = match debug {

@@ -132,7 +132,7 @@ impl CpuContext {
         })
     }
 
-    /// Back to the state of a hart at reset.
+    /// Resets the state to that of a hart at reset.
     pub(crate) fn reset(&mut self, isa: EffectiveIsa, hyp_config: HypConfig) {
         self.csrs = GuestCsrs::RESET;
         self.external = External::QUIET;
@@ -165,19 +165,19 @@ impl CpuContext {
         self.changed();
     }
 
-    /// As [`configure`](Self::configure) for hyp_config alone, on the CPU that the vCPU is loaded
-    /// on. No other CPU can take what it may still hold for current.
+    /// Changes hyp_config alone, on the CPU that the vCPU is loaded on. No other CPU can take what
+    /// it may still hold for current.
     pub(crate) fn set_config_at_once(&mut self, hyp_config: HypConfig) {
         self.config.hyp_config = hyp_config;
         with_registers!(regs => self.load_config(regs));
     }
 
-    /// The state in memory was changed: what a CPU may still hold is out of date.
+    /// Marks the state in memory as changed: what a CPU may still hold is out of date.
     pub(crate) fn changed(&mut self) {
         self.generation = CtxGeneration::NONE;
     }
 
-    /// Memory to registers.
+    /// Moves the state from memory to registers. Preemption is off.
     pub(crate) fn load(&mut self, vcpu: &Vcpu, cpu: usize) {
         with_registers!(regs => self.load_registers(regs, vcpu, cpu));
         self.swap_in();
@@ -187,7 +187,7 @@ impl CpuContext {
         }
     }
 
-    /// Registers to memory.
+    /// Moves the state from registers to memory. Preemption is off.
     pub(crate) fn put(&mut self, vcpu: &Vcpu) {
         self.put_vector(vcpu);
         self.put_fp();
@@ -204,6 +204,8 @@ impl CpuContext {
         });
     }
 
+    /// Reads which interrupts the guest has enabled, and which pending ones it has changed, into
+    /// memory.
     #[inline(always)]
     fn put_interrupts(&mut self, regs: &impl Registers, vcpu: &Vcpu) {
         let irqs = &vcpu.shared().irqs;
@@ -228,18 +230,18 @@ impl CpuContext {
         }
     }
 
-    /// What the guest is to see of an external interrupt that is not from a file in hardware.
+    /// Sets what the guest is to see of an external interrupt that is not from a file in hardware.
     pub(crate) fn set_external(&mut self, external: External) {
         self.external = external;
         with_registers!(regs => external.load(regs));
     }
 
-    /// What the guest's `siselect` holds.
+    /// Returns the guest's `siselect`.
     pub(crate) fn selected(&self) -> usize {
         with_registers!(regs => regs.read(csr::VSISELECT))
     }
 
-    /// The priorities of the guest's major interrupts.
+    /// Returns the priorities of the guest's major interrupts.
     pub(crate) fn priorities(&self) -> [u64; 2] {
         [self.csrs.iprio1 as u64, self.csrs.iprio2 as u64]
     }
@@ -249,12 +251,12 @@ impl CpuContext {
         with_registers!(regs => self.csrs.set_priorities(regs, priorities));
     }
 
-    /// What the guest's `scounteren` holds.
+    /// Returns the guest's `scounteren`.
     pub(crate) fn scounteren(&self) -> usize {
         self.csrs.scounteren
     }
 
-    /// Where the vCPU left translations.
+    /// Returns where the vCPU left translations.
     #[inline(always)]
     pub(crate) fn translation(&mut self) -> &mut TranslationState {
         &mut self.translation
@@ -271,6 +273,7 @@ impl CpuContext {
         }
     }
 
+    /// Loads the CSRs that the CPU does not have any more, and the timer.
     #[inline(always)]
     fn load_registers(&mut self, regs: &impl Registers, vcpu: &Vcpu, cpu: usize) {
         if self.cpus.take(cpu, &mut self.generation) == Residency::Evicted {
@@ -284,6 +287,7 @@ impl CpuContext {
         vcpu.shared().timer.load(regs, vcpu);
     }
 
+    /// Saves interrupts, timer and CSRs, and clears `hgatp`.
     #[inline(always)]
     fn put_registers(&mut self, regs: &impl Registers, vcpu: &Vcpu) {
         self.put_interrupts(regs, vcpu);
@@ -304,6 +308,7 @@ impl CpuContext {
         }
     }
 
+    /// Loads the CSRs that say what the guest may do.
     fn load_config(&self, regs: &impl Registers) {
         regs.write(csr::HEDELEG, self.config.hyp_config.hedeleg as usize);
         regs.write(csr::HIDELEG, HIDELEG as usize);
@@ -313,6 +318,7 @@ impl CpuContext {
         }
     }
 
+    /// Loads the guest's own CSRs.
     fn load_csrs(&mut self, regs: &impl Registers) {
         self.csrs.load(regs);
         regs.write(csr::VSIE, self.csrs.sie);
@@ -323,7 +329,8 @@ impl CpuContext {
         }
     }
 
-    /// `sie` and `hvip` are in [`put_interrupts`](Self::put_interrupts).
+    /// Saves the guest's own CSRs, but `sie` and `hvip`, which are in
+    /// [`put_interrupts`](Self::put_interrupts).
     fn put_csrs(&mut self, regs: &impl Registers) {
         self.csrs.save(regs);
         if self.config.aia == Aia::Present {
@@ -331,7 +338,7 @@ impl CpuContext {
         }
     }
 
-    /// Registers that act on user mode alone, of the host as of the guest: swapped here and not
+    /// Loads the guest's registers that act on user mode alone, and saves the host's: here and not
     /// around each entry, since the kernel between two entries runs in neither.
     fn swap_in(&mut self) {
         let host = self.facts;
@@ -350,6 +357,7 @@ impl CpuContext {
         }
     }
 
+    /// Saves the guest's registers that act on user mode alone, and loads the host's.
     fn swap_out(&mut self) {
         let host = self.facts;
         // SAFETY: This writes back the host's own value, which `swap_in` saved.
@@ -381,6 +389,7 @@ impl CpuContext {
         self.csrs.scounteren = unsafe { csr::SCOUNTEREN.swap(host.0) };
     }
 
+    /// Saves the floating-point registers of the host's user mode, and loads the guest's.
     fn load_fp(&mut self) {
         // Off for a guest without a unit, for good: see `configure`.
         if !self.units.is(Unit::Fp, UnitState::Off) {
@@ -392,6 +401,8 @@ impl CpuContext {
         }
     }
 
+    /// Saves the guest's floating-point registers if they are dirty, and loads those of the host's
+    /// user mode.
     fn put_fp(&mut self) {
         if self.units.is(Unit::Fp, UnitState::Off) {
             return;
@@ -406,6 +417,7 @@ impl CpuContext {
         unsafe { UserFp::restore() };
     }
 
+    /// Saves the guest's vector registers if they are dirty.
     fn put_vector(&mut self, vcpu: &Vcpu) {
         if self.config.vector {
             // SAFETY: The guest has vectors, so the host has them. Core KVM puts the vCPU in the
@@ -416,15 +428,15 @@ impl CpuContext {
     }
 }
 
-/// The states of the units of a hart with `isa` after reset.
+/// Returns the states of the units of a hart with `isa` after reset.
 fn initial_units(isa: EffectiveIsa) -> UnitStatus {
     UnitStatus::OFF
         .with(Unit::Fp, initial_state(isa, Unit::Fp))
         .with(Unit::Vector, initial_state(isa, Unit::Vector))
 }
 
-/// The state of `unit` of a hart with `isa` after reset: Initial where there is a unit, Off where
-/// not (differences-from-c M11).
+/// Returns the state of `unit` of a hart with `isa` after reset: Initial where there is a unit, Off
+/// where not (differences-from-c M11).
 fn initial_state(isa: EffectiveIsa, unit: Unit) -> UnitState {
     let is_there = match unit {
         Unit::Fp => isa.fp() != FpUnit::Off,

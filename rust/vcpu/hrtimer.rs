@@ -57,7 +57,7 @@ impl_has_hr_timer! {
 }
 
 impl VcpuHrtimer {
-    /// A timer that is not started.
+    /// Returns a timer that is not started.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             timer <- HrTimer::new(),

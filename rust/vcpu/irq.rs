@@ -42,7 +42,7 @@ pub(crate) struct Irqs {
 }
 
 impl Irqs {
-    /// Nothing pending, nothing enabled.
+    /// Returns the interrupts of a hart that has nothing pending and nothing enabled.
     pub(crate) fn new() -> Self {
         Self {
             word: irq_bits::Word::new(),
@@ -51,7 +51,7 @@ impl Irqs {
         }
     }
 
-    /// What was made or unmade pending since the last call, if anything.
+    /// Takes what was made or unmade pending since the last call, if anything.
     ///
     /// Called on the way into the guest, with interrupts off, after `vcpu->mode` was set and a full
     /// fence: a CPU that changes something afterwards sees the mode and sends an IPI.
@@ -88,12 +88,12 @@ impl Irqs {
         }
     }
 
-    /// Whether the guest had `interrupt` enabled when it was last put or blocked.
+    /// Returns whether the guest had `interrupt` enabled when it was last put or blocked.
     pub(crate) fn is_enabled(&self, interrupt: Interrupt) -> bool {
         self.enabled.load(Ordering::Relaxed) & 1 << interrupt.number() != 0
     }
 
-    /// Whether an interrupt is pending and enabled, hence ends a WFI.
+    /// Returns whether an interrupt is pending and enabled, hence ends a WFI.
     pub(crate) fn deliverable(&self) -> bool {
         u64::from(self.word.pending()) & self.enabled.load(Ordering::Relaxed) != 0
     }
@@ -109,7 +109,7 @@ impl Irqs {
         self.word.withdraw(interrupt);
     }
 
-    /// Nothing pending but what `wires` say, nothing enabled, as after a reset of the hart.
+    /// Resets the interrupts with the hart: nothing pending but what `wires` say, nothing enabled.
     pub(crate) fn reset(&self, wires: Wires) {
         match wires {
             Wires::Stay => self.word.replace_but(Interrupt::External, 0),
@@ -145,7 +145,7 @@ impl Vcpu {
         was_pending
     }
 
-    /// Userspace's interrupt controller moves the external interrupt line.
+    /// Moves the external interrupt line, as userspace's interrupt controller asks.
     pub(crate) fn set_external(&self, line: Line) {
         match line {
             Line::High => self.inject(Interrupt::External),
@@ -157,7 +157,7 @@ impl Vcpu {
 }
 
 impl OwnedVcpu<'_> {
-    /// The guest's `sip`. The vCPU is not loaded, so that what the guest did is known.
+    /// Returns the guest's `sip`. The vCPU is not loaded, so that what the guest did is known.
     pub(crate) fn sip(&self) -> usize {
         irq_bits::to_guest(self.vcpu.shared().irqs.word.pending())
     }

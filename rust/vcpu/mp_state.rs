@@ -107,7 +107,7 @@ pub(crate) struct MpState {
 }
 
 impl MpState {
-    /// A hart that runs.
+    /// Returns the state of a hart that runs.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             stopped: AtomicBool::new(false),
@@ -115,7 +115,7 @@ impl MpState {
         })
     }
 
-    /// Whether the hart is stopped.
+    /// Returns whether the hart is stopped.
     #[inline]
     pub(crate) fn is_stopped(&self) -> bool {
         // Acquire: a CPU that sees that the hart was started sees the request to reset it.
@@ -150,7 +150,7 @@ impl MpState {
         }
     }
 
-    /// For `KVM_GET_MP_STATE`.
+    /// Returns the state for `KVM_GET_MP_STATE`.
     pub(crate) fn mp_state(&self) -> KvmMpState {
         if self.is_stopped() {
             KvmMpState::Stopped
@@ -213,7 +213,7 @@ impl Vcpu {
         self.kick();
     }
 
-    /// For SBI HSM.
+    /// Returns the state for SBI HSM.
     pub(crate) fn hart_state(&self) -> HartState {
         let mp_state = &self.shared().mp_state;
         let start = mp_state.start.lock();
@@ -229,7 +229,7 @@ impl Vcpu {
     }
 }
 
-/// Core KVM has created `vcpu`: all but the first hart wait for HSM to start them.
+/// Stops `vcpu`, which core KVM has created, unless it is the first: HSM starts the rest.
 pub(crate) fn postcreate(vcpu: &Vcpu) {
     if vcpu.idx().get() != 0 {
         vcpu.stop();

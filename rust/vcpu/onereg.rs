@@ -114,7 +114,7 @@ fn request(user: UserPtr) -> Result<(Parts, UserPtr)> {
     Ok((parts, UserPtr::from_addr(addr as usize)))
 }
 
-/// Whether an id says that the register has the size that it has.
+/// Checks that an id says the size that the register has.
 ///
 /// # Errors
 ///
@@ -128,7 +128,7 @@ fn check_size(parts: Parts, size: u8) -> Result {
     }
 }
 
-/// `KVM_GET_ONE_REG`.
+/// Reads a register for userspace (`KVM_GET_ONE_REG`).
 ///
 /// # Errors
 ///
@@ -158,7 +158,7 @@ pub(crate) fn get(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
     }
 }
 
-/// `KVM_SET_ONE_REG`.
+/// Writes a register for userspace (`KVM_SET_ONE_REG`).
 ///
 /// # Errors
 ///
@@ -188,7 +188,8 @@ pub(crate) fn set(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
     }
 }
 
-/// `KVM_GET_REG_LIST`: how many registers there are, and, if userspace has room for them, which.
+/// Tells userspace how many registers there are, and which, if it has room for them
+/// (`KVM_GET_REG_LIST`).
 ///
 /// # Errors
 ///

@@ -37,23 +37,28 @@ pub(crate) enum PendingExit {
 /// A load whose value userspace provides.
 #[derive(Clone, Copy)]
 pub(crate) struct PendingLoad {
+    /// How the value goes into a register.
     pub(crate) load: Load,
+    /// The length of the instruction.
     pub(crate) len: InsnLen,
 }
 
 /// A store that userspace has done.
 #[derive(Clone, Copy)]
 pub(crate) struct PendingStore {
+    /// The length of the instruction.
     pub(crate) len: InsnLen,
 }
 
 /// A CSR access that userspace has done.
 #[derive(Clone, Copy)]
 pub(crate) struct PendingCsr {
+    /// The register that the old value goes to.
     pub(crate) rd: Reg,
 }
 
 impl VcpuInner {
+    /// Moves the guest past an instruction of length `len`.
     fn skip(&mut self, len: InsnLen) {
         self.ctx.skip(len.bytes());
     }

@@ -50,7 +50,7 @@ pub(crate) mod wrap;
 
 pub(crate) use crate::vcpu::pmu::event::FirmwareEvent;
 
-/// The counters that guests of this host have, if they have any.
+/// Returns the counters that guests of this host have, if they have any.
 pub(crate) fn layout() -> Option<Layout> {
     host::get()?.counters
 }
@@ -66,7 +66,7 @@ pub(crate) struct Pmu {
 }
 
 impl Pmu {
-    /// As after a reset.
+    /// Returns the PMU of a hart after a reset.
     pub(crate) const fn new() -> Self {
         Self {
             counters: None,
@@ -75,7 +75,7 @@ impl Pmu {
         }
     }
 
-    /// The counters, if any has ever been configured.
+    /// Returns the counters, if any has ever been configured.
     pub(crate) fn counters(&mut self) -> Option<&mut Counters<PerfEvent>> {
         self.counters.as_deref_mut()
     }
@@ -91,7 +91,7 @@ impl Pmu {
         self.counters()
     }
 
-    /// A `KVM_RUN` begins.
+    /// Counts from here on: a `KVM_RUN` begins.
     #[inline(always)]
     pub(crate) fn enter(&mut self) {
         if let Some(counters) = self.counters() {
@@ -99,7 +99,7 @@ impl Pmu {
         }
     }
 
-    /// A `KVM_RUN` ends.
+    /// Stops to count: a `KVM_RUN` ends.
     #[inline(always)]
     pub(crate) fn leave(&mut self) {
         if let Some(counters) = self.counters() {
@@ -119,7 +119,7 @@ impl Pmu {
         }
     }
 
-    /// The counters, to configure one.
+    /// Returns the counters, made if need be, to configure one.
     ///
     /// # Errors
     ///
@@ -141,20 +141,20 @@ impl Pmu {
 }
 
 impl Vcpu {
-    /// `event` happened to this hart. Any context.
+    /// Counts `event`, which happened to this hart. Any context.
     #[inline(always)]
     pub(crate) fn note(&self, event: FirmwareEvent) {
         self.shared().firmware.note(event);
     }
 }
 
-/// Whether `index` is the number of `cycle` or `instret`.
+/// Returns whether `index` is the number of `cycle` or `instret`.
 fn is_zicntr(index: usize) -> bool {
     const INSTRET: usize = (bindings::CSR_INSTRET - bindings::CSR_CYCLE) as usize;
     matches!(index, 0 | INSTRET)
 }
 
-/// The guest reads a counter (Zicntr, Zihpm). May sleep.
+/// Reads a counter for the guest (Zicntr, Zihpm). May sleep.
 ///
 /// Without counters there are still `cycle` and `instret`, which never move: guests rely on them
 /// (`kvm_riscv_vcpu_pmu_read_hpm()`).

@@ -14,7 +14,7 @@ use crate::{
     }, //
 };
 
-/// The low bits of a `KVM_REQ_*` are its number, the others say how it is made.
+/// The low bits of a `KVM_REQ_*` are its number, the rest says how it is made.
 const NUMBER: usize = 0xff;
 
 /// A request. Exhaustive: the code that serves requests names each of them.
@@ -60,7 +60,7 @@ impl Request {
         Self::Unblock,
     ];
 
-    /// Core KVM's constant, with the flags that say how the request is made.
+    /// Returns core KVM's constant, with the flags that say how the request is made.
     pub(crate) const fn raw(self) -> u32 {
         let raw = match self {
             Self::VmDead => bindings::KVM_REQ_VM_DEAD,
@@ -77,7 +77,7 @@ impl Request {
         raw as u32
     }
 
-    /// Its bit in `vcpu->requests`.
+    /// Returns the request's bit in `vcpu->requests`.
     pub(crate) const fn bit(self) -> u64 {
         1 << (self.raw() as usize & NUMBER)
     }

@@ -87,7 +87,7 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
-    /// A timer whose deadline never comes.
+    /// Returns a timer whose deadline never comes.
     pub(crate) fn new() -> impl PinInit<Self> {
         let watch = match host::get() {
             Some(host) if host.sstc => Watch::Hardware,
@@ -102,18 +102,18 @@ impl Timer {
         })
     }
 
-    /// For [`VcpuHrtimer::start`].
+    /// Returns the hrtimer, for [`VcpuHrtimer::start`].
     pub(crate) fn alarm(&self) -> &VcpuHrtimer {
         &self.alarm
     }
 
-    /// Whether the hardware derives the timer interrupt from the deadline, so that no timer needs
-    /// to inject it.
+    /// Returns whether the hardware derives the timer interrupt from the deadline, so that no timer
+    /// needs to inject it.
     pub(crate) fn is_in_hardware(&self) -> bool {
         self.watch == Watch::Hardware
     }
 
-    /// The scheduler puts `vcpu`, whose timer this is, on this CPU. Preemption is off.
+    /// Loads the timer of `vcpu`, which the scheduler puts on this CPU. Preemption is off.
     #[inline]
     pub(crate) fn load(&self, regs: &impl Registers, vcpu: &Vcpu) {
         let delta = vcpu.vm().time_delta();
@@ -136,7 +136,7 @@ impl Timer {
         }
     }
 
-    /// The scheduler takes `vcpu`, whose timer this is, off this CPU. Preemption is off; the
+    /// Saves the timer of `vcpu`, which the scheduler takes off this CPU. Preemption is off; the
     /// guest's interrupts are already known to [`Irqs`](crate::vcpu::irq::Irqs).
     #[inline]
     pub(crate) fn put(&self, regs: &impl Registers, vcpu: &Vcpu) {
@@ -163,19 +163,20 @@ impl Timer {
         }
     }
 
-    /// Whether the timer ends a WFI of `vcpu`, whose timer this is. True as of the last put or
-    /// [`snapshot`](Self::snapshot).
+    /// Returns whether the timer ends a WFI of `vcpu`, whose timer this is. True as of the last put
+    /// or [`snapshot`](Self::snapshot).
     pub(crate) fn pending(&self, vcpu: &Vcpu) -> bool {
         self.is_wanted(vcpu) && matches!(self.due(vcpu), Deadline::Now)
     }
 
-    /// Back to the state at reset. The vCPU is not loaded.
+    /// Resets the timer to its state at reset. The vCPU is not loaded.
     pub(crate) fn reset(&self) {
         self.disarm();
         self.deadline.store(NEVER, Ordering::Relaxed);
     }
 
-    /// The hrtimer of `vcpu`, whose timer this is, went off. Any CPU, in a hard interrupt.
+    /// Handles the expiry of the hrtimer of `vcpu`, whose timer this is. Any CPU, in a hard
+    /// interrupt.
     pub(crate) fn expired(&self, vcpu: &Vcpu) {
         match (self.due(vcpu), self.watch) {
             (Deadline::Never, _) => self.armed.store(false, Ordering::Release),
@@ -195,19 +196,21 @@ impl Timer {
         }
     }
 
-    /// What is pending for `vcpu`, whose timer this is, was replaced. The hrtimer may have gone off
-    /// before, and does not again for the same deadline.
+    /// Makes the interrupt pending again if it is due, after what is pending for `vcpu`, whose
+    /// timer this is, was replaced. The hrtimer may have gone off before, and does not again for
+    /// the same deadline.
     pub(crate) fn restore_pending(&self, vcpu: &Vcpu) {
         if self.watch == Watch::VcpuHrtimer && matches!(self.due(vcpu), Deadline::Now) {
             vcpu.inject(Interrupt::Timer);
         }
     }
 
-    /// Whether the guest has the timer interrupt enabled.
+    /// Returns whether the guest has the timer interrupt enabled.
     fn is_wanted(&self, vcpu: &Vcpu) -> bool {
         vcpu.shared().irqs.is_enabled(Interrupt::Timer)
     }
 
+    /// Returns when the deadline is.
     fn due(&self, vcpu: &Vcpu) -> Deadline {
         match self.deadline.load(Ordering::Relaxed) {
             NEVER => Deadline::Never,
@@ -254,7 +257,7 @@ impl Timer {
         self.arm(vcpu);
     }
 
-    /// A new deadline where the hrtimer watches.
+    /// Sets a new deadline where the hrtimer watches.
     #[inline(never)]
     fn restart(&self, vcpu: &Vcpu, deadline: u64) {
         self.disarm();
@@ -284,7 +287,8 @@ impl Pinned<'_> {
         }
     }
 
-    /// The same if the hardware watches; none if not.
+    /// Sets the deadline as [`set_timer`](Self::set_timer) does, if the hardware watches; [`None`]
+    /// if not.
     #[inline]
     pub(crate) fn set_timer_in_hardware(&mut self, deadline: u64) -> Option<()> {
         self.vcpu
@@ -351,6 +355,7 @@ impl OwnedVcpu<'_> {
         Ok(())
     }
 
+    /// Sets the deadline of a vCPU that is not loaded.
     fn set_deadline(&mut self, deadline: u64) {
         let timer = &self.vcpu.shared().timer;
         match timer.watch {

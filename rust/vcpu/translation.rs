@@ -89,7 +89,7 @@ impl TranslationState {
         }
     }
 
-    /// The same for guest-physical translations.
+    /// Executes `fence` as [`fence`](Self::fence) does, for guest-physical translations.
     #[inline]
     pub(crate) fn fence_gvma(&mut self, cpu: usize, fence: impl FnOnce(Vmid)) {
         self.fence(cpu, |state| fence(state.tag.vmid()));
@@ -99,7 +99,8 @@ impl TranslationState {
         }
     }
 
-    /// The same for guest-virtual translations, which a fence finds only through `hgatp`.
+    /// Executes `fence` for guest-virtual translations, which it finds only through `hgatp`. If
+    /// that is not loaded, everything is forgotten before the vCPU enters the guest again.
     #[inline]
     pub(crate) fn fence_vvma(&mut self, fence: impl FnOnce()) {
         if self.loaded {

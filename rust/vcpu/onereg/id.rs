@@ -38,18 +38,18 @@ const _: () = assert!(RegId::ARCH_MASK == bindings::KVM_REG_ARCH_MASK as u64);
 pub(crate) struct Class(u16);
 
 impl Class {
-    /// The class of this type and subtype.
+    /// Returns the class of this type and subtype.
     pub(crate) const fn new(kind: u32, subtype: u32) -> Self {
         Self(((kind | subtype) >> RegId::CLASS_SHIFT) as u16)
     }
 
-    /// The number of the type.
+    /// Returns the number of the type.
     #[inline]
     pub(crate) const fn kind(self) -> u8 {
         (self.0 >> (bindings::KVM_REG_RISCV_TYPE_SHIFT - RegId::CLASS_SHIFT)) as u8
     }
 
-    /// Whether it is of this type, whatever the subtype.
+    /// Returns whether it is of this type, whatever the subtype.
     pub(crate) const fn is_of(self, kind: u32) -> bool {
         (self.0 as u32) << RegId::CLASS_SHIFT & bindings::KVM_REG_RISCV_TYPE_MASK == kind
     }
@@ -84,7 +84,7 @@ impl Parts {
         })
     }
 
-    /// The id.
+    /// Returns the id as userspace writes it.
     pub(crate) fn id(self) -> u64 {
         ARCH | u64::from(self.size) << RegId::SIZE_SHIFT
             | u64::from(self.class.0) << RegId::CLASS_SHIFT

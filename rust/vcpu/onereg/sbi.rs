@@ -22,7 +22,7 @@ use crate::{
     }, //
 };
 
-/// For groups that have all of their registers.
+/// Returns that a group has all of its registers.
 pub(super) fn all(_vcpu: &OwnedVcpu<'_>) -> u128 {
     u128::MAX
 }
@@ -44,6 +44,10 @@ impl From<Misaligned> for Error {
 }
 
 /// Reads where steal time is reported.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register.
 pub(super) fn get_sta(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     Ok(match Sta::at(number)? {
         Sta::ShmemLo => vcpu.steal_time(),
@@ -52,6 +56,11 @@ pub(super) fn get_sta(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
 }
 
 /// Sets where steal time is reported.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register; `EINVAL` for an address that is not aligned, or that does
+/// not fit in the low word.
 pub(super) fn set_sta(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     match Sta::at(number)? {
         Sta::ShmemLo => Ok(vcpu.set_steal_time(value)?),
@@ -60,18 +69,27 @@ pub(super) fn set_sta(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Re
     }
 }
 
-/// Numbers of the registers of the firmware features that the vCPU can have.
+/// Returns the numbers of the registers of the firmware features that the vCPU can have.
 pub(super) fn fwft_numbers(vcpu: &OwnedVcpu<'_>) -> u128 {
     fwft::State::registers(&vcpu.inner.platform())
 }
 
 /// Reads a register of `struct kvm_riscv_sbi_fwft`.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register, or the vCPU does not have its feature.
 pub(super) fn get_fwft(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let platform = vcpu.inner.platform();
     Ok(vcpu.inner.sbi.fwft.get_register(&platform, number)?)
 }
 
 /// Writes a register of `struct kvm_riscv_sbi_fwft`, at any time.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register, or the vCPU does not have its feature; `EINVAL` for a
+/// value that it cannot have.
 pub(super) fn set_fwft(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     let platform = vcpu.inner.platform();
     let features = &mut vcpu.inner.sbi.fwft;

@@ -37,19 +37,19 @@ use crate::{
 pub(super) struct View<'v, 'o>(&'v mut OwnedVcpu<'o>);
 
 impl<'v, 'o> View<'v, 'o> {
-    /// `vcpu`, for as long as it does not change.
+    /// Takes `vcpu`, for as long as it does not change.
     #[inline]
     pub(super) fn new(vcpu: &'v mut OwnedVcpu<'o>) -> Self {
         Self(vcpu)
     }
 
-    /// What loading moves into registers.
+    /// Returns what loading moves into registers.
     #[inline]
     pub(super) fn context(&mut self) -> &CpuContext {
         self.0.context()
     }
 
-    /// The vector registers.
+    /// Returns the vector registers.
     pub(super) fn vector(&mut self) -> &VectorRegs {
         self.0.vector()
     }
@@ -86,6 +86,7 @@ pub(super) enum Access {
 }
 
 impl Access {
+    /// Returns the access to registers of 64 bits by `get` and `set`.
     const fn u64(
         get: fn(&mut View<'_, '_>, usize) -> Result<u64>,
         set: fn(&mut OwnedVcpu<'_>, usize, u64) -> Result,
@@ -93,6 +94,7 @@ impl Access {
         Self::U64(Accessor { get, set })
     }
 
+    /// Returns the access to registers of 32 bits by `get` and `set`.
     const fn u32(
         get: fn(&mut View<'_, '_>, usize) -> Result<u32>,
         set: fn(&mut OwnedVcpu<'_>, usize, u32) -> Result,
@@ -100,7 +102,7 @@ impl Access {
         Self::U32(Accessor { get, set })
     }
 
-    /// Binary logarithm of the size in bytes.
+    /// Returns log2 of the size in bytes.
     fn size(self) -> u8 {
         match self {
             Self::U32(_) => SIZE_U32,
@@ -116,7 +118,7 @@ pub(super) const SIZE_U32: u8 = 2;
 /// The same for 64 bits.
 pub(super) const SIZE_U64: u8 = 3;
 
-/// The same for a vector register: it is a power of two, at most 2^13.
+/// Returns log2 of the size of a vector register, in bytes: it is a power of two, at most 2^13.
 pub(super) fn vector_size() -> u8 {
     host::get()
         .map_or(0, |host| host.vector_size / usize::from(units::VECTORS))
@@ -152,7 +154,7 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Whether the group is there, as far as that is the same for all of it.
+    /// Returns whether the group is there, as far as that is the same for all of it.
     #[inline]
     fn is_there(&self, vcpu: &OwnedVcpu<'_>) -> bool {
         match self.presence {
@@ -162,7 +164,7 @@ impl Group {
         }
     }
 
-    /// Numbers of those registers that the list has.
+    /// Returns the numbers of those registers that the list has.
     fn listed(&self, vcpu: &OwnedVcpu<'_>) -> u128 {
         match self.presence {
             Presence::Always => self.all(),
@@ -174,7 +176,7 @@ impl Group {
         }
     }
 
-    /// Numbers of all registers: fewer than a set has room for, see below.
+    /// Returns the numbers of all registers: fewer than a set has room for, see below.
     const fn all(&self) -> u128 {
         (1 << self.count) - 1
     }
@@ -191,7 +193,7 @@ macro_rules! words {
 const ISA_EXTENSIONS: u16 = bindings::KVM_RISCV_ISA_EXT_ID_KVM_RISCV_ISA_EXT_MAX as u16;
 const SBI_EXTENSIONS: u16 = bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_MAX as u16;
 
-/// Multi registers that it takes for so many extensions.
+/// Returns how many multi registers it takes for so many extensions.
 const fn multi(extensions: u16) -> u16 {
     extensions.div_ceil(u64::BITS as u16)
 }
@@ -199,6 +201,7 @@ const fn multi(extensions: u16) -> u16 {
 /// `KVM_REG_RISCV_VECTOR_REG(0)`: the vector registers come after the struct of their CSRs, whose
 /// last member, a pointer, is no register.
 const VECTOR_REGS: u16 = words!(__riscv_v_ext_state);
+/// The number of registers in that struct.
 const VECTOR_CSRS: u16 = VECTOR_REGS - 1;
 
 /// All registers.
@@ -408,7 +411,7 @@ static OF_KIND: [&[Group]; KINDS] = {
     of_kind
 };
 
-/// The register that `parts` names, as its group and its number in it.
+/// Finds the register that `parts` names, as its group and its number in it.
 ///
 /// # Errors
 ///
@@ -428,7 +431,7 @@ pub(super) fn find(vcpu: &OwnedVcpu<'_>, parts: Parts) -> Result<(&'static Group
     Err(refusal(vcpu, parts))
 }
 
-/// Why there is no such register.
+/// Returns why there is no such register.
 #[cold]
 fn refusal(vcpu: &OwnedVcpu<'_>, parts: Parts) -> Error {
     // The state of an SBI extension that the vCPU does not have, or in another size, has always
@@ -442,7 +445,7 @@ fn refusal(vcpu: &OwnedVcpu<'_>, parts: Parts) -> Error {
     ENOENT
 }
 
-/// How many registers the list has.
+/// Returns how many registers the list has.
 pub(super) fn count(vcpu: &OwnedVcpu<'_>) -> u64 {
     GROUPS
         .iter()

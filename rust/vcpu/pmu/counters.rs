@@ -91,16 +91,16 @@ pub(crate) trait Event {
     /// that says so, whether or not the host has noticed.
     fn stop(&mut self) -> u64;
 
-    /// How much it has counted since it was started.
+    /// Returns how much it has counted since it was started.
     fn count(&self) -> u64;
 
-    /// Whether its counter has wrapped since it was last started, and the guest is to know.
+    /// Returns whether its counter has wrapped since it was last started, and the guest is to know.
     fn wrapped(&self) -> bool;
 
-    /// The `KVM_RUN` ends that it counts in. It is started.
+    /// Notes that the `KVM_RUN` ends which it counts in. It is started.
     fn leave(&mut self);
 
-    /// The next `KVM_RUN` begins.
+    /// Notes that the next `KVM_RUN` begins.
     fn enter(&mut self);
 }
 
@@ -128,10 +128,12 @@ enum Pmc<E> {
 }
 
 impl<E: Event> Pmc<E> {
+    /// Returns whether it has no event.
     fn is_free(&self) -> bool {
         matches!(self, Self::Free(_))
     }
 
+    /// Returns whether it counts.
     fn is_started(&self) -> bool {
         match self {
             Self::Free(_) => false,
@@ -141,7 +143,7 @@ impl<E: Event> Pmc<E> {
         }
     }
 
-    /// What it holds, before its width is looked at.
+    /// Returns what it holds, before its width is looked at.
     fn value(&self, firmware: &FirmwareCounts) -> u64 {
         match self {
             Self::Free(value)
@@ -192,6 +194,7 @@ impl<E: Event> Pmc<E> {
         }
     }
 
+    /// Returns whether it has wrapped since it was started; a counter of firmware never does.
     fn wrapped(&self) -> bool {
         match self {
             Self::Free(_) | Self::Firmware(..) => false,
@@ -255,10 +258,12 @@ impl<E: Event> Counters<E> {
         }
     }
 
+    /// Returns counter `index`, also in speculation, if there is one.
     fn pmc(&self, index: usize) -> Option<&Pmc<E>> {
         self.pmcs.get(nospec::index(index, MAX_COUNTERS))
     }
 
+    /// Returns counter `index`, to be changed.
     fn pmc_mut(&mut self, index: usize) -> Option<&mut Pmc<E>> {
         self.pmcs.get_mut(nospec::index(index, MAX_COUNTERS))
     }
@@ -309,8 +314,8 @@ impl<E: Event> Counters<E> {
         Ok(index)
     }
 
-    /// The counter for an event. One that is free, if there is a choice: the specification would
-    /// allow one with an event that is stopped, but a guest may want to start that later.
+    /// Chooses the counter for an event. One that is free, if there is a choice: the specification
+    /// would allow one with an event that is stopped, but a guest may want to start that later.
     fn choose(&self, among: Selection, setup: Setup) -> Option<usize> {
         let can = |index: usize| match (setup.event, self.layout.kind(index)) {
             (event::Event::Firmware(_), Some(Kind::Firmware)) => true,
@@ -343,7 +348,7 @@ impl<E: Event> Counters<E> {
     /// # Errors
     ///
     /// [`SbiError::AlreadyStarted`] if some are started, which nothing changes for;
-    /// [`SbiError::Failed`] if the host refuses some. The others are started.
+    /// [`SbiError::Failed`] if the host refuses some. The rest is started.
     pub(crate) fn start(
         &mut self,
         which: Selection,
@@ -402,7 +407,7 @@ impl<E: Event> Counters<E> {
         result
     }
 
-    /// What a firmware counter holds; [`None`] if it has no event or is none.
+    /// Returns what a firmware counter holds; [`None`] if it has no event or is none.
     pub(crate) fn read_firmware(&self, index: usize, firmware: &FirmwareCounts) -> Option<u64> {
         self.layout.kind(index)?;
         match self.pmc(index)? {
@@ -438,7 +443,8 @@ impl<E: Event> Counters<E> {
         self.counting = counting;
     }
 
-    /// A `KVM_RUN` of the hart ends: what its thread does until the next one is not counted.
+    /// Stops to count, as a `KVM_RUN` of the hart ends: what its thread does until the next one is
+    /// not the guest's.
     #[inline]
     pub(crate) fn leave(&mut self) {
         if self.counting {
@@ -446,7 +452,7 @@ impl<E: Event> Counters<E> {
         }
     }
 
-    /// A `KVM_RUN` of the hart begins.
+    /// Counts from here on, as a `KVM_RUN` of the hart begins.
     #[inline]
     pub(crate) fn enter(&mut self) {
         if self.counting {
@@ -454,6 +460,7 @@ impl<E: Event> Counters<E> {
         }
     }
 
+    /// Calls `f` for each event of hardware that is started.
     #[cold]
     fn for_each_counting(&mut self, mut f: impl FnMut(&mut E)) {
         for pmc in &mut self.pmcs {
@@ -465,7 +472,7 @@ impl<E: Event> Counters<E> {
     }
 }
 
-/// The bits of `value` that a counter has.
+/// Returns the bits of `value` that a counter has.
 fn shown(layout: Layout, index: usize, value: u64) -> u64 {
     match layout.kind(index) {
         Some(Kind::Hardware { width }) => value & wrap::mask(width),

@@ -47,8 +47,8 @@ use crate::{
     }, //
 };
 
-/// What counters guests can have: none if the host's own driver found none, or if the host cannot
-/// tell guests from itself.
+/// Returns what counters guests can have: [`None`] if the host's own driver found none, or if the
+/// host cannot tell guests from itself.
 pub(crate) fn layout() -> Option<Layout> {
     if !cpufeature::host_has(bindings::RISCV_ISA_EXT_SSCOFPMF) {
         return None;
@@ -59,7 +59,7 @@ pub(crate) fn layout() -> Option<Layout> {
     Layout::new(number, width)
 }
 
-/// Whether the host has a counter for `event`.
+/// Returns whether the host has a counter for `event`.
 pub(crate) fn can_count(event: HardwareEvent) -> bool {
     // SAFETY: The driver takes any type and configuration, and refuses those that it does not know.
     // A null pointer tells it that the caller does not want the configuration back.
@@ -76,7 +76,7 @@ pub(crate) struct PerfSource<'v> {
 }
 
 impl<'v> PerfSource<'v> {
-    /// For the counters of `vcpu`, the caller's own: what is made is kept in its
+    /// Returns the source for the counters of `vcpu`, the caller's own: what is made is kept in its
     /// [`VcpuInner`](crate::vcpu::VcpuInner).
     pub(crate) fn of(vcpu: &'v Vcpu, overflows: Overflows) -> Self {
         Self { vcpu, overflows }
@@ -160,14 +160,14 @@ impl Target {
 }
 
 impl PerfEvent {
-    /// Whether the host had no counter left for the event when it last wanted one. Only
+    /// Returns whether the host had no counter left for the event when it last wanted one. Only
     /// [`enable`](Self::enable) makes it try again.
     fn is_refused(&self) -> bool {
         // SAFETY: By the type's invariant `raw` is a live event.
         unsafe { bindings::kvm_rs_perf_is_refused(self.raw.as_ptr()) }
     }
 
-    /// Whether this thread is the one that it counts.
+    /// Returns whether this thread is the one that it counts.
     fn counts_this_thread(&self) -> bool {
         // SAFETY: By the type's invariant `raw` is a live event.
         unsafe { bindings::kvm_rs_perf_counts_current(self.raw.as_ptr()) }
@@ -267,8 +267,8 @@ impl Drop for PerfEvent {
     }
 }
 
-/// An event of ours has counted as much as it was told. An interrupt of the CPU where the
-/// vCPU's thread is: does not sleep, takes no lock.
+/// Handles an event of ours that has counted as much as it was told. In an interrupt of the CPU
+/// where the vCPU's thread is: does not sleep, takes no lock.
 ///
 /// # Safety
 ///

@@ -20,12 +20,12 @@ use crate::{
     }, //
 };
 
-/// There are no counters.
+/// Returns that there are no counters.
 pub(crate) fn layout() -> Option<Layout> {
     None
 }
 
-/// The host has no counter.
+/// Returns that the host has no counter.
 pub(crate) fn can_count(_event: HardwareEvent) -> bool {
     false
 }
@@ -34,7 +34,7 @@ pub(crate) fn can_count(_event: HardwareEvent) -> bool {
 pub(crate) struct PerfSource;
 
 impl PerfSource {
-    /// For any vCPU.
+    /// Returns the source for any vCPU, which has nothing to give.
     pub(crate) fn of(_vcpu: &Vcpu, _overflows: Overflows) -> Self {
         Self
     }

@@ -20,13 +20,13 @@ use crate::kernel_ext::atomic::{
 /// The longest period that perf takes.
 const MAX_PERIOD: u64 = i64::MAX as u64;
 
-/// The ones of a counter with one bit more than `width`.
+/// Returns the ones of a counter with one bit more than `width`.
 pub(crate) const fn mask(width: u32) -> u64 {
     u64::MAX >> (u64::BITS - 1).saturating_sub(width)
 }
 
-/// How many events a counter with these ones has from `value` to its wrap; [`u64::MAX`] for one
-/// more than that.
+/// Returns how many events a counter with these ones has from `value` to its wrap; [`u64::MAX`] for
+/// one more than that.
 pub(crate) const fn distance(value: u64, mask: u64) -> u64 {
     (mask - (value & mask)).saturating_add(1)
 }
@@ -71,7 +71,7 @@ pub(crate) enum Wrapped {
 }
 
 impl Wrap {
-    /// Of a counter with these ones, stopped at 0.
+    /// Returns the wraps of a counter with these ones, stopped at 0.
     pub(crate) fn new(mask: u64) -> Self {
         Self {
             mask,
@@ -83,7 +83,7 @@ impl Wrap {
         }
     }
 
-    /// The counter starts with `value`, no event counted, in `KVM_RUN`; returns the first period.
+    /// Starts the counter with `value`, no event counted, in `KVM_RUN`; returns the first period.
     // Relaxed here and below: enabling the event and its interrupt order all.
     pub(crate) fn start(&self, value: u64) -> u64 {
         let distance = distance(value, self.mask);
@@ -128,14 +128,14 @@ impl Wrap {
         Expired { wrapped, period }
     }
 
-    /// A `KVM_RUN` ends with `count` events since the start: what comes from here on is foreign. No
-    /// overflow interrupts this.
+    /// Notes that a `KVM_RUN` ends with `count` events since the start: what comes from here on is
+    /// foreign. No overflow interrupts this.
     pub(crate) fn leave(&self, count: u64) {
         self.left_at.store(count, Ordering::Relaxed);
     }
 
-    /// A `KVM_RUN` begins with `count` events since the start; returns the period that perf has to
-    /// be told, if there is one. No overflow interrupts this.
+    /// Notes that a `KVM_RUN` begins with `count` events since the start; returns the period that
+    /// perf has to be told, if there is one. No overflow interrupts this.
     pub(crate) fn enter(&self, count: u64) -> Option<u64> {
         let left_at = self.left_at.swap(IN_RUN, Ordering::Relaxed);
         if left_at == IN_RUN {
@@ -149,14 +149,14 @@ impl Wrap {
         parked.then(|| period(self.own(count), self.next.load(Ordering::Relaxed)))
     }
 
-    /// Whether the counter has wrapped since it was started, as far as was noticed.
+    /// Returns whether the counter has wrapped since it was started, as far as was noticed.
     pub(crate) fn happened(&self) -> bool {
         self.happened.load(Ordering::Relaxed)
     }
 }
 
-/// The period from the guest's event `own` to the one by which the counter wraps, or as far as perf
-/// can be told.
+/// Returns the period from the guest's event `own` to the one by which the counter wraps, or as far
+/// as perf can be told.
 const fn period(own: u64, next: u64) -> u64 {
     let period = next.saturating_sub(own);
     if period == 0 {
