@@ -43,7 +43,7 @@ pub(crate) mod mmio;
 pub(crate) mod reset;
 pub(crate) mod wait;
 
-/// `KVM_RUN`.
+/// Runs the guest until userspace is needed (`KVM_RUN`).
 ///
 /// # Errors
 ///
@@ -65,7 +65,7 @@ pub(crate) fn run(vcpu: &mut OwnedVcpu<'_>) -> Result {
     })
 }
 
-/// Into the guest and out of it until userspace is needed.
+/// Enters the guest again and again until userspace is needed.
 #[inline(always)]
 fn run_loop(vcpu: &mut Loaded<'_>) -> Result {
     loop {
@@ -78,7 +78,7 @@ fn run_loop(vcpu: &mut Loaded<'_>) -> Result {
     }
 }
 
-/// The first run makes the configuration final.
+/// Makes the configuration final, at the first run.
 fn freeze(vcpu: &mut OwnedVcpu<'_>) {
     if !vcpu.inner.ran_atleast_once {
         vcpu.inner.ran_atleast_once = true;
@@ -103,7 +103,7 @@ fn finish_exit(vcpu: &mut OwnedVcpu<'_>) {
     }
 }
 
-/// Once into the guest and out, unless something comes first.
+/// Serves pending work and requests, then enters the guest once and handles the exit.
 fn enter_guest_once(vcpu: &mut Loaded<'_>) -> Result<ExitAction> {
     kvm::handle_guest_mode_work(vcpu.vcpu)?;
     if vcpu.vcpu.any_request() && serve_requests(vcpu)? == ExitAction::Userspace {
@@ -236,6 +236,7 @@ impl<'t, 'p> EntryToken<'t, 'p> {
         trap
     }
 
+    /// Enters the guest and returns when it traps. Interrupts are off.
     #[inline(always)]
     fn enter_once(&mut self) {
         let Pinned {

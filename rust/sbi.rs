@@ -86,7 +86,7 @@ enum Unfinished {
 }
 
 impl Unfinished {
-    /// Why a call found no memory: `error`, if there is none.
+    /// Returns why a call found no memory: `error`, if there is none.
     fn without(none: NoPlace, error: SbiError) -> Self {
         match none {
             NoPlace::NoMemory => Self::Error(error),
@@ -197,7 +197,7 @@ pub(crate) fn handle(vcpu: &mut Loaded<'_>) -> Result<ExitAction> {
     Ok(complete(vcpu, &call, convention(extension), outcome))
 }
 
-/// How the results of a call to `extension` go back.
+/// Returns how the results of a call to `extension` go back.
 fn convention(extension: Option<Extension>) -> Convention {
     match extension {
         Some(Extension::Legacy) => Convention::Legacy,
@@ -322,7 +322,7 @@ pub(crate) fn finish_suspend(vcpu: &mut OwnedVcpu<'_>) -> bool {
     false
 }
 
-/// To the instruction after the ECALL, which has no compressed form.
+/// Moves the guest to the instruction after the ECALL, which has no compressed form.
 fn skip_ecall(inner: &mut VcpuInner) {
     inner.ctx.skip(InsnLen::Four.bytes());
 }

@@ -155,7 +155,7 @@ impl Drop for IdleNotifier {
     }
 }
 
-/// `CPU_PM_ENTER` and its kin.
+/// Handles `CPU_PM_ENTER` and its kin.
 ///
 /// # Safety
 ///

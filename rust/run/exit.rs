@@ -63,6 +63,7 @@ enum Cause {
 }
 
 impl Cause {
+    /// Decodes the cause of an exit.
     #[inline(always)]
     fn decode(scause: usize) -> Self {
         match u32::try_from(scause) {
@@ -154,7 +155,7 @@ fn report(vcpu: &Loaded<'_>, trap: &Trap, err: Error) {
     trace::log_exit_error(vcpu.vcpu, trap, sstatus, hstatus, err);
 }
 
-/// The G-stage does not map the page.
+/// Handles a guest-page fault: the G-stage does not map the page, or does not allow the access.
 fn guest_page_fault(vcpu: &mut Loaded<'_>, trap: &Trap, access: Access) -> Result<ExitAction> {
     let (gpa, wanted) = lacking(trap, access);
     let slots = SlotsRead::new(vcpu.vcpu);
@@ -172,7 +173,7 @@ fn guest_page_fault(vcpu: &mut Loaded<'_>, trap: &Trap, access: Access) -> Resul
     }
 }
 
-/// An instruction that raised a virtual-instruction exception.
+/// Handles an instruction that raised a virtual-instruction exception.
 // Not in the way of exits that need fewer registers.
 #[inline(never)]
 fn virtual_instruction(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<ExitAction> {

@@ -17,6 +17,11 @@ use crate::{
 };
 
 /// Sets a feature of the calling hart, or tells what it is set to.
+///
+/// # Errors
+///
+/// Those of `sbi_fwft_set()` and `sbi_fwft_get()`, as [`State`](crate::sbi_abi::fwft::State) has
+/// them.
 pub(super) fn handle(vcpu: &mut Loaded<'_>, request: Fwft) -> Result<usize, SbiError> {
     let platform = vcpu.inner.platform();
     let features = &mut vcpu.inner.sbi.fwft;
@@ -34,7 +39,7 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, request: Fwft) -> Result<usize, SbiE
     }
 }
 
-/// The guest's next instruction is subject to what it has set.
+/// Subjects the guest's next instruction to what it has set.
 fn apply(vcpu: &mut Loaded<'_>) {
     vcpu.pinned(|vcpu| {
         let hyp_config = vcpu.inner.hyp_config();

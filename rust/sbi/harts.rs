@@ -48,7 +48,7 @@ impl<'v> Targets<'v> {
         }
     }
 
-    /// Those of `mask` that exist: SBI v0.1 has no way to say that one does not.
+    /// Returns those of `mask` that exist: SBI v0.1 has no way to say that one does not.
     pub(super) fn existing(vm: &'v Vm, mask: HartMask) -> Self {
         let there = mask.filter(|hart| vm.hart(hart).is_some());
         // INVARIANT: Only harts that exist are left in `there`, and vCPUs do not go away before
@@ -59,7 +59,7 @@ impl<'v> Targets<'v> {
         }
     }
 
-    /// All harts of `vm`.
+    /// Returns all harts of `vm`.
     pub(super) fn all(vm: &'v Vm) -> Self {
         // INVARIANT: `All` names only the vCPUs that exist.
         Self {

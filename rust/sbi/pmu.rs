@@ -55,10 +55,14 @@ use crate::{
 /// matter of milliseconds (differences-from-c S8).
 const MAX_EVENTS: usize = 1 << 16;
 
-// A snapshot is half a kilobyte, so the functions that have one, and those that others do not often
-// call, have stack frames of their own.
+// A snapshot is half a kilobyte, so the functions that have one, and those that are rarely called,
+// have stack frames of their own.
 
 /// Serves `call`. May sleep.
+///
+/// # Errors
+///
+/// `Unfinished` with the error that the guest gets, or if the dirty ring has no room.
 #[inline(never)]
 pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Pmu) -> Result<usize, Unfinished> {
     // Without counters the extension does not exist.
@@ -85,6 +89,7 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Pmu) -> Result<usize, Unfinish
     }
 }
 
+/// Has a counter count an event (`sbi_pmu_counter_config_matching()`); returns which.
 #[inline(never)]
 fn configure(
     vcpu: &mut Loaded<'_>,
@@ -110,6 +115,7 @@ fn configure(
     counters.configure(among, setup, &mut source, &vcpu.vcpu.shared().firmware)
 }
 
+/// Starts counters (`sbi_pmu_counter_start()`).
 #[inline(never)]
 fn start(vcpu: &mut Loaded<'_>, which: Selection, initial: Initial) -> Result<usize, Unfinished> {
     let mut snapshot = Snapshot::empty();
@@ -128,6 +134,7 @@ fn start(vcpu: &mut Loaded<'_>, which: Selection, initial: Initial) -> Result<us
     Ok(0)
 }
 
+/// Stops counters (`sbi_pmu_counter_stop()`).
 #[inline(never)]
 fn stop(
     vcpu: &mut Loaded<'_>,
@@ -173,6 +180,7 @@ impl Snapshot {
     /// Bytes of a snapshot that mean something.
     const SIZE: usize = Self::offset(u64::BITS as usize);
 
+    /// Returns a snapshot without counters.
     const fn empty() -> Self {
         Self {
             present: 0,
@@ -181,7 +189,7 @@ impl Snapshot {
         }
     }
 
-    /// Where the value of place `bit` is.
+    /// Returns the offset of the value of place `bit`.
     const fn offset(bit: usize) -> usize {
         core::mem::offset_of!(bindings::riscv_pmu_snapshot_data, ctr_values)
             + bit * size_of::<u64>()
@@ -226,6 +234,7 @@ impl Snapshot {
     }
 }
 
+/// Reads a counter of firmware (`sbi_pmu_counter_fw_read()`).
 fn read_firmware(vcpu: &mut Loaded<'_>, index: usize) -> Result<u64, SbiError> {
     let firmware = &vcpu.vcpu.shared().firmware;
     let counters = vcpu.inner.pmu.counters();
@@ -234,7 +243,8 @@ fn read_firmware(vcpu: &mut Loaded<'_>, index: usize) -> Result<u64, SbiError> {
         .ok_or(SbiError::InvalidParam)
 }
 
-/// Nothing is written now: the specification allows that when counters stop only.
+/// Sets where snapshots go. Nothing is written now: the specification allows that when counters
+/// stop only.
 fn set_snapshot(vcpu: &mut Loaded<'_>, place: Option<Gpa>) -> Result<usize, Unfinished> {
     if let Some(gpa) = place {
         let slots = SlotsRead::new(vcpu.vcpu);
@@ -272,8 +282,8 @@ fn event_info(vcpu: &mut Loaded<'_>, at: Gpa, count: usize) -> Result<usize, Unf
     Ok(0)
 }
 
-/// The same for events that are all in one page. Answers that are there already are not written:
-/// the page may be dirty because of them, but it does not become so again.
+/// Answers for events that are all in one page. Answers that are there already are not written: the
+/// page may be dirty because of them, but it does not become so again.
 fn event_info_in_page(vcpu: &Loaded<'_>, gpa: Gpa, count: usize) -> Result<(), Unfinished> {
     const IDX: usize = core::mem::offset_of!(bindings::riscv_pmu_event_info, event_idx);
     const OUTPUT: usize = core::mem::offset_of!(bindings::riscv_pmu_event_info, output);

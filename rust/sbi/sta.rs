@@ -49,6 +49,11 @@ use crate::{
 };
 
 /// Serves `request`. May sleep.
+///
+/// # Errors
+///
+/// `Unfinished` with `SbiError::InvalidAddress` if there is no writable memory, or if the dirty
+/// ring has no room.
 #[inline(never)]
 pub(super) fn handle(vcpu: &mut Loaded<'_>, request: StealTime) -> Result<usize, Unfinished> {
     let watch = &vcpu.vcpu.shared().steal;

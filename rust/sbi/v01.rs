@@ -134,8 +134,8 @@ fn read_vector(vcpu: &mut Loaded<'_>, gva: usize) -> Result<Read> {
     Ok(Read::Words(words))
 }
 
-/// Reading took `trap`. If the page is only missing in the G-stage, this is not the guest's
-/// business: it is brought in, and the call made again (differences-from-c S9).
+/// Handles `trap`, which reading took. If the page is only missing in the G-stage, this is not the
+/// guest's business: it is brought in, and the call made again (differences-from-c S9).
 ///
 /// # Errors
 ///
