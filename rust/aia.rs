@@ -83,7 +83,7 @@ pub(crate) struct Aia {
 }
 
 impl Aia {
-    /// No interrupt controller.
+    /// Returns the state of a VM without an interrupt controller.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             in_kernel: AtomicBool::new(false),
@@ -92,19 +92,19 @@ impl Aia {
         })
     }
 
-    /// Whether userspace created the device.
+    /// Returns whether userspace created the device.
     pub(crate) fn in_kernel(&self) -> bool {
         self.in_kernel.load(Ordering::Acquire)
     }
 
-    /// The controller, once it is complete.
+    /// Returns the controller, once it is complete.
     #[inline]
     pub(crate) fn chip(&self) -> Option<&AiaIrqchip> {
         self.chip.as_ref()
     }
 
-    /// The VM ends and no thread uses its vCPUs any more: gives the hardware's interrupt files
-    /// back.
+    /// Gives the hardware's interrupt files back: the VM ends, and no thread uses its vCPUs any
+    /// more.
     pub(crate) fn retire(&self) {
         if let Some(chip) = self.chip() {
             hgei::retire(|| chip.files.iter().for_each(|file| file.imsic.retire()));
@@ -112,7 +112,7 @@ impl Aia {
     }
 }
 
-/// What the host allows a controller to be like; none without AIA.
+/// Returns what the host allows a controller to be like; [`None`] without AIA.
 pub(crate) fn limits() -> Option<Limits> {
     hgei::host().map(|host| Limits {
         max_ids: host.max_ids,
@@ -128,7 +128,7 @@ pub(crate) struct Aplic {
 }
 
 impl Aplic {
-    /// An APLIC with sources 1 to `sources`.
+    /// Makes an APLIC with sources 1 to `sources`.
     ///
     /// # Errors
     ///
@@ -145,7 +145,8 @@ impl Aplic {
         Ok(this)
     }
 
-    /// The state. The caller passes the MSIs that a change of it makes to [`AiaIrqchip::send`].
+    /// Returns the state. The caller passes the MSIs that a change of it makes to
+    /// [`AiaIrqchip::send`].
     pub(crate) fn domain(&self) -> &SpinLockIrq<Domain> {
         &self.domain
     }
@@ -175,12 +176,12 @@ pub(crate) struct AiaIrqchip {
 }
 
 impl AiaIrqchip {
-    /// The APLIC, unless there are no sources.
+    /// Returns the APLIC, unless there are no sources.
     pub(crate) fn aplic(&self) -> Option<&Aplic> {
         self.aplic.as_deref()
     }
 
-    /// The interrupt file of the vCPU at position `idx`.
+    /// Returns the interrupt file of the vCPU at position `idx`.
     #[inline]
     pub(crate) fn imsic(&self, idx: VcpuIdx) -> Option<&Imsic> {
         self.files.get(idx.get()).map(|file| &*file.imsic)
@@ -233,7 +234,7 @@ const SETEIPNUM_LE: u32 = 0;
 const SETEIPNUM_BE: u32 = 4;
 
 impl Vm {
-    /// The VM's interrupt controller.
+    /// Returns the VM's interrupt controller.
     #[inline]
     pub(crate) fn aia(&self) -> &Aia {
         self.part()
@@ -257,13 +258,13 @@ impl Vcpu {
         self.part()
     }
 
-    /// The vCPU's interrupt file.
+    /// Returns the vCPU's interrupt file, once the controller is complete.
     #[inline]
     pub(crate) fn imsic(&self) -> Option<&Imsic> {
         self.vm().aia().chip()?.imsic(self.idx())
     }
 
-    /// Where the guest has the interrupt file.
+    /// Returns where the guest has the interrupt file.
     pub(crate) fn imsic_gpa(&self) -> Option<Gpa> {
         let chip = self.vm().aia().chip()?;
         Some(chip.files.get(self.idx().get())?.gpa)

@@ -91,7 +91,7 @@ impl Acknowledged {
         sources: 0,
     };
 
-    /// Whether there is no source.
+    /// Returns whether there is no source.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.sources == 0
@@ -121,7 +121,7 @@ impl Domain {
         self.sources = sources.min((WORDS * word::SOURCES_PER_WORD) as u32 - 1);
     }
 
-    /// Source `number`, if it exists.
+    /// Returns source `number`, also in speculation, if it exists.
     fn source(&self, number: u32) -> Option<Source> {
         if number == 0 || number > self.sources {
             return None;
@@ -133,7 +133,7 @@ impl Domain {
         ))
     }
 
-    /// Word `k`, if a source in it exists.
+    /// Returns word `k`, also in speculation, if a source in it exists.
     fn existing_word(&self, k: usize) -> Option<usize> {
         let words = self.sources as usize / word::SOURCES_PER_WORD + 1;
         (k < words).then(|| nospec::index(k, words))
@@ -141,10 +141,12 @@ impl Domain {
 
     // Words come from `source` and `existing_word`: `% WORDS` changes nothing, and spares a check.
 
+    /// Returns word `k`. The remainder changes nothing, and spares a check.
     fn word(&self, k: usize) -> &Word {
         &self.words[k % WORDS]
     }
 
+    /// Returns word `k`, to be changed.
     fn word_mut(&mut self, k: usize) -> &mut Word {
         &mut self.words[k % WORDS]
     }
@@ -164,11 +166,15 @@ impl Domain {
         last
     }
 
-    /// `owner` makes the wire of source `number` high or low.
+    /// Makes the wire of source `number` high or low, as far as `owner` drives it.
     ///
     /// [`Delivery::Delivered`]: the source became pending, and its MSI, if one went out, arrived.
     /// [`Delivery::Blocked`]: nothing came of it. [`Delivery::Defer`]: the source is pending, but
     /// its MSI could not be sent.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSource`] if there is no such source.
     pub(crate) fn set_line(
         &mut self,
         number: u32,
@@ -185,7 +191,11 @@ impl Domain {
         })
     }
 
-    /// Userspace makes the wire of source `number` high, and low again.
+    /// Makes the wire of source `number` high, and low again, for userspace.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSource`] if there is no such source.
     pub(crate) fn pulse(
         &mut self,
         number: u32,
@@ -200,11 +210,12 @@ impl Domain {
         })
     }
 
-    /// The guest reads the register at `offset`.
+    /// Reads the register at `offset` for the guest.
     pub(crate) fn read(&self, offset: u32) -> u32 {
         Register::at(offset).map_or(0, |register| self.get(register))
     }
 
+    /// Returns what `register` reads as.
     fn get(&self, register: Register) -> u32 {
         let of_source = |number, field: fn(&Word, Index) -> u32| {
             let source = self.source(number);
@@ -231,13 +242,14 @@ impl Domain {
         }
     }
 
-    /// The guest writes `value` to the register at `offset`.
+    /// Writes `value` to the register at `offset` for the guest.
     pub(crate) fn write(&mut self, offset: u32, value: u32, sink: &mut impl MsiSink) {
         if let Some(register) = Register::at(offset) {
             self.set(register, value, sink);
         }
     }
 
+    /// Writes `value` to `register`, and sends the MSIs that follow.
     fn set(&mut self, register: Register, value: u32, sink: &mut impl MsiSink) {
         match register {
             Register::DomainCfg => {
@@ -287,12 +299,12 @@ impl Domain {
         }
     }
 
-    /// The same, where `change` takes a set of sources: here, the one.
+    /// Changes source `number` by a `change` that takes a set of sources: here, the one.
     fn change_bit(&mut self, number: u32, sink: &mut impl MsiSink, change: fn(&mut Word, u32)) {
         self.change(number, sink, |word, n| change(word, n.mask()));
     }
 
-    /// The same for the sources `mask` in word `k`.
+    /// Changes the sources `mask` in word `k`, and sends their MSIs.
     fn change_word(
         &mut self,
         k: usize,
@@ -353,7 +365,7 @@ impl Domain {
         }
     }
 
-    /// The register at `offset` for userspace, which is told what does not exist.
+    /// Returns the register at `offset` for userspace, which is told what does not exist.
     fn attribute(&self, offset: u64) -> Option<Register> {
         let register = Register::at(offset.try_into().ok()?)?;
         match register {
@@ -374,7 +386,7 @@ impl Domain {
         Some(register)
     }
 
-    /// The register at `offset`, to be saved.
+    /// Reads the register at `offset`, to be saved; [`None`] if there is none.
     pub(crate) fn save(&self, offset: u64) -> Option<u32> {
         self.attribute(offset).map(|register| self.get(register))
     }
@@ -382,6 +394,10 @@ impl Domain {
     /// Restores the register at `offset`. In rising order of offsets, what was saved gives the same
     /// state, and sends nothing that was not owed already; in a domain that was in use, if all
     /// `sourcecfg` are made 0 before.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRegister`] if there is no such register.
     pub(crate) fn restore(
         &mut self,
         offset: u64,
@@ -412,7 +428,7 @@ impl Domain {
         Ok(())
     }
 
-    /// All of word `k` changes.
+    /// Restores all of word `k`.
     fn restore_word(
         &mut self,
         k: usize,

@@ -82,14 +82,14 @@ pub(crate) enum Attr {
 pub(crate) enum Width {
     /// None: the attribute is an action.
     Nothing,
-    /// 4
+    /// 4 bytes.
     Word,
-    /// 8
+    /// 8 bytes.
     Double,
 }
 
 impl Attr {
-    /// The attribute that userspace names.
+    /// Decodes the attribute that userspace names.
     ///
     /// # Errors
     ///
@@ -113,7 +113,7 @@ impl Attr {
         }
     }
 
-    /// The size of its value.
+    /// Returns the size of its value.
     pub(crate) fn width(self) -> Width {
         match self {
             Self::Init => Width::Nothing,
@@ -126,6 +126,7 @@ impl Attr {
 /// `KVM_DEV_RISCV_AIA_ADDR_IMSIC(0)`; the APLIC's comes before it.
 const IMSIC_ADDRS: u64 = bindings::KVM_DEV_RISCV_AIA_ADDR_APLIC as u64 + 1;
 const CTRL_INIT: u64 = bindings::KVM_DEV_RISCV_AIA_CTRL_INIT as u64;
+/// The register's number in an attribute of the group `KVM_DEV_RISCV_AIA_GRP_IMSIC`.
 const ISEL_MASK: u32 = (1 << bindings::KVM_DEV_RISCV_AIA_IMSIC_ISEL_BITS) - 1;
 
 /// An address that was not set yet.
@@ -141,16 +142,17 @@ pub(crate) struct Device<'l, 'v> {
 pub(crate) type ApplyReset = fn(&mut OwnedVcpu<'_>);
 
 impl<'l, 'v> Device<'l, 'v> {
-    /// The controller of the VM that `lock` locks.
+    /// Returns the controller of the VM that `lock` locks.
     pub(crate) fn new(lock: &'l VmLock<'v>, apply_reset: ApplyReset) -> Self {
         Self { lock, apply_reset }
     }
 
+    /// Returns the VM.
     fn vm(&self) -> &'v Vm {
         self.lock.vm()
     }
 
-    /// `KVM_CREATE_DEVICE`: userspace wants this controller.
+    /// Creates the controller without its configuration (`KVM_CREATE_DEVICE`).
     ///
     /// # Errors
     ///
@@ -180,7 +182,7 @@ impl<'l, 'v> Device<'l, 'v> {
         aia.in_kernel.store(false, Ordering::Release);
     }
 
-    /// `KVM_HAS_DEVICE_ATTR`.
+    /// Checks that the controller has an attribute (`KVM_HAS_DEVICE_ATTR`).
     ///
     /// # Errors
     ///
@@ -202,7 +204,7 @@ impl<'l, 'v> Device<'l, 'v> {
         }
     }
 
-    /// `KVM_GET_DEVICE_ATTR`.
+    /// Reads an attribute (`KVM_GET_DEVICE_ATTR`).
     ///
     /// # Errors
     ///
@@ -230,7 +232,7 @@ impl<'l, 'v> Device<'l, 'v> {
         }
     }
 
-    /// `KVM_SET_DEVICE_ATTR`.
+    /// Sets an attribute (`KVM_SET_DEVICE_ATTR`).
     ///
     /// # Errors
     ///
@@ -270,14 +272,18 @@ impl<'l, 'v> Device<'l, 'v> {
         }
     }
 
+    /// Returns the complete controller; `ENODEV` before it is.
     fn chip(&self) -> Result<&'v AiaIrqchip> {
         self.vm().aia().chip().ok_or(ENODEV)
     }
 
+    /// Returns the APLIC; `ENODEV` if there is none, or the controller is not complete.
     fn aplic(&self) -> Result<&'v Aplic> {
         self.chip()?.aplic().ok_or(ENODEV)
     }
 
+    /// Returns the vCPU with id `hart` and its interrupt file; `ENODEV` before the controller is
+    /// complete, `ENXIO` if there is no such vCPU, or no file of its.
     fn imsic(&self, hart: HartId) -> Result<(&'v Vcpu, &'v Imsic)> {
         let chip = self.chip()?;
         let vcpu = self.vm().hart(hart).ok_or(ENXIO)?;
@@ -298,11 +304,12 @@ impl<'l, 'v> Device<'l, 'v> {
         })?
     }
 
+    /// Reads the configuration; `ENODEV` without one.
     fn config<R>(&self, f: impl FnOnce(&AiaParams) -> R) -> Result<R> {
         self.vm().aia().config.lock().as_ref().map(f).ok_or(ENODEV)
     }
 
-    /// Whether it can still be configured.
+    /// Checks that the controller can still be configured: `EBUSY` if it is complete.
     fn still_open(&self) -> Result {
         match self.vm().aia().chip() {
             Some(_) => Err(EBUSY),
@@ -310,6 +317,7 @@ impl<'l, 'v> Device<'l, 'v> {
         }
     }
 
+    /// Changes the configuration; `EBUSY` if the controller is complete, `EINVAL` if `f` refuses.
     fn configure(&self, f: impl FnOnce(&mut AiaParams) -> Result<(), Invalid>) -> Result {
         self.still_open()?;
         let mut config = self.vm().aia().config.lock();
@@ -317,7 +325,7 @@ impl<'l, 'v> Device<'l, 'v> {
         Ok(f(config)?)
     }
 
-    /// `KVM_DEV_RISCV_AIA_CTRL_INIT`: builds the controller from its configuration. If that fails,
+    /// Builds the controller from its configuration (`KVM_DEV_RISCV_AIA_CTRL_INIT`). If that fails,
     /// nothing has happened.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ pub(crate) struct Common {
     pub(crate) guest_files: u32,
 }
 
-/// What the host's IMSICs have in common, if it has any.
+/// Returns what the host's IMSICs have in common, if it has any.
 pub(crate) fn common() -> Option<Common> {
     // SAFETY: This only asks the IMSIC driver, which the kernel set up during boot.
     if !unsafe { bindings::kvm_rs_imsic_is_there() } {
@@ -53,7 +53,7 @@ pub(crate) fn common() -> Option<Common> {
     })
 }
 
-/// How many guest interrupt files the IMSIC of `cpu` has.
+/// Returns how many guest interrupt files the IMSIC of `cpu` has.
 pub(crate) fn files_of(cpu: usize) -> u32 {
     if common().is_none() {
         return 0;
@@ -81,7 +81,7 @@ unsafe impl Send for Page {}
 unsafe impl Sync for Page {}
 
 impl Page {
-    /// The page of `file` of `cpu`, which has such a file.
+    /// Returns the page of `file` of `cpu`; [`None`] if the CPU has no such file.
     pub(crate) fn of(cpu: usize, file: GuestFile) -> Option<Self> {
         if file.number() > files_of(cpu) {
             return None;
@@ -101,7 +101,7 @@ impl Page {
         })
     }
 
-    /// Its physical address.
+    /// Returns the page's physical address.
     pub(crate) fn address(self) -> Hpa {
         self.pa
     }
@@ -143,14 +143,14 @@ impl PerCpuInterrupt {
         Ok(Self(irq))
     }
 
-    /// This CPU takes it from now on.
+    /// Enables the interrupt on this CPU.
     pub(crate) fn enable(&self) {
         // SAFETY: `request` requested this interrupt, and only `drop` frees it. The caller stays on
         // its CPU.
         unsafe { bindings::kvm_rs_enable_percpu_irq(self.0) };
     }
 
-    /// This CPU takes it no more.
+    /// Disables the interrupt on this CPU.
     pub(crate) fn disable(&self) {
         // SAFETY: `request` requested this interrupt, and only `drop` frees it. The caller stays on
         // its CPU.
@@ -166,6 +166,8 @@ impl Drop for PerCpuInterrupt {
     }
 }
 
+/// Handles the guest external interrupt of this CPU.
+///
 /// # Safety
 ///
 /// Only the kernel calls this, as the handler of an interrupt that `PerCpuInterrupt::request`
@@ -197,15 +199,16 @@ pub(crate) fn on_cpu<F: FnMut(&PreemptOff) + Send>(cpu: usize, mut work: F) -> R
     to_result(unsafe { bindings::kvm_rs_call_on_cpu(cpu as c_int, Some(call::<F>), work) })
 }
 
-/// Whether this is the only CPU that is online, with interrupts off, because the machine is about
-/// to sleep or to make an image of itself.
+/// Returns whether this is the only CPU that is online, with interrupts off, because the machine is
+/// about to sleep or to make an image of itself.
 pub(crate) fn is_suspending() -> bool {
     // SAFETY: This only reads `system_state`, which only suspend and hibernation set to
     // `SYSTEM_SUSPEND`.
     unsafe { bindings::kvm_rs_is_suspending() }
 }
 
-/// Whether the caller may sleep, as far as interrupts are concerned.
+/// Returns whether this CPU takes interrupts, so that the caller may sleep as far as they are
+/// concerned.
 pub(crate) fn interrupts_are_on() -> bool {
     // SAFETY: This only reads whether this CPU has interrupts disabled.
     !unsafe { bindings::kvm_rs_irqs_disabled() }

@@ -59,7 +59,7 @@ struct Field {
 }
 
 impl Field {
-    /// `width` bits from `shift` on.
+    /// Returns the field of `width` bits from `shift` on; [`None`] if no address has them.
     const fn new(shift: u32, width: u32) -> Option<Field> {
         if shift < u64::BITS && width <= u32::BITS && shift + width <= u64::BITS {
             // INVARIANT: The condition checks all three bounds.
@@ -69,17 +69,17 @@ impl Field {
         }
     }
 
-    /// As many ones as the number has bits.
+    /// Returns as many ones as the number has bits.
     const fn ones(self) -> u64 {
         (1 << self.width) - 1
     }
 
-    /// The bits of the address.
+    /// Returns the bits of the address.
     const fn mask(self) -> u64 {
         self.ones() << self.shift
     }
 
-    /// The number in `address`.
+    /// Returns the number in `address`.
     const fn of(self, address: u64) -> u32 {
         (address >> self.shift & self.ones()) as u32
     }
@@ -112,7 +112,7 @@ pub(crate) struct Place {
 }
 
 impl GroupLayout {
-    /// The layout with these bits.
+    /// Returns the layout with these bits.
     ///
     /// # Errors
     ///
@@ -196,7 +196,8 @@ pub(crate) enum Rejected {
     Full,
 }
 
-/// How many slots a table for `vcpus` vCPUs shall have: a power of two, at most half of them used.
+/// Returns how many slots a table for `vcpus` vCPUs shall have: a power of two, at most half of
+/// them used.
 pub(crate) const fn slots_for(vcpus: usize) -> usize {
     match vcpus.checked_mul(2) {
         Some(0) => 1,
@@ -205,7 +206,7 @@ pub(crate) const fn slots_for(vcpus: usize) -> usize {
     }
 }
 
-/// The slots where `hart` may be, in the order in which they are tried: each once.
+/// Returns the slots where `hart` may be, in the order in which they are tried: each once.
 fn candidates(slots: usize, hart: HartIndex) -> impl Iterator<Item = usize> {
     // Fibonacci hashing: neighbours, and the same harts of several groups, are spread well.
     let hash = u64::from(hart.get()).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;

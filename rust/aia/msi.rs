@@ -12,18 +12,18 @@
 pub(crate) struct HartIndex(u32);
 
 impl HartIndex {
-    /// Hart index `index`.
+    /// Names the hart with index `index`.
     pub(crate) const fn new(index: u32) -> Self {
         Self(index)
     }
 
-    /// The number.
+    /// Returns the index as a number.
     pub(crate) const fn get(self) -> u32 {
         self.0
     }
 }
 
-/// Which interrupt file of a hart: 0 is the supervisor's own, others are its guests'.
+/// Which interrupt file of a hart: 0 is the supervisor's own, and each other one is a guest's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GuestIndex(u32);
 
@@ -31,7 +31,7 @@ impl GuestIndex {
     /// The supervisor's own file.
     pub(crate) const SUPERVISOR: Self = Self(0);
 
-    /// Guest index `index`.
+    /// Names the file with guest index `index`.
     pub(crate) const fn new(index: u32) -> Self {
         Self(index)
     }
@@ -40,11 +40,11 @@ impl GuestIndex {
 /// An MSI on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Msi {
-    /// To this hart,
+    /// The hart that it goes to.
     pub(crate) hart: HartIndex,
-    /// to this file of it,
+    /// The file of that hart.
     pub(crate) guest: GuestIndex,
-    /// with this identity, as the sender wrote it: 0 is none, and the file may lack it.
+    /// The identity, as the sender wrote it: 0 is none, and the file may lack it.
     pub(crate) id: u32,
 }
 
@@ -63,9 +63,9 @@ pub(crate) enum Delivery {
 /// The level of a wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// 0
+    /// The level 0.
     Low,
-    /// 1
+    /// The level 1.
     High,
 }
 

@@ -35,7 +35,7 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
-    /// What userspace calls it.
+    /// Returns userspace's number of the mode.
     pub(crate) const fn raw(self) -> u32 {
         match self {
             Self::Emulation => bindings::KVM_DEV_RISCV_AIA_MODE_EMUL,
@@ -44,6 +44,7 @@ impl Mode {
         }
     }
 
+    /// Returns the mode with userspace's number `raw`, if there is one.
     const fn from_raw(raw: u32) -> Option<Self> {
         match raw {
             bindings::KVM_DEV_RISCV_AIA_MODE_EMUL => Some(Self::Emulation),
@@ -57,7 +58,7 @@ impl Mode {
 /// An attribute of the group `KVM_DEV_RISCV_AIA_GRP_CONFIG`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Setting {
-    /// [`Mode`]
+    /// The [`Mode`].
     Mode,
     /// The highest identity of a file.
     Ids,
@@ -74,7 +75,7 @@ pub(crate) enum Setting {
 }
 
 impl Setting {
-    /// The setting that attribute `attr` names.
+    /// Returns the setting that attribute `attr` names.
     pub(crate) fn from_attr(attr: u64) -> Option<Self> {
         match u32::try_from(attr).ok()? {
             bindings::KVM_DEV_RISCV_AIA_CONFIG_MODE => Some(Self::Mode),
@@ -113,7 +114,7 @@ pub(crate) struct AiaParams {
 }
 
 impl AiaParams {
-    /// What there is without any wish.
+    /// Returns what there is without any wish of userspace.
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             mode: if limits.guest_files > 0 {
@@ -133,7 +134,7 @@ impl AiaParams {
         }
     }
 
-    /// The value of a setting.
+    /// Returns the value of a setting.
     pub(crate) fn get(&self, setting: Setting) -> u32 {
         match setting {
             Setting::Mode => self.mode.raw(),
@@ -150,7 +151,7 @@ impl AiaParams {
     ///
     /// # Errors
     ///
-    /// [`Invalid`] if it cannot have the value, whatever the others are.
+    /// [`Invalid`] if it cannot have the value, whatever the other settings are.
     pub(crate) fn set(
         &mut self,
         setting: Setting,
@@ -196,7 +197,7 @@ impl AiaParams {
         Ok(())
     }
 
-    /// Where the APLIC is to be.
+    /// Returns where the APLIC is to be, if userspace has said so.
     pub(crate) fn aplic(&self) -> Option<Gpa> {
         self.aplic
     }
@@ -243,7 +244,7 @@ impl AiaParams {
     }
 }
 
-/// Whether `size` bytes at `gpa` end at or before `end`.
+/// Checks that `size` bytes at `gpa` end at or before `end`.
 fn fits(gpa: Gpa, size: u32, end: u64) -> Result<(), Invalid> {
     match gpa.get().checked_add(size.into()) {
         Some(last) if last <= end => Ok(()),
@@ -291,7 +292,7 @@ impl AiaLayout {
         Ok(place.hart)
     }
 
-    /// The part of all files' addresses that names no hart; none without files.
+    /// Returns the part of all files' addresses that names no hart; [`None`] without files.
     pub(crate) fn base(&self) -> Option<u64> {
         self.base
     }

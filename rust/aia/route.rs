@@ -27,7 +27,7 @@ use crate::{
     }, //
 };
 
-/// The wire of APLIC source `source` changes, as far as `owner` drives it.
+/// Changes the wire of APLIC source `source`, as far as `owner` drives it.
 ///
 /// # Errors
 ///
@@ -42,7 +42,7 @@ pub(crate) fn set_wire(vm: &Vm, source: u32, owner: LineOwner, level: Level) -> 
         .map_err(|_| ENODEV)
 }
 
-/// The wire of APLIC source `source` goes high and low again (differences-from-c S1).
+/// Makes the wire of APLIC source `source` high and low again (differences-from-c S1).
 ///
 /// # Errors
 ///
@@ -55,7 +55,7 @@ pub(crate) fn pulse_wire(vm: &Vm, source: u32) -> Result<Delivery> {
     domain.pulse(source, &mut sink).map_err(|_| ENODEV)
 }
 
-/// A device writes `data` to `gpa`.
+/// Delivers the MSI of a device that writes `data` to `gpa`.
 ///
 /// # Errors
 ///
@@ -64,7 +64,12 @@ pub(crate) fn send(vm: &Vm, gpa: Gpa, data: u32) -> Result<Delivery> {
     chip(vm)?.send_to(vm, gpa, data).ok_or(ENODEV)
 }
 
-/// An irqfd is signalled, in a context that cannot sleep.
+/// Delivers the interrupt of an irqfd that is signalled, in a context that cannot sleep.
+///
+/// # Errors
+///
+/// As [`send`] and [`pulse_wire`]. What needs a context that may sleep is no error, but
+/// [`Delivery::Defer`].
 pub(crate) fn signal(vm: &Vm, route: Route) -> Result<Delivery> {
     match route {
         Route::Msi { gpa, data } => send(vm, gpa, data),
@@ -92,6 +97,7 @@ pub(crate) enum Route {
     Other,
 }
 
+/// Returns the complete controller; `EBUSY` before it is.
 fn chip(vm: &Vm) -> Result<&AiaIrqchip> {
     vm.aia().chip().ok_or(EBUSY)
 }

@@ -47,8 +47,8 @@ pub(super) enum Register {
 }
 
 impl Register {
-    /// The register at `offset`, if there is one: all other bytes of the region are read-only
-    /// zeros.
+    /// Returns the register at `offset`, if there is one: all other bytes of the region are
+    /// read-only zeros.
     pub(super) const fn at(offset: u32) -> Option<Register> {
         if offset & 3 != 0 {
             return None;
@@ -72,7 +72,8 @@ impl Register {
     }
 }
 
-/// Which word of a row of 32 registers of bits `offset` is: the rows are aligned to 256 bytes.
+/// Returns which word of a row of 32 registers of bits `offset` is: the rows are aligned to 256
+/// bytes.
 const fn word(offset: u32) -> usize {
     (offset as usize & 0x7f) >> 2
 }
@@ -125,7 +126,7 @@ pub(super) enum SourceMode {
 }
 
 impl SourceMode {
-    /// The mode that a write of `value` to `sourcecfg` chooses.
+    /// Returns the mode that a write of `value` to `sourcecfg` chooses.
     ///
     /// The domain has no children: a guest that tries to delegate gets an inactive source. So does
     /// one that writes a reserved mode.
@@ -143,7 +144,7 @@ impl SourceMode {
         }
     }
 
-    /// Its number in `sourcecfg.SM`.
+    /// Returns its number in `sourcecfg.SM`.
     pub(super) const fn sm(self) -> u32 {
         self as u32
     }
@@ -164,7 +165,7 @@ impl Target {
     /// What the source of no interrupt has.
     pub(super) const ZERO: Target = Target::from_raw(0);
 
-    /// What remains of a `value` that is written.
+    /// Returns what remains of a `value` that is written.
     pub(super) fn written(value: u32) -> Target {
         let value = Target::from(value);
         Target::ZERO
@@ -172,7 +173,7 @@ impl Target {
             .with_identity(value.identity())
     }
 
-    /// The MSI that goes there.
+    /// Returns the MSI that goes there.
     pub(super) fn msi(self) -> Msi {
         Msi {
             hart: HartIndex::new(self.hart_index().get()),

@@ -54,18 +54,19 @@ pub(super) struct Word {
 }
 
 impl Word {
+    /// Returns the sources that are not inactive.
     fn active(&self) -> u32 {
         let [low, _, high] = self.sm;
         low | high
     }
 
-    /// The sources that are level-sensitive.
+    /// Returns the sources that are level-sensitive.
     fn level(&self) -> u32 {
         let [_, middle, high] = self.sm;
         middle & high
     }
 
-    /// The rectified input values: 1 where the wire asserts an interrupt.
+    /// Returns the rectified input values: 1 where the wire asserts an interrupt.
     pub(super) fn rectified(&self) -> u32 {
         let [low, _, high] = self.sm;
         (self.wires ^ low) & high
@@ -76,20 +77,22 @@ impl Word {
         self.level() & self.rectified()
     }
 
-    /// The sources that can be pending now.
+    /// Returns the sources that can be pending now.
     fn can_be_pending(&self) -> u32 {
         self.active() & (!self.level() | self.rectified())
     }
 
+    /// Returns the sources that are pending (`setip`).
     pub(super) fn pending(&self) -> u32 {
         self.pending
     }
 
+    /// Returns the sources that are enabled (`setie`).
     pub(super) fn enabled(&self) -> u32 {
         self.enabled
     }
 
-    /// The mode of source `n`, as `sourcecfg` has it.
+    /// Returns the mode of source `n`, as `sourcecfg` has it.
     pub(super) fn sourcecfg(&self, n: Index) -> u32 {
         let bit = |plane: u32| plane >> n.0 & 1;
         let [low, middle, high] = self.sm;
@@ -124,7 +127,8 @@ impl Word {
         }
     }
 
-    /// `owner` changes the wire of source `n`. Returns whether the source became pending by it.
+    /// Changes the wire of source `n`, as far as `owner` drives it. Returns whether the source
+    /// became pending by it.
     pub(super) fn change_wire(&mut self, n: Index, owner: LineOwner, level: Level) -> bool {
         let mask = n.mask();
         let line = match owner {
@@ -145,25 +149,26 @@ impl Word {
         news != 0
     }
 
-    /// Software makes the sources in `mask` pending, as far as they can be.
+    /// Makes the sources in `mask` pending, as far as they can be.
     pub(super) fn set_pending(&mut self, mask: u32) {
         self.pending |= mask & self.can_be_pending();
     }
 
-    /// Software withdraws the sources in `mask`: in MSI delivery mode, that is always possible.
+    /// Withdraws the sources in `mask`: in MSI delivery mode, that is always possible.
     pub(super) fn clear_pending(&mut self, mask: u32) {
         self.pending &= !mask;
         self.awaited &= !mask;
     }
 
-    /// The sources in `pending` were pending when the state was saved, all others not. If the input
-    /// that one depends on is restored later, it becomes pending then.
+    /// Restores that the sources in `pending` were pending when the state was saved, and no more.
+    /// If the input that one depends on is restored later, it becomes pending then.
     pub(super) fn restore_pending(&mut self, pending: u32) {
         self.pending = pending & self.can_be_pending();
         self.awaited = pending & self.level() & !self.pending;
     }
 
-    /// The rectified inputs were `rectified` when the state was saved. No edge is seen.
+    /// Restores that the rectified inputs were `rectified` when the state was saved. No edge is
+    /// seen.
     pub(super) fn restore_inputs(&mut self, rectified: u32) {
         let [low, _, high] = self.sm;
         self.wires = self.wires & !high | (rectified ^ low) & high;
@@ -181,12 +186,12 @@ impl Word {
         self.enabled &= !mask;
     }
 
-    /// The sources in `enabled` were enabled when the state was saved, all others not.
+    /// Restores that the sources in `enabled` were enabled when the state was saved, and no more.
     pub(super) fn restore_enabled(&mut self, enabled: u32) {
         self.enabled = enabled & self.active();
     }
 
-    /// Where interrupts of source `n` go.
+    /// Returns where interrupts of source `n` go.
     pub(super) fn target(&self, n: Index) -> Target {
         self.targets[n.place()]
     }
@@ -222,17 +227,18 @@ impl Word {
 pub(super) struct Index(u32);
 
 impl Index {
-    /// Which one of its word source `number` is.
+    /// Returns which one of its word source `number` is.
     pub(super) const fn of(number: u32) -> Index {
         // INVARIANT: A remainder of the division by 32 is below 32.
         Index(number % u32::BITS)
     }
 
-    /// The bit of the source in a register of bits.
+    /// Returns the bit of the source in a register of bits.
     pub(super) const fn mask(self) -> u32 {
         1 << self.0
     }
 
+    /// Returns the source's position in the array of targets.
     const fn place(self) -> usize {
         // Changes nothing, and spares the check that it is in the array.
         self.0 as usize % SOURCES_PER_WORD
