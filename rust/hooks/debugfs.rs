@@ -109,8 +109,7 @@ impl Drop for VmRef {
 }
 
 /// Where a reader is. Position 0 in the file is the head; any other is one more than the frame from
-/// which on the next line is to be looked for: so lines stay where they are while others are made
-/// and go.
+/// which on the next line is to be looked for: so a line keeps its position while other lines change.
 struct Cursor {
     vm: VmRef,
     line: Line,
