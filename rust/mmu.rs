@@ -88,6 +88,7 @@ struct Shared {
     vmids: vmid::Space,
 }
 
+/// What all VMs share; set by [`probe`].
 static SHARED: SetOnce<Shared> = SetOnce::new();
 
 /// Asks this CPU what its G-stage can do. Called once, at module init, before there is a VM.
@@ -111,18 +112,18 @@ pub(crate) fn probe() -> Result<HostGstage> {
         .ok_or(EEXIST)
 }
 
-/// What all VMs share, once [`probe`] has asked.
+/// Returns what all VMs share, once [`probe`] has asked.
 #[inline]
 fn shared() -> Option<&'static Shared> {
     SHARED.as_ref()
 }
 
-/// Whether leaves can be 64 KiB (Svnapot).
+/// Returns whether leaves can be 64 KiB (Svnapot).
 pub(crate) fn has_svnapot() -> bool {
     shared().is_some_and(|shared| shared.host.svnapot)
 }
 
-/// The widest G-stage format of the host.
+/// Returns the widest G-stage format of the host.
 pub(crate) fn host_max_mode() -> Mode {
     // Every host with the H extension has the narrowest one.
     shared().map_or(Mode::Sv39x4, |shared| shared.host.max_mode)
@@ -153,8 +154,8 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Guest memory with nothing in it, in the host's widest format. What the tree holds will show
-    /// in `gauges`.
+    /// Makes guest memory with nothing in it, in the host's widest format. What the tree holds will
+    /// show in `gauges`.
     ///
     /// # Errors
     ///
@@ -171,7 +172,7 @@ impl Memory {
         })
     }
 
-    /// The format of the tree.
+    /// Returns the format of the tree.
     pub(crate) fn mode(&self) -> Mode {
         // Relaxed: constant once there is a vCPU; before, userspace orders its own ioctls.
         Hgatp::from_raw(self.hgatp.load(Ordering::Relaxed))
@@ -199,7 +200,7 @@ impl Memory {
         &self.moved
     }
 
-    /// The tree's cell, for the guards of `mmu_lock`.
+    /// Returns the tree's cell, for the guards of `mmu_lock`.
     pub(crate) fn tree_cell(&self) -> &TreeCell {
         &self.tree
     }
@@ -213,7 +214,7 @@ impl Vm {
     }
 }
 
-/// A zero for every CPU that there can be.
+/// Allocates a zero for every CPU that there can be.
 fn cpu_cells() -> Result<KVec<AtomicU32>> {
     let cpus = nr_cpu_ids() as usize;
     let mut cells = KVec::with_capacity(cpus, GFP_KERNEL_ACCOUNT)?;

@@ -42,7 +42,7 @@ impl TableCache {
     /// How many there can be.
     pub(crate) const CAPACITY: usize = CAPACITY;
 
-    /// No tables.
+    /// Returns a cache without tables.
     pub(crate) fn new() -> Self {
         Self {
             tables: [const { None }; CAPACITY],
@@ -64,6 +64,7 @@ impl TableCache {
         self.fill(least)
     }
 
+    /// Frees what came back, and allocates tables until there are `least`.
     fn fill(&mut self, least: usize) -> Result {
         self.free_returned();
         for place in self.tables.iter_mut().take(least).skip(self.filled) {
@@ -73,6 +74,7 @@ impl TableCache {
         Ok(())
     }
 
+    /// Frees the tables that came back.
     fn free_returned(&mut self) {
         self.returned
             .iter_mut()
@@ -151,7 +153,7 @@ mod tests {
         cache.top_up(usize::MAX)?;
         let mut count = 0;
         while let Some(table) = cache.take() {
-            // More than it keeps: the others are freed at once.
+            // More than the cache keeps: the rest is freed at once.
             cache.give_back(table.discard());
             count += 1;
         }

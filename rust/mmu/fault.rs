@@ -206,7 +206,7 @@ struct Fault<'f> {
     slot: Slot<'f>,
     gpa: FaultGpa,
     access: Access,
-    /// What userspace asked for, from the page on; none if the guest asked.
+    /// What userspace asked for, from the page on; [`None`] if the guest asked.
     asked: Option<GfnRange>,
 }
 
@@ -251,7 +251,7 @@ enum Done {
 }
 
 impl Done {
-    /// What it counts as.
+    /// Returns the statistic that counts it.
     fn counter(&self) -> Counter {
         match self {
             Done::Mapped(Fence::Everything, _) => Counter::PfSpurious,
@@ -277,6 +277,7 @@ enum Fence {
 }
 
 impl Fault<'_> {
+    /// Returns whether this is a store to a slot whose writes are logged.
     fn is_logged_store(&self) -> bool {
         self.access == Access::Store && self.slot.is_logged()
     }
@@ -298,6 +299,7 @@ impl Fault<'_> {
         }
     }
 
+    /// Maps the page, as the host has it now or after it was asked for it. May sleep.
     fn map(&self, vcpu: &mut Loaded<'_>) -> Result<Done> {
         let (me, tables) = vcpu.with_tables();
         // A table for each level below the root's.
@@ -314,7 +316,7 @@ impl Fault<'_> {
     }
 
     /// Installs what the host's page table has for the page already, and for its neighbours; tells
-    /// how many of them. None if the host must be asked.
+    /// how many of them. Returns [`None`] if the host must be asked.
     fn map_present(&self, vcpu: &Vcpu, tables: &mut TableCache) -> Option<(Done, u64)> {
         let gfn = self.gpa.gfn();
         let lock = ReadGuard::lock(self.vm);
@@ -581,8 +583,8 @@ impl Fault<'_> {
         Ok((done, count.around))
     }
 
-    /// How much of `size` around the page a single entry may map. Writes that are logged are
-    /// noticed page by page.
+    /// Returns how much of `size` around the page a single entry may map. Writes that are logged
+    /// are noticed page by page.
     fn limit(&self, size: PageSize) -> PageSize {
         if size == PageSize::Size4K || self.slot.is_logged() {
             return PageSize::Size4K;
@@ -592,7 +594,7 @@ impl Fault<'_> {
             .min(size)
     }
 
-    /// What the guest may do with the page.
+    /// Returns what the guest may do with the page.
     fn rights(&self, access: HostAccess) -> Rights {
         match access {
             HostAccess::ReadOnly => Rights::HostReadOnly,
@@ -647,7 +649,7 @@ impl Fault<'_> {
     }
 }
 
-/// Whether harts see entries that become valid without a fence (Svvptc).
+/// Returns whether harts see entries that become valid without a fence (Svvptc).
 fn sees_new_entries() -> bool {
     shared().is_some_and(|shared| shared.host.svvptc)
 }

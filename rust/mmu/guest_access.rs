@@ -55,7 +55,7 @@ pub(crate) fn lacking(trap: &Trap, access: Access) -> (Gpa, Access) {
     (gpa, wanted)
 }
 
-/// Whether the G-stage, not the guest's own translation, refused an access.
+/// Returns whether the G-stage, not the guest's own translation, refused an access.
 pub(crate) fn is_guest_page_fault(trap: &Trap) -> bool {
     matches!(
         u32::try_from(trap.scause),

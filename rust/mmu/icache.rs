@@ -75,6 +75,7 @@ impl MovedRegions {
         self.0[word].load(Ordering::Relaxed) & bit != 0
     }
 
+    /// Returns the number of the region of 2 MiB that has `gfn`.
     #[inline(always)]
     fn region(gfn: Gfn) -> u64 {
         gfn.get() >> Level::Mega.frame_shift()
@@ -115,6 +116,7 @@ impl FrameSet {
         self.0[word] & bit != 0
     }
 
+    /// Returns the word and the bit of `gfn`.
     #[inline(always)]
     fn place(gfn: Gfn) -> (usize, u64) {
         let index = gfn.get() as usize % SET_FRAMES;

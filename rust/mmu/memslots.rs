@@ -70,7 +70,7 @@ pub(crate) enum MayBlock {
     Atomic,
 }
 
-/// Whether a slot can be as userspace wants it.
+/// Checks that a slot can be as userspace wants it.
 ///
 /// # Errors
 ///
@@ -88,7 +88,8 @@ pub(crate) fn prepare(vm: &Vm, slot: &Slot<'_>, change: SlotChange) -> Result {
     }
 }
 
-/// A slot is now as userspace wants it. `kvm->slots_lock` is held.
+/// Notes that a slot is now as userspace wants it: begins or ends dirty logging. `kvm->slots_lock`
+/// is held.
 pub(crate) fn commit(vm: &Vm, slot: &Slot<'_>, change: SlotChange) {
     // New slots and slots in a new place are logged from their first page on.
     if change != SlotChange::Flags {
@@ -182,7 +183,7 @@ pub(super) fn join(vm: &Vm, slot: &Slot<'_>, gfn: Gfn, size: PageSize) {
     recover(&mut WriteGuard::lock(vm), slot, frames);
 }
 
-/// How the host maps `gfn`, which the tree maps, as far as that is one block within `slot`.
+/// Returns how the host maps `gfn`, which the tree maps, as far as that is one block within `slot`.
 fn host_block(host: &HostPgtable<'_>, slot: &Slot<'_>, gfn: Gfn) -> Option<HostPage> {
     // The tree compares the frame with its own.
     let present = host.mapping(slot, gfn)?;
@@ -200,13 +201,13 @@ fn host_block(host: &HostPgtable<'_>, slot: &Slot<'_>, gfn: Gfn) -> Option<HostP
     })
 }
 
-/// A slot goes; no fault finds it any more. `kvm->slots_lock` is held.
+/// Unmaps a slot that goes; no fault finds it any more. `kvm->slots_lock` is held.
 pub(crate) fn flush(vm: &Vm, slot: &Slot<'_>) {
     unmap(&mut WriteGuard::lock(vm), slot.frames(), MayBlock::MayYield);
 }
 
-/// The VM's address space goes: nothing is ever mapped again. May come at any time, once or more
-/// often (differences-from-c M5).
+/// Unmaps everything for good, because the VM's address space goes. May come at any time, once or
+/// more often (differences-from-c M5).
 pub(crate) fn flush_all(vm: &Vm) {
     let closed = WriteGuard::lock(vm).close();
     if let Some(tree) = closed {
@@ -214,8 +215,8 @@ pub(crate) fn flush_all(vm: &Vm) {
     }
 }
 
-/// The host takes `frames` away, maybe to put the same contents into others: unmaps them. No CPU
-/// remembers a translation of them when this returns.
+/// Unmaps `frames`, which the host takes away, maybe to put the same contents into other frames. No
+/// CPU remembers a translation of them when this returns.
 pub(crate) fn invalidate(lock: &mut WriteHeld<'_>, frames: GfnRange, patience: MayBlock) {
     if unmap(lock, frames, patience) {
         lock.vm().memory().moved().add(frames);
@@ -248,12 +249,12 @@ pub(super) fn unmap_page(lock: &mut WriteHeld<'_>, gfn: Gfn) {
     unmap(lock, GfnRange::single(gfn), MayBlock::Atomic);
 }
 
-/// Whether the guest used `frames` since it was last asked so, and forgets it.
+/// Returns whether the guest used `frames` since it was last asked so, and forgets it.
 pub(crate) fn age(lock: &mut WriteHeld<'_>, frames: GfnRange) -> Age {
     lock.tree().map_or(Age::Old, |mut tree| tree.age(frames))
 }
 
-/// Whether the guest used `frames` since [`age`].
+/// Returns whether the guest used `frames` since [`age`].
 pub(crate) fn test_age(lock: &mut WriteHeld<'_>, frames: GfnRange) -> Age {
     lock.tree()
         .map_or(Age::Old, |mut tree| tree.test_age(frames))

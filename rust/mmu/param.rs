@@ -52,6 +52,7 @@ extern "C" {
     static __this_module: Opaque<bindings::module>;
 }
 
+/// The parameter `eager_page_split`, for the module loader.
 #[link_section = "__param"]
 #[used]
 static EAGER_PAGE_SPLIT_PARAM: KernelParam = KernelParam::new(bindings::kernel_param {
@@ -66,10 +67,12 @@ static EAGER_PAGE_SPLIT_PARAM: KernelParam = KernelParam::new(bindings::kernel_p
     },
 });
 
+/// The type of `eager_page_split`, for modinfo.
 #[link_section = ".modinfo"]
 #[used]
 static EAGER_PAGE_SPLIT_TYPE: [u8; 31] = *b"parmtype=eager_page_split:bool\0";
 
+/// How `fault_around_bytes` is read and written.
 static FAULT_AROUND_OPS: bindings::kernel_param_ops = bindings::kernel_param_ops {
     flags: 0,
     set: Some(set_fault_around),
@@ -77,6 +80,7 @@ static FAULT_AROUND_OPS: bindings::kernel_param_ops = bindings::kernel_param_ops
     free: None,
 };
 
+/// The parameter `fault_around_bytes`, for the module loader.
 #[link_section = "__param"]
 #[used]
 static FAULT_AROUND_PARAM: KernelParam = KernelParam::new(bindings::kernel_param {
@@ -91,6 +95,7 @@ static FAULT_AROUND_PARAM: KernelParam = KernelParam::new(bindings::kernel_param
     },
 });
 
+/// The type of `fault_around_bytes`, for modinfo.
 #[link_section = ".modinfo"]
 #[used]
 static FAULT_AROUND_TYPE: [u8; 34] = *b"parmtype=fault_around_bytes:ulong\0";
@@ -104,6 +109,8 @@ fn with_value(param: *const bindings::kernel_param, value: &mut c_ulong) -> bind
     copy
 }
 
+/// Sets `fault_around_bytes` from text.
+///
 /// # Safety
 ///
 /// `text` points to a string that ends with a NUL, `param` to a parameter of this module.
@@ -123,6 +130,8 @@ unsafe extern "C" fn set_fault_around(
     })
 }
 
+/// Prints `fault_around_bytes`.
+///
 /// # Safety
 ///
 /// `text` has room for a page, and `param` points to a parameter of this module.
@@ -153,13 +162,14 @@ fn whole_window(bytes: u64) -> Result<u64> {
     })
 }
 
-/// How many frames are mapped when one of them faults, itself included: a power of two.
+/// Returns how many frames are mapped when one of them faults, itself included: a power of two.
 #[inline]
 pub(crate) fn fault_around_frames() -> u64 {
     (FAULT_AROUND_BYTES.load(Ordering::Relaxed) / PAGE_SIZE).max(1)
 }
 
-/// Whether blocks are split when their slot is logged, rather than by the guest's first writes.
+/// Returns whether blocks are split when their slot is logged, rather than by the guest's first
+/// writes.
 pub(crate) fn eager_page_split() -> bool {
     EAGER_PAGE_SPLIT.load(Ordering::Relaxed)
 }

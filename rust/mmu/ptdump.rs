@@ -55,7 +55,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Both as one, if `next` is the rest of the same.
+    /// Joins both runs to one; [`None`] unless `next` continues this one with the same properties.
     fn and(self, next: Run) -> Option<Run> {
         let adjoins = self.frames.end() == next.frames.start();
         let looks = |run: Run| (run.size, run.rights, run.age, run.pbmt, run.kind);
@@ -88,7 +88,7 @@ impl From<Extent> for Run {
     }
 }
 
-/// A number of bytes, in the largest unit that it is a multiple of.
+/// Returns a number of bytes in the largest unit that it is a multiple of.
 fn in_units(bytes: u64) -> (u64, char) {
     let (shift, unit) = match bytes.trailing_zeros() {
         30.. => (30, 'G'),
@@ -156,12 +156,12 @@ impl fmt::Display for Line {
     }
 }
 
-/// The first line about `vm`.
+/// Returns the first line about `vm`.
 pub(crate) fn head(vm: &Vm) -> Line {
     Line::Head(vm.memory().mode())
 }
 
-/// The first run with `from` or a later frame; none if nothing is mapped there.
+/// Returns the first run with `from` or a later frame; [`None`] if nothing is mapped there.
 ///
 /// # Errors
 ///

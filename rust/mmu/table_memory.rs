@@ -53,13 +53,14 @@ use crate::{
 /// log2 of the pages of a root table: 16 KiB.
 const ROOT_ORDER: u32 = 2;
 
-/// Where in the kernel's address space physical address 0 would be.
+/// Returns where in the kernel's address space physical address 0 would be.
 fn linear_base() -> usize {
     // SAFETY: `phys_to_virt()` only computes an address and accesses no memory.
     unsafe { bindings::kvm_rs_phys_to_virt(0) as usize }
 }
 
-/// Frame `pfn` in the kernel's address space, which has all memory at a constant distance.
+/// Returns the address of frame `pfn` in the kernel's address space, which has all memory at a
+/// constant distance.
 #[inline(always)]
 fn address<T>(base: usize, pfn: Pfn) -> NonNull<T> {
     let address = base.wrapping_add(pfn.hpa().get() as usize);
@@ -71,7 +72,7 @@ fn address<T>(base: usize, pfn: Pfn) -> NonNull<T> {
 /// How the tables of a VM are reached, and where it is told what they hold.
 #[derive(Clone, Copy)]
 pub(crate) struct LinearMap {
-    /// [`linear_base`]
+    /// What [`linear_base`] returns.
     base: usize,
     gauges: Gauges,
 }
@@ -103,8 +104,8 @@ unsafe impl TableMemory for LinearMap {
     }
 }
 
-/// `1 << order` zeroed pages, aligned to their size, charged to the calling process, as memory for
-/// secondary page tables.
+/// Allocates `1 << order` zeroed pages, aligned to their size, charged to the calling process, as
+/// memory for secondary page tables. May sleep.
 fn alloc(order: u32) -> Option<Pfn> {
     // SAFETY: `__get_free_pages()` has no requirement but a context that may sleep, for
     // `GFP_KERNEL_ACCOUNT`, and the callers of this function may sleep.
@@ -123,6 +124,8 @@ fn alloc(order: u32) -> Option<Pfn> {
     Some(Hpa::new(hpa).pfn())
 }
 
+/// Frees what [`alloc`] allocated. Does not sleep.
+///
 /// # Safety
 ///
 /// `pfn` must have come from [`alloc`] with the same `order`, and must not be used any more.
@@ -136,7 +139,7 @@ unsafe fn free(pfn: Pfn, order: u32) {
     unsafe { bindings::kvm_rs_free_pages(page as usize, order) };
 }
 
-/// A page for a table, charged to the calling process. May sleep.
+/// Allocates a page for a table, charged to the calling process. May sleep.
 ///
 /// # Errors
 ///
@@ -147,8 +150,8 @@ pub(crate) fn alloc_table() -> Result<TablePage> {
     // and only this function has it.
     let table = unsafe { TablePage::new(pfn) };
     table.ok_or_else(|| {
-        // SAFETY: `alloc(0)` returned the page above, and `TablePage::new()` did not take it. (A
-        // frame number that no entry can hold does not exist.)
+        // SAFETY: `alloc(0)` returned the page above, and `TablePage::new()` did not take it. There
+        // is no page whose frame number an entry cannot hold, so this is never reached.
         unsafe { free(pfn, 0) };
         ENOMEM
     })
@@ -161,7 +164,8 @@ pub(crate) fn free_table(table: FormerTable) {
     unsafe { free(table.into_pfn(), 0) };
 }
 
-/// The same for one of very many: calls `cond_resched()`, so it may sleep.
+/// Gives one of very many pages back, as [`free_table`] does, and calls `cond_resched()`, so it may
+/// sleep.
 pub(crate) fn free_table_politely(table: FormerTable) {
     free_table(table);
     // SAFETY: The caller is in a context that may sleep: it frees the tables of a `ClosedTree`,
@@ -183,6 +187,7 @@ pub(crate) struct TreeCell {
     root_pfn: Pfn,
 }
 
+/// What `mmu_lock` protects.
 struct Tree {
     root: Root<LinearMap>,
     /// Nothing may be installed once this is set.
@@ -194,7 +199,7 @@ struct Tree {
 unsafe impl Sync for TreeCell {}
 
 impl TreeCell {
-    /// An empty tree, the contents of which show in `gauges`.
+    /// Makes an empty tree, the contents of which show in `gauges`.
     ///
     /// # Errors
     ///
@@ -218,7 +223,7 @@ impl TreeCell {
         })
     }
 
-    /// The frame for `hgatp`.
+    /// Returns the frame for `hgatp`.
     pub(crate) fn root_pfn(&self) -> Pfn {
         self.root_pfn
     }
@@ -267,7 +272,7 @@ impl ClosedTree<'_> {
 }
 
 impl ReadGuard<'_> {
-    /// The tree; none if the VM's address space is gone.
+    /// Returns the tree; [`None`] if the VM's address space is gone.
     #[inline]
     pub(crate) fn tree(&self) -> Option<MmuRead<'_, LinearMap>> {
         // SAFETY: `self` holds `mmu_lock` for reading, so there is no mutable reference: only a
@@ -279,7 +284,7 @@ impl ReadGuard<'_> {
 }
 
 impl<'v> WriteHeld<'v> {
-    /// The tree; none if the VM's address space is gone.
+    /// Returns the tree; [`None`] if the VM's address space is gone.
     pub(crate) fn tree(&mut self) -> Option<MmuWrite<'_, LinearMap>> {
         // SAFETY: By the type's invariant `mmu_lock` is held for writing. `self` is borrowed
         // mutably for as long as the result, so `open()` makes no mutable reference meanwhile.
@@ -289,7 +294,7 @@ impl<'v> WriteHeld<'v> {
         (!tree.closed).then(|| unsafe { MmuWrite::new(&tree.root) })
     }
 
-    /// The same, and what the host maps.
+    /// Returns the tree, and what the host maps; [`None`] if the VM's address space is gone.
     pub(crate) fn tree_and_host(&mut self) -> Option<(MmuWrite<'_, LinearMap>, HostPgtable<'_>)> {
         let vm = self.vm();
         let tree = self.tree()?;
@@ -307,8 +312,8 @@ impl<'v> WriteHeld<'v> {
         self.open().ok_or(InUse)?.root.set_mode(mode)
     }
 
-    /// Closes the tree: from now on [`tree`](Self::tree) gives none, and what is in it, only the
-    /// result reaches. None if it was closed already.
+    /// Closes the tree: from now on [`tree`](Self::tree) returns [`None`], and only the result
+    /// reaches what is in it. Returns [`None`] if the tree was closed already.
     pub(crate) fn close(&mut self) -> Option<ClosedTree<'v>> {
         self.open()?.closed = true;
         // INVARIANT: The tree was open, so there is no `ClosedTree` for this VM yet, and it is
@@ -316,7 +321,7 @@ impl<'v> WriteHeld<'v> {
         Some(ClosedTree(self.vm()))
     }
 
-    /// What the cell holds, unless it is closed.
+    /// Returns what the cell holds, unless it is closed.
     fn open(&mut self) -> Option<&mut Tree> {
         self.tree()?;
         // SAFETY: By the type's invariant `mmu_lock` is held for writing, and `self` is borrowed

@@ -89,7 +89,7 @@ impl Pinned<'_> {
         }
     }
 
-    /// Where the vCPU left translations, and the CPU that it is on.
+    /// Returns where the vCPU left translations, and the CPU that it is on.
     #[inline(always)]
     fn translation(&mut self) -> (&mut TranslationState, usize) {
         let cpu = self.cpu();
@@ -174,7 +174,7 @@ pub(crate) fn process(vcpu: &mut Loaded<'_>) {
     vcpu.pinned(process_at_once);
 }
 
-/// The same in a moment: what waits becomes fences for everything.
+/// Executes all fences that wait, in a moment: what waits becomes fences for everything.
 fn process_at_once(vcpu: &mut Pinned<'_>) {
     let hfences = vcpu.vcpu.hfences().take_all();
     hfences.for_each(|hfence| hfence.execute(vcpu));
@@ -212,7 +212,7 @@ pub(crate) enum GuestFence {
     Instructions,
     /// Old translations.
     Translations {
-        /// The address space; none means all, and global mappings.
+        /// The address space; [`None`] means all, and global mappings.
         asid: Option<Asid>,
         /// The addresses.
         span: GvaSpan,
@@ -237,7 +237,7 @@ impl Hfence {
         span: GvaSpan::Everything,
     };
 
-    /// How many pages it is about, roughly; at least 1.
+    /// Returns how many pages it is about, roughly; at least 1.
     fn pages(&self) -> u64 {
         match self {
             Hfence::Gvma(frames) => frames.len().max(1),
@@ -253,6 +253,7 @@ impl Hfence {
         }
     }
 
+    /// Executes the fence on this CPU, as far as the vCPU left something here.
     fn execute(self, vcpu: &mut Pinned<'_>) {
         let (state, cpu) = vcpu.translation();
         match self {
@@ -312,7 +313,7 @@ struct Ring {
 }
 
 impl HfenceQueue {
-    /// Nothing to do.
+    /// Returns a queue without fences, of a vCPU that has not run.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             ring <- new_raw_spinlock!(Ring::new(), "HfenceQueue"),
@@ -321,7 +322,7 @@ impl HfenceQueue {
         })
     }
 
-    /// The vCPU is about to use guest-physical translations.
+    /// Notes that the vCPU is about to use guest-physical translations.
     #[inline(always)]
     fn set_gstage_active(&self) {
         if !self.gstage_active.load(Ordering::Relaxed) {
@@ -333,7 +334,8 @@ impl HfenceQueue {
         }
     }
 
-    /// Whether the vCPU must be told what is no longer in the tree. The tree was changed before.
+    /// Returns whether the vCPU must be told what is no longer in the tree. The tree was changed
+    /// before.
     #[inline(always)]
     fn is_gstage_active(&self) -> bool {
         self.gstage_active.load(Ordering::Relaxed)
@@ -345,10 +347,12 @@ impl HfenceQueue {
         self.ring.lock().collapse();
     }
 
+    /// Adds a fence.
     fn push(&self, hfence: Hfence) {
         self.ring.lock().push(hfence);
     }
 
+    /// Takes the next fence, if one waits.
     fn take(&self) -> Option<Hfence> {
         self.ring.lock().take()
     }
@@ -374,6 +378,7 @@ impl Ring {
         })
     }
 
+    /// Adds a fence, unless one for everything waits; a full ring is replaced by such.
     fn push(&mut self, hfence: Hfence) {
         match hfence {
             Hfence::Gvma(_) if self.gvma_all => return,
@@ -392,11 +397,12 @@ impl Ring {
         let place = (self.first + self.len) % QUEUE_LEN;
         if let Some(place) = self.hfences.get_mut(place) {
             *place = hfence;
-            // INVARIANT: `len` was less than `QUEUE_LEN`: a full ring took the branch above.
+            // INVARIANT: A full ring has returned, so `len` was less than `QUEUE_LEN`.
             self.len += 1;
         }
     }
 
+    /// Takes the next fence: those for everything come first.
     fn take(&mut self) -> Option<Hfence> {
         if mem::take(&mut self.gvma_all) {
             return Some(Hfence::GvmaAll);
@@ -407,7 +413,7 @@ impl Ring {
         self.pop()
     }
 
-    /// The oldest single fence.
+    /// Takes the oldest single fence.
     fn pop(&mut self) -> Option<Hfence> {
         self.len = self.len.checked_sub(1)?;
         let hfence = self.hfences.get(self.first).copied();
@@ -431,12 +437,12 @@ impl Ring {
 pub(crate) struct VcpuMask(VcpuBitmap);
 
 impl VcpuMask {
-    /// None yet.
+    /// Returns a mask without vCPUs.
     pub(crate) fn none() -> Self {
         Self(kvm::NO_VCPUS)
     }
 
-    /// One more.
+    /// Adds a vCPU.
     pub(crate) fn add(&mut self, vcpu: &Vcpu) {
         let (word, bit) = Self::place(vcpu);
         if let Some(word) = self.0.get_mut(word) {
@@ -444,7 +450,7 @@ impl VcpuMask {
         }
     }
 
-    /// One less; tells whether it was there.
+    /// Removes a vCPU; tells whether it was there.
     fn remove(&mut self, vcpu: &Vcpu) -> bool {
         let (word, bit) = Self::place(vcpu);
         self.0.get_mut(word).is_some_and(|word| {
@@ -454,13 +460,14 @@ impl VcpuMask {
         })
     }
 
+    /// Returns the word and the bit of a vCPU.
     fn place(vcpu: &Vcpu) -> (usize, usize) {
         let idx = vcpu.idx().get();
         let bits = usize::BITS as usize;
         (idx / bits, 1 << (idx % bits))
     }
 
-    /// Their indices.
+    /// Returns the indices of the vCPUs.
     fn indices(&self) -> impl Iterator<Item = VcpuIdx> + '_ {
         let bits = usize::BITS as usize;
         self.0.iter().enumerate().flat_map(move |(at, &word)| {
@@ -505,8 +512,8 @@ pub(crate) fn guest_fence(caller: &mut Loaded<'_>, mut to: VcpuMask, fence: Gues
     }
 }
 
-/// The vCPUs of `vm` that may remember what the tree no longer has. A vCPU that has not run yet
-/// does not, and no CPU remembers anything on behalf of a VM that has run none of its vCPUs.
+/// Returns the vCPUs of `vm` that may remember what the tree no longer has. A vCPU that has not run
+/// yet does not, and no CPU remembers anything on behalf of a VM that has run none of its vCPUs.
 fn gstage_active_vcpus(vm: &Vm) -> impl Iterator<Item = &Vcpu> {
     // The tree was changed before the vCPUs are looked at.
     fence(Ordering::SeqCst);
@@ -534,7 +541,7 @@ pub(crate) fn flush_frames(vm: &Vm, frames: GfnRange) {
     }
 }
 
-/// As [`flush_frames`], for all of them.
+/// Flushes all frames, as [`flush_frames`] does some.
 pub(crate) fn flush_everything(vm: &Vm) {
     if gstage_active_vcpus(vm).next().is_some() {
         kvm::flush_remote_tlbs(vm);
