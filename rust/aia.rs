@@ -217,7 +217,7 @@ impl AiaIrqchip {
     }
 
     /// Writes `data` to `gpa`, as a device does that sends an MSI (AIA, "Memory region for an
-    /// interrupt file"). Any context. `None` if there is no interrupt file.
+    /// interrupt file"). Any context. Returns [`None`] if there is no interrupt file.
     pub(crate) fn send_to(&self, vm: &Vm, gpa: Gpa, data: u32) -> Option<Delivery> {
         let (idx, offset) = self.file_at(gpa)?;
         Some(match offset {

@@ -88,6 +88,7 @@ struct Cpu {
     suspended: AtomicBool,
 }
 
+/// Which files of a CPU are free, and which vCPU has each of the rest.
 struct Table {
     /// The CPU has been asked how many there are.
     counted: bool,
@@ -108,6 +109,8 @@ struct Owner(NonNull<Vcpu>);
 unsafe impl Send for Owner {}
 
 impl Owner {
+    /// Returns the vCPU.
+    ///
     /// # Safety
     ///
     /// The caller found `self` in a table, and has held that table's lock since, or has held
@@ -120,15 +123,16 @@ impl Owner {
     }
 }
 
+/// The host's files, while the module is loaded.
 static HOST: ModuleCell<Host> = ModuleCell::new();
 
-/// What the host offers; none if it has no AIA, or before it was asked.
+/// Returns what the host offers; [`None`] if it has no AIA, or before it was asked.
 #[inline]
 pub(crate) fn host() -> Option<&'static Host> {
     HOST.get()
 }
 
-/// How many interrupt files in hardware each CPU has for vCPUs, at least.
+/// Returns how many interrupt files in hardware each CPU has for vCPUs, at least.
 pub(crate) fn guest_files() -> u32 {
     host().map_or(0, |host| host.fewest.load(Ordering::Relaxed))
 }
@@ -139,7 +143,7 @@ pub(crate) struct Interrupts {
 }
 
 impl Interrupts {
-    /// Asks the host, and requests the interrupt of its files; `None` without AIA.
+    /// Asks the host, and requests the interrupt of its files; [`None`] without AIA.
     ///
     /// # Errors
     ///
@@ -183,6 +187,7 @@ impl Drop for Interrupts {
 }
 
 impl Cpu {
+    /// Returns the files of a CPU that has not been asked yet.
     fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             table <- new_raw_spinlock!(
@@ -209,6 +214,7 @@ impl Cpu {
 }
 
 impl Host {
+    /// Returns the files of `cpu`.
     fn cpu(&self, cpu: usize) -> Option<&Cpu> {
         self.cpus.get(cpu).map(|cpu| &**cpu)
     }
@@ -222,7 +228,7 @@ pub(crate) struct HgeiLine {
 }
 
 impl HgeiLine {
-    /// A file of `cpu` for `vcpu`, if there is a free one. It holds whatever it held.
+    /// Takes a file of `cpu` for `vcpu`, if there is a free one. It holds whatever it held.
     pub(crate) fn new(cpu: usize, vcpu: &Vcpu) -> Option<Self> {
         let cell = host()?.cpu(cpu)?;
         let file = cell.with_table(|table| {
@@ -242,17 +248,17 @@ impl HgeiLine {
         }
     }
 
-    /// The CPU that the file belongs to.
+    /// Returns the CPU that the file belongs to.
     pub(crate) fn cpu(&self) -> usize {
         self.cpu
     }
 
-    /// Its number on that CPU.
+    /// Returns the file's number on that CPU.
     pub(crate) fn file(&self) -> GuestFile {
         self.file
     }
 
-    /// Where messages to it go.
+    /// Returns where messages to it go.
     pub(crate) fn page(&self) -> Page {
         self.page
     }
@@ -264,6 +270,7 @@ impl Drop for HgeiLine {
     }
 }
 
+/// Marks `file` of `cpu` as free.
 fn free_line(cpu: usize, file: GuestFile) {
     let Some(cell) = host().and_then(|host| host.cpu(cpu)) else {
         return;
@@ -276,7 +283,7 @@ fn free_line(cpu: usize, file: GuestFile) {
     });
 }
 
-/// Whether `cpu` has a file to give. The answer may be out of date when it comes.
+/// Returns whether `cpu` has a file to give. The answer may be out of date when it comes.
 pub(crate) fn has_free(cpu: usize) -> bool {
     host()
         .and_then(|host| host.cpu(cpu))
@@ -309,7 +316,7 @@ pub(crate) fn retire<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// This CPU comes into use.
+/// Counts this CPU's files when it comes into use for the first time, and enables the interrupt.
 pub(crate) fn enable_cpu(cpu: usize) {
     let Some(host) = host() else { return };
     let Some(cell) = host.cpu(cpu) else { return };
@@ -330,6 +337,7 @@ pub(crate) fn enable_cpu(cpu: usize) {
     registers::set_signals(Signals::On);
 }
 
+/// Sets the interrupt registers of this CPU to their values while no vCPU is loaded.
 fn write_defaults(host: &Host) {
     External::QUIET.load(&Direct);
     registers::clear_priorities();
@@ -338,7 +346,7 @@ fn write_defaults(host: &Host) {
     }
 }
 
-/// This CPU goes out of use.
+/// Moves this CPU's files away when it goes out of use, and disables the interrupt.
 pub(crate) fn disable_cpu(cpu: usize) {
     let Some(host) = host() else { return };
     clear(host);
@@ -368,6 +376,8 @@ fn for_each_file(cell: &Cpu, f: fn(&Imsic, &PreemptOff)) {
     }
 }
 
+/// Takes overflow interrupts of guests back (`hvien`), and leaves no external one pending
+/// (`hvictl`).
 fn clear(host: &Host) {
     if host.overflows {
         registers::filter_overflows(Signals::Off);
@@ -394,7 +404,8 @@ fn release_cpu(host: &Host, cpu: usize) {
     registers::watch_only(0);
 }
 
-/// This CPU is about to lose its registers in idle.
+/// Notes which files this CPU watches (`hgeie`), as it is about to lose its registers in idle.
+/// Interrupts are off.
 pub(crate) fn idle_enter(cpu: usize) {
     let Some(host) = host() else { return };
     clear(host);
@@ -404,7 +415,7 @@ pub(crate) fn idle_enter(cpu: usize) {
     }
 }
 
-/// This CPU is back from idle, without its registers.
+/// Restores the interrupt registers of this CPU, which it has lost in idle. Interrupts are off.
 pub(crate) fn idle_exit(cpu: usize) {
     let Some(host) = host() else { return };
     if let Some(cell) = host.cpu(cpu) {

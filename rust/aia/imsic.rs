@@ -100,6 +100,8 @@ enum FileLocation {
 }
 
 impl FileLocation {
+    /// Packs the location into a word: file number in bits 0 to 5, 0 for software, and the CPU
+    /// above.
     const fn pack(self) -> u64 {
         match self {
             Self::Software => 0,
@@ -107,6 +109,7 @@ impl FileLocation {
         }
     }
 
+    /// Unpacks what [`pack`](Self::pack) made.
     const fn unpack(home: u64) -> Self {
         match GuestFile::new((home & 0x3f) as u32) {
             None => Self::Software,
@@ -117,6 +120,7 @@ impl FileLocation {
         }
     }
 
+    /// Returns the file in hardware, if it is one.
     const fn file(self) -> Option<GuestFile> {
         match self {
             Self::Software => None,
@@ -163,7 +167,7 @@ enum Unsettled {
 }
 
 impl Imsic {
-    /// A file with `ids` identities, in software until the vCPU runs.
+    /// Makes a file with `ids` identities, in software until the vCPU runs.
     ///
     /// # Errors
     ///
@@ -179,6 +183,7 @@ impl Imsic {
         })
     }
 
+    /// Reads where the file is; it may have moved by the time that the caller looks.
     fn home(&self) -> FileLocation {
         FileLocation::unpack(self.home.load(Ordering::Relaxed))
     }
@@ -246,9 +251,9 @@ impl Imsic {
         }
     }
 
-    /// The scheduler takes the vCPU off this CPU; if it waits for an external interrupt, a file in
-    /// hardware is to wake it. If it waits for another, or is stopped, it would only be woken to
-    /// block and be put again, at once each time.
+    /// Notes that the scheduler takes the vCPU off this CPU; if it waits for an external interrupt,
+    /// a file in hardware is to wake it. If it waits for another, or is stopped, it would only be
+    /// woken to block and be put again, at once each time.
     pub(crate) fn put(&self, vcpu: &Vcpu) {
         let here = PreemptOff::new();
         if let FileLocation::Hardware(at) = self.home() {
@@ -258,8 +263,8 @@ impl Imsic {
         }
     }
 
-    /// Whether a file in hardware signals an interrupt. One in software moves a line that `hvip`
-    /// follows.
+    /// Returns whether a file in hardware signals an interrupt. One in software moves a line that
+    /// `hvip` follows.
     pub(crate) fn signals(&self) -> bool {
         let here = PreemptOff::new();
         match self.home() {
@@ -269,7 +274,7 @@ impl Imsic {
         }
     }
 
-    /// What `hvictl` is to say while the line has this level.
+    /// Returns what `hvictl` is to say while the line has this level.
     pub(crate) fn external(&self, pending: bool) -> External {
         match self.file.top() {
             Some(top) if pending => External::with_priority(top.number()),
@@ -277,7 +282,7 @@ impl Imsic {
         }
     }
 
-    /// The file goes to software. `moving` is held.
+    /// Moves the file to software. `moving` is held.
     fn move_to_swfile(&self, vcpu: &Vcpu) {
         if let ImsicBackend::Hardware(file) = self.redirect(ImsicBackend::Software) {
             if let Some(gpa) = vcpu.imsic_gpa() {
@@ -288,8 +293,8 @@ impl Imsic {
         }
     }
 
-    /// The CPU goes offline: if the file of `vcpu`, which does not run, is there, it goes to
-    /// software.
+    /// Moves the file of `vcpu`, which does not run, to software if it is on `cpu`, which goes
+    /// offline.
     pub(super) fn release_cpu(&self, vcpu: &Vcpu, cpu: usize) {
         let _moving = self.moving.lock();
         if matches!(self.home(), FileLocation::Hardware(at) if at.cpu == cpu) {
@@ -322,8 +327,8 @@ impl Imsic {
         }
     }
 
-    /// The hart is reset: nothing pending, nothing enabled, no delivery. The vCPU is not loaded,
-    /// and its mutex is held.
+    /// Resets the file with the hart: nothing pending, nothing enabled, no delivery. The vCPU is
+    /// not loaded, and its mutex is held.
     pub(crate) fn reset(&self, vcpu: &Vcpu) {
         {
             let _moving = self.moving.lock();
@@ -336,12 +341,12 @@ impl Imsic {
         self.drive(&vcpu.shared().irqs);
     }
 
-    /// No thread uses the vCPU any more: gives a file in hardware back. Within [`hgei::retire`].
+    /// Gives a file in hardware back: no thread uses the vCPU any more. Within [`hgei::retire`].
     pub(super) fn retire(&self) {
         self.redirect(ImsicBackend::Software);
     }
 
-    /// The register that `select` names, for userspace: one that holds something.
+    /// Returns the register that `select` names, for userspace: one that holds something.
     fn register(&self, select: u32) -> Option<Register> {
         let register = Register::select(select.into()).ok()?;
         match register {
@@ -353,7 +358,7 @@ impl Imsic {
         }
     }
 
-    /// Whether `select` names a register.
+    /// Returns whether `select` names a register.
     pub(crate) fn has(&self, select: u32) -> bool {
         self.register(select).is_some()
     }
@@ -425,7 +430,7 @@ impl Imsic {
         }
     }
 
-    /// The file goes to `new`, where the guest sends messages already. `moving` is held.
+    /// Moves the file to `new`, where the guest sends messages already. `moving` is held.
     fn occupy(&self, vcpu: &Vcpu, new: VsFile) {
         let at = new.location();
         if let ImsicBackend::Hardware(old) = self.redirect(ImsicBackend::Hardware(new)) {

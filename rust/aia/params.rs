@@ -259,7 +259,7 @@ pub(crate) struct AiaLayout {
     pub(crate) mode: Mode,
     /// The highest identity of each.
     pub(crate) ids: u32,
-    /// Where the APLIC is, and its highest source; none without sources.
+    /// Where the APLIC is, and its highest source; [`None`] without sources.
     pub(crate) aplic: Option<(Gpa, u32)>,
     /// How addresses name files.
     pub(crate) layout: GroupLayout,

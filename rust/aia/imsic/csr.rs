@@ -30,7 +30,7 @@ use crate::{
     vcpu::token::Loaded, //
 };
 
-/// `sireg`: the register that `siselect` selects.
+/// Accesses `sireg` for the guest: the register that `siselect` selects.
 pub(crate) fn indirect(vcpu: &mut Loaded<'_>, op: &CsrOp) -> CsrOutcome {
     let select = vcpu.pinned(|vcpu| vcpu.context.selected()) as u64;
     match Row::select(select) {
@@ -50,7 +50,8 @@ pub(crate) fn indirect(vcpu: &mut Loaded<'_>, op: &CsrOp) -> CsrOutcome {
     }
 }
 
-/// `stopei`: the first interrupt of the file. A write claims it, whatever is written.
+/// Accesses `stopei` for the guest: the first interrupt of the file. A write claims it, whatever is
+/// written.
 pub(crate) fn top(vcpu: &mut Loaded<'_>, op: &CsrOp) -> CsrOutcome {
     let Some(imsic) = vcpu.vcpu.imsic() else {
         return CsrOutcome::Userspace;
@@ -83,7 +84,7 @@ impl Imsic {
     }
 }
 
-/// A row of priorities of major interrupts.
+/// Accesses a row of priorities of major interrupts for the guest.
 fn priorities(vcpu: &mut Loaded<'_>, row: Row, op: &CsrOp) -> CsrOutcome {
     vcpu.pinned(|vcpu| {
         let mut priorities = Priorities(vcpu.context.priorities());

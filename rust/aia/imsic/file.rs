@@ -39,7 +39,7 @@ pub(crate) const WORDS: usize = 32;
 pub(crate) struct Identities(u16);
 
 impl Identities {
-    /// `count` of them, if a file can have so many.
+    /// Returns `count` identities, if a file can have so many.
     pub(crate) const fn new(count: u32) -> Option<Self> {
         if count % 64 == 63 && count < 64 * WORDS as u32 {
             Some(Self(count as u16))
@@ -48,17 +48,17 @@ impl Identities {
         }
     }
 
-    /// How many there are.
+    /// Returns how many there are.
     pub(crate) const fn count(self) -> u32 {
         self.0 as u32
     }
 
-    /// How many words of 64 they take.
+    /// Returns how many words of 64 they take.
     pub(crate) const fn words(self) -> usize {
         self.0 as usize / 64 + 1
     }
 
-    /// The identity with this number, if it is implemented.
+    /// Returns the identity with this number, if it is implemented.
     pub(crate) const fn get(self, number: u32) -> Option<Identity> {
         if number != 0 && number <= self.0 as u32 {
             Some(Identity(number as u16))
@@ -67,7 +67,7 @@ impl Identities {
         }
     }
 
-    /// Bits of word `word` that stand for an identity.
+    /// Returns the bits of word `word` that stand for an identity.
     const fn bits(self, word: usize) -> u64 {
         match word {
             // There is no identity 0.
@@ -83,22 +83,23 @@ impl Identities {
 pub(crate) struct Identity(u16);
 
 impl Identity {
-    /// The number.
+    /// Returns the number.
     pub(crate) const fn number(self) -> u32 {
         self.0 as u32
     }
 
-    /// What `*topei` reads while this one is the first.
+    /// Returns what `*topei` reads while this one is the first.
     pub(crate) const fn topei(self) -> u64 {
         (self.0 as u64) << 16 | self.0 as u64
     }
 
-    /// The word that it is in. `% WORDS` changes nothing; it spares a check and bounds what the
-    /// CPU speculates on.
+    /// Returns the word that it is in. `% WORDS` changes nothing; it spares a check and bounds what
+    /// the CPU speculates on.
     const fn word(self) -> usize {
         self.0 as usize / 64 % WORDS
     }
 
+    /// Returns its bit in that word.
     const fn bit(self) -> u64 {
         1 << (self.0 % 64)
     }
@@ -129,7 +130,7 @@ pub(crate) enum NoRegister {
 }
 
 impl Register {
-    /// The register that `select` selects.
+    /// Returns the register that `select` selects.
     ///
     /// # Errors
     ///
@@ -154,9 +155,9 @@ impl Register {
 
 /// The external-interrupt line from a file to its hart.
 pub(crate) trait Line {
-    /// The hart is to take an interrupt.
+    /// Raises the line: the hart is to take an interrupt.
     fn raise(&self);
-    /// There is none to take.
+    /// Lowers the line: there is none to take.
     fn lower(&self);
 }
 
@@ -178,6 +179,7 @@ struct Word {
 }
 
 impl Word {
+    /// Returns what is pending and enabled.
     fn due(&self) -> u64 {
         self.pending.load(Ordering::Acquire) & self.enabled.load(Ordering::Relaxed)
     }
@@ -192,12 +194,12 @@ pub(crate) struct File {
     words: [Word; WORDS],
 }
 
-/// `bits` of `new`, the others of `old`.
+/// Returns `bits` of `new`, and the rest of `old`.
 const fn merge(old: u64, new: u64, bits: u64) -> u64 {
     old & !bits | new & bits
 }
 
-/// [`merge`]s `new` into `atomic`; returns what it was.
+/// Merges `bits` of `new` into `atomic`; returns what it was.
 fn modify(atomic: &AtomicU64, new: u64, bits: u64) -> u64 {
     // Two steps at most, so that a bit which another CPU sets meanwhile stays set.
     let old = match bits & !new {
@@ -213,7 +215,7 @@ fn modify(atomic: &AtomicU64, new: u64, bits: u64) -> u64 {
 }
 
 impl File {
-    /// A file with these identities: delivery off, nothing pending, nothing enabled.
+    /// Returns a file with these identities: delivery off, nothing pending, nothing enabled.
     pub(crate) fn new(identities: Identities) -> Self {
         Self {
             identities,
@@ -227,7 +229,7 @@ impl File {
         }
     }
 
-    /// The identities that it implements.
+    /// Returns the identities that it implements.
     pub(crate) const fn identities(&self) -> Identities {
         self.identities
     }
@@ -251,8 +253,8 @@ impl File {
         }
     }
 
-    /// The first of those that are pending, enabled, and before the threshold: what `*topei`
-    /// tells. Whether the file delivers does not matter.
+    /// Returns the first of those that are pending, enabled, and before the threshold: what
+    /// `*topei` tells. Whether the file delivers does not matter.
     pub(crate) fn top(&self) -> Option<Identity> {
         let mut summary = self.summary.load(Ordering::Acquire);
         while summary != 0 {
@@ -267,7 +269,7 @@ impl File {
         None
     }
 
-    /// What the file signals to the hart.
+    /// Returns what the file signals to the hart.
     pub(crate) fn signalled(&self) -> Option<Identity> {
         if self.delivery.load(Ordering::Relaxed) {
             self.top()
@@ -356,7 +358,7 @@ impl File {
         add(Register::Delivery, delivery);
     }
 
-    /// A register of one of the arrays.
+    /// Merges `value` into a register of one of the arrays; returns what it was.
     fn modify_array(
         &self,
         index: u8,
@@ -364,7 +366,7 @@ impl File {
         mask: u64,
         array: impl FnOnce(&Word) -> &AtomicU64,
     ) -> u64 {
-        // As in `Identity::word`: `Register::select` knows no others.
+        // As in `Identity::word`: `Register::select` knows no larger index.
         let index = usize::from(index) % WORDS;
         let word = &self.words[index];
         let mask = mask & self.identities.bits(index);
@@ -375,13 +377,13 @@ impl File {
         old
     }
 
-    /// Word `index` may have something due.
+    /// Announces that word `index` may have something due.
     fn announce(&self, index: usize) {
         // Release: a CPU that sees the bit sees the word.
         self.summary.fetch_or(1 << index, Ordering::Release);
     }
 
-    /// What is pending and enabled in word `index`.
+    /// Returns what is pending and enabled in word `index`.
     fn due(&self, index: usize) -> u64 {
         let Some(word) = self.words.get(index) else {
             return 0;
@@ -399,7 +401,7 @@ impl File {
         due
     }
 
-    /// Whether the threshold lets `identity` through.
+    /// Returns whether the threshold lets `identity` through.
     fn passes(&self, identity: Identity) -> bool {
         let threshold = self.threshold.load(Ordering::Relaxed);
         threshold == 0 || identity.number() < threshold

@@ -30,8 +30,8 @@ use crate::{
     }, //
 };
 
-/// The number that selects `register` (AIA, "Incoming MSI Controller"); there is none for what is
-/// reserved.
+/// Returns the number that selects `register` (AIA, "Incoming MSI Controller"); [`None`] for what
+/// is reserved.
 fn select(register: Register) -> Option<usize> {
     match register {
         Register::Delivery => Some(0x70),
@@ -42,7 +42,7 @@ fn select(register: Register) -> Option<usize> {
     }
 }
 
-/// How many words of identities files in hardware have.
+/// Returns how many words of identities files in hardware have.
 fn words_in_hardware() -> usize {
     hgei::host().map_or(0, |host| host.max_ids.div_ceil(u64::BITS) as usize)
 }
@@ -60,7 +60,7 @@ pub(super) struct VsFileLocation {
 pub(super) struct VsFile(HgeiLine);
 
 impl VsFile {
-    /// A file of this CPU, clear and silent, if one is free.
+    /// Takes a file of this CPU, which is clear then and delivers nothing, if one is free.
     pub(super) fn claim(vcpu: &Vcpu, here: &PreemptOff) -> Option<Self> {
         let claim = HgeiLine::new(here.cpu(), vcpu)?;
         claim.file().ignore();
@@ -68,7 +68,7 @@ impl VsFile {
         Some(Self(claim))
     }
 
-    /// Where it is.
+    /// Returns where it is.
     pub(super) fn location(&self) -> VsFileLocation {
         VsFileLocation {
             cpu: self.0.cpu(),
@@ -76,7 +76,7 @@ impl VsFile {
         }
     }
 
-    /// The page to be mapped, to which guests and devices send messages.
+    /// Returns the page to be mapped, to which guests and devices send messages.
     pub(super) fn address(&self) -> Hpa {
         self.0.page().address()
     }
@@ -95,7 +95,8 @@ impl VsFileLocation {
         self.with_registers(|registers| drain(registers, file));
     }
 
-    /// As [`drain_into`](Self::drain_into), on the file's own CPU, with interrupts on or off.
+    /// Moves its state as [`drain_into`](Self::drain_into) does, on the file's own CPU, with
+    /// interrupts on or off.
     pub(super) fn drain_here(self, file: &File, here: &PreemptOff) {
         drain(&FileRegisters::of(self.file, here), file);
     }
@@ -106,7 +107,8 @@ impl VsFileLocation {
         self.with_registers(|registers| fill(registers, file));
     }
 
-    /// As [`fill_from`](Self::fill_from), on the file's own CPU, with interrupts on or off.
+    /// Restores its state as [`fill_from`](Self::fill_from) does, on the file's own CPU, with
+    /// interrupts on or off.
     pub(super) fn fill_here(self, file: &File, here: &PreemptOff) {
         fill(&FileRegisters::of(self.file, here), file);
     }
@@ -127,6 +129,7 @@ impl VsFileLocation {
         }
     }
 
+    /// Runs `work` on the file's CPU, with its registers, and waits for it.
     fn with_registers(self, mut work: impl FnMut(&FileRegisters<'_>) + Send) {
         // A CPU does not go before its files are given back, so this does not fail.
         let _ = host_imsic::on_cpu(self.cpu, |here| work(&FileRegisters::of(self.file, here)));

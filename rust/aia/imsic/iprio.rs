@@ -25,7 +25,7 @@ pub(crate) enum NoRow {
 }
 
 impl Row {
-    /// The row that `select` selects.
+    /// Returns the row that `select` selects.
     ///
     /// # Errors
     ///
@@ -38,7 +38,7 @@ impl Row {
         }
     }
 
-    /// The interrupt whose priority is byte 0.
+    /// Returns the interrupt whose priority is byte 0.
     const fn first(self) -> u8 {
         self.0 * 8
     }
@@ -49,7 +49,7 @@ impl Row {
 pub(crate) struct Priorities(pub(crate) [u64; 2]);
 
 impl Priorities {
-    /// What the guest reads in `row`.
+    /// Returns what the guest reads in `row`.
     pub(crate) fn read(&self, row: Row) -> u64 {
         let mut value = 0;
         for (from, to) in bytes(row) {
@@ -72,8 +72,8 @@ impl Priorities {
     }
 }
 
-/// For each priority of `row` that is held: at which bit of the two registers, and at which bit
-/// of the row.
+/// Returns for each priority of `row` that is held: at which bit of the two registers, and at which
+/// bit of the row.
 fn bytes(row: Row) -> impl Iterator<Item = (usize, u32)> {
     let interrupts = row.first()..row.first() + 8;
     HELD.iter()
