@@ -205,8 +205,8 @@ impl<'t, 'p> EntryToken<'t, 'p> {
         Some(Self { vcpu, irqs })
     }
 
-    /// Runs the guest until it traps, and through calls of the SBI that are handled at once; none
-    /// if after such a call something else comes first.
+    /// Runs the guest until it traps, and through calls of the SBI that are handled at once;
+    /// [`None`] if after such a call something else comes first.
     fn enter(mut self) -> Option<Trap> {
         let counters = self.vcpu.context.swap_in_counters();
         let trap = loop {

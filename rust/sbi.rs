@@ -146,7 +146,8 @@ pub(crate) fn handle_at_once(vcpu: &mut Pinned<'_>, _irqs: &IrqOff) -> Handled {
 pub(crate) enum Handled {
     /// The guest goes on after the ECALL.
     Yes,
-    /// The same, but other threads may have been woken, which may want this CPU.
+    /// The guest goes on after the ECALL, but other threads may have been woken, which may want
+    /// this CPU.
     WokeVcpu,
     /// Nothing was done.
     No,

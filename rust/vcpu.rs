@@ -217,7 +217,7 @@ pub(crate) enum ExitAction {
     WaitForInterrupt,
     /// To userspace; `kvm_run` says why.
     Userspace,
-    /// The same, with `EFAULT`: the host cannot provide guest memory.
+    /// To userspace, with `EFAULT`: the host cannot provide guest memory.
     MemoryFault,
 }
 

@@ -173,7 +173,7 @@ pub(crate) struct Acceleration {
 }
 
 impl Acceleration {
-    /// Looks for the extension and takes it into use; `None` if there is none.
+    /// Looks for the extension and takes it into use; [`None`] if the firmware does not have it.
     ///
     /// # Errors
     ///
@@ -309,7 +309,7 @@ pub(crate) fn aside<R>(f: impl FnOnce(&OfThisCpu) -> R) -> R {
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Entered {
-    /// The guest has trapped; or it cannot be entered, and the cause is none that it can have.
+    /// The guest has trapped; or it cannot be entered, and `scause` has a value that no trap has.
     Yes,
     /// The caller enters it by the instruction: registers and TLB are ready.
     NotYet,

@@ -91,7 +91,7 @@ impl Extent {
 
 impl<M: TableMemory> MmuRead<'_, M> {
     /// Shows the leaves from `from` on to `each`, as [`Extent`]s as long as can be, in ascending
-    /// order, until it breaks. Returns where to go on: none at the end of the tree.
+    /// order, until it breaks. Returns where to go on; [`None`] at the end of the tree.
     ///
     /// The lock may be dropped in between. `each` is called at the end of an extent only, so
     /// within one it cannot break, however long the lock is held: an extent of 1 GiB in 4 KiB

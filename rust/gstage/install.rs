@@ -177,8 +177,8 @@ impl<M: TableMemory> MmuRead<'_, M> {
     /// After [`Outcome::Mapped`], [`Outcome::Upgraded`] and [`Outcome::Already`] the faulting
     /// address is mapped to `page.pfn`, and the guest may do at least what `page.rights` says.
     ///
-    /// With it comes the leaf table that the walk ended in, for [`fill`](Self::fill); none if it
-    /// ended above.
+    /// With it comes the leaf table that the walk ended in, for [`fill`](Self::fill); [`None`] if
+    /// it ended above.
     #[inline(always)]
     pub(crate) fn install<S: TableSource>(
         &self,
@@ -402,8 +402,8 @@ impl Wanted {
         Leaf::memory(first, self.rights)
     }
 
-    /// Makes a run of the entries around the page, or upgrades the one that is there. None if only
-    /// the page can be mapped, about which the fault is from now on.
+    /// Makes a run of the entries around the page, or upgrades the one that is there. Returns
+    /// [`None`] if only the page can be mapped, about which the fault is from now on.
     fn claim<M: TableMemory>(&mut self, mem: M, table: &Table) -> Option<Outcome> {
         let whole = Leaf::run(self.ppn, self.rights);
         match napot::claim(mem, table.run(self.gfn), self.gfn, whole) {

@@ -102,7 +102,7 @@ pub(crate) fn claim<M: TableMemory>(mem: M, run: &[PteCell], gfn: Gfn, wanted: L
 
 /// Lets the guest access the page of `gfn`, whose entry `slot` is `leaf`, one of those of `run`, as
 /// `wanted` says, which holds for this page only. Returns what was done, and the frames of the run
-/// if it was split; none if the entry is not `leaf` any more.
+/// if it was split; [`None`] if the entry is not `leaf` any more.
 #[cold]
 pub(crate) fn page_of_run<M: TableMemory>(
     mem: M,

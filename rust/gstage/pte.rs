@@ -183,7 +183,7 @@ impl Bits {
     const PERMISSION: Bits = Bits(Pte::READ_MASK | Pte::WRITE_MASK | Pte::EXECUTE_MASK);
     /// What two leaves that map the same frames to the same guest frames have in common.
     const TRANSLATION: Bits = Bits(Pte::PPN_MASK | Pte::PBMT_MASK | Pte::NAPOT_MASK);
-    /// The same, and that they are memory.
+    /// What two memory leaves that map the same frames to the same guest frames have in common.
     const MEMORY: Bits = Bits(
         Bits::TRANSLATION.0 | Pte::VALID_MASK | Pte::READ_MASK | Pte::EXECUTE_MASK | Pte::USER_MASK,
     );

@@ -58,12 +58,12 @@ impl<M: TableMemory> MmuWrite<'_, M> {
     ///
     /// `host` is asked about frames that are mapped, and answers as for a fault: `pfn`, the largest
     /// block that host mapping, slot and CPU allow around the frame, and whether the host lets its
-    /// process write to all of that; none if it has nothing there. It is asked about once per leaf
-    /// table, if at all: not if guest and host frames have different offsets, and not again within
-    /// what it said. If `smallest`, the smallest block that the CPU has, is [`PageSize::Size64K`],
-    /// it is asked about each run of a table that stays pages, too. The host's MM takes pages
-    /// away from a block only with all of the block, and has not done so yet, because the frame is
-    /// still mapped; so the answer stays true until the lock is dropped.
+    /// process write to all of that; [`None`] if it has nothing there. It is asked about once per
+    /// leaf table, if at all: not if guest and host frames have different offsets, and not again
+    /// within what it said. If `smallest`, the smallest block that the CPU has, is
+    /// [`PageSize::Size64K`], it is asked about each run of a table that stays pages, too. The
+    /// host's MM takes pages away from a block only with all of the block, and has not done so yet,
+    /// because the frame is still mapped; so the answer stays true until the lock is dropped.
     ///
     /// A block is writable if `host` says so and some part of it was known to be; or else the
     /// next store asks the host. It is young if a part was. What is mapped in any other manner than

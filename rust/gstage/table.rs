@@ -183,7 +183,7 @@ impl FormerTable {
 }
 
 impl TablePage {
-    /// Takes over the zeroed page at `pfn`; none if a table entry could not hold that number.
+    /// Takes over the zeroed page at `pfn`; [`None`] if a table entry could not hold that number.
     ///
     /// # Safety
     ///

@@ -20,7 +20,7 @@ impl PreemptOff {
         Self(PhantomData)
     }
 
-    /// The CPU that this code runs on, and stays on.
+    /// Returns the number of the CPU that this code runs on, and stays on.
     pub(crate) fn cpu(&self) -> usize {
         // SAFETY: Preemption is off while `self` lives, so this thread stays on the CPU.
         unsafe { bindings::kvm_rs_smp_processor_id() as usize }
@@ -34,7 +34,7 @@ impl Drop for PreemptOff {
     }
 }
 
-/// Whether this CPU takes interrupts.
+/// Returns whether this CPU takes interrupts.
 fn interrupts_are_on() -> bool {
     // SAFETY: This only reads `sstatus` of this CPU.
     !unsafe { bindings::kvm_rs_irqs_disabled() }

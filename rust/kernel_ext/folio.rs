@@ -17,6 +17,8 @@ use crate::bindings;
 pub(crate) struct LiveFolio<'m>(*mut bindings::folio, PhantomData<&'m ()>);
 
 impl LiveFolio<'_> {
+    /// Takes a folio that is in use.
+    ///
     /// # Safety
     ///
     /// `folio` must point to a folio that stays in use for the lifetime of the result.

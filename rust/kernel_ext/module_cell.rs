@@ -23,13 +23,13 @@ use crate::kernel_ext::atomic::{
 pub(crate) struct ModuleCell<T>(AtomicPtr<T>);
 
 impl<T: Send + Sync> ModuleCell<T> {
-    /// Nothing yet.
+    /// Returns a cell without a value.
     pub(crate) const fn new() -> Self {
         // INVARIANT: The pointer is null.
         Self(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// The value, if there is one.
+    /// Returns the value, if there is one.
     #[inline(always)]
     pub(crate) fn get(&self) -> Option<&'static T> {
         // Relaxed: what calls into the module was registered after the value was made.

@@ -45,7 +45,7 @@ pub(crate) fn note_guest() {
     unsafe { bindings::kvm_rs_note_guest() };
 }
 
-/// Whether the kernel counts how long threads wait for a CPU.
+/// Returns whether the kernel counts how long threads wait for a CPU.
 pub(crate) fn counts_waiting() -> bool {
     // SAFETY: `sched_info_on()` returns a constant of the kernel's configuration.
     unsafe { bindings::sched_info_on() != 0 }

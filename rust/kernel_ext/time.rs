@@ -10,7 +10,7 @@ use kernel::{
 
 use crate::bindings;
 
-/// `time` now, in ticks.
+/// Returns `time` now, in ticks.
 #[inline(always)]
 pub(crate) fn now() -> u64 {
     // SAFETY: This only reads a counter.
@@ -24,7 +24,7 @@ pub(crate) fn frequency() -> u64 {
     ticks as u64
 }
 
-/// How long `ticks` are; what is longer than a timer can wait, 292 years, is cut to that.
+/// Converts `ticks` to a time; what is longer than a timer can wait, 292 years, is cut to that.
 pub(crate) fn duration(ticks: u64) -> Delta {
     let scale = scale();
     let nanos = (u128::from(ticks) * u128::from(scale.mult)).wrapping_shr(scale.shift);
@@ -37,7 +37,7 @@ struct Scale {
     shift: u32,
 }
 
-/// From ticks to nanoseconds.
+/// Returns the factor from ticks to nanoseconds.
 fn scale() -> Scale {
     let mut scale = Scale { mult: 0, shift: 0 };
     // SAFETY: Both pointers come from mutable references, so they are valid for a write.

@@ -266,7 +266,7 @@ pub(crate) enum Fence {
     Instructions,
     /// Old translations of `span`, in one address space or in all.
     Translations {
-        /// The address space; none means all, global mappings included.
+        /// The address space; [`None`] means all, global mappings included.
         asid: Option<Asid>,
         /// The addresses.
         span: Span,
@@ -389,15 +389,15 @@ pub(crate) enum Fwft {
 /// Calls of SBI v0.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Legacy {
-    /// As [`Message::SetTimer`].
+    /// Set the timer, as [`Message::SetTimer`].
     SetTimer(u64),
     /// A character to or from the console, which userspace has.
     Console,
     /// Take back the calling hart's software interrupt.
     ClearIpi,
-    /// As [`Message::SendIpi`].
+    /// Send an IPI, as [`Message::SendIpi`].
     SendIpi(LegacyHarts),
-    /// As [`Message::Fence`].
+    /// Execute a fence, as [`Message::Fence`].
     Fence(LegacyHarts, Fence),
     /// Shut the system down.
     Shutdown,

@@ -95,9 +95,9 @@ pub(crate) struct CpuContext {
     /// The guest's units, in its outer `sstatus`: what is live and what is dirty.
     pub(crate) units: UnitStatus,
     config: Config,
-    /// Asked once: what it is to read a constant that is set late adds up.
+    /// The host's facts, looked up once: the lookup at each use would add up.
     facts: &'static Host,
-    /// As long asked for once as `facts`.
+    /// The CPUs' slots, looked up once as `facts` are.
     cpus: &'static CpuSlots,
     generation: CtxGeneration,
     translation: TranslationState,

@@ -28,9 +28,9 @@ pub(crate) enum PendingExit {
     Store(PendingStore),
     /// `KVM_EXIT_RISCV_CSR`
     Csr(PendingCsr),
-    /// `KVM_EXIT_RISCV_SBI`, whose results go back so.
+    /// `KVM_EXIT_RISCV_SBI`; its results go back by this convention.
     Sbi(Convention),
-    /// The same, to suspend the system: where the hart resumes.
+    /// `KVM_EXIT_RISCV_SBI` to suspend the system; the hart resumes there.
     Suspend(Start),
 }
 

@@ -29,6 +29,7 @@ struct CpuSlot {
     in_use: AtomicBool,
 }
 
+/// The slots of all CPUs, while the module is loaded.
 static CPU_SLOTS: ModuleCell<CpuSlots> = ModuleCell::new();
 
 /// Makes the slots. Called once, before core KVM can create a VM; the result is dropped last of
@@ -69,6 +70,7 @@ impl CtxGeneration {
     pub(crate) const NONE: Self = Self(0);
 }
 
+/// The number of the next load.
 static NEXT_GENERATION: AtomicU64 = AtomicU64::new(1);
 
 /// What [`CpuSlots::take`] found.

@@ -74,6 +74,8 @@ pub(crate) struct OwnedVcpu<'a> {
 }
 
 impl<'a> OwnedVcpu<'a> {
+    /// Takes a vCPU that core KVM passes, with `vcpu->mutex` held.
+    ///
     /// # Safety
     ///
     /// `vcpu` is live and went through [`Vcpu::create`]. The caller holds `vcpu->mutex`, or is
@@ -94,7 +96,7 @@ impl<'a> OwnedVcpu<'a> {
         }
     }
 
-    /// The state that loading moves into registers.
+    /// Returns the state that loading moves into registers.
     pub(crate) fn context(&mut self) -> &mut CpuContext {
         // SAFETY: By the type's invariant the vCPU is not loaded, so the scheduler does not touch
         // it, and the mutex keeps other threads out, if there are any. The result borrows `self`,
@@ -102,14 +104,14 @@ impl<'a> OwnedVcpu<'a> {
         unsafe { self.vcpu.context_mut() }
     }
 
-    /// The vector registers.
+    /// Returns the vector registers.
     pub(crate) fn vector(&mut self) -> &mut VectorRegs {
         // SAFETY: By the type's invariant the vCPU is not loaded, and the mutex keeps other threads
         // out, if there are any. The result borrows `self`, so no second reference exists.
         unsafe { self.vcpu.vector().regs_mut() }
     }
 
-    /// Both parts at once.
+    /// Returns both parts at once.
     pub(crate) fn split(&mut self) -> (&mut VcpuInner, &mut CpuContext) {
         // SAFETY: By the type's invariant the vCPU is not loaded, so the scheduler does not touch
         // it, and the mutex keeps other threads out, if there are any. Both results borrow `self`,
@@ -153,6 +155,8 @@ pub(crate) struct Loaded<'l> {
 }
 
 impl<'l> Loaded<'l> {
+    /// Takes a vCPU that core KVM passes, loaded and with `vcpu->mutex` held.
+    ///
     /// # Safety
     ///
     /// `vcpu` is live and went through [`Vcpu::create`]. The caller holds `vcpu->mutex` for `'l`,
@@ -221,12 +225,12 @@ pub(crate) struct Pinned<'p> {
 }
 
 impl<'p> Pinned<'p> {
-    /// The CPU that the vCPU is on.
+    /// Returns the CPU that the vCPU is on.
     pub(crate) fn cpu(&self) -> usize {
         self.preempt.cpu()
     }
 
-    /// What keeps the vCPU there.
+    /// Returns what keeps the vCPU there.
     pub(crate) fn preempt(&self) -> &'p PreemptOff {
         self.preempt
     }
@@ -257,8 +261,8 @@ pub(crate) fn set_guest_debug(vcpu: &OwnedVcpu<'_>, control: u32) {
     unsafe { (*vcpu.vcpu.as_ptr()).guest_debug = control as usize };
 }
 
-/// Whether `f` says so of any vCPU, while none of them runs; none if one is in use, or is being
-/// created.
+/// Returns whether `f` says so of any vCPU, while none of them runs; [`None`] if one is in use, or
+/// is being created.
 pub(crate) fn any_idle_vcpu(
     lock: &VmLock<'_>,
     mut f: impl FnMut(&OwnedVcpu<'_>) -> bool,

@@ -171,7 +171,8 @@ impl<'m, P: Provider, D: Registers> Shared<'m, P, D> {
     ///
     /// # Errors
     ///
-    /// None if there is no such call. What it returned, if it did: the guest was not entered.
+    /// [`None`] if there is no such call; otherwise the error with which the call returned. The
+    /// guest was not entered then.
     pub(crate) fn enter(
         &self,
         gprs: &Gprs,

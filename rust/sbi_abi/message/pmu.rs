@@ -45,7 +45,7 @@ pub(crate) enum Pmu {
     /// Read the upper half of what does not fit into a register, of the firmware counter with this
     /// number.
     ReadHigh(usize),
-    /// Where snapshots go; none any more.
+    /// Where snapshots go; [`None`] for nowhere any more.
     SetSnapshot(Option<Gpa>),
     /// Which of some events can be counted.
     EventInfo {

@@ -115,7 +115,7 @@ impl Access {
 /// Binary logarithm of the size of a register of 32 bits, in bytes.
 pub(super) const SIZE_U32: u8 = 2;
 
-/// The same for 64 bits.
+/// Binary logarithm of the size of a register of 64 bits, in bytes.
 pub(super) const SIZE_U64: u8 = 3;
 
 /// Returns log2 of the size of a vector register, in bytes: it is a power of two, at most 2^13.
