@@ -677,7 +677,7 @@ __rust_helper int rust_helper_sbi_err_map_linux_errno(int err) { return sbi_err_
 void kvm_rs_nacl_use(void);
 void kvm_rs_nacl_enter_guest(void *frame);
 
-/* What core KVM calls in place of its own, in abi/stats.rs. */
+/* What core KVM calls in place of its own, in kvm_core/stats.rs. */
 ssize_t kvm_rs_stats_read(char *id, const struct kvm_stats_header *header,
 			  const struct kvm_stats_desc *desc, void *stats, size_t size_stats,
 			  char __user *user_buffer, size_t size, loff_t *offset);

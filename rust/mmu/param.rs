@@ -37,7 +37,7 @@ const READ_WRITE: u16 = 0o644;
 /// The name in sysfs and on the command line.
 static EAGER_PAGE_SPLIT_NAME: [u8; 17] = *b"eager_page_split\0";
 
-/// As in the C module.
+/// Whether blocks are split when logging begins; the default is that of the C module.
 static EAGER_PAGE_SPLIT: AtomicBool = AtomicBool::new(true);
 
 /// The name in sysfs and on the command line.

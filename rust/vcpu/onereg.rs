@@ -64,7 +64,7 @@ macro_rules! members {
         }
 
         impl $name {
-            /// The member that is register `number`.
+            /// Returns the member that is register `number`; `ENOENT` if there is none.
             #[inline]
             fn at(number: usize) -> Result<Self> {
                 match number {

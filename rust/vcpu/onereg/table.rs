@@ -81,7 +81,7 @@ pub(super) enum Access {
     U32(Accessor<u32>),
     /// 64 bits.
     U64(Accessor<u64>),
-    /// As many bytes as a vector register has.
+    /// The bytes of a vector register.
     Vector(fn(&mut VectorRegs, usize) -> Option<&mut [u8]>),
 }
 
