@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The run loop: into the guest, out of it, and what must be looked at in between. Answers to
+//! The run loop enters the guest, handles its exits, and serves requests in between. Answers to
 //! `kvm_arch_vcpu_ioctl_run()`.
 //!
 //! Locks: `vcpu->mutex` is held throughout, `kvm->srcu` only by handlers that look at memslots.
@@ -115,8 +115,8 @@ fn enter_guest_once(vcpu: &mut Loaded<'_>) -> Result<ExitAction> {
     }
 }
 
-/// Does what other threads, or the vCPU's own, asked the vCPU to do. Each request is named, so that
-/// a new one does not compile until it is served (differences-from-c M24).
+/// Serves the requests that other threads, or the vCPU's own thread, have made. Each request is
+/// named, so that a new one does not compile until it is served (differences-from-c M24).
 #[inline(never)]
 fn serve_requests(vcpu: &mut Loaded<'_>) -> Result<ExitAction> {
     for request in Request::ALL {
@@ -176,7 +176,8 @@ fn enter(vcpu: &mut Pinned<'_>) -> Option<Trap> {
     let trap = token.enter();
     kvm::set_mode(vcpu.vcpu, bindings::OUTSIDE_GUEST_MODE);
 
-    // Interrupts that came in the guest are taken now, so that the tick is booked on it.
+    // Take the host interrupts that arrived while the guest ran now, so that the tick is accounted
+    // to the guest.
     irqs.window();
     sched::guest_timing_exit();
     drop(irqs);
@@ -186,9 +187,9 @@ fn enter(vcpu: &mut Pinned<'_>) -> Option<Trap> {
 /// Proof that the guest can be entered: interrupts are off, no request is pending, the translation
 /// is the guest's. Consumed by entering.
 ///
-/// Entering again while interrupts are still off takes no new look at requests, as long as the mode
-/// is still that of the guest: a CPU that makes a request changes the mode, or interrupts this CPU.
-/// Only the scheduler does neither if it is this CPU that wakes a thread
+/// As long as interrupts stay off and the mode is still `IN_GUEST_MODE`, the guest may be entered
+/// again without another look at requests: a CPU that makes a request changes the mode, or
+/// interrupts this CPU. The scheduler does neither if this CPU itself wakes a thread
 /// ([`sbi::Handled::WokeVcpu`]).
 pub(crate) struct EntryToken<'t, 'p> {
     vcpu: &'t mut Pinned<'p>,
@@ -196,7 +197,8 @@ pub(crate) struct EntryToken<'t, 'p> {
 }
 
 impl<'t, 'p> EntryToken<'t, 'p> {
-    /// Looks for reasons not to enter, a last time.
+    /// Looks for reasons not to enter a last time, and loads the vCPU's translation. Returns
+    /// [`None`] if there is a reason.
     fn prepare_entry(vcpu: &'t mut Pinned<'p>, irqs: &'t IrqOff) -> Option<Self> {
         if vcpu.vcpu.any_request() || sched::guest_mode_work_pending() {
             return None;
@@ -230,7 +232,8 @@ impl<'t, 'p> EntryToken<'t, 'p> {
             flush_interrupts(self.vcpu);
         };
         self.vcpu.context.swap_out_counters(counters);
-        // Before interrupts are let in: one of them may be a profiler's.
+        // Set it before interrupts are enabled: the handler of one may be a profiler that asks for
+        // it.
         self.vcpu.vcpu.shared().last_exit.set(&self.vcpu.inner.ctx);
         sched::note_guest();
         trap

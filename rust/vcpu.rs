@@ -7,10 +7,10 @@
 //! - [`VcpuShared`]: any CPU, at any time. Atomics, and locks that own their data.
 //! - [`VcpuInner`]: the holder of `vcpu->mutex`, through [`OwnedVcpu`] or [`Loaded`].
 //! - [`CpuContext`](context::CpuContext): what loading and putting move between memory and
-//!   registers. The scheduler does that behind the owner's back, so a loaded vCPU's is reached only
-//!   with preemption off, through [`Pinned`](token::Pinned); an idle one's through [`OwnedVcpu`].
-//!   Vector registers, which even a softirq may save, are a part of their own,
-//!   [`GuestVector`](crate::arch::vector::GuestVector).
+//!   registers. The scheduler does that in the owner's thread at any time, so the part of a loaded
+//!   vCPU is reached only with preemption off, through [`Pinned`](token::Pinned); an idle one's
+//!   through [`OwnedVcpu`]. Vector registers, which even a softirq may save, are a part of their
+//!   own, [`GuestVector`](crate::arch::vector::GuestVector).
 //!
 //! The tokens nest: [`OwnedVcpu`] (mutex held) gives [`Loaded`] (registers in the CPU, which CPU
 //! may change), gives [`Pinned`](token::Pinned) (preemption off), gives
@@ -81,7 +81,7 @@ pub(crate) mod trace;
 pub(crate) mod translation;
 pub(crate) mod trap;
 
-/// What any CPU may touch at any time.
+/// The part that any CPU may access at any time. C: `struct kvm_vcpu_arch`, without a lock.
 #[pin_data]
 pub(crate) struct VcpuShared {
     /// Pending interrupts, and what the guest last had enabled.
@@ -116,7 +116,7 @@ impl LastExit {
     #[inline(always)]
     pub(crate) fn set(&self, ctx: &SwitchContext) {
         let supervisor = u64::from(ctx.mode() == GuestMode::Supervisor);
-        // Relaxed: the readers want no more than this value.
+        // Relaxed: readers use this value alone.
         self.0
             .store(ctx.pc() as u64 | supervisor, Ordering::Relaxed);
     }
@@ -148,14 +148,15 @@ impl VcpuShared {
 }
 
 impl Vcpu {
-    /// Returns what any CPU may touch at any time.
+    /// Returns the part that any CPU may access at any time.
     #[inline(always)]
     pub(crate) fn shared(&self) -> &VcpuShared {
         self.part()
     }
 }
 
-/// What only the holder of `vcpu->mutex` may touch.
+/// The part that only the holder of `vcpu->mutex` may access. C: `struct kvm_vcpu_arch`, under
+/// `vcpu->mutex`.
 pub(crate) struct VcpuInner {
     /// The guest's integer registers, pc and privilege.
     pub(crate) ctx: SwitchContext,
@@ -278,8 +279,8 @@ impl OwnedVcpu<'_> {
         Ok(())
     }
 
-    /// Has the registers follow what the guest has, what it asked for, and whether userspace debugs
-    /// it.
+    /// Derives the registers anew from the guest's extensions, its firmware features, and whether
+    /// userspace debugs it.
     pub(crate) fn configure(&mut self) {
         let (inner, context) = self.split();
         context.configure(inner.isa.effective(), inner.hyp_config());

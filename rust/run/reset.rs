@@ -53,7 +53,7 @@ impl OwnedVcpu<'_> {
     /// among the vCPUs yet, hence no interrupt file.
     pub(crate) fn initialise(&mut self, start: Option<Start>) {
         self.inner.ctx = SwitchContext::reset();
-        // An answer of userspace to an exit from before the reset is void.
+        // An exit from before the reset is not finished, whatever userspace has answered.
         self.inner.pending = None;
         if let Some(start) = start {
             self.inner.ctx.set_pc(start.pc);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! When a vCPU waits, and what ends that. Answers to `kvm_arch_vcpu_runnable()`,
+//! Blocking a vCPU, and what unblocks it. Answers to `kvm_arch_vcpu_runnable()`,
 //! `kvm_riscv_vcpu_has_interrupts()` and `kvm_riscv_vcpu_wfi()`.
 
 use crate::{

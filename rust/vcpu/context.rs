@@ -3,9 +3,9 @@
 //! What a vCPU keeps in registers while it is loaded. Answers to `kvm_arch_vcpu_load()`,
 //! `kvm_arch_vcpu_put()` and `vcpu_config.c`.
 //!
-//! Loading and putting run with preemption off, also behind the back of the vCPU's own thread when
-//! the scheduler switches it. Most of the registers mean nothing to the host and stay in the CPU
-//! after a put; a [`CtxGeneration`] tells whether they are still there at the next load.
+//! Loading and putting run with preemption off; the scheduler does both whenever it switches the
+//! vCPU's thread. Most of the registers mean nothing to the host and stay in the CPU after a put; a
+//! [`CtxGeneration`] tells whether they are still there at the next load.
 
 use kernel::prelude::*;
 
@@ -195,8 +195,9 @@ impl CpuContext {
         with_registers!(regs => self.put_registers(regs, vcpu));
     }
 
-    /// Tells the shared side which interrupts the guest has enabled, which it took back itself,
-    /// and when its timer is due. The check whether the vCPU can go on needs that.
+    /// Copies to [`VcpuShared`](crate::vcpu::VcpuShared) which interrupts the guest has enabled,
+    /// which it has cleared itself, and the timer's deadline, as the check whether a blocked vCPU
+    /// can go on needs them. Preemption is off.
     pub(crate) fn snapshot(&mut self, vcpu: &Vcpu) {
         with_registers!(regs => {
             self.put_interrupts(regs, vcpu);
@@ -246,7 +247,8 @@ impl CpuContext {
         [self.csrs.iprio1 as u64, self.csrs.iprio2 as u64]
     }
 
-    /// Changes them, as far as the hardware knows them.
+    /// Changes the priorities of the guest's major interrupts, as far as the hardware implements
+    /// them.
     pub(crate) fn set_priorities(&mut self, priorities: [u64; 2]) {
         with_registers!(regs => self.csrs.set_priorities(regs, priorities));
     }
@@ -277,7 +279,7 @@ impl CpuContext {
     #[inline(always)]
     fn load_registers(&mut self, regs: &impl Registers, vcpu: &Vcpu, cpu: usize) {
         if self.cpus.take(cpu, &mut self.generation) == Residency::Evicted {
-            // First, because it decides what the other registers can hold.
+            // The configuration comes first, because it decides what the other registers can hold.
             self.load_config(regs);
             self.load_csrs(regs);
         } else if self.parked {
@@ -302,7 +304,8 @@ impl CpuContext {
     #[inline(always)]
     fn park(&mut self, regs: &impl Registers) {
         if from_guest(self.csrs.sie) as usize & self.csrs.hvip != 0 {
-            // Read back, which makes it come into force at once, not at the next entry.
+            // The read makes a write that NACL has deferred take effect at once, not at the next
+            // entry.
             let _ = regs.write_readback(csr::VSIE, 0);
             self.parked = true;
         }
@@ -374,7 +377,7 @@ impl CpuContext {
     }
 
     /// Puts the guest's `scounteren` into the CPU, for as long as interrupts are off: perf changes
-    /// the host's by one, to let user mode at counters. Gives the host's.
+    /// the host's by one, to let user mode at counters. Returns the host's.
     #[inline(always)]
     pub(crate) fn swap_in_counters(&mut self) -> HostCounters {
         // SAFETY: `scounteren` acts on user mode alone. Interrupts are off, so this CPU does not
@@ -391,7 +394,7 @@ impl CpuContext {
 
     /// Saves the floating-point registers of the host's user mode, and loads the guest's.
     fn load_fp(&mut self) {
-        // Off for a guest without a unit, for good: see `configure`.
+        // `configure` has set it Off for good in a guest without a unit.
         if !self.units.is(Unit::Fp, UnitState::Off) {
             UserFp::save();
             // SAFETY: A guest has a unit only if the host has that unit, and `UserFp::save()` has

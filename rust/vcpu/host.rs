@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What this host is: asked once, at module init, and constant from then on.
+//! Facts of the host, probed once at module init and constant from then on.
 //!
 //! Answers to the probing half of `main.c`, and to the host checks that C repeats on every vCPU
 //! creation and register access.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A timer of the host that wakes a vCPU.
+//! The hrtimer of the host that wakes a vCPU when its guest timer expires.
 
 use core::{
     pin::Pin,
@@ -92,7 +92,7 @@ impl HrTimerCallback for VcpuHrtimer {
         // this is part of.
         let vcpu = unsafe { Vcpu::from_raw(this.vcpu.load(Ordering::Relaxed)) };
         vcpu.shared().timer.expired(vcpu);
-        // It has started the hrtimer by itself if need be.
+        // `expired` has started the hrtimer again if need be.
         HrTimerRestart::NoRestart
     }
 }

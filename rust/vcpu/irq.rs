@@ -60,14 +60,14 @@ impl Irqs {
         self.word.take_changes()
     }
 
-    /// Learns what the guest did to its pending interrupts by itself. `hvip` was read on the CPU
+    /// Takes over which pending interrupts the guest has changed itself. `hvip` was read on the CPU
     /// that the vCPU is loaded on.
     #[inline]
     pub(crate) fn sync(&self, hvip: usize) {
         self.word.sync(hvip);
     }
 
-    /// Learns which interrupts the guest has enabled: `sie`, in the guest's own positions.
+    /// Notes which interrupts the guest has enabled: `sie`, in the guest's own positions.
     #[inline]
     pub(crate) fn set_enabled(&self, sie: usize) {
         self.enabled
@@ -79,7 +79,8 @@ impl Irqs {
         self.has_file.store(true, Ordering::Relaxed);
     }
 
-    /// Restores what is pending. Of the external interrupt, an interrupt file knows better.
+    /// Restores what is pending. The external interrupt stays as it is if an interrupt file drives
+    /// it.
     fn restore(&self, pending: u32) {
         if self.has_file.load(Ordering::Relaxed) {
             self.word.replace_but(Interrupt::External, pending);
@@ -98,8 +99,8 @@ impl Irqs {
         u64::from(self.word.pending()) & self.enabled.load(Ordering::Relaxed) != 0
     }
 
-    /// Makes `interrupt` pending. In the vCPU's own thread, which notices when it next enters the
-    /// guest.
+    /// Makes `interrupt` pending. Called in the vCPU's own thread, so no kick is needed: the next
+    /// entry takes it along.
     pub(crate) fn set(&self, interrupt: Interrupt) {
         self.word.set(interrupt);
     }
@@ -136,9 +137,9 @@ impl Vcpu {
         self.kick();
     }
 
-    /// Takes `interrupt` back; whether it was pending. The vCPU notices when it next enters the
-    /// guest. What other CPUs did before they set it is visible afterwards; what the guest did to
-    /// it since the vCPU's registers were last looked at is not known here.
+    /// Takes `interrupt` back; returns whether it was pending. The vCPU notices when it next enters
+    /// the guest. What other CPUs did before they set it is visible afterwards; a change by the
+    /// guest since the last [`Irqs::sync`] is not taken into account.
     pub(crate) fn withdraw(&self, interrupt: Interrupt) -> bool {
         let was_pending = self.shared().irqs.word.withdraw(interrupt);
         trace::trace_irq(self, interrupt, Line::Low);
@@ -191,12 +192,12 @@ pub(crate) enum Line {
     High,
 }
 
-/// What `KVM_INTERRUPT` is given (differences-from-c M26).
+/// The argument of `KVM_INTERRUPT` (differences-from-c M26).
 impl TryFrom<u32> for Line {
     type Error = Error;
 
     fn try_from(irq: u32) -> Result<Self> {
-        // Unsigned in C, but bindgen sees a minus.
+        // The constant is unsigned in C, but bindgen makes a negative number of it.
         const SET: u32 = bindings::KVM_INTERRUPT_SET as u32;
         const UNSET: u32 = bindings::KVM_INTERRUPT_UNSET as u32;
 

@@ -35,7 +35,7 @@ use crate::{
     }, //
 };
 
-/// Where a hart starts, and with what in `a1`.
+/// The start address of a hart, and its `a1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Start {
     /// Guest physical address of the first instruction.
@@ -55,7 +55,7 @@ pub(crate) enum KvmMpState {
     Runnable,
     /// The hart is stopped.
     Stopped,
-    /// Only to be set: reset the hart. Whether it runs does not change.
+    /// Write-only: resets the hart. Whether it runs does not change.
     InitReceived,
 }
 
@@ -96,7 +96,7 @@ pub(crate) enum HartState {
     Suspended = bindings::sbi_hsm_hart_state_SBI_HSM_STATE_SUSPENDED,
 }
 
-/// The mp_state state of one hart.
+/// The mp_state of one hart.
 #[pin_data]
 pub(crate) struct MpState {
     /// Written under the lock of `start`, read without.
@@ -189,7 +189,7 @@ impl Vcpu {
         Ok(())
     }
 
-    /// Lets the hart go. The caller wakes it.
+    /// Marks the hart as started. The caller wakes it.
     fn start(&self, start: Start) -> Result<(), AlreadyStarted> {
         let mp_state = &self.shared().mp_state;
         let mut pending = mp_state.start.lock();
@@ -205,8 +205,7 @@ impl Vcpu {
         Ok(())
     }
 
-    /// Stops the hart. It does not execute another instruction once it has left the guest, which
-    /// it is made to do.
+    /// Stops the hart: kicks it out of the guest, after which it executes no other instruction.
     pub(crate) fn stop(&self) {
         self.shared().mp_state.stop();
         self.request(Request::Sleep);
@@ -240,12 +239,14 @@ pub(crate) fn postcreate(vcpu: &Vcpu) {
 pub(crate) fn wait_while_stopped(vcpu: &mut Loaded<'_>) {
     wait_until_started(vcpu.vcpu);
     if vcpu.vcpu.shared().mp_state.is_stopped() {
-        // Only a signal was it. The thread goes to userspace and sleeps again when it comes back.
+        // A signal ended the wait. The thread goes to userspace, and waits again in the next
+        // `KVM_RUN`.
         vcpu.vcpu.request(Request::Sleep);
     }
 }
 
-/// Sleeps until the hart is started, or a signal comes. The vCPU's thread, without any lock.
+/// Sleeps until the hart is started, or a signal comes. Called in the vCPU's thread, which holds no
+/// lock.
 fn wait_until_started(vcpu: &Vcpu) {
     /// # Safety
     ///

@@ -26,7 +26,7 @@ pub(crate) enum PendingExit {
     Load(PendingLoad),
     /// `KVM_EXIT_MMIO`, a store.
     Store(PendingStore),
-    /// `KVM_EXIT_RISCV_CSR`
+    /// `KVM_EXIT_RISCV_CSR`.
     Csr(PendingCsr),
     /// `KVM_EXIT_RISCV_SBI`; its results go back by this convention.
     Sbi(Convention),
@@ -74,7 +74,7 @@ impl PendingLoad {
 }
 
 impl PendingStore {
-    /// Goes on behind the store.
+    /// Moves the guest past the store.
     pub(crate) fn finish(self, vcpu: &mut OwnedVcpu<'_>) {
         vcpu.inner.skip(self.len);
     }

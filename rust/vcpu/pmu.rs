@@ -2,14 +2,13 @@
 
 //! Performance counters of a vCPU. Answers to `vcpu_pmu.c`.
 //!
-//! What the counters are and do is pure and stands in [`counters`] and below; perf is behind
-//! [`perf_event`], the calls that a guest makes are [`sbi`](crate::sbi)'s. The state belongs to the
-//! holder of `vcpu->mutex`, but for the counts of firmware events, which are
-//! [`VcpuShared`](crate::vcpu::VcpuShared). What perf does may sleep, so it is not called with a
-//! lock held.
+//! The counters themselves are pure: [`counters`] and below. [`perf_event`] calls perf, and
+//! [`sbi`](crate::sbi) handles the guest's calls. The state belongs to the holder of `vcpu->mutex`,
+//! but for the counts of firmware events, which are [`VcpuShared`](crate::vcpu::VcpuShared). Calls
+//! of perf may sleep, so none is made with a lock held.
 //!
-//! Nothing of this can be saved: a reset, and a VM that is restored elsewhere, have free counters
-//! and no snapshot.
+//! The state cannot be saved: after a reset, and in a VM that was migrated, all counters are free
+//! and there is no snapshot.
 
 use kernel::prelude::*;
 
@@ -111,7 +110,7 @@ impl Pmu {
     ///
     /// `cycle` and `instret` are Zicntr's, so they can be read without any call of the SBI. Only a
     /// guest that was told what they are, and has not used the PMU yet, is refused, as one would be
-    /// that reads any other counter without an event: upstream's `sbi_pmu_test` sees to that.
+    /// that reads any other counter without an event: upstream's `sbi_pmu_test` tests that.
     fn read(&mut self, index: usize, firmware: &FirmwareCounts) -> Option<u64> {
         match &self.counters {
             Some(counters) => counters.read_hardware(index, firmware),

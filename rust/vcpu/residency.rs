@@ -19,7 +19,7 @@ use crate::kernel_ext::{
     }, //
 };
 
-/// What is known of each CPU, by its number.
+/// One [`CpuSlot`] for each CPU, by its number.
 pub(crate) struct CpuSlots(KVec<CpuSlot>);
 
 /// One CPU's part of [`CpuSlots`], on a cache line of its own.

@@ -35,7 +35,7 @@ pub(crate) struct Watch(AtomicU64);
 /// The guest did not ask for its steal time. No thread has waited so long.
 pub(crate) const OFF: u64 = u64::MAX;
 
-/// Nothing is known of the thread.
+/// It is not known how long the thread has waited, so that the next load compares unequal.
 const UNKNOWN: u64 = u64::MAX - 1;
 
 /// Returns what this thread has waited for a CPU.

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The guest's timer: its deadline, and what watches it. Answers to `vcpu_timer.c`.
+//! The guest's timer: its deadline, and the hardware or hrtimer that watches it. Answers to
+//! `vcpu_timer.c`.
 //!
 //! A timer is one number, the guest time at which its interrupt becomes pending, and stays so
 //! until a later deadline is set; `u64::MAX` is never. Two ways to watch it:
 //!
 //! - With Sstc, the hardware does, while the vCPU is loaded. The deadline is then in `vstimecmp`,
-//!   where the guest may write it without our knowing, and the field here is stale: put and
-//!   [`Timer::snapshot`] bring it back (differences-from-c M10). A vCPU that is put because it
+//!   which the guest may write without an exit, and the field here is stale: put and
+//!   [`Timer::snapshot`] read it back (differences-from-c M10). A vCPU that is put because it
 //!   blocks has a [`VcpuHrtimer`] wake it.
 //! - Without, the hrtimer runs whether the vCPU is loaded or not, and makes the interrupt pending.
 //!
@@ -127,8 +128,8 @@ impl Timer {
                 }
             }
             Watch::VcpuHrtimer => {
-                // Userspace may have moved guest time since, after it set the deadline. The hrtimer
-                // may even have gone off, by a time that was not the guest's.
+                // Userspace may have changed guest time after it set the deadline. The hrtimer may
+                // even have gone off, by a time that was not the guest's.
                 if self.armed_delta.load(Ordering::Relaxed) != delta {
                     self.rearm(vcpu);
                 }
@@ -143,7 +144,8 @@ impl Timer {
         if self.watch == Watch::VcpuHrtimer {
             return;
         }
-        // Never, as a deadline of a guest that is not there would end WFI of the host at once.
+        // The register gets `NEVER`: a deadline that has come would end the host's WFI at once,
+        // though no guest is loaded.
         let deadline = regs.swap(csr::VSTIMECMP, NEVER as usize) as u64;
         self.deadline.store(deadline, Ordering::Relaxed);
         // A hart that is stopped, or does not want the interrupt, would only be woken to block and
@@ -153,8 +155,8 @@ impl Timer {
         }
     }
 
-    /// Learns the deadline of a vCPU that is loaded. Preemption is off. What is learnt is true
-    /// until the guest runs again: for one that blocks, polling first.
+    /// Reads the deadline of a vCPU that is loaded. Preemption is off. The copy is up to date until
+    /// the guest runs again, as a vCPU that polls before it blocks needs.
     #[inline]
     pub(crate) fn snapshot(&self, regs: &impl Registers) {
         if self.watch == Watch::Hardware {
@@ -180,17 +182,18 @@ impl Timer {
     pub(crate) fn expired(&self, vcpu: &Vcpu) {
         match (self.due(vcpu), self.watch) {
             (Deadline::Never, _) => self.armed.store(false, Ordering::Release),
-            // The two clocks do not run quite alike.
+            // The hrtimer's clock is not exactly the guest's, so the rest is waited for.
             (Deadline::In(ticks), _) => VcpuHrtimer::start(vcpu, time::duration(ticks)),
             (Deadline::Now, Watch::Hardware) => {
-                // First, so that the thread that is woken does not stop the hrtimer for nothing.
+                // Clear it first, so that the woken thread does not stop an hrtimer that has
+                // expired.
                 self.armed.store(false, Ordering::Release);
                 vcpu.kick();
             }
             (Deadline::Now, Watch::VcpuHrtimer) => {
                 vcpu.inject(Interrupt::Timer);
-                // Afterwards, and with release: a CPU that sees that the hrtimer is not armed sees
-                // the interrupt, too, and can take it back.
+                // Clear it after the injection, and with release: a CPU that sees that the hrtimer
+                // is not armed sees the interrupt, too, and can withdraw it.
                 self.armed.store(false, Ordering::Release);
             }
         }
@@ -264,7 +267,7 @@ impl Timer {
         self.deadline.store(deadline, Ordering::Relaxed);
         vcpu.withdraw(Interrupt::Timer);
         match self.due(vcpu) {
-            // At once, not when the host gets round to it: the guest may look.
+            // Inject at once and not by an hrtimer that expires later: the guest may read `sip`.
             Deadline::Now => vcpu.inject(Interrupt::Timer),
             Deadline::Never | Deadline::In(_) => self.arm(vcpu),
         }
@@ -275,7 +278,7 @@ impl Pinned<'_> {
     /// Sets the guest time at which the timer interrupt becomes pending; until then it is not.
     ///
     /// Pinned, because the register belongs to this vCPU only as long as the scheduler does not
-    /// take it off the CPU. What happens after that, put saves.
+    /// take it off the CPU. A put saves the deadline.
     #[inline]
     pub(crate) fn set_timer(&mut self, deadline: u64) {
         let timer = &self.vcpu.shared().timer;
@@ -310,7 +313,7 @@ impl Loaded<'_> {
 /// A timer register of ONE_REG, `KVM_REG_RISCV_TIMER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TimerReg {
-    /// Ticks per second. Not to be changed.
+    /// Ticks per second; read-only.
     Frequency,
     /// The guest's `time`, common to all vCPUs.
     Time,
@@ -333,8 +336,8 @@ impl OwnedVcpu<'_> {
         }
     }
 
-    /// Writes a timer register. A deadline counts as soon as it is there; `State` off takes it
-    /// away, whether there was one or not, and on leaves it as it is (differences-from-c M25).
+    /// Writes a timer register. A deadline counts as soon as it is there; `State` off removes the
+    /// deadline, if there is one, and on leaves it as it is (differences-from-c M25).
     ///
     /// # Errors
     ///

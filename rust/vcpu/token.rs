@@ -3,9 +3,9 @@
 //! The states of a vCPU as tokens: the thread that holds one may do what the token's type offers.
 //!
 //! [`OwnedVcpu`] (mutex held, registers in memory) gives [`Loaded`] (registers in the CPU), gives
-//! [`Pinned`] (preemption off), gives [`EntryToken`](crate::run::EntryToken) (interrupts
-//! off), which enters the guest. Loading and putting happen behind the owner's back whenever the
-//! scheduler switches the thread, so a `&mut` of [`CpuContext`] exists only where it cannot.
+//! [`Pinned`] (preemption off), gives [`EntryToken`](crate::run::EntryToken) (interrupts off),
+//! which enters the guest. The scheduler loads and puts the vCPU whenever it switches the thread,
+//! so a `&mut` of [`CpuContext`] exists only where it cannot switch.
 
 use core::cell::UnsafeCell;
 
@@ -268,7 +268,7 @@ pub(crate) fn any_idle_vcpu(
     mut f: impl FnMut(&OwnedVcpu<'_>) -> bool,
 ) -> Option<bool> {
     let vm = lock.vm();
-    // Core KVM takes that for a bug of ours.
+    // `kvm_trylock_all_vcpus()` would warn.
     if lock.is_creating_vcpu() {
         return None;
     }

@@ -22,9 +22,9 @@ use crate::{
 ///
 /// If `loaded`, `hgatp` of the CPU that the vCPU is on holds the VM's tree and `tag.vmid()`.
 pub(crate) struct TranslationState {
-    /// What it last ran with.
+    /// The tag under which the vCPU last ran.
     tag: Tag,
-    /// The CPU that it last ran on, if what is remembered there can be relied on.
+    /// The CPU that the vCPU last ran on, if what its TLBs remember is up to date.
     cpu: Option<usize>,
     loaded: bool,
 }

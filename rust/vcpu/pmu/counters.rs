@@ -62,7 +62,7 @@ pub(crate) trait Source {
 /// Whether the host needs another counter for a new event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
-    /// It does.
+    /// The host needs a free counter.
     Needed,
     /// The new event replaces one that counts.
     ComesFree,
@@ -71,9 +71,9 @@ pub(crate) enum Room {
 /// Whether the guest is told that a counter has wrapped (Sscofpmf).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Overflows {
-    /// By an interrupt, and in snapshots.
+    /// The guest is told by an interrupt, and in snapshots.
     Told,
-    /// Not at all.
+    /// The guest is not told.
     Ignored,
 }
 
@@ -87,8 +87,9 @@ pub(crate) trait Event {
     /// [`NotStarted`] if the host refuses, or has no counter left.
     fn start(&mut self, value: u64) -> Result<(), NotStarted>;
 
-    /// Stops it, and tells how much it has counted since it was started. Its counter has wrapped if
-    /// that says so, whether or not the host has noticed.
+    /// Stops the event, and returns how much it has counted since it was started.
+    /// [`wrapped`](Self::wrapped) takes that into account from then on, also if the interrupt of
+    /// the overflow did not come.
     fn stop(&mut self) -> u64;
 
     /// Returns how much it has counted since it was started.
@@ -113,17 +114,17 @@ pub(crate) struct NotStarted;
 enum Count {
     /// This.
     Stopped(u64),
-    /// This, and what its event has counted.
+    /// This value, plus what its event has counted since.
     Started(u64),
 }
 
 /// A counter.
 enum Pmc<E> {
-    /// It has no event; this was in it when it had one.
+    /// The counter has no event. It keeps the value that it last had.
     Free(u64),
-    /// It counts what we do.
+    /// The counter counts an event of KVM's own.
     Firmware(FirmwareEvent, Count),
-    /// It counts what the host's counters count.
+    /// The counter counts an event of the host's hardware.
     Hardware(E, Count),
 }
 
@@ -156,7 +157,7 @@ impl<E: Event> Pmc<E> {
         }
     }
 
-    /// Starts it, if it has an event and is stopped, with `value`, or with what it holds.
+    /// Starts the counter, if it has an event and is stopped, with `value`, or with what it holds.
     fn start(&mut self, value: Option<u64>, firmware: &FirmwareCounts) -> Result<(), NotStarted> {
         match self {
             Self::Firmware(event, count) => {
@@ -177,7 +178,7 @@ impl<E: Event> Pmc<E> {
         Ok(())
     }
 
-    /// Stops it, if it is started.
+    /// Stops the counter, if it is started.
     fn stop(&mut self, firmware: &FirmwareCounts) {
         match self {
             Self::Firmware(event, count) => {
@@ -335,7 +336,7 @@ impl<E: Event> Counters<E> {
                     })
                 };
                 find(|_, pmc| pmc.is_free()).or_else(|| {
-                    // There is no other than its own that it could want.
+                    // An event with a counter of its own can use no other.
                     find(|index, pmc| index < FIRST_PROGRAMMABLE && !pmc.is_started())
                 })
             }

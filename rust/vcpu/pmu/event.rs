@@ -15,9 +15,9 @@ use crate::{
 /// An event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// One that the host's counters count.
+    /// An event that the host's counters count.
     Hardware(HardwareEvent),
-    /// One that we count.
+    /// An event that KVM counts.
     Firmware(FirmwareEvent),
 }
 
@@ -135,7 +135,7 @@ impl HardwareEvent {
 /// Makes [`FirmwareEvent`] of its names.
 macro_rules! firmware_events {
     ($($(#[$doc:meta])+ $name:ident = $code:ident,)+) => {
-        /// An event that we count, by its code.
+        /// An event that KVM counts (SBI "firmware event"), by its code.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u32)]
         pub(crate) enum FirmwareEvent {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The host's performance counters, counting a guest. Answers to the perf calls of
-//! `vcpu_pmu.c`.
+//! Events of perf that count a guest on the host's performance counters. Answers to the perf calls
+//! of `vcpu_pmu.c`.
 //!
 //! An event counts the thread that created it, a vCPU's, while that is in the guest. Its overflow
 //! comes as an interrupt on the CPU where the thread is; releasing an event removes it from that
@@ -119,7 +119,8 @@ impl Source for PerfSource<'_> {
             raw: NonNull::new(raw)?,
             target,
         };
-        // It was enabled, to see whether the host has a counter left for it.
+        // `kvm_rs_perf_create()` has enabled the event, which shows whether the host has a counter
+        // left for it.
         let fits = !event.is_refused();
         event.stop();
         (fits || room == Room::ComesFree).then_some(event)
@@ -173,7 +174,7 @@ impl PerfEvent {
         unsafe { bindings::kvm_rs_perf_counts_current(self.raw.as_ptr()) }
     }
 
-    /// Has the host count, or try to.
+    /// Enables the event: the host counts, or tries to find a counter.
     fn enable(&mut self) {
         // SAFETY: By the type's invariant `raw` is a live event.
         unsafe { bindings::perf_event_enable(self.raw.as_ptr()) };
@@ -240,7 +241,7 @@ impl Event for PerfEvent {
     }
 
     fn enter(&mut self) {
-        // Whatever another thread does is foreign.
+        // Events of another thread are foreign.
         if !self.counts_this_thread() {
             return;
         }
@@ -248,7 +249,8 @@ impl Event for PerfEvent {
         let period = self.target.wrap.enter(self.count_here(&irqs));
         drop(irqs);
         if let Some(period) = period {
-            // Perf takes any period that `Wrap` gives; a wrap is noticed late if not.
+            // Perf accepts any period that `Wrap` gives. If it did not, a wrap would only be
+            // noticed late.
             let _ = self.set_period(period);
         }
         // The thread may have come to a CPU where all counters were in use.

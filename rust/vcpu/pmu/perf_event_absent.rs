@@ -30,7 +30,7 @@ pub(crate) fn can_count(_event: HardwareEvent) -> bool {
     false
 }
 
-/// Makes nothing.
+/// A source without events.
 pub(crate) struct PerfSource;
 
 impl PerfSource {
@@ -48,7 +48,7 @@ impl Source for PerfSource {
     }
 }
 
-/// There is none.
+/// The type without values: no event exists.
 pub(crate) enum PerfEvent {}
 
 impl Event for PerfEvent {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! When a counter wraps around.
+//! Computes when a counter wraps around.
 //!
 //! An event of the host is counted from 0; the guest's counter has another value and a width of its
 //! own. What perf is told is how many events there are until the guest's counter wraps, and it can
@@ -38,9 +38,9 @@ pub(crate) struct Wrap {
     mask: u64,
     /// The guest's event by which it wraps; there are no more events than [`u64::MAX`].
     next: AtomicU64,
-    /// It did wrap since it was started.
+    /// Whether the counter has wrapped since it was started.
     happened: AtomicBool,
-    /// How much of what was counted since the start is foreign, up to the last `KVM_RUN`.
+    /// How many of the events since the start are foreign, up to the last `KVM_RUN`.
     foreign: AtomicU64,
     /// What was counted when the last `KVM_RUN` ended; [`IN_RUN`] in one.
     left_at: AtomicU64,
@@ -48,7 +48,7 @@ pub(crate) struct Wrap {
     parked: AtomicBool,
 }
 
-/// In `KVM_RUN`; no count is that high.
+/// The value of `left_at` in `KVM_RUN`; no count is that high.
 const IN_RUN: u64 = u64::MAX;
 
 /// What [`Wrap::expired`] found.
@@ -112,7 +112,7 @@ impl Wrap {
         let (wrapped, next) = match own.checked_sub(next) {
             Some(beyond) => {
                 self.happened.store(true, Ordering::Relaxed);
-                // From where the counter is now.
+                // The next wrap is counted from where the counter is now.
                 let next = own.saturating_add(distance(beyond, self.mask));
                 self.next.store(next, Ordering::Relaxed);
                 (Wrapped::Now, next)
