@@ -6,10 +6,12 @@
 //! - [`params`], [`layout`]: what userspace wants it to be like, and how addresses name files.
 //! - [`aplic`]: wired interrupts, which become MSIs.
 //! - [`imsic`]: interrupt files, in software or, by [`hgei`], in hardware.
-//! - [`device`]: what userspace gets to see of it; [`route`]: what it gets to send.
+//! - [`device`]: its attributes, which userspace reads and writes; [`route`]: interrupts that
+//!   userspace and devices send.
 //!
-//! An [`Aia`] is in one of three states: there is none; it is being configured; or there is a
-//! [`AiaIrqchip`], for good. Delivery of an interrupt needs the chip, and the chip is complete.
+//! An [`Aia`] is in one of three states: there is no controller; userspace is configuring it; or
+//! there is an [`AiaIrqchip`], for good. Only an `AiaIrqchip` delivers interrupts, and it is
+//! complete.
 //!
 //! Lock order: `kvm->lock`, `vcpu->mutex`, `kvm->slots_lock`, `mmu_lock`, the APLIC's lock, the
 //! lock of an interrupt file, those of [`hgei`]. The last three are taken in any context.
@@ -74,9 +76,10 @@ pub(crate) mod route;
 /// The interrupt controller of a VM.
 #[pin_data]
 pub(crate) struct Aia {
-    /// Userspace created the device: the VM's interrupt controller is this one.
+    /// Whether userspace created the device, so that this is the VM's interrupt controller.
     in_kernel: AtomicBool,
-    /// What the chip is to be like; `kvm->lock` is held around changes.
+    /// The configuration, before there is a `chip`. C: `struct kvm_aia`. `kvm->lock` is held around
+    /// changes.
     #[pin]
     config: Mutex<Option<AiaParams>>,
     chip: SetOnce<AiaIrqchip>,
@@ -136,7 +139,7 @@ impl Aplic {
     fn new(sources: u32) -> Result<Pin<KBox<Self>>> {
         let this = KBox::pin_init(
             try_pin_init!(Self {
-                // In place: it is too large for the stack.
+                // The domain is made in place, because it is too large for the stack.
                 domain <- new_spinlock_irq!(pin_init::init_zeroed::<Domain>()),
             }? Error),
             GFP_KERNEL_ACCOUNT,
@@ -189,7 +192,7 @@ impl AiaIrqchip {
 
     /// Sends an MSI. Any context.
     pub(crate) fn send(&self, vm: &Vm, msi: Msi) -> Delivery {
-        // There are no files for guests of the guest.
+        // The guest has no H extension, so there are no guest files.
         if msi.guest != GuestIndex::SUPERVISOR {
             return Delivery::Blocked;
         }
@@ -241,12 +244,12 @@ impl Vm {
     }
 }
 
-/// Where userspace wants a vCPU's interrupt file; all ones before it said so. `kvm->lock` is held
-/// around changes.
+/// The address at which userspace wants a vCPU's interrupt file; all ones before userspace has set
+/// it. `kvm->lock` is held around changes.
 pub(crate) struct ImsicAddr(AtomicU64);
 
 impl ImsicAddr {
-    /// Makes the address of a new vCPU.
+    /// Returns the address of a new vCPU: not set.
     pub(crate) const fn new() -> Self {
         Self(AtomicU64::new(u64::MAX))
     }

@@ -10,17 +10,17 @@
 //! # Locking
 //!
 //! The owner keeps a [`Domain`] in a spinlock that is taken with interrupts off: an irqfd changes a
-//! wire from any context. MSIs leave through a [`MsiSink`] *under* that lock. That costs
-//! nothing, for an interrupt file takes an MSI in any context and in constant time, and gives the
-//! order that the specification asks for: an MSI that `genmsi` makes arrives after all that were
-//! sent before it, and once a source is disabled, redirected or made inactive, nothing of it is on
-//! the way any more.
+//! wire from any context. MSIs leave through a [`MsiSink`] *under* that lock. The lock is held only
+//! a little longer, because an interrupt file takes an MSI in any context and in constant time, and
+//! the MSIs have the order that the specification asks for: an MSI that `genmsi` makes arrives
+//! after all that were sent before it, and once a source is disabled, redirected or made inactive,
+//! nothing of it is on the way any more.
 //!
 //! # Restoring
 //!
-//! Userspace saves and restores registers as they read. That is not what a guest's write does:
-//! `setip` and `setie` also take bits away, `in_clrip` sets the inputs, which are what it reads,
-//! `sourcecfg` makes nothing pending and `genmsi` sends nothing.
+//! Userspace saves and restores registers as they read. To restore one is different from a guest's
+//! write: `setip` and `setie` also take bits away, `in_clrip` sets the inputs, which are what it
+//! reads, `sourcecfg` makes nothing pending and `genmsi` sends nothing.
 
 use crate::{
     aia::{
@@ -69,7 +69,7 @@ pub(crate) struct NoRegister;
 /// Sources that do not exist are inactive.
 #[cfg_attr(not(test), derive(pin_init::Zeroable))]
 pub(crate) struct Domain {
-    /// domaincfg.IE.
+    /// `domaincfg.IE`: whether the domain sends MSIs.
     enabled: bool,
     genmsi: Target,
     /// How many sources there are; their numbers begin with 1.
@@ -77,7 +77,7 @@ pub(crate) struct Domain {
     words: [Word; WORDS],
 }
 
-/// Sources of one word, whose handling the guest ends: their numbers.
+/// The numbers of the sources whose handling the guest ends, all of one word.
 #[derive(Clone, Debug)]
 pub(crate) struct Acknowledged {
     word: usize,
@@ -85,7 +85,7 @@ pub(crate) struct Acknowledged {
 }
 
 impl Acknowledged {
-    /// No source.
+    /// The value without sources.
     const NONE: Self = Self {
         word: 0,
         sources: 0,
@@ -111,7 +111,7 @@ impl Iterator for Acknowledged {
     }
 }
 
-/// A source that exists: its word and its place there.
+/// A source that exists: the number of its word, and its position in the word.
 #[derive(Clone, Copy)]
 struct Source(usize, Index);
 
@@ -274,9 +274,9 @@ impl Domain {
             Register::ClrIe(k) => self.change_word(k, value, sink, Word::disable),
             Register::ClrIeNum => self.change_bit(value, sink, Word::disable),
             Register::GenMsi => {
-                // Whatever domaincfg.IE says.
+                // `genmsi` sends whether `domaincfg.IE` is set or not.
                 self.genmsi = Target::written(value);
-                // The guest is not told, nor would it be if this were a memory write.
+                // The guest does not learn whether the MSI arrived, as for any memory write.
                 let _ = sink.send(self.genmsi.msi());
             }
             Register::Target(number) => {
@@ -286,7 +286,7 @@ impl Domain {
         }
     }
 
-    /// Changes source `number`, if it exists, and sends what there is to send then.
+    /// Changes source `number`, if it exists, and sends its MSI if it is pending and enabled then.
     fn change(
         &mut self,
         number: u32,
@@ -322,9 +322,9 @@ impl Domain {
     /// level-sensitive, and their wires still high (low, if inverted).
     ///
     /// "Special consideration for level-sensitive interrupt sources": the guest asks for another
-    /// interrupt in case that the wire calls. A resampling irqfd, which keeps the wire high until
-    /// the guest has served the device, must be told before [`Self::write`], so that the wire tells
-    /// the truth.
+    /// interrupt in case that the wire is still asserted. A resampling irqfd, which keeps the wire
+    /// high until the guest has served the device, must lower it before [`Self::write`] looks at
+    /// it.
     pub(crate) fn acknowledged_by_write(&self, offset: u32, value: u32) -> Acknowledged {
         let of_source = |number| match self.source(number) {
             Some(Source(k, n)) => self.asserted_levels(k, n.mask()),
@@ -343,9 +343,10 @@ impl Domain {
 
     /// Returns the sources whose handling the guest ends by reading the register at `offset`.
     ///
-    /// The other way that the specification has for level-sensitive sources: the guest looks at
-    /// the rectified inputs before it leaves its handler, and serves the device again if there is
-    /// reason to. Of a source that is pending, the guest was not told yet, so it is not serving it.
+    /// The other way that the specification has for level-sensitive sources: the guest looks at the
+    /// rectified inputs before it leaves its handler, and serves the device again if there is
+    /// reason to. A source that is pending is left out: the guest has not taken its interrupt yet,
+    /// so it is not serving it.
     pub(crate) fn acknowledged_by_read(&self, offset: u32) -> Acknowledged {
         match Register::at(offset) {
             Some(Register::InClrIp(k)) => match self.existing_word(k) {

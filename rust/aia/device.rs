@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What userspace and the guest see of the interrupt controller: the attributes of
+//! The interfaces of the interrupt controller to userspace and to the guest: the attributes of
 //! `KVM_DEV_TYPE_RISCV_AIA`, and the pages on the MMIO bus. Answers to `aia_device.c`.
 //!
 //! Errors are those of `KVM_SET_DEVICE_ATTR` in `api.rst`: what does not exist is `ENXIO`.
@@ -63,13 +63,13 @@ impl From<Invalid> for Error {
 /// An attribute of the device.
 #[derive(Clone, Copy)]
 pub(crate) enum Attr {
-    /// `KVM_DEV_RISCV_AIA_GRP_CONFIG`
+    /// `KVM_DEV_RISCV_AIA_GRP_CONFIG`.
     AiaParams(Setting),
-    /// `KVM_DEV_RISCV_AIA_ADDR_APLIC`
+    /// `KVM_DEV_RISCV_AIA_ADDR_APLIC`.
     AplicAddr,
     /// `KVM_DEV_RISCV_AIA_ADDR_IMSIC`: of the vCPU at this position.
     ImsicAddr(VcpuIdx),
-    /// `KVM_DEV_RISCV_AIA_CTRL_INIT`
+    /// `KVM_DEV_RISCV_AIA_CTRL_INIT`.
     Init,
     /// `KVM_DEV_RISCV_AIA_GRP_APLIC`: the register at this offset.
     Aplic(u64),
@@ -129,7 +129,7 @@ const CTRL_INIT: u64 = bindings::KVM_DEV_RISCV_AIA_CTRL_INIT as u64;
 /// The register's number in an attribute of the group `KVM_DEV_RISCV_AIA_GRP_IMSIC`.
 const ISEL_MASK: u32 = (1 << bindings::KVM_DEV_RISCV_AIA_IMSIC_ISEL_BITS) - 1;
 
-/// An address that was not set yet.
+/// The value of an address that userspace has not set yet.
 const NOWHERE: u64 = u64::MAX;
 
 /// The controller of a VM, as userspace configures and inspects it: `kvm->lock` is held.
@@ -174,8 +174,8 @@ impl<'l, 'v> Device<'l, 'v> {
         Ok(())
     }
 
-    /// Undoes [`create`](Self::create): `KVM_CREATE_DEVICE` fails after it, so that userspace never
-    /// had a file to configure the controller with (differences-from-c S15).
+    /// Undoes [`create`](Self::create): `KVM_CREATE_DEVICE` fails after it, before userspace has a
+    /// file by which to configure the controller (differences-from-c S15).
     pub(crate) fn undo_create(&self) {
         let aia = self.vm().aia();
         *aia.config.lock() = None;
@@ -290,7 +290,7 @@ impl<'l, 'v> Device<'l, 'v> {
         Ok((vcpu, chip.imsic(vcpu.idx()).ok_or(ENXIO)?))
     }
 
-    /// Runs `f` while the vCPU is kept from running.
+    /// Runs `f` with `vcpu->mutex` held, so the vCPU does not run.
     fn with_imsic<R>(
         &self,
         hart: HartId,
@@ -298,7 +298,8 @@ impl<'l, 'v> Device<'l, 'v> {
     ) -> Result<R> {
         let (vcpu, imsic) = self.imsic(hart)?;
         token::with_vcpu(vcpu, |vcpu| {
-            // What follows is to see the outcome of a reset that was asked for before.
+            // A reset that another hart has requested before comes first, so that `f` sees its
+            // outcome.
             (self.apply_reset)(vcpu);
             f(imsic, vcpu)
         })?
@@ -325,8 +326,8 @@ impl<'l, 'v> Device<'l, 'v> {
         Ok(f(config)?)
     }
 
-    /// Builds the controller from its configuration (`KVM_DEV_RISCV_AIA_CTRL_INIT`). If that fails,
-    /// nothing has happened.
+    /// Builds the controller from its configuration (`KVM_DEV_RISCV_AIA_CTRL_INIT`). If that
+    /// fails, nothing has happened.
     ///
     /// # Errors
     ///
@@ -403,7 +404,7 @@ pub(crate) enum Port {
     Imsics(Gpa),
 }
 
-/// There is no answer while there is no controller yet, or where there is no file.
+/// An access fails while there is no complete controller, or where there is no file.
 impl BusPort for Port {
     fn read(self, vm: &Vm, offset: u32) -> Option<u32> {
         let chip = vm.aia().chip()?;
@@ -419,7 +420,7 @@ impl BusPort for Port {
                 }
                 Some(domain.read(offset))
             }
-            // Nothing there can be read.
+            // All registers of a file's page read as zero.
             Self::Imsics(base) => chip.file_at(at(base, offset)).map(|_| 0),
         }
     }
@@ -433,7 +434,8 @@ impl BusPort for Port {
                 let mut domain = aplic.domain().lock();
                 let acknowledged = domain.acknowledged_by_write(offset, value);
                 if !acknowledged.is_empty() {
-                    // Before the write: it asks for another interrupt if the wire is high by then.
+                    // Notify before the write, which makes the source pending again if its wire is
+                    // still high.
                     drop(domain);
                     notify(vm, acknowledged);
                     domain = aplic.domain().lock();
@@ -441,7 +443,7 @@ impl BusPort for Port {
                 domain.write(offset, value, &mut sink);
             }
             Self::Imsics(base) => {
-                // The writer is not told what became of it, as on hardware.
+                // The writer does not learn whether the MSI arrived, as on hardware.
                 let _: Delivery = chip.send_to(vm, at(base, offset), value)?;
             }
         }
@@ -450,7 +452,7 @@ impl BusPort for Port {
 }
 
 /// Tells the resampling irqfds that the guest has handled the interrupts of these level-sensitive
-/// sources: each lowers its wire now, and raises it again if its device still wants that.
+/// sources: each lowers its wire now, and raises it again if its device still signals.
 fn notify(vm: &Vm, acknowledged: Acknowledged) {
     acknowledged.for_each(|source| kvm::notify_acked_irq(vm, source));
 }

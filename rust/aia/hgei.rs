@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Guest external interrupts: the interrupt files in hardware of each CPU, which vCPU has which,
-//! and what happens when one signals while its vCPU waits. Answers to the second half of `aia.c`.
+//! Guest external interrupts: the interrupt files in hardware of each CPU, their owners, and the
+//! interrupt that wakes a waiting vCPU when its file signals. Answers to the second half of
+//! `aia.c`.
 //!
 //! A [`HgeiLine`] is the ownership of one file of one CPU; dropping it gives the file back. The
-//! table of a CPU knows the vCPU of each file only to wake it, and to have it give the file back
+//! table of a CPU has the vCPU of each file only to wake it, and to have it give the file back
 //! before the CPU goes offline (differences-from-c S10).
 //!
 //! Lock order: [`Host::evacuation`], the vCPUs' own locks, and innermost the table of a CPU, which
@@ -60,13 +61,13 @@ use crate::{
     kvm_core::object::Vcpu, //
 };
 
-/// What the host offers.
+/// The host's files. C: `struct aia_hgei_control` of all CPUs.
 pub(crate) struct Host {
     /// One more than the highest identity that a guest's interrupt file can have.
     pub(crate) max_ids: u32,
-    /// Guests can be given counter overflow interrupts.
+    /// Whether guests can be given counter overflow interrupts.
     overflows: bool,
-    /// How many files in hardware the CPU with the fewest has.
+    /// The number of files of the CPU that has the fewest.
     fewest: AtomicU32,
     interrupt: PerCpuInterrupt,
     cpus: KVec<Pin<KBox<Cpu>>>,
@@ -80,17 +81,17 @@ pub(crate) struct Host {
 struct Cpu {
     #[pin]
     table: RawSpinLock<Table>,
-    /// The free ones, as of the last change.
+    /// `table.free` as of the last change, for readers without the lock.
     free: AtomicU64,
     /// `hgeie` of a CPU that is idle without its registers.
     watched: AtomicU64,
-    /// The machine sleeps, and the vCPUs keep the state of their files.
+    /// Whether the machine sleeps, so that the vCPUs keep the state of their files in memory.
     suspended: AtomicBool,
 }
 
 /// Which files of a CPU are free, and which vCPU has each of the rest.
 struct Table {
-    /// The CPU has been asked how many there are.
+    /// Whether the files have been counted.
     counted: bool,
     free: u64,
     owners: [Option<Owner>; u64::BITS as usize],
@@ -149,7 +150,8 @@ impl Interrupts {
     ///
     /// `ENOMEM`; those of the interrupt; `EEXIST` if called twice.
     pub(crate) fn register() -> Result<Option<Self>> {
-        // The largest file that the specification allows, if there is nothing to take from.
+        // The identities of the largest file that the specification allows, for a host with AIA
+        // whose IMSIC driver is not there.
         const IDENTITIES: u32 = 2047;
 
         if !cpufeature::host_has(bindings::RISCV_ISA_EXT_SSAIA) {
@@ -204,7 +206,7 @@ impl Cpu {
         })
     }
 
-    /// Has `change` change the table.
+    /// Runs `change` on the table, under its lock.
     fn with_table<R>(&self, change: impl FnOnce(&mut Table) -> R) -> R {
         let mut table = self.table.lock();
         let result = change(&mut table);
@@ -325,7 +327,7 @@ pub(crate) fn enable_cpu(cpu: usize) {
     cell.with_table(|table| {
         if !table.counted {
             table.counted = true;
-            // Bits 1 to `files`.
+            // Bits 1 to `files` are set.
             table.free = (u64::MAX >> (u64::BITS - 1 - files.min(u64::BITS - 1))) & !1;
         }
     });
@@ -355,13 +357,13 @@ pub(crate) fn disable_cpu(cpu: usize) {
     if host_imsic::interrupts_are_on() {
         release_cpu(host, cpu);
     } else if host_imsic::is_suspending() {
-        // The files belong to this CPU, which may lose its power.
+        // The files belong to this CPU, which may lose power, so vCPUs keep their state in memory.
         if let Some(cell) = host.cpu(cpu) {
             cell.suspended.store(true, Ordering::Relaxed);
             for_each_file(cell, Imsic::suspend);
         }
     }
-    // Otherwise the machine ends, and no vCPU runs any more.
+    // Otherwise the machine is being shut down, and no vCPU runs any more.
 }
 
 /// Has `f` save or restore each file of this CPU, the only one that is online. Interrupts are off.
@@ -385,8 +387,7 @@ fn clear(host: &Host) {
     External::QUIET.load(&Direct);
 }
 
-/// Has the vCPUs with files of `cpu`, which is this one, go on in software. None of them runs
-/// here any more.
+/// Moves the files of `cpu`, this CPU, to software. None of their vCPUs runs here any more.
 fn release_cpu(host: &Host, cpu: usize) {
     let _evacuation = host.evacuation.lock();
     let Some(cell) = host.cpu(cpu) else { return };

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The host's interrupt controllers: what its IMSICs are like, where their guest interrupt files
-//! are, the interrupt by which they wake us, and work on another CPU. Answers to the
-//! corresponding parts of `aia.c`.
+//! The host's IMSICs: their properties, the pages of their guest interrupt files, the interrupt by
+//! which those wake the host, and calls of functions on another CPU. Answers to the corresponding
+//! parts of `aia.c`.
 
 use core::ptr::NonNull;
 
@@ -114,8 +114,8 @@ impl Page {
     }
 }
 
-/// An interrupt of the CPUs' own controllers, requested for [`hgei::interrupt`]. Dropping it frees
-/// it; no CPU takes it any more then.
+/// A per-CPU interrupt, requested for [`hgei::interrupt`]. Dropping it frees it; no CPU takes it
+/// any more then.
 pub(crate) struct PerCpuInterrupt(c_uint);
 
 impl PerCpuInterrupt {
@@ -218,7 +218,8 @@ pub(crate) fn interrupts_are_on() -> bool {
 mod tests {
     use super::*;
 
-    /// One of the numbers that only a guest's interrupts have, so that it is not requested already.
+    /// The number is one that only guests' interrupts have, so the kernel has not requested it
+    /// already.
     #[test]
     fn interrupt_ends_with_its_owner() -> Result {
         if common().is_none() {

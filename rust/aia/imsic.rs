@@ -7,15 +7,15 @@
 //! - [`csr`]: the guest's accesses to registers that the hardware does not serve.
 //! - [`iprio`]: priorities of major interrupts; pure.
 //!
-//! What arrives goes to the place where the file is, under the [`Imsic::place`] lock. The file
-//! moves when its vCPU is loaded on another CPU ([`update`]), when a hart is reset, and when a CPU
-//! goes offline; [`Imsic::moving`] makes these one at a time (differences-from-c S10). A move first
-//! redirects all senders, and waits until no CPU, guest or device uses the old way any more; then
-//! it carries over what has arrived.
+//! A message is delivered to the file where it is, under the [`Imsic::place`] lock. The file moves
+//! when its vCPU is loaded on another CPU ([`update`]), when a hart is reset, and when a CPU goes
+//! offline; [`Imsic::moving`] makes these one at a time (differences-from-c S10). A move first
+//! redirects all senders, and waits until no CPU, guest or device sends to the old place any more;
+//! then it moves the identities that have arrived there.
 //!
 //! Lock order: [`hgei`](crate::aia::hgei)'s evacuation, `vcpu->mutex`, [`Imsic::moving`],
 //! `mmu_lock`; [`Imsic::place`], then the table of a CPU, both in any context. The last two are raw
-//! spinlocks, the others sleep under `PREEMPT_RT`: so preemption is off only where a CPU's
+//! spinlocks, while the rest sleeps under `PREEMPT_RT`: so preemption is off only where a CPU's
 //! registers are used.
 
 use core::mem;
@@ -86,7 +86,7 @@ pub(crate) mod file;
 mod hw;
 pub(crate) mod iprio;
 
-/// Where messages go.
+/// The file that messages go to. C: `struct imsic_mrif`, or a VS-file.
 enum ImsicBackend {
     Software,
     Hardware(VsFile),
@@ -133,34 +133,35 @@ impl FileLocation {
 #[pin_data]
 pub(crate) struct Imsic {
     mode: Mode,
-    /// Used while the place is software. Otherwise it is clear, but for the state of a file that is
-    /// being moved, or whose CPU sleeps with the machine.
+    /// The file in software, used while `place` is [`ImsicBackend::Software`]. Otherwise it is
+    /// clear, but for the state of a file that is being moved, or whose CPU sleeps with the
+    /// machine.
     file: File,
     #[pin]
     moving: Mutex<()>,
     #[pin]
     place: RawSpinLock<ImsicBackend>,
-    /// What `place` is, written with it.
+    /// The [`FileLocation`] of `place`, written together with it.
     home: AtomicU64,
-    /// What the vCPU's `hstatus` says; only its owner touches it.
+    /// The [`FileLocation`] that the vCPU's `hstatus` names; only the vCPU's owner accesses it.
     attached: AtomicU64,
 }
 
-/// What a vCPU's file needs before the vCPU enters the guest.
+/// The move that a vCPU's file needs before the vCPU enters the guest.
 enum Move {
-    /// Nothing.
+    /// The file stays where it is.
     Stay,
-    /// To go to software.
+    /// The file goes to software.
     ToSoftware,
-    /// To go to this file of the CPU that the vCPU is on.
+    /// The file goes to this one, of the CPU that the vCPU is on.
     To(VsFile),
-    /// A file of this CPU, which has none to give.
+    /// The file is to go to this CPU, which has no free one.
     NoFile(usize),
 }
 
 /// Why a vCPU cannot enter the guest.
 enum Unsettled {
-    /// This CPU has no file to give, and the guest must have one.
+    /// This CPU has no free file, and the guest must have one in hardware.
     NoFile(usize),
     /// The file's page cannot be mapped.
     NotMapped,
@@ -188,8 +189,8 @@ impl Imsic {
         FileLocation::unpack(self.home.load(Ordering::Relaxed))
     }
 
-    /// Sends messages to `new` from now on. Returns where they went before; of the senders, only
-    /// guests and devices may still use that.
+    /// Redirects messages to `new`. Returns where they went before; only guests and devices may
+    /// still send there.
     fn redirect(&self, new: ImsicBackend) -> ImsicBackend {
         let home = match &new {
             ImsicBackend::Software => FileLocation::Software,
@@ -217,7 +218,8 @@ impl Imsic {
         Delivery::Delivered
     }
 
-    /// Has `line` follow what the file in software signals: nothing, if that is not the place.
+    /// Sets `line` to what the file in software signals, which is nothing if the file is in
+    /// hardware.
     fn drive(&self, line: &impl Line) {
         let _place = self.place.lock();
         self.file.drive(line);
@@ -229,13 +231,13 @@ impl Imsic {
         self.drive(vcpu);
     }
 
-    /// Has the vCPU see to its file before it enters the guest on `cpu`, if there is anything to
-    /// see to. The scheduler loads it.
+    /// Requests [`Request::InterruptFile`] if the file is to move before the vCPU enters the guest
+    /// on `cpu`. Called when the vCPU is loaded.
     pub(crate) fn load(&self, vcpu: &Vcpu, cpu: usize) {
         let home = self.home.load(Ordering::Relaxed);
         let wanted = match FileLocation::unpack(home) {
             FileLocation::Hardware(at) if at.cpu == cpu => {
-                // The guest takes it by itself now.
+                // The guest takes the file's interrupts itself now.
                 at.file.ignore();
                 false
             }
@@ -269,7 +271,7 @@ impl Imsic {
         let here = PreemptOff::new();
         match self.home() {
             FileLocation::Software => false,
-            // Of another CPU's we do not know: the vCPU moves its file, and then it does.
+            // `hgeip` of another CPU cannot be read. The vCPU moves its file, and then it sees.
             FileLocation::Hardware(at) => at.cpu != here.cpu() || at.file.signals(),
         }
     }
@@ -334,7 +336,7 @@ impl Imsic {
             let _moving = self.moving.lock();
             self.move_to_swfile(vcpu);
         }
-        // A reset of `hstatus` comes with it.
+        // The caller resets `hstatus`, too.
         self.attached
             .store(FileLocation::Software.pack(), Ordering::Relaxed);
         self.file.drain(|_, _| {});
@@ -395,8 +397,7 @@ impl Imsic {
         Ok(())
     }
 
-    /// Brings the file to the CPU that the vCPU is on, if it is to be in hardware. `moving` is
-    /// held.
+    /// Moves the file to the CPU that the vCPU is on, if it is to be in hardware. `moving` is held.
     fn update_location(&self, vcpu: &mut Loaded<'_>, gpa: Gpa) -> Result<(), Unsettled> {
         let me = vcpu.vcpu;
         match vcpu.pinned(|vcpu| self.choose(vcpu)) {
@@ -415,7 +416,8 @@ impl Imsic {
         }
     }
 
-    /// Decides where the file is to go, and claims a file in hardware for that. `moving` is held.
+    /// Decides where the file is to go, and takes a free file in hardware for that. `moving` is
+    /// held.
     fn choose(&self, vcpu: &Pinned<'_>) -> Move {
         let cpu = vcpu.cpu();
         match (self.home(), self.mode) {
@@ -434,19 +436,19 @@ impl Imsic {
     fn occupy(&self, vcpu: &Vcpu, new: VsFile) {
         let at = new.location();
         if let ImsicBackend::Hardware(old) = self.redirect(ImsicBackend::Hardware(new)) {
-            // By way of the file in software, which is clear.
+            // The state goes by way of the file in software, which is clear.
             old.location().drain_into(&self.file);
         }
         at.fill_from(&self.file);
         self.drive(&vcpu.shared().irqs);
     }
 
-    /// Has the guest access the file in hardware, if it is on the CPU that the vCPU is on now.
-    /// `moving` is held.
+    /// Names the file in hardware in the guest's `hstatus`, if it is on the CPU that the vCPU is on
+    /// now. `moving` is held.
     fn attach(&self, vcpu: &mut Pinned<'_>) {
         let home = match self.home() {
             FileLocation::Hardware(at) if at.cpu != vcpu.cpu() => {
-                // The scheduler has moved the vCPU meanwhile, and its file is to follow.
+                // The scheduler has moved the vCPU meanwhile, so the file must move, too.
                 vcpu.vcpu.request(Request::InterruptFile);
                 FileLocation::Software
             }
@@ -514,7 +516,7 @@ impl Line for Vcpu {
 
 /// Shows the guest the external interrupt's line, which has just become `pending` or not: with the
 /// identity of the first interrupt of its file, if it has one in software.
-// Out of the run loop, which would set out with its constants in registers.
+// Out of line, so that the run loop does not load this function's constants at each turn.
 #[inline(never)]
 pub(crate) fn present_external(vcpu: &mut Pinned<'_>, pending: bool) {
     let external = match vcpu.vcpu.imsic() {

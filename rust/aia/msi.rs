@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! Message-signalled interrupts as the AIA knows them: where they go, what becomes of them.
+//! Message-signalled interrupts of the AIA: their targets and their outcome.
 //!
 //! An interrupt file is named by the index of its hart and, for guest files, by a guest index; an
 //! interrupt within it by its identity.
@@ -48,15 +48,16 @@ pub(crate) struct Msi {
     pub(crate) id: u32,
 }
 
-/// What became of an interrupt.
+/// The outcome of an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Delivery {
-    /// It is pending where it was sent.
+    /// The interrupt is pending at its target.
     Delivered,
-    /// The guest has it so that nothing comes of it.
+    /// The guest has disabled or masked it, so it has no effect.
     Blocked,
-    /// Not from this context: it must be done from one that may sleep.
+    /// The interrupt cannot be delivered in this context; the caller must repeat it in one that may
+    /// sleep.
     Defer,
 }
 
@@ -69,9 +70,9 @@ pub(crate) enum Level {
     High,
 }
 
-/// Where MSIs go.
+/// A receiver of MSIs.
 pub(crate) trait MsiSink {
-    /// Sends one.
+    /// Sends an MSI.
     fn send(&mut self, msi: Msi) -> Delivery;
 }
 

@@ -5,8 +5,7 @@
 //! `aia_config()` and to the checks of `aia_init()` in `aia_device.c`.
 //!
 //! A [`AiaParams`] is changed attribute by attribute, each checked by itself. [`AiaParams::plan`]
-//! checks what they make together; what follows is built from the [`AiaLayout`] alone and never
-//! looks back.
+//! checks what they make together; the controller is then built from the [`AiaLayout`] alone.
 
 use crate::{
     aia::{
@@ -30,7 +29,7 @@ pub(crate) enum Mode {
     Emulation,
     /// In hardware; a vCPU without a file cannot run.
     HwAccel,
-    /// In hardware where a file is to be had, else in software.
+    /// In hardware on a CPU that has a free file, else in software.
     Auto,
 }
 
@@ -66,7 +65,7 @@ pub(crate) enum Setting {
     Sources,
     /// Bits of the group index in an address.
     GroupBits,
-    /// Where they are.
+    /// The position of the group index in an address.
     GroupShift,
     /// Bits of the hart index.
     HartBits,
@@ -103,7 +102,7 @@ pub(crate) struct Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Invalid;
 
-/// The wishes of userspace so far.
+/// The settings that userspace has made so far. C: `KVM_DEV_RISCV_AIA_GRP_CONFIG`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AiaParams {
     mode: Mode,
@@ -167,7 +166,7 @@ impl AiaParams {
                 }
                 self.mode = mode;
             }
-            // A file has a multiple of 64 identities, less identity 0.
+            // The number of identities is a multiple of 64, less identity 0.
             Setting::Ids => {
                 let least = bindings::KVM_DEV_RISCV_AIA_IDS_MIN;
                 if value & least != least {
@@ -268,7 +267,7 @@ pub(crate) struct AiaLayout {
 }
 
 impl AiaLayout {
-    /// Puts a file at `gpa`; the index of its hart.
+    /// Places a file at `gpa`; returns the index of its hart.
     ///
     /// # Errors
     ///

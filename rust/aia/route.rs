@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Interrupts from outside of the guest: wires by number, MSIs by address, and the routing table of
-//! core KVM that leads from its global numbers to either. Answers to the interrupt half of `vm.c`
+//! core KVM, which maps global interrupt numbers to either. Answers to the interrupt half of `vm.c`
 //! and to the injecting functions of `aia_device.c`.
 //!
-//! What becomes of an interrupt is a [`Delivery`]; the hooks make numbers of it.
+//! The outcome of an interrupt is a [`Delivery`], which the hooks turn into integers.
 //!
 //! Locks: the APLIC's, then a file's; all of it in any context.
 
@@ -74,26 +74,26 @@ pub(crate) fn signal(vm: &Vm, route: Route) -> Result<Delivery> {
     match route {
         Route::Msi { gpa, data } => send(vm, gpa, data),
         // An irqfd that resamples keeps the wire high until the guest acknowledges it; only core
-        // KVM's own work knows when.
+        // KVM's work item handles the acknowledgement.
         Route::Wire(source) if kvm::irq_has_notifier(vm, source) => Ok(Delivery::Defer),
         Route::Wire(source) => pulse_wire(vm, source),
         Route::Other => Ok(Delivery::Defer),
     }
 }
 
-/// Where an entry of the routing table leads.
+/// The target of an entry of the routing table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     /// To a source of the APLIC.
     Wire(u32),
-    /// To whatever is at an address.
+    /// To the device at an address.
     Msi {
         /// The address.
         gpa: Gpa,
         /// What to write there.
         data: u32,
     },
-    /// To several, or to none.
+    /// To several targets, or to none.
     Other,
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! The APLIC's registers: where they are and what they hold.
+//! The registers of the APLIC: their offsets and fields.
 //!
 //! AIA specification, "Memory-mapped control region for an interrupt domain". Of its registers,
 //! `mmsiaddrcfg`, `smsiaddrcfg` and their upper halves belong to machine-level domains, which a
@@ -99,7 +99,7 @@ impl DomainCfg {
 }
 
 bitfield! {
-    /// What is written to `sourcecfg`.
+    /// A value that is written to `sourcecfg`.
     pub(super) struct SourceCfg(u32) {
         /// Delegate to a child domain.
         10:10 d => bool;
@@ -113,7 +113,7 @@ bitfield! {
 pub(super) enum SourceMode {
     /// Never; it has no state.
     Inactive = 0,
-    /// When software says so; the wire is ignored.
+    /// By a write to `setip` alone; the wire is ignored.
     Detached = 1,
     /// When the wire rises.
     EdgeRise = 4,
@@ -151,8 +151,8 @@ impl SourceMode {
 }
 
 bitfield! {
-    /// `target` in MSI delivery mode, and `genmsi`, whose fields are the same and which is never
-    /// busy: its MSI is there before the write is over.
+    /// `target` in MSI delivery mode, and `genmsi`, whose fields are the same. `genmsi.Busy` is
+    /// always 0: the MSI has arrived before the write is over.
     ///
     /// Guest Index, bits 17:12, is read-only zero: the guest's harts have no H extension.
     pub(super) struct Target(u32) {
@@ -162,7 +162,7 @@ bitfield! {
 }
 
 impl Target {
-    /// What the source of no interrupt has.
+    /// The target of an inactive source.
     pub(super) const ZERO: Target = Target::from_raw(0);
 
     /// Returns what remains of a `value` that is written.

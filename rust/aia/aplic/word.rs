@@ -3,9 +3,9 @@
 
 //! 32 interrupt sources, as the registers of bits have them.
 //!
-//! One bit of each field belongs to one source, so that what holds for a source is worked out for
-//! all 32 at once: a write to `setip` costs the same, whatever it sets. AIA specification,
-//! "Source configurations" and "Precise effects on interrupt-pending bits", for MSI delivery mode.
+//! One bit of each field belongs to one source, so that one operation changes all 32 sources: a
+//! write to `setip` costs the same, whatever it sets. AIA specification, "Source configurations"
+//! and "Precise effects on interrupt-pending bits", for MSI delivery mode.
 
 use crate::aia::{
     aplic::register::{
@@ -21,12 +21,12 @@ use crate::aia::{
 /// Interrupt sources per word.
 pub(super) const SOURCES_PER_WORD: usize = u32::BITS as usize;
 
-/// Where a value that is written comes from.
+/// The origin of a value that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Writer {
     /// The guest.
     Guest,
-    /// Userspace puts it back as it was.
+    /// Userspace, which restores a saved value.
     Restore,
 }
 
@@ -38,13 +38,13 @@ pub(super) enum Writer {
 /// - A level-sensitive source is not pending while its rectified input is low.
 #[cfg_attr(not(test), derive(pin_init::Zeroable))]
 pub(super) struct Word {
-    /// Bits 0, 1 and 2 of SM. Reserved modes do not occur, so bit 2 says that the source heeds the
-    /// wire, and then bit 1 that it is level-sensitive, and bit 0 that it is inverted.
+    /// Bits 0, 1 and 2 of SM. Reserved modes do not occur, so bit 2 says that the wire matters to
+    /// the source, and then bit 1 that it is level-sensitive, and bit 0 that it is inverted.
     sm: [u32; 3],
-    /// What each owner makes of the wires, see [`LineOwner`].
+    /// The level that each [`LineOwner`] drives the wires to.
     lines: [u32; 2],
-    /// What the wires carry, also those that no source heeds: high if an owner says so. After a
-    /// restore, what was restored, until an owner speaks up.
+    /// The levels of the wires, also of sources that ignore them: high if an owner drives the wire
+    /// high. After a restore, the restored levels, until an owner changes the wire.
     wires: u32,
     pending: u32,
     /// Level-sensitive sources that were restored as pending before their inputs, which are low.
@@ -102,8 +102,8 @@ impl Word {
     /// Gives source `n` a mode.
     ///
     /// The specification leaves open whether a source becomes pending if its input is high in its
-    /// new mode. A level-sensitive one does, so that no guest waits for a change of a wire that
-    /// already calls; an edge-sensitive one does not: there was no edge.
+    /// new mode. A level-sensitive one does, so that no guest waits for a change of a wire that is
+    /// already asserted. An edge-sensitive one does not, because there was no edge.
     pub(super) fn set_mode(&mut self, n: Index, mode: SourceMode, writer: Writer) {
         let mask = n.mask();
         let changes = self.sourcecfg(n) != mode.sm();
@@ -240,7 +240,7 @@ impl Index {
 
     /// Returns the source's position in the array of targets.
     const fn place(self) -> usize {
-        // Changes nothing, and spares the check that it is in the array.
+        // The remainder changes nothing; it spares the bounds check.
         self.0 as usize % SOURCES_PER_WORD
     }
 }
@@ -248,7 +248,7 @@ impl Index {
 /// The source of a wire's level. The wire is low when no source makes it high.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LineOwner {
-    /// Userspace, by KVM_IRQ_LINE or an irqfd that pulses.
+    /// Userspace, by `KVM_IRQ_LINE` or an irqfd without resampling.
     Userspace,
     /// The irqfds whose level lasts until the guest acknowledges it.
     Resample,

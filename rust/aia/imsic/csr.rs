@@ -4,7 +4,8 @@
 //! `kvm_riscv_vcpu_aia_rmw_*` functions of `aia.c`.
 //!
 //! The hardware serves the interrupt file that `hstatus.VGEIN` names, and no priorities of major
-//! interrupts. Whatever a guest's machine does not have is an illegal instruction there.
+//! interrupts. An access to a register that the guest's machine does not have is an illegal
+//! instruction.
 //!
 //! Locks: none; the vCPU's own thread is the owner of its file.
 
@@ -67,11 +68,12 @@ pub(crate) fn top(vcpu: &mut Loaded<'_>, op: &CsrOp) -> CsrOutcome {
 }
 
 impl Imsic {
-    /// Has `access` read, and maybe change, a file in software.
+    /// Runs `access` on a file in software, which it may change.
     fn access(&self, vcpu: &Vcpu, op: &CsrOp, access: impl FnOnce(&Self) -> usize) -> CsrOutcome {
         match self.home() {
-            // What the hardware does not serve, its file does not have: zeros that cannot be
-            // written, though some raise exceptions instead.
+            // The hardware serves all registers that its file has. The guest asks for another: it
+            // reads as zero and ignores writes, though some implementations raise an exception
+            // instead.
             FileLocation::Hardware(_) => CsrOutcome::Done(0),
             FileLocation::Software => {
                 let old = access(self);

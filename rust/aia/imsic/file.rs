@@ -12,14 +12,14 @@
 //!
 //! A sender holds a lock while it sets an identity and, if that is to be signalled, raises the
 //! hart's external-interrupt [`Line`]; the owner holds the lock to [`drive`](File::drive) the line
-//! after a change. So one comes after the other: either the owner sees what was set, or the sender
-//! sees the owner's change; and no sender raises the line for what is claimed by then.
+//! after a change. So either the owner sees the identity that was set, or the sender sees the
+//! owner's change; and no sender raises the line for an identity that is claimed by then.
 //!
 //! # Finding the first
 //!
 //! Bit `w` of `summary` is set if word `w` may have an identity that is pending and enabled, so
-//! that [`File::top`] need not look at the others. It is set after what it announces, and cleared
-//! before the word is looked at once more.
+//! that [`File::top`] skips the rest. A sender sets the bit after it has changed the word, and the
+//! owner clears it before it looks at the word once more.
 //!
 //! RISC-V AIA, "Incoming MSI Controller". Answers to the software half of `aia_imsic.c`.
 
@@ -70,7 +70,7 @@ impl Identities {
     /// Returns the bits of word `word` that stand for an identity.
     const fn bits(self, word: usize) -> u64 {
         match word {
-            // There is no identity 0.
+            // Bit 0 of word 0 stands for no identity.
             0 => !1,
             _ if word < self.words() => u64::MAX,
             _ => 0,
@@ -78,7 +78,7 @@ impl Identities {
     }
 }
 
-/// The number of an interrupt at one file, which is also its priority: the lower, the sooner.
+/// The number of an interrupt at one file, which is also its priority: the lowest comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Identity(u16);
 
@@ -108,9 +108,9 @@ impl Identity {
 /// A register that `*iselect` selects, where a register has 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Register {
-    /// `eidelivery`
+    /// `eidelivery`.
     Delivery,
-    /// `eithreshold`
+    /// `eithreshold`.
     Threshold,
     /// A number without a register: reads zero, ignores writes.
     Reserved,
@@ -161,7 +161,7 @@ pub(crate) trait Line {
     fn lower(&self);
 }
 
-/// Whether what was set is to be signalled.
+/// Whether the identity that was set is to be signalled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Signal {
@@ -172,7 +172,7 @@ pub(crate) enum Signal {
     Quiet,
 }
 
-/// 64 identities.
+/// The bits of 64 identities.
 struct Word {
     pending: AtomicU64,
     enabled: AtomicU64,
@@ -201,14 +201,15 @@ const fn merge(old: u64, new: u64, bits: u64) -> u64 {
 
 /// Merges `bits` of `new` into `atomic`; returns what it was.
 fn modify(atomic: &AtomicU64, new: u64, bits: u64) -> u64 {
-    // Two steps at most, so that a bit which another CPU sets meanwhile stays set.
+    // Clearing and setting are two steps at most, so that a bit which another CPU sets meanwhile
+    // stays set.
     let old = match bits & !new {
         0 => atomic.load(Ordering::Relaxed),
         clear => atomic.fetch_and(!clear, Ordering::AcqRel),
     };
     if bits & new != 0 {
         let between = atomic.fetch_or(bits & new, Ordering::AcqRel);
-        // Of the bits that the first step did not touch, what they were at the second.
+        // Bits that the first step did not change count as they were at the second step.
         return merge(old, between, !(bits & !new));
     }
     old
@@ -278,8 +279,8 @@ impl File {
         }
     }
 
-    /// Has `line` follow what the file signals. The owner's, after each change of its own, with the
-    /// lock held.
+    /// Sets `line` to what the file signals. Called by the owner after each change of its own, with
+    /// the lock held.
     pub(crate) fn drive(&self, line: &impl Line) {
         match self.signalled() {
             Some(_) => line.raise(),
@@ -287,8 +288,8 @@ impl File {
         }
     }
 
-    /// Takes the first: it is pending no more. Only the owner calls this, and drives the line
-    /// afterwards.
+    /// Claims the first identity: it is not pending any more. Only the owner calls this, and drives
+    /// the line afterwards.
     pub(crate) fn claim(&self) -> Option<Identity> {
         let top = self.top()?;
         // Acquire: pairs with the release in `set`.
@@ -316,7 +317,7 @@ impl File {
             }
             Register::Threshold => {
                 let old = self.threshold.load(Ordering::Relaxed).into();
-                // It holds any identity, and 0.
+                // `eithreshold` holds any identity, and 0.
                 let held = u64::from(self.identities.count() + 1).next_power_of_two() - 1;
                 let new = merge(old, value, mask & held);
                 self.threshold.store(new as u32, Ordering::Relaxed);
@@ -330,8 +331,7 @@ impl File {
     /// Adds the state of another file, with `words` words of identities: `take` reads a register of
     /// it and clears it. Only the owner calls this, and drives the line afterwards.
     pub(crate) fn absorb(&self, words: usize, mut take: impl FnMut(Register) -> u64) {
-        // The order that the specification recommends for a move: first, the other file delivers
-        // nothing any more.
+        // The specification recommends this order for a move: first the old file stops to deliver.
         let delivery = take(Register::Delivery);
         let threshold = take(Register::Threshold);
         for register in Register::arrays(words) {
@@ -343,8 +343,8 @@ impl File {
     }
 
     /// Clears the file, as a reset does, and adds its state to another one: `add` sets bits of an
-    /// array's register, and writes the other registers. Called by the owner. What arrives
-    /// meanwhile is taken along or stays.
+    /// array's register, and writes the other registers. Called by the owner. An identity that
+    /// arrives meanwhile is moved or stays.
     pub(crate) fn drain(&self, mut add: impl FnMut(Register, u64)) {
         let delivery = self.modify(Register::Delivery, 0, u64::MAX);
         let threshold = self.modify(Register::Threshold, 0, u64::MAX);
@@ -392,7 +392,7 @@ impl File {
         if due != 0 {
             return due;
         }
-        // Acquire: what those announced whose bit this takes back is seen below.
+        // Acquire: the changes of senders whose bit is cleared here are visible below.
         self.summary.fetch_and(!(1 << index), Ordering::Acquire);
         let due = word.due();
         if due != 0 {

@@ -4,7 +4,8 @@
 //! functions of `aia_imsic.c`.
 //!
 //! A message is a store to the file's page, from any CPU. Everything else is an access to registers
-//! that only the file's own CPU reaches, so it may take an IPI and the wait for it.
+//! that only the file's own CPU reaches, so the caller may have to send an IPI to that CPU and
+//! wait.
 
 use crate::{
     aia::{
@@ -47,7 +48,7 @@ fn words_in_hardware() -> usize {
     hgei::host().map_or(0, |host| host.max_ids.div_ceil(u64::BITS) as usize)
 }
 
-/// Where a file in hardware is.
+/// The location of a file in hardware. C: `vsfile_cpu`, `vsfile_hgei`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct VsFileLocation {
     /// The CPU that it belongs to.
@@ -56,7 +57,7 @@ pub(super) struct VsFileLocation {
     pub(super) file: GuestFile,
 }
 
-/// A file, owned.
+/// A file that belongs to the owner of this value.
 pub(super) struct VsFile(HgeiLine);
 
 impl VsFile {
@@ -131,19 +132,19 @@ impl VsFileLocation {
 
     /// Runs `work` on the file's CPU, with its registers, and waits for it.
     fn with_registers(self, mut work: impl FnMut(&FileRegisters<'_>) + Send) {
-        // A CPU does not go before its files are given back, so this does not fail.
+        // A CPU gives its files back before it goes offline, so this does not fail.
         let _ = host_imsic::on_cpu(self.cpu, |here| work(&FileRegisters::of(self.file, here)));
     }
 }
 
-/// Moves what the registers hold to `file`.
+/// Moves the state in the registers to `file`.
 fn drain(registers: &FileRegisters<'_>, file: &File) {
     file.absorb(words_in_hardware(), |register| {
         select(register).map_or(0, |select| registers.swap(select, 0))
     });
 }
 
-/// Moves what `file` holds to the registers, where what has arrived meanwhile stays.
+/// Adds the state of `file` to the registers, where identities may have arrived meanwhile.
 fn fill(registers: &FileRegisters<'_>, file: &File) {
     file.drain(|register, value| match (register, select(register)) {
         (Register::Pending(_) | Register::Enabled(_), Some(select)) => {
@@ -154,7 +155,7 @@ fn fill(registers: &FileRegisters<'_>, file: &File) {
     });
 }
 
-/// Clears a file, delivery first.
+/// Clears a file, `eidelivery` first.
 fn clear(registers: &FileRegisters<'_>) {
     let arrays = Register::arrays(words_in_hardware());
     [Register::Delivery, Register::Threshold]

@@ -7,8 +7,8 @@
 //! RISC-V AIA, "Configuring priorities of major interrupts at VS level". Answers to the priority
 //! half of `aia.c`.
 
-/// Interrupts whose priority the hypervisor's two registers hold, eight to a register, a byte
-/// each. Those that the specification reserves there, 0, 4 and 8, read as zero.
+/// Interrupts whose priority the hypervisor's two registers hold, eight to a register, a byte each.
+/// The priorities of 0, 4 and 8 read as zero, because the specification reserves their bytes.
 const HELD: [u8; 16] = [0, 1, 4, 5, 8, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23];
 
 /// A register of the array: eight priorities, where a register has 64 bits.
@@ -59,8 +59,8 @@ impl Priorities {
         value
     }
 
-    /// Writes those bits of `value` to `row` that are ones in `mask`. Priorities that are held
-    /// nowhere stay zero.
+    /// Writes those bits of `value` to `row` that are ones in `mask`. Priorities that no register
+    /// holds stay zero.
     pub(crate) fn modify(&mut self, row: Row, value: u64, mask: u64) {
         for (to, from) in bytes(row) {
             let mask = (mask >> from & 0xff) << (to % 64);
