@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A guest touches a page that its G-stage does not map, or not with that permission. Answers to
-//! `kvm_riscv_mmu_map()`.
+//! Guest-page faults: an access to a page that the G-stage does not map, or not with that
+//! permission. Answers to `kvm_riscv_mmu_map()`.
 //!
 //! Three ways lead to a mapping. A store to a page that is write-protected for the dirty log, and
-//! that the host is known to let its process write, is settled in the tree alone. What the host's
-//! own page table has present is installed from there, under `mmu_lock` held for reading, next to
-//! other faults, and its neighbours with it. For everything else the host is asked, without locks;
-//! the page is installed unless the host has taken something away meanwhile: then the guest tries
-//! again.
+//! that the host is known to let its process write, is handled in the tree alone. A page that is
+//! present in the host's own page table is installed from there, with its neighbours, under
+//! `mmu_lock` held for reading, in parallel to other faults. For all other pages, the fault asks
+//! the host, without locks, and installs the page unless the host has begun an invalidation
+//! meanwhile: then the guest repeats the access.
 //!
-//! Locks: `kvm->srcu`, then `mmu_lock` for reading. Sleeps, and so does the host.
+//! Locks: `kvm->srcu`, then `mmu_lock` for reading. May sleep.
 
 use kernel::prelude::*;
 
@@ -79,7 +79,7 @@ use crate::{
     }, //
 };
 
-/// What the guest wanted to do.
+/// The access that the guest attempted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     /// Read, also on behalf of an address translation.
@@ -90,19 +90,18 @@ pub(crate) enum Access {
     Fetch,
 }
 
-/// What became of [`Loaded::fault`].
+/// The outcome of [`Loaded::fault`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Outcome {
-    /// The guest can go on. It may fault again, if the host changed something meanwhile, or
-    /// userspace is about to; if the memory is broken, the thread has a signal pending that says
-    /// so.
+    /// The guest can go on. It may fault again, if the host has changed its mapping meanwhile, or
+    /// userspace is changing the slot; if the memory is broken, the thread has SIGBUS pending.
     Mapped,
-    /// There is no memory to access so: an address without a slot, a device's, or a store to a
+    /// There is no memory for this access: the address has no slot, or the access is a store to a
     /// read-only slot, which is to be treated as one to a device.
     NoMemory,
-    /// There is a slot, but the host has no page there, or none with that access. `kvm_run` says
-    /// so, and `KVM_RUN` is to fail with `EFAULT`.
+    /// There is a slot, but the host has no page there, or does not allow that access. `kvm_run`
+    /// has `KVM_EXIT_MEMORY_FAULT`, and `KVM_RUN` is to fail with `EFAULT`.
     Refused,
 }
 
@@ -123,7 +122,7 @@ impl Loaded<'_> {
             return Ok(Outcome::NoMemory);
         };
         if slot.is_invalid() {
-            // Not yet a device's: it stays if what userspace wants of it fails.
+            // The slot is still memory, not a device's: it stays if the ioctl of userspace fails.
             return Ok(Outcome::Mapped);
         }
         if access == Access::Store && slot.access() == SlotAccess::ReadOnly {
@@ -159,9 +158,9 @@ impl Loaded<'_> {
 
     /// Maps what is at `gpa`, as for a load of the guest, and what the host has present of the
     /// `size` bytes from there on; returns how many bytes from there on are mapped, at least. The
-    /// guest sees nothing of it.
+    /// guest's state does not change.
     ///
-    /// Nothing is fenced: a hart that remembers that nothing was mapped faults, and then forgets
+    /// No fence is executed: a hart that remembers that nothing was mapped faults, and then forgets
     /// it.
     ///
     /// # Errors
@@ -174,7 +173,8 @@ impl Loaded<'_> {
         loop {
             let slot = Slot::find(&slots, gpa.gfn()).ok_or(ENOENT)?;
             if slot.is_invalid() {
-                // Core KVM, which takes it away, waits until the caller has left `kvm->srcu`.
+                // Core KVM, which deletes or moves the slot, waits until the caller has left
+                // `kvm->srcu`.
                 return Err(EAGAIN);
             }
             let frames = (size >> PAGE_SHIFT).min(PRE_FAULT_FRAMES);
@@ -197,7 +197,7 @@ impl Loaded<'_> {
 }
 
 /// How many pages are mapped at once where userspace asks for them: the host's table is read with
-/// interrupts off, and in vain where the host has nothing present.
+/// interrupts off, and to no end where the host has no page present.
 const PRE_FAULT_FRAMES: u64 = 64;
 
 /// A fault on a page of a slot.
@@ -210,19 +210,19 @@ struct Fault<'f> {
     asked: Option<GfnRange>,
 }
 
-/// Which neighbours are mapped with a page.
+/// The neighbours that are mapped with a page.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Around {
-    /// All that the host has.
+    /// All neighbours that the host has present.
     All,
-    /// Those whose instructions all CPUs have seen.
+    /// The neighbours whose instructions all CPUs have seen.
     Seen,
 }
 
-/// A page that the host was asked for.
+/// A page that the host gave when a fault asked for it.
 struct Given<'g> {
     page: &'g HostRef,
-    /// The host had nothing in its place before.
+    /// Whether the host had no page in its place before.
     was_absent: bool,
 }
 
@@ -233,7 +233,7 @@ impl Given<'_> {
     }
 }
 
-/// What [`Fault::install`] has mapped.
+/// The numbers of pages that [`Fault::install`] has mapped.
 struct Count {
     /// Neighbours.
     around: u64,
@@ -241,9 +241,10 @@ struct Count {
     mapped: u64,
 }
 
-/// How it was settled.
+/// How a fault ended.
 enum Done {
-    /// The page is mapped; so many pages are from there on, if userspace asked.
+    /// The page is mapped, and so many pages from there on if userspace asked. The hart must
+    /// execute the fence.
     Mapped(Fence, u64),
     Retry,
     Poisoned,
@@ -263,16 +264,16 @@ impl Done {
     }
 }
 
-/// What this hart must forget for the guest to go on. Other harts that remember as much fault
-/// once, and then forget it themselves.
+/// The fence that this hart must execute for the guest to go on. Another hart that remembers the
+/// old entry faults once, and then executes its own.
 #[derive(Clone, Copy)]
 enum Fence {
-    /// It sees entries that become valid without being told.
+    /// No fence: the hart sees entries that become valid by itself (Svvptc).
     Nothing,
-    /// What it knows of the faulting address.
+    /// A fence for the faulting address.
     Address,
-    /// Everything: it may remember an entry above the faulting page's, which a fence for an address
-    /// leaves alone.
+    /// A fence for everything: the hart may remember an entry above the faulting page's, which a
+    /// fence for an address leaves alone.
     Everything,
 }
 
@@ -302,7 +303,7 @@ impl Fault<'_> {
     /// Maps the page, as the host has it now or after it was asked for it. May sleep.
     fn map(&self, vcpu: &mut Loaded<'_>) -> Result<Done> {
         let (me, tables) = vcpu.with_tables();
-        // A table for each level below the root's.
+        // The fault needs at most a table for each level below the root's.
         tables.top_up(self.vm.memory().mode().top() as usize)?;
 
         let (done, around) = match self.map_present(me, tables) {
@@ -335,7 +336,7 @@ impl Fault<'_> {
             (HostWrite::Dirty, SlotAccess::ReadWrite) => HostAccess::ReadWrite,
             (HostWrite::ReadOnly, _) if self.access == Access::Store => return None,
             (HostWrite::ReadOnly, _) | (_, SlotAccess::ReadOnly) => HostAccess::ReadOnly,
-            // Asking the host marks the page dirty, and then it can be writable.
+            // Return, to ask the host, which marks the page dirty, so that it can be writable.
             (HostWrite::Clean, SlotAccess::ReadWrite) => return None,
         };
         table.note_use(present);
@@ -358,7 +359,7 @@ impl Fault<'_> {
     }
 
     /// Has all CPUs see the instructions of the page and its neighbours, as far as the host has
-    /// them and has not shown them before. What `tree` maps already is not looked at.
+    /// them and has not shown them before. Pages that `tree` maps already are skipped.
     ///
     /// `given` is the page, if the host was asked for it.
     ///
@@ -382,7 +383,7 @@ impl Fault<'_> {
             }
         };
         self.for_window(host, &mut look);
-        // The page itself may be none that the host's table shows: the zero page.
+        // The page itself may be the zero page, which [`HostTable`] does not show.
         if let Some(folio) = given_folio {
             look(gfn, folio);
         }
@@ -416,8 +417,8 @@ impl Fault<'_> {
         }
     }
 
-    /// Returns whether the host has nothing in the page's place, not even elsewhere. If it is
-    /// changing something there, the answer is void.
+    /// Returns whether the host has no page in its place, not even swapped out. If the host is
+    /// changing its mapping there, the answer may be wrong.
     #[cold]
     fn is_absent(&self) -> bool {
         let lock = ReadGuard::lock(self.vm);
@@ -467,8 +468,9 @@ impl Fault<'_> {
         }
         let pages = table.pages();
         let frames = window.intersection(pages.frames());
-        // Where the CPU notes use itself, ageing can tell that a neighbour was never used.
-        // Elsewhere the note would be a fault, which is what this is to avoid.
+        // Where CPUs set the A bit themselves (Svadu), it starts clear, so that ageing sees that a
+        // neighbour was never used. Elsewhere the first access would fault to set it, and this is
+        // to avoid that fault.
         let age = if hostmm::has_hw_young() {
             Age::Old
         } else {
@@ -531,7 +533,7 @@ impl Fault<'_> {
     /// Asks the host for the page and installs it, and its neighbours; tells how many of them.
     fn map_faulted_in(&self, vcpu: &Vcpu, tables: &mut TableCache) -> Result<(Done, u64)> {
         let gfn = self.gpa.gfn();
-        // What the host says is true as long as it does not say otherwise; from here on we notice.
+        // From here on, `is_stale()` notices if the host invalidates what it is about to say.
         let seq = InvalidateSeq::read(self.vm);
         let may_be_moved = self.may_be_moved();
         let was_absent = may_be_moved && self.is_absent();
@@ -565,8 +567,8 @@ impl Fault<'_> {
         };
         let irqs = IrqOff::new();
         let table = HostTable::around(&host, &self.slot, gfn, &irqs);
-        // The entry for the page that the host gave says how much it maps like it, be that memory,
-        // the huge zero page, or a device's.
+        // The host's entry for the page that it gave says how large the block is, for memory, for
+        // the huge zero page and for a device's.
         let mapping = table.as_ref().and_then(HostTable::mapping);
         let size = match mapping {
             Some(mapping) if mapping.pfn == given.pfn() => self.limit(mapping.size),
@@ -605,7 +607,7 @@ impl Fault<'_> {
         }
     }
 
-    /// Does what is left to do after [`MmuRead::install`].
+    /// Completes a fault after [`MmuRead::install`].
     fn finish(
         &self,
         lock: ReadGuard<'_>,
@@ -614,7 +616,8 @@ impl Fault<'_> {
         mapped: u64,
         given: Option<HostRef>,
     ) -> Done {
-        // A block that was split is remembered rightly until something in it changes.
+        // No flush is needed for a block that was split: what TLBs remember of it stays true until
+        // one of its parts changes.
         let _ = install.flush.delegate();
         let fence = match install.outcome {
             gstage::Outcome::Mapped if sees_new_entries() => Fence::Nothing,
@@ -635,14 +638,15 @@ impl Fault<'_> {
             given.release_faultin_page(&lock);
         }
         if page.size > PageSize::Size64K && page.size > install.level.leaf_size() {
-            // Smaller pages are there, or were: the tree keeps the table.
+            // The table of smaller pages, which are or were there, is in the way of a block: join
+            // them.
             drop(lock);
             memslots::join(self.vm, &self.slot, self.gpa.gfn(), page.size);
         }
         Done::Mapped(fence, mapped)
     }
 
-    /// Unmaps what is in the page's place, which is nothing that the host has now.
+    /// Unmaps the entry in the page's place, which is none that the host has now.
     fn evict(&self) {
         let mut lock = WriteGuard::lock(self.vm);
         memslots::unmap_page(&mut lock, self.gpa.gfn());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Module parameters that can change while the module runs. `module!` has only constant ones, so
-//! these are laid down by hand, in the sections that `module_param()` uses.
+//! Module parameters that can change while the module runs. `module!` supports only constant ones,
+//! so these are put by hand into the sections that `module_param()` uses.
 
 use kernel::{
     error::{
@@ -48,7 +48,7 @@ static FAULT_AROUND_BYTES: AtomicU64 = AtomicU64::new(64 << 10);
 
 #[expect(improper_ctypes, reason = "no C code sees it through this declaration")]
 extern "C" {
-    /// Only its address is used.
+    /// The module's own structure; only its address is used.
     static __this_module: Opaque<bindings::module>;
 }
 
@@ -146,8 +146,8 @@ unsafe extern "C" fn get_fault_around(
     unsafe { bindings::param_get_ulong(text, &copy) }
 }
 
-/// Rounds as mm's own `fault_around_bytes` does, down to a power of two. The faulting page itself
-/// does not count: one page is as good as nothing.
+/// Rounds as mm's own `fault_around_bytes` does, down to a power of two. A window of one page is
+/// the same as none, 0.
 ///
 /// # Errors
 ///

@@ -41,8 +41,7 @@ use crate::{
     }, //
 };
 
-/// Leaves in a row that look the same: one line. It does not say where in the host's memory
-/// they are.
+/// Adjacent leaves that look the same, which are one line. It does not show their host addresses.
 #[derive(Clone, Copy)]
 pub(crate) struct Run {
     /// What they map.
@@ -98,8 +97,9 @@ fn in_units(bytes: u64) -> (u64, char) {
     (bytes >> shift, unit)
 }
 
-/// Guest physical addresses, how many bytes that is, the size of each leaf, what the guest may do
-/// (`rwx`), the accessed and dirty bits (`ad`), what the host lets be done, and the memory type.
+/// Guest physical addresses, how many bytes that is, the size of each leaf, the guest's permissions
+/// (`rwx`), the accessed and dirty bits (`ad`), whether the host allows writes, and the memory
+/// type.
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (write, host) = match self.rights {
@@ -136,9 +136,9 @@ impl fmt::Display for Run {
 /// A line of the dump.
 #[derive(Clone, Copy)]
 pub(crate) enum Line {
-    /// The first: what the table is like.
+    /// The first line: the format of the table.
     Head(Mode),
-    /// Each other.
+    /// Each other line: a run.
     Run(Run),
 }
 

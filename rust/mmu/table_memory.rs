@@ -64,12 +64,13 @@ fn linear_base() -> usize {
 #[inline(always)]
 fn address<T>(base: usize, pfn: Pfn) -> NonNull<T> {
     let address = base.wrapping_add(pfn.hpa().get() as usize);
-    // The frames that this is asked for come from the kernel's own allocator, so there is memory at
-    // the address; nothing is mapped at address 0.
+    // All callers pass frames from the kernel's own allocator, so there is memory at the address,
+    // which is not 0.
     NonNull::new(core::ptr::with_exposed_provenance_mut(address)).unwrap_or(NonNull::dangling())
 }
 
-/// How the tables of a VM are reached, and where it is told what they hold.
+/// Access to the tables of a VM by the kernel's linear map (C: `__va()`), and the statistics that
+/// count their entries.
 #[derive(Clone, Copy)]
 pub(crate) struct LinearMap {
     /// What [`linear_base`] returns.
@@ -190,7 +191,7 @@ pub(crate) struct TreeCell {
 /// What `mmu_lock` protects.
 struct Tree {
     root: Root<LinearMap>,
-    /// Nothing may be installed once this is set.
+    /// Whether the tree is closed: nothing may be installed then.
     closed: bool,
 }
 
@@ -236,7 +237,7 @@ impl Drop for TreeCell {
             // SAFETY: `drop` has the only reference to the tree, so no other code can reach it and
             // no other view of it is in use, which is more than what the lock ensures.
             let mut view = unsafe { MmuWrite::new(&tree.root) };
-            // No vCPU is left, so no CPU remembers anything that a vCPU could still use.
+            // No vCPU is left, so no TLB remembers a translation that a vCPU could still use.
             view.destroy(|| {}).flush_and_free(|_| {}, free_table);
         }
         // SAFETY: `alloc()` returned the pages to `new()`, with this order. No CPU walks them any
@@ -352,7 +353,7 @@ mod tests {
     #[test]
     fn tables_are_zeroed() -> Result {
         for order in [0, ROOT_ORDER] {
-            // The allocator gives the same again, most likely.
+            // The allocator most likely gives the same frames again.
             with_frames(order, |_, words| words.fill(u64::MAX))?;
             assert!(with_frames(order, |_, words| words
                 .iter()

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What TLBs remember: fences on this CPU, fences on others, and what a CPU owes before a vCPU may
-//! run on it. Answers to `tlb.c`.
+//! TLB maintenance: fences on this CPU, fences on other CPUs, and the fences that a CPU must
+//! execute before a vCPU may run on it. Answers to `tlb.c`.
 //!
 //! A fence reaches every vCPU that may have cached something, by a request, and is executed by the
 //! vCPU's own thread on the CPU that the vCPU is on. What the vCPU left on other CPUs, it flushes
 //! when it comes back to one ([`Pinned::update_hgatp`]): all vCPUs of a VM share a VMID, so a CPU
 //! may also hold translations of its siblings (differences-from-c M7).
 //!
-//! `hfence.vvma` acts on the VMID in `hgatp`. That is never swapped for a fence: if the vCPU's is
-//! not loaded, everything is left to `update_hgatp` (differences-from-c M17).
+//! `hfence.vvma` acts on the VMID in `hgatp`. `hgatp` is never swapped for a fence: if the vCPU's
+//! is not loaded, the fence is left to `update_hgatp` (differences-from-c M17).
 //!
 //! Locks: [`HfenceQueue`] has one, below all others. It is a raw spinlock, as the vCPU's thread
 //! takes it with preemption or interrupts off.
@@ -76,8 +76,8 @@ use crate::{
 };
 
 impl Pinned<'_> {
-    /// Makes this CPU translate for the vCPU, and forget whatever it remembers that the vCPU must
-    /// not see.
+    /// Loads the vCPU's `hgatp` if it is not loaded, and flushes the translations of this CPU that
+    /// the vCPU must not use. C: `kvm_riscv_mmu_update_hgatp()`.
     #[inline(always)]
     pub(crate) fn update_hgatp(&mut self) {
         let vcpu = self.vcpu;
@@ -99,7 +99,7 @@ impl Pinned<'_> {
 
 impl Memory {
     /// Loads the translation of `vcpu`, one of this VM, on `cpu`, this CPU, and executes the fences
-    /// that it owes.
+    /// that this CPU owes.
     fn load_translation(
         &self,
         regs: &(impl Registers + Fences),
@@ -107,7 +107,7 @@ impl Memory {
         cpu: usize,
         state: &mut TranslationState,
     ) {
-        // From here on other CPUs tell the vCPU what they take away.
+        // From here on, other CPUs request fences of the vCPU for what they take away.
         vcpu.hfences().set_gstage_active();
         let tag = shared().map_or(Tag::NONE, |shared| shared.vmids.current(&self.vmid));
         let hgatp = Hgatp::from_raw(self.hgatp.load(Ordering::Relaxed)).with_vmid_of(tag.vmid());
@@ -121,12 +121,13 @@ impl Memory {
         let me = (vcpu.idx().get() as u32).wrapping_add(1);
         let last = self.last.get(cpu);
         if tag == Tag::NONE || !state.is_from(cpu, tag) {
-            // Other VMs that had the VMID, siblings, and this vCPU before it was elsewhere.
+            // Flush the translations of other VMs that had the VMID, of siblings, and of this vCPU
+            // from before it ran elsewhere.
             regs.gvma_vmid(tag.vmid());
             regs.vvma_all();
             fence::fence_i();
         } else if last.is_none_or(|last| last.load(Ordering::Relaxed) != me) {
-            // A sibling was here, with address spaces and instructions of its own. Guest-physical
+            // A sibling ran here, with address spaces and instructions of its own. Guest-physical
             // translations are the same for both.
             regs.vvma_all();
             fence::fence_i();
@@ -160,8 +161,9 @@ pub(crate) fn fence_i(vcpu: &mut Pinned<'_>) {
 
 /// Serves [`Request::Hfence`]: executes what is in the vCPU's queue.
 ///
-/// Other CPUs may add to it faster than fences are executed. So, as in one fence, after so many
-/// pages everything goes; what is added after that comes with a new request.
+/// Other CPUs may add fences faster than this CPU executes them. So, as in one fence, after
+/// `MAX_PAGES` pages a fence for everything replaces the rest; fences that are added after that
+/// come with a new request.
 pub(crate) fn process(vcpu: &mut Loaded<'_>) {
     let mut pages = 0;
     while pages < inval::MAX_PAGES {
@@ -180,8 +182,8 @@ fn process_at_once(vcpu: &mut Pinned<'_>) {
     hfences.for_each(|hfence| hfence.execute(vcpu));
 }
 
-/// Serves what other CPUs asked of the TLB by now, for a caller that is about to use translations
-/// without entering the guest. Interrupts may be off.
+/// Serves the TLB requests that other CPUs have made, for a caller that is about to use
+/// translations without entering the guest. Interrupts may be off.
 pub(crate) fn serve_pending(vcpu: &mut Pinned<'_>) {
     if vcpu.vcpu.take_request(Request::TlbFlush) {
         flush_all(vcpu);
@@ -205,12 +207,12 @@ pub(crate) enum GvaSpan {
     },
 }
 
-/// A fence that a guest asks for, on its own harts.
+/// A fence that a guest requests on its own harts (`SBI_EXT_RFENCE`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GuestFence {
-    /// Old instructions.
+    /// Synchronises instruction fetches with stores (FENCE.I).
     Instructions,
-    /// Old translations.
+    /// Flushes guest-virtual translations (SFENCE.VMA).
     Translations {
         /// The address space; [`None`] means all, and global mappings.
         asid: Option<Asid>,
@@ -273,10 +275,10 @@ impl Hfence {
 /// How many fences wait one by one.
 const QUEUE_LEN: usize = 64;
 
-/// Fences that other CPUs want a vCPU to execute. Any thread adds them, the vCPU's thread takes
-/// them.
+/// Fences that other CPUs have requested of a vCPU. C: `hfence_queue`. Any thread adds them, the
+/// vCPU's thread takes them.
 ///
-/// It cannot overflow: when it is full, the fences in it become one for everything.
+/// The queue cannot overflow: when it is full, one fence for everything replaces the fences in it.
 ///
 /// # Invariants
 ///
@@ -306,9 +308,9 @@ struct Ring {
     hfences: [Hfence; QUEUE_LEN],
     first: usize,
     len: usize,
-    /// All guest-physical translations must go.
+    /// Whether a fence for all guest-physical translations waits.
     gvma_all: bool,
-    /// All guest-virtual translations must go.
+    /// Whether a fence for all guest-virtual translations waits.
     vvma_all: bool,
 }
 
@@ -341,8 +343,9 @@ impl HfenceQueue {
         self.gstage_active.load(Ordering::Relaxed)
     }
 
-    /// Turns all that waits into fences for everything. The vCPU is reset: single fences of before
-    /// mean nothing to it, but what they would have forgotten must go (differences-from-c M8).
+    /// Replaces all waiting fences by fences for everything, when the vCPU is reset: it does not
+    /// execute the single fences of before any more, but what they would have flushed must go
+    /// (differences-from-c M8).
     pub(crate) fn clear(&self) {
         self.ring.lock().collapse();
     }
@@ -357,7 +360,7 @@ impl HfenceQueue {
         self.ring.lock().take()
     }
 
-    /// Takes all that waits, as at most two fences for everything.
+    /// Takes all waiting fences, as at most two fences for everything.
     fn take_all(&self) -> impl Iterator<Item = Hfence> {
         let mut ring = self.ring.lock();
         ring.collapse();
@@ -366,7 +369,7 @@ impl HfenceQueue {
 }
 
 impl Ring {
-    /// Makes an empty one in place.
+    /// Makes an empty ring in place.
     fn new() -> impl Init<Self> {
         // INVARIANT: `len` and `first` are 0: the ring is empty.
         init!(Self {
