@@ -4,7 +4,8 @@
 //! The G-stage page table of a VM: guest physical to host physical addresses.
 //!
 //! This module owns the format ([`Mode`], [`Pte`]), the table tree under a [`Root`], and every
-//! change to it. What the caller's hold on `kvm->mmu_lock` allows is what the view offers:
+//! change to it. There is a view for each way to hold `kvm->mmu_lock`, which offers what the lock
+//! allows:
 //!
 //! - [`MmuRead`], lock held for reading: look up, [`install`](MmuRead::install) what a fault
 //!   needs and [`fill`](MmuRead::fill) what is around it,
@@ -19,14 +20,15 @@
 //!
 //! Views borrow from the caller's lock guard and walkers borrow from the view, so nothing points
 //! into the tree once the lock is dropped. A long operation stops where the caller's `stop_here`
-//! says so and tells in [`Progress`] how far it got; the caller flushes what is owed, lets go of
-//! the lock, takes it again, and starts a new one from there.
+//! returns true, and returns a [`Progress`]; the caller flushes, drops the lock, takes it again,
+//! and starts a new operation from there.
 //!
 //! Lock order: nothing is locked here; all of it runs under `mmu_lock`, or on a tree that no other
 //! code can reach any more. Nothing is allocated here either: tables come from a [`TableSource`]
 //! that was filled before the lock was taken.
 //!
-//! How many leaves of each size and how many tables there are, [`TableMemory::count`] is told.
+//! Each change of the number of tables, or of leaves of a size, is passed to
+//! [`TableMemory::count`].
 //!
 //! This module is pure: it also compiles on the host (`selftests/host`), over an arena instead of
 //! the linear map. It answers to `arch/riscv/kvm/gstage.c` and the table half of `mmu.c`. Formats:
@@ -185,7 +187,7 @@ impl<M: TableMemory> Root<M> {
     }
 }
 
-/// The tree has entries, so its format cannot change.
+/// The error of [`Root::set_mode`]: the tree has entries, so its format cannot change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InUse;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! What the tree maps, in order, to be shown as text. Answers to nothing in C.
+//! Lists what the tree maps, in order, for the dump in debugfs. C has no counterpart.
 
 use core::ops::ControlFlow;
 
@@ -27,7 +27,8 @@ use crate::{
     }, //
 };
 
-/// Leaves in a row that differ in nothing but their frames, and whose frames are in a row, too.
+/// Adjacent leaves that differ in nothing but their frames, and whose host frames are adjacent,
+/// too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extent {
     /// What they map.
@@ -126,7 +127,7 @@ impl<M: TableMemory> MmuRead<'_, M> {
     }
 }
 
-/// Puts leaves together.
+/// Joins adjacent leaves to extents.
 struct Joiner<F> {
     pending: Option<Extent>,
     each: F,

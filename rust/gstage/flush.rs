@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! What is owed after an entry lost a permission or a translation.
+//! The duties after an entry has lost a permission or a translation.
 //!
-//! What values of these types owe must be flushed before the pages behind the lost translations are
-//! given back. They are how `gstage.c`'s "must flush" booleans and its leaked tables cannot recur.
+//! The frames of a [`Flush`] or [`Teardown`] must be flushed before the pages behind the lost
+//! translations are given back. The types are `must_use`, in place of the "must flush" booleans of
+//! `gstage.c`, which callers could forget.
 
 use crate::{
     gstage::{
@@ -73,13 +74,13 @@ impl Flush {
     }
 }
 
-/// What a flush has to reach.
+/// The translations that a flush has to reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     /// The translations of these frames: a fence for their addresses will do.
     Frames(GfnRange),
-    /// Everything that harts know of the VM's tree. Tables were taken out, and a fence for an
-    /// address orders accesses to leaf entries only, not to the entries that led to a table.
+    /// All translations of the VM's tree. Tables were taken out, and a fence for an address orders
+    /// accesses to leaf entries only, not to the entries that led to a table.
     Everything,
 }
 

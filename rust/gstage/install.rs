@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! What a fault does: look up, install, turn writable. All of it under the read lock.
+//! The operations of a fault: look up, install, make writable. All run under the read lock.
 //!
 //! Answers to `kvm_riscv_gstage_map_page()` and to the dirty-log write fault of `mmu.c`.
 
@@ -79,18 +79,18 @@ pub(crate) struct HostPage {
     pub(crate) rights: Rights,
 }
 
-/// What became of [`MmuRead::install`].
+/// The result of [`MmuRead::install`].
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Install {
-    /// What was found or done.
+    /// What the walk found or did.
     pub(crate) outcome: Outcome,
     /// The level of the entry that the walk ended at.
     pub(crate) level: Level,
     /// The frames of a block that was split on the way, whatever the outcome.
     ///
-    /// Cached translations of the block stay right until something below it changes, and the CPU
-    /// that takes something away flushes that: so it is enough to flush the faulting hart.
+    /// Cached translations of the block stay right until an entry below it changes, and the CPU
+    /// that takes an entry away flushes that: so it is enough to fence the faulting hart.
     pub(crate) flush: Flush,
 }
 
@@ -114,7 +114,7 @@ pub(crate) enum Outcome {
     OutOfRange,
 }
 
-/// What became of [`MmuRead::make_writable`].
+/// The outcome of [`MmuRead::make_writable`].
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MakeWritable {
@@ -365,7 +365,7 @@ impl<M: TableMemory> MmuRead<'_, M> {
     }
 }
 
-/// What a fault wants to be mapped.
+/// The leaf that a fault wants to install.
 struct Wanted {
     gfn: Gfn,
     ppn: Ppn,
@@ -461,7 +461,7 @@ impl Wanted {
         let gain = if level <= self.largest {
             lacks
         } else {
-            // What is wanted holds for a part of this block only.
+            // The wanted permissions hold for a part of this block only.
             lacks.status()
         };
         match level.below() {
@@ -480,7 +480,8 @@ impl Wanted {
             }
             _ if gain.is_none() => Some(Outcome::Already),
             _ => {
-                // Not just setting bits: a block may become a table meanwhile.
+                // Compare and exchange instead of setting bits, because another CPU may turn a
+                // block into a table meanwhile.
                 let upgraded = slot.replace(leaf.pte(), leaf.with(gain).pte());
                 upgraded.is_ok().then_some(Outcome::Upgraded)
             }
@@ -520,7 +521,7 @@ impl RunChoice {
             PageSize::Size4K => Self::Pages,
             _ if !is_aligned => Self::Pages,
             PageSize::Size64K => Self::Make,
-            // Whether the CPU has Svnapot, it does not say.
+            // The size does not tell whether the CPU has Svnapot, so no run is made.
             PageSize::Size2M | PageSize::Size1G => Self::Keep,
         }
     }

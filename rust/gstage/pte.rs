@@ -3,9 +3,9 @@
 
 //! One G-stage page-table entry.
 //!
-//! A [`PteCell`] is a place in a table that harts walk and, with Svadu, write; a [`Pte`] is a value
-//! read from it. Code decides on [`Entry`], never on bits. Privileged Architecture, "Sv39
-//! Page-Table Entry", "Two-Stage Address Translation", "Svpbmt".
+//! A [`PteCell`] is an entry of a table that harts walk and, with Svadu, write; a [`Pte`] is a
+//! value read from it. Code outside of this file decides on [`Entry`], never on bits. Privileged
+//! Architecture, "Sv39 Page-Table Entry", "Two-Stage Address Translation", "Svpbmt".
 
 use kernel::{
     bitfield,
@@ -35,8 +35,8 @@ bitfield! {
         62:61 pbmt => Pbmt;
         /// The frame of the leaf's first page, or of the table.
         53:10 ppn;
-        /// Ours (RSW): the host lets the page be written, so a store may turn the leaf writable
-        /// without asking the host again.
+        /// A software bit (RSW): the host lets the page be written, so a store may make the leaf
+        /// writable without asking the host again.
         8:8 host_writable => bool;
         /// Written. Set in every leaf from the start: the dirty log works by write protection.
         7:7 dirty => bool;
@@ -47,7 +47,7 @@ bitfield! {
         3:3 execute => bool;
         2:2 write => bool;
         1:1 read => bool;
-        /// The rest counts only if this is set.
+        /// The entry is used only if this is set.
         0:0 valid => bool;
     }
 }
@@ -58,7 +58,7 @@ pub(super) const NAPOT_PTES: usize = 16;
 /// The part of an entry's frame number that a run's entries use to encode the run's size.
 const RUN_PPN_MASK: u64 = (NAPOT_PTES as u64 - 1) << Pte::PPN_SHIFT;
 
-/// What it holds for a run of [`NAPOT_PTES`] entries.
+/// The value of [`RUN_PPN_MASK`] in a run of [`NAPOT_PTES`] entries.
 const RUN_PPN: u64 = (NAPOT_PTES as u64 / 2) << Pte::PPN_SHIFT;
 
 /// A frame number as an entry holds it: physical addresses have 56 bits.
@@ -73,13 +73,13 @@ pub(crate) fn ppn(pfn: Pfn) -> Option<Ppn> {
 /// Memory attributes of a leaf (Svpbmt). A host without Svpbmt has only [`Pbmt::Pma`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pbmt {
-    /// What the platform says about the physical address.
+    /// The attributes that the platform has for the physical address (PMA).
     Pma,
     /// Non-cacheable, idempotent, weakly ordered: main memory.
     Nc,
     /// Non-cacheable, non-idempotent, strongly ordered: devices.
     Io,
-    /// No meaning yet; we make no such leaves.
+    /// Reserved; no leaf has it.
     Reserved,
 }
 
@@ -117,9 +117,9 @@ pub(crate) enum Age {
     Young,
 }
 
-/// What a guest may do with a page, and what its host page would allow.
+/// The guest's permission to write to a page, and the host's.
 ///
-/// There is no "guest may write, host may not": that state cannot be built.
+/// The combination "guest may write, host may not" does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rights {
     /// The host page is read-only (zero page, copy-on-write, KSM, ...): a store must go through
@@ -142,7 +142,8 @@ pub(crate) enum Entry {
     Leaf(Leaf),
 }
 
-/// Where a live table entry points. Only [`Pte::entry`] and [`Pte::table_ptr`] make one.
+/// The table that a live table entry points to. Only [`Pte::entry`] and [`Pte::table_ptr`] make
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TablePtr(Ppn);
 
@@ -446,14 +447,15 @@ impl Leaf {
     }
 }
 
-/// An entry's place in a table.
+/// An entry of a table.
 ///
-/// Relaxed unless a method says otherwise: what the order of a leaf's change has to be towards
-/// harts, the fence that follows it ensures, and towards other CPUs' software, `mmu_lock`.
+/// Accesses are relaxed unless a method says otherwise: towards harts, the fence after a change
+/// orders it; towards software on other CPUs, `mmu_lock` does.
 #[repr(transparent)]
 pub(crate) struct PteCell(AtomicU64);
 
-/// Another CPU changed the entry first, or a hart's page-table walker did.
+/// The error of [`PteCell::replace`]: another CPU changed the entry first, or a hart's page-table
+/// walker did.
 pub(crate) struct Raced;
 
 impl PteCell {
@@ -516,7 +518,7 @@ impl PteCell {
     /// Sets `bits` of a leaf of [`Level::Page`] that is in no run.
     ///
     /// Under the read lock such a leaf stays the same leaf, so nothing needs to be compared. A
-    /// block does not, it may become a table, nor does an entry of a run, it may become a page.
+    /// block may become a table, and an entry of a run may become a page.
     #[inline(always)]
     pub(super) fn grant(&self, bits: Bits) {
         self.0.fetch_or(bits.0, Ordering::Relaxed);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! Blocks again, in place, where dirty logging had them split. C lacks it; the behaviour is that of
-//! x86 (`recover_huge_pages_range()`), which finds out from the host's page table, too.
+//! Joins the blocks, in place, that dirty logging had split. C has no counterpart; the behaviour is
+//! that of x86 (`recover_huge_pages_range()`), which asks the host's page table, too.
 
 use crate::{
     gstage::{
@@ -90,18 +90,18 @@ impl<M: TableMemory> MmuWrite<'_, M> {
     }
 }
 
-/// What the host said.
+/// The host's answers, of which the last is kept.
 struct Answers<H> {
     host: H,
     last: Option<Answer>,
 }
 
-/// Memory that the host maps as one.
+/// A block that the host maps as one.
 #[derive(Clone, Copy)]
 struct Answer {
     frames: GfnRange,
     size: PageSize,
-    /// The frame behind the first of them.
+    /// The host's frame behind the first of `frames`.
     first: Ppn,
     rights: Rights,
 }
@@ -147,7 +147,7 @@ impl<H: FnMut(Gfn) -> Option<HostPage>> Answers<H> {
     }
 }
 
-/// The bits of leaves that are to be one.
+/// The bits of leaves that are to become one.
 struct Parts(Pte);
 
 impl Parts {
@@ -180,10 +180,10 @@ impl Parts {
     fn rights(&self, rights: Rights) -> Rights {
         match rights {
             Rights::HostReadOnly => Rights::HostReadOnly,
-            // The host marks a page dirty when it is asked whether it may be written to. Where it
-            // never was, it must be, first.
+            // The host marks a page dirty when a fault asks to write to it. No fault has asked for
+            // this page yet, so one must, first.
             _ if !self.0.host_writable() => Rights::HostReadOnly,
-            // Nothing is logged any more.
+            // The slot is not logged any more.
             Rights::WriteProtected | Rights::Writable => Rights::Writable,
         }
     }
@@ -226,7 +226,7 @@ struct Recover<M, H, F> {
 }
 
 impl<M: TableMemory, H: FnMut(Gfn) -> Option<HostPage>, F> Recover<M, H, F> {
-    /// Does what can be done about a leaf table.
+    /// Joins what can be joined in a leaf table, and makes the rest writable.
     fn leaf_table(&mut self, place: &VisitCtx<'_>, table: TablePtr, slots: &[PteCell]) {
         let Some((gfn, leaf)) = first_leaf(place, slots) else {
             if place.is_whole() {
@@ -252,7 +252,7 @@ impl<M: TableMemory, H: FnMut(Gfn) -> Option<HostPage>, F> Recover<M, H, F> {
         pages.iter().for_each(make_writable_again);
     }
 
-    /// Does what can be done about a table of blocks; the walk has been to its end.
+    /// Joins a table of blocks if it can; the walk has been to its end.
     fn block_table(&mut self, place: &VisitCtx<'_>, table: TablePtr, slots: &[PteCell]) {
         if slots.iter().all(|slot| slot.read_relaxed() == Pte::EMPTY) {
             self.remove(place, table);
@@ -366,7 +366,7 @@ where
 {
     #[inline(always)]
     fn pages(&mut self, _slots: &[PteCell], _first: Gfn) {
-        // When the table is left.
+        // The table itself is handled when the walk leaves it.
     }
 
     #[inline(always)]
@@ -379,7 +379,8 @@ where
     fn table_post(&mut self, place: &VisitCtx<'_>, table: TablePtr, slots: &[PteCell]) {
         match place.level {
             Level::Mega => self.leaf_table(place, table, slots),
-            // In several pieces, perhaps: that all of it may be one leaf, the host says.
+            // The walk may have covered it in several pieces; the host decides whether all of it
+            // may be one leaf.
             Level::Giga if place.part.end() == place.span.end() => {
                 self.block_table(place, table, slots);
             }

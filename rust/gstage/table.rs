@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! Table pages: how they are reached, which value owns them, and how detached ones wait for the
+//! Table pages: access to them, their ownership, and the list of detached ones that wait for the
 //! flush.
 
 use core::ptr::NonNull;
@@ -121,7 +121,7 @@ impl RootTable {
     }
 }
 
-/// What a tree consists of, and how many there are of it.
+/// The parts of a tree that are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Counted {
     /// Leaves of a size. A Svnapot run of 16 entries is one of [`PageSize::Size64K`].
@@ -130,7 +130,7 @@ pub(crate) enum Counted {
     Tables,
 }
 
-/// How software reaches the tables: the kernel's linear map, or an arena on the host.
+/// Access to the tables by software: the kernel's linear map, or an arena on the host.
 ///
 /// # Safety
 ///
@@ -164,8 +164,8 @@ pub(crate) unsafe trait TableMemory: Copy {
 #[derive(Debug)]
 pub(crate) struct TablePage(Ppn);
 
-/// A page that was a table, or was to be one; nothing points to it. There may be anything in it, so
-/// it is good for nothing but to be freed.
+/// A page that was a table, or was to be one; nothing points to it. Its contents are undefined, so
+/// it can only be freed.
 ///
 /// # Invariants
 ///
@@ -284,7 +284,7 @@ impl StatDelta {
     /// Counts an entry, unless it is empty.
     #[inline(always)]
     pub(super) fn add(&mut self, entry: Pte) {
-        // No branch: it is asked about many pages.
+        // Without a branch, because this runs for many pages.
         self.entries += u64::from(entry.valid());
         self.run_entries += u64::from(entry.in_run());
     }
@@ -295,7 +295,7 @@ impl StatDelta {
         self.entries == 0
     }
 
-    /// Tells that they are gone.
+    /// Subtracts them from the counts of `mem`.
     #[inline(always)]
     pub(super) fn count_out<M: TableMemory>(self, mem: M) {
         let pages = self.entries.wrapping_sub(self.run_entries);
@@ -315,7 +315,7 @@ impl StatDelta {
     }
 }
 
-/// Where tables come from while `mmu_lock` is held: allocated before.
+/// A source of tables while `mmu_lock` is held, which were allocated before.
 pub(crate) trait TableSource {
     /// Takes the next table, zeroed; [`None`] if there are no more, so that the caller must drop
     /// the lock and allocate.

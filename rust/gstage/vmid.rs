@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! VMIDs: which VM a translation in a TLB belongs to. Answers to `vmid.c`.
+//! VMIDs, which tag the translations of a VM in TLBs. Answers to `vmid.c`.
 //!
 //! VMIDs are handed out in order; when they run out, a new generation begins, in which every VM
 //! gets a new one the next time one of its vCPUs is loaded. No vCPU is stopped for that, unlike in
@@ -10,13 +10,13 @@
 //!
 //! - A VMID means something to one hart only. The Privileged Architecture lets software use VMID
 //!   (and ASID) 0 everywhere at the price of a local fence, so what one hart caches under a VMID
-//!   cannot show on another.
+//!   has no effect on another.
 //! - When a vCPU is loaded on a hart, it uses its VM's VMID only if that is of the newest
 //!   generation that the hart has seen, and otherwise gets a new one. So on one hart the
 //!   generations of the VMIDs in use never go back, and within a generation a VMID has one owner.
-//! - The first time that a vCPU uses a [`Tag`] on a hart, everything that the hart has under its
-//!   VMID is forgotten ([`tlb`](crate::mmu::tlb)): that is what other VMs left there in generations
-//!   before.
+//! - The first time that a vCPU uses a [`Tag`] on a hart, everything that the hart has cached under
+//!   its VMID is flushed ([`tlb`](crate::mmu::tlb)): other VMs may have left it there in earlier
+//!   generations.
 //!
 //! A vCPU that stays loaded through a rollover keeps its old VMID: its hart runs no other VM's
 //! meanwhile.
@@ -61,7 +61,7 @@ impl Tag {
         if self.vmid().get() < max {
             Tag(self.0.wrapping_add(1))
         } else {
-            // 48 bits of generations do not come to an end.
+            // 48 bits of generations do not overflow in practice.
             Tag(self.generation().wrapping_add(1) << GENERATION_SHIFT | 1)
         }
     }
@@ -79,7 +79,7 @@ impl Cell {
 
 /// All VMIDs of the host.
 pub(crate) struct Space {
-    /// What was handed out last.
+    /// The tag that was handed out last.
     last: AtomicU64,
     /// The highest VMID; 0 if there are no VMIDs.
     max: u16,
@@ -136,7 +136,7 @@ impl Space {
                 .compare_exchange(seen.0, new.0, Ordering::AcqRel, Ordering::Acquire);
             match set.map_err(Tag) {
                 Ok(_) => return new,
-                // Ours is lost, which costs nothing but a number.
+                // The new tag is not used, which costs only a number.
                 Err(theirs) if theirs.generation() >= new.generation() => return theirs,
                 Err(theirs) => seen = theirs,
             }

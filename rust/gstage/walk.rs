@@ -39,9 +39,9 @@ pub(super) struct VisitCtx<'v> {
     pub(super) slot: &'v PteCell,
     /// Its level; above [`Level::Page`].
     pub(super) level: Level,
-    /// All that it maps.
+    /// All frames that the entry maps.
     pub(super) span: GfnRange,
-    /// The part of that which the walk is about.
+    /// The part of `span` that the walk is about.
     pub(super) part: GfnRange,
 }
 
@@ -53,7 +53,7 @@ impl VisitCtx<'_> {
     }
 }
 
-/// What a walk does about an entry above the leaf tables next.
+/// The next step of a walk at an entry above the leaf tables.
 pub(super) enum WalkAction {
     /// Goes on with the next entry.
     Next,
@@ -65,7 +65,7 @@ pub(super) enum WalkAction {
     End(Stop),
 }
 
-/// What happens to the entries that a walk comes to.
+/// The action at the entries that a walk comes to.
 pub(super) trait Visitor<M: TableMemory> {
     /// Visits entries of one leaf table, the first for `first`.
     ///
@@ -101,7 +101,7 @@ pub(super) trait Visitor<M: TableMemory> {
     }
 }
 
-/// Where a walk ended before its range did, and why.
+/// The frame at which a walk ended, and why.
 type Ended = (Gfn, Stop);
 
 impl<M: TableMemory> MmuWrite<'_, M> {
@@ -116,7 +116,7 @@ impl<M: TableMemory> MmuWrite<'_, M> {
             return (range.end(), Stop::Done);
         }
         let mut slots = self.root_table().slots();
-        // Most walks are about a single page: straight down to its table.
+        // Most walks are about a single page, so go straight down to its table.
         let first = part.start().get();
         let differ = first ^ part.end().get().wrapping_sub(1);
         let mut shift = mode.top().frame_shift();
