@@ -75,7 +75,7 @@ struct Kvm {
     _cpus: ModuleCellOwner<CpuSlots>,
 }
 
-/// The AIA of the host, in use: guest interrupts reach us, and userspace can have controllers.
+/// The registrations for the host's AIA: the guest external interrupt, and the device type.
 struct AiaSupport {
     _device: hooks::aia::DeviceType,
     _interrupts: hgei::Interrupts,
@@ -118,7 +118,7 @@ impl kernel::Module for Kvm {
         let perf = module::PerfCallbacks::register();
         let idle = module::IdleNotifier::register()?;
         let aia = AiaSupport::start()?;
-        // Last: from here on userspace can create VMs.
+        // Start core KVM last: from then on userspace can create VMs.
         let core = module::CoreKvm::start(module)?;
         Ok(Self {
             _core: core,

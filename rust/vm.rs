@@ -34,7 +34,7 @@ use crate::{
 pub(crate) struct VmState {
     /// What the guest's `time` is ahead of the host's, in ticks, modulo 2^64.
     pub(crate) time_delta: AtomicU64,
-    /// `KVM_CAP_RISCV_MP_STATE_RESET` was enabled.
+    /// Whether userspace has enabled `KVM_CAP_RISCV_MP_STATE_RESET`.
     pub(crate) mp_state_reset: AtomicBool,
     /// Held while a hart starts another, and while all are stopped: see
     /// [`Vm::stop_all`](Vm::stop_all).
@@ -75,7 +75,7 @@ impl Vm {
         self.state().time_delta.load(Ordering::Relaxed)
     }
 
-    /// Moves the time of the whole guest. A vCPU follows when it is next loaded.
+    /// Sets the time of the whole guest, in ticks. A vCPU follows when it is next loaded.
     pub(crate) fn set_time(&self, time: u64) {
         self.state()
             .time_delta

@@ -36,14 +36,14 @@ use crate::{
     }, //
 };
 
-/// A table of core KVM's.
+/// A `struct kvm_device_ops`, for a static.
 #[repr(transparent)]
 struct Ops(bindings::kvm_device_ops);
 
 // SAFETY: The table is constant, and so is the name that it points to.
 unsafe impl Sync for Ops {}
 
-/// There is no `release`: a controller lives as long as its VM, whatever becomes of its file.
+/// There is no `release`: a controller lives as long as its VM, also after its file is closed.
 static OPS: Ops = Ops(bindings::kvm_device_ops {
     name: c"kvm-riscv-aia".to_bytes_with_nul().as_ptr(),
     create: Some(create),
@@ -57,11 +57,11 @@ static OPS: Ops = Ops(bindings::kvm_device_ops {
     mmap: None,
 });
 
-/// Core KVM offers the device while this lives.
+/// The registration of the device type: core KVM offers the device while this lives.
 pub(crate) struct DeviceType(());
 
 impl DeviceType {
-    /// Has it offered.
+    /// Registers the device type with core KVM.
     ///
     /// # Errors
     ///

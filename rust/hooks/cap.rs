@@ -30,7 +30,7 @@ use crate::{
     }, //
 };
 
-/// What `KVM_ENABLE_CAP` on a VM asks for, decoded and range-checked.
+/// The argument of `KVM_ENABLE_CAP` on a VM, decoded and range-checked.
 pub(crate) enum EnableCap {
     /// `KVM_CAP_RISCV_MP_STATE_RESET`: `KVM_MP_STATE_INIT_RECEIVED` resets a vCPU.
     MpStateReset,

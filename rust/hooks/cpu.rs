@@ -76,7 +76,8 @@ pub(crate) fn idle_exit() {
 
 /// Clears what could interrupt the host, and forgets whose registers this CPU has.
 fn clear() {
-    // Before hideleg: with it clear, what is pending and enabled would interrupt the host.
+    // Clear these before `hideleg`: with that clear, an interrupt that is pending and enabled would
+    // interrupt the host.
     Direct.write(csr::VSIE, 0);
     Direct.write(csr::HVIP, 0);
     Direct.write(csr::HEDELEG, 0);

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The file of a VM in debugfs, `/sys/kernel/debug/kvm/<pid>-<fd>/gstage_page_tables`: what it is
-//! called says what is in it. One file, not one more for each number: making and removing one costs
-//! each VM some 5,000 instructions.
+//! The file of a VM in debugfs, `/sys/kernel/debug/kvm/<pid>-<fd>/gstage_page_tables`: the G-stage
+//! page table as text. There is only one file, because to make and remove a file costs each VM some
+//! 5,000 instructions.
 //!
 //! Core KVM makes the directory and removes it with all that is in it, so the file is no
-//! [`kernel::debugfs::File`], which owns its own. An open file holds a reference to the VM: core
-//! KVM does not destroy the VM while a process has the file open, and [`open`] fails if the VM's
-//! end has begun.
+//! [`kernel::debugfs::File`], which would own its entry. An open file holds a reference to the VM:
+//! core KVM does not destroy the VM while a process has the file open, and [`open`] fails if the
+//! VM's end has begun.
 //!
 //! Locks: `mmu_lock` for reading, and not for long, see [`ptdump`].
 //!
-//! Answers to `arch/arm64/kvm/ptdump.c`; the C arch layer has nothing of the kind.
+//! Answers to `arch/arm64/kvm/ptdump.c`; the C arch layer has no counterpart.
 
 use core::{
     mem::size_of,
@@ -47,7 +47,7 @@ use crate::{
 
 #[expect(improper_ctypes, reason = "no C code sees it through this declaration")]
 extern "C" {
-    /// Only its address is used.
+    /// The module's own structure; only its address is used.
     static __this_module: Opaque<bindings::module>;
 }
 

@@ -106,7 +106,7 @@ unsafe fn msi_of(entry: *const bindings::kvm_kernel_irq_routing_entry) -> Route 
     }
 }
 
-/// Sends what is signalled where `route` leads, and tells core KVM what became of it.
+/// Delivers the interrupt to the target of `route`, and returns the outcome as core KVM wants it.
 ///
 /// # Safety
 ///
@@ -258,7 +258,7 @@ unsafe extern "C" fn kvm_set_msi(
     _line_status: bool,
 ) -> c_int {
     if level == 0 {
-        // Nothing to take back.
+        // An MSI has no level, so there is nothing to lower.
         return -1;
     }
     // SAFETY: Core KVM passes a live VM, and a live entry with an MSI in its union.

@@ -43,7 +43,7 @@ fn frames(range: &bindings::kvm_gfn_range) -> GfnRange {
     GfnRange::new(Gfn::new(range.start), Gfn::new(range.end))
 }
 
-/// Has all vCPUs forget the translations of `pages` frames from `gfn` on.
+/// Flushes the translations of `pages` frames from `gfn` on in all vCPUs.
 ///
 /// # Safety
 ///
@@ -256,7 +256,7 @@ unsafe extern "C" fn kvm_arch_sync_dirty_log(
 }
 check_prototype!(kvm_arch_sync_dirty_log);
 
-/// Has the next writes to some frames be noticed. Core KVM flushes afterwards.
+/// Write-protects some frames of a slot for the dirty log. Core KVM flushes afterwards.
 ///
 /// # Safety
 ///

@@ -78,7 +78,7 @@ impl Drop for CoreKvm {
     }
 }
 
-/// perf knows how to tell guest samples from the host's.
+/// The registration of the callbacks by which perf tells guest samples from the host's.
 pub(crate) struct PerfCallbacks(());
 
 impl PerfCallbacks {
@@ -103,7 +103,8 @@ impl Drop for PerfCallbacks {
     }
 }
 
-/// The kernel saves a guest's vectors before it uses the unit itself.
+/// The registration of the callback by which the kernel saves a guest's vectors before it uses the
+/// unit itself.
 pub(crate) struct VectorCallback(());
 
 impl VectorCallback {
@@ -120,7 +121,8 @@ impl Drop for VectorCallback {
     }
 }
 
-/// CPUs that lose their registers in idle get the hypervisor's back.
+/// The registration of the notifier by which a CPU that loses its registers in idle gets the
+/// hypervisor's back.
 pub(crate) struct IdleNotifier(Pin<KBox<Opaque<bindings::notifier_block>>>);
 
 // SAFETY: The block is only handed to the notifier chain, which has its own lock.

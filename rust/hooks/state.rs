@@ -3,8 +3,8 @@
 //! The state of the arch layer in a VM and in a vCPU: one part of each layer, made and dropped as a
 //! whole. Answers to `struct kvm_arch` and `struct kvm_vcpu_arch`.
 //!
-//! A layer owns its part and reaches it by its type, see [`VmPart`] and [`VcpuPart`]; only here are
-//! they known together.
+//! A layer owns its part and reaches it by its type, see [`VmPart`] and [`VcpuPart`]; only this
+//! file knows all parts.
 
 use core::{
     cell::UnsafeCell,
@@ -210,7 +210,7 @@ impl Vcpu {
         // SAFETY: `vcpu` went through `Vcpu::create`, it is not loaded, and the caller is alone
         // with it, because no other thread uses it any more.
         let last = unsafe { OwnedVcpu::from_raw(vcpu) };
-        // A counter's overflow or the timer could still come, and needs the state.
+        // A counter's overflow or the timer may still fire, and uses the state.
         last.inner.pmu.reset(&last.vcpu.shared().firmware);
         last.vcpu.shared().timer.reset();
         // SAFETY: No other thread uses `vcpu`, and its perf events and its timer were stopped

@@ -168,7 +168,7 @@ unsafe extern "C" fn kvm_arch_vcpu_ioctl(
     // holds `vcpu->mutex` during the call and has not loaded the vCPU.
     let mut vcpu = unsafe { OwnedVcpu::from_raw(vcpu) };
     let user = UserPtr::from_addr(arg);
-    // First, as a VMM calls nothing as often.
+    // Check for it first, because VMMs call it most often.
     let result = if ioctl as usize == bindings::KVM_GET_ONE_REG {
         vcpu.apply_pending_reset();
         onereg::get(&mut vcpu, user)

@@ -44,8 +44,9 @@ fn apply(vcpu: &mut Loaded<'_>) {
     vcpu.pinned(|vcpu| {
         let hyp_config = vcpu.inner.hyp_config();
         vcpu.context.set_config_at_once(hyp_config);
-        // Some change what the guest's page-table entries mean, and without a table of the guest's
-        // the mask applies to guest-physical addresses.
+        // Flush the guest's translations, because some features change the meaning of its
+        // page-table entries, and pointer masking without a page table of the guest applies to
+        // guest physical addresses.
         tlb::guest_fence_here(
             vcpu,
             GuestFence::Translations {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The harts that a call addresses, found among the vCPUs. Answers to the loops over vCPUs in
-//! `vcpu_sbi_replace.c` and `vcpu_sbi_v01.c`. No locks: vCPUs come and never go.
+//! `vcpu_sbi_replace.c` and `vcpu_sbi_v01.c`. No locks are needed: vCPUs are created, but not
+//! destroyed before their VM.
 
 use crate::{
     kvm_core::object::{

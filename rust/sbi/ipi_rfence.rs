@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The extensions that replace most of SBI v0.1: IPI and RFENCE; TIME is the timer's own business.
-//! Answers to `vcpu_sbi_replace.c`. Nothing here sleeps.
+//! The extensions that replace most of SBI v0.1: IPI and RFENCE; [`timer`](crate::vcpu::timer)
+//! serves TIME. Answers to `vcpu_sbi_replace.c`. Nothing here sleeps.
 
 use crate::{
     kvm_core::object::Vcpu,
@@ -115,7 +115,8 @@ pub(super) fn fence_on(vcpu: &mut Loaded<'_>, targets: &Targets<'_>, fence: Fenc
     tlb::guest_fence(vcpu, to, fence.into());
 }
 
-/// What the guest calls SFENCE.VMA is that for its counters, too, whatever it takes us.
+/// The firmware events of a fence. The guest's counters count SFENCE.VMA as such, whatever fence
+/// the host executes for it.
 impl Fence {
     /// Returns what a hart counts that asks for this.
     pub(super) fn sent(self) -> FirmwareEvent {

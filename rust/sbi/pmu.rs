@@ -4,7 +4,7 @@
 //! `vcpu_pmu.c` that are about guest memory.
 //!
 //! RISC-V Supervisor Binary Interface Specification 3.0, chapter "Performance Monitoring Unit
-//! Extension". No lock is held around what perf or guest memory do, which may sleep.
+//! Extension". No lock is held around calls of perf and accesses to guest memory, which may sleep.
 
 use crate::{
     bindings,
@@ -51,8 +51,8 @@ use crate::{
     }, //
 };
 
-/// Events that a guest can ask about in one call: more than there are numbers of any type, and a
-/// matter of milliseconds (differences-from-c S8).
+/// The most events that a guest can ask about in one call: more than any type has numbers, but few
+/// enough to take milliseconds (differences-from-c S8).
 const MAX_EVENTS: usize = 1 << 16;
 
 // A snapshot is half a kilobyte, so the functions that have one, and those that are rarely called,
@@ -82,7 +82,7 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Pmu) -> Result<usize, Unfinish
             report,
         } => stop(vcpu, select(counters)?, events, report),
         Pmu::Read(index) => Ok(read_firmware(vcpu, index)? as usize),
-        // All of it fits.
+        // The upper half is 0, because a value fits into one register.
         Pmu::ReadHigh(index) => Ok(read_firmware(vcpu, index).map(|_| 0)?),
         Pmu::SetSnapshot(place) => set_snapshot(vcpu, place),
         Pmu::EventInfo { at, count } => event_info(vcpu, at, count),
@@ -166,10 +166,10 @@ fn stop(
     Ok(result.map(|()| 0)?)
 }
 
-/// What the guest reads of counters in its memory, each in the place that it has in the mask of the
-/// call (`struct riscv_pmu_snapshot_data`).
+/// The snapshot of counters in the guest's memory (`struct riscv_pmu_snapshot_data`). Each counter
+/// has the position that it has in the mask of the call.
 struct Snapshot {
-    /// Which places mean something.
+    /// The positions that have a counter.
     present: u64,
     /// Counters that have wrapped.
     overflows: u64,
@@ -177,7 +177,7 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    /// Bytes of a snapshot that mean something.
+    /// The size of the snapshot's fields, in bytes.
     const SIZE: usize = Self::offset(u64::BITS as usize);
 
     /// Returns a snapshot without counters.
@@ -195,8 +195,8 @@ impl Snapshot {
             + bit * size_of::<u64>()
     }
 
-    /// Returns the memory of a snapshot at `gpa`. There is room for it in the dirty ring: it is the
-    /// only memory that its call writes to.
+    /// Returns the memory of a snapshot at `gpa`. The dirty ring has room for it, because the call
+    /// writes to no other memory.
     fn place<'s>(slots: &'s SlotsRead<'_>, gpa: Gpa) -> Result<Place<'s>, Unfinished> {
         let place = Place::find(slots, gpa, Self::SIZE);
         place.map_err(|none| Unfinished::without(none, SbiError::Failed))
@@ -217,7 +217,7 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Writes what is present, and nothing else but the overflows.
+    /// Writes the values of the counters that are present, and the overflows.
     fn write(&self, vcpu: &Loaded<'_>) -> Result<(), Unfinished> {
         let gpa = vcpu.inner.pmu.snapshot;
         let gpa = gpa.ok_or(SbiError::NoSharedMemory)?;

@@ -32,8 +32,8 @@ fn check(vcpu: &Loaded<'_>, suspend: Suspend) -> Result<Start, SbiError> {
     if !hsm::can_start_at(vcpu, suspend.resume) {
         return Err(SbiError::InvalidAddress);
     }
-    // A hart that stops may have started another that was seen to be stopped. That is the guest's
-    // own doing and harms it alone; userspace looks again if it cares.
+    // A hart that stops may have started another that was seen to be stopped. That is an error of
+    // the guest, which harms the guest alone; userspace can check again.
     let own = vcpu.vcpu.idx();
     let others_are_stopped = vcpu
         .vcpu

@@ -82,8 +82,8 @@ fn clear_ipi(vcpu: &mut Loaded<'_>) -> usize {
     vcpu.vcpu.withdraw(Interrupt::Software).into()
 }
 
-/// Calls `f` with the harts, in one piece or in several, and counts `event` once; neither if their
-/// names cannot be read.
+/// Calls `f` with the harts, in one piece or in several, and counts `event` once; does neither if
+/// the bit-vector cannot be read.
 fn on_harts(
     vcpu: &mut Loaded<'_>,
     harts: LegacyHarts,
@@ -108,11 +108,11 @@ fn on_harts(
     Ok(Outcome::Done(Ok(0)))
 }
 
-/// What came of reading a bit-vector.
+/// The outcome of reading a bit-vector.
 enum Read {
     /// Its words; those beyond the VM's harts are 0.
     Words([u64; MAX_WORDS]),
-    /// It could not be read, now or ever.
+    /// The bit-vector could not be read; the call ends so.
     Not(Outcome),
 }
 
@@ -125,7 +125,8 @@ fn read_vector(vcpu: &mut Loaded<'_>, gva: usize) -> Result<Read> {
         match vcpu.read_word(gva.wrapping_add(i * size_of::<usize>())) {
             Ok(value) => *word = value as u64,
             Err(mut trap) => {
-                // The trap says where our own load is.
+                // `sepc` of the trap is the address of the hypervisor's own load, so replace it by
+                // the guest's.
                 trap.sepc = vcpu.inner.ctx.pc();
                 return Ok(Read::Not(unreadable(vcpu, trap)?));
             }
@@ -147,7 +148,7 @@ fn unreadable(vcpu: &mut Loaded<'_>, trap: Trap) -> Result<Outcome> {
     Ok(match vcpu.provide(&trap, Access::Load)? {
         fault::Outcome::Mapped => Outcome::Retry,
         fault::Outcome::Refused => Outcome::Exit(ExitAction::MemoryFault),
-        // A machine refuses an access where nothing is that could answer.
+        // A real machine raises an access fault where no device or memory answers.
         fault::Outcome::NoMemory => Outcome::Redirect(Trap {
             sepc: trap.sepc,
             scause: bindings::EXC_LOAD_ACCESS as usize,

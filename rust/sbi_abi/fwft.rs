@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! The firmware features of a hart: which there are, and what the guest made of them.
+//! The firmware features of a hart: which there are, and how the guest has set them.
 //!
 //! RISC-V Supervisor Binary Interface Specification 3.0, chapter "Firmware Features Extension".
 //! It answers to the tables and the state of `vcpu_sbi_fwft.c`. Pure: no locks; a [`State`] is
 //! protected by `vcpu->mutex`.
 //!
-//! A state holds what was asked for, and nothing of what follows from it: the bits of hedeleg and
-//! henvcfg are worked out from all that they depend on, each time that something of it changes
-//! (`vcpu/config.rs`), so that none can stay behind when the feature itself goes, with an ISA
-//! extension that it needs (differences-from-c S18).
+//! A state holds the settings alone. The bits of hedeleg and henvcfg are derived from all that they
+//! depend on, each time that one of these changes (`vcpu/config.rs`), so that no bit stays set when
+//! the feature goes with an ISA extension that it needs (differences-from-c S18).
 
 use core::mem::offset_of;
 
@@ -31,7 +30,7 @@ use crate::{
 pub(crate) enum Feature {
     /// The guest takes the exceptions of misaligned loads and stores itself.
     MisalignedDelegation,
-    /// So many of the highest bits of an address mean nothing to VS-mode.
+    /// VS-mode ignores a number of the highest bits of an address.
     PointerMasking,
     /// The hart sets the bits A and D of the guest's page-table entries.
     AdUpdating,
@@ -59,7 +58,7 @@ impl Feature {
     }
 }
 
-/// What features ask of the host, beyond its ISA.
+/// The properties of the host that features need, beyond its ISA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Host {
     /// The exceptions of misaligned loads and stores reach the host, which can pass them on.
@@ -70,16 +69,16 @@ pub(crate) struct Host {
     pub(crate) pmlen_16: bool,
 }
 
-/// All that support for a feature depends on.
+/// The guest and host properties that support for a feature depends on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Platform {
-    /// What the guest has.
+    /// The extensions that the guest has.
     pub(crate) isa: EffectiveIsa,
-    /// What the host has.
+    /// The properties of the host.
     pub(crate) host: Host,
 }
 
-/// Something of the platform that has to be there.
+/// A requirement on the platform.
 enum Need {
     /// An extension of the guest.
     Isa(Ext),
@@ -106,11 +105,11 @@ impl Platform {
 /// A value that a feature can have.
 struct Setting {
     value: u64,
-    /// What it needs beyond what the feature needs.
+    /// The requirements beyond those of the feature.
     needs: &'static [Need],
     /// Exceptions that the guest then takes itself.
     hedeleg: u64,
-    /// What is then on in henvcfg.
+    /// The bits that are then set in henvcfg.
     henvcfg: u64,
 }
 
@@ -165,7 +164,7 @@ macro_rules! register {
 
 /// The bits of `hedeleg` for misaligned loads and stores.
 const MISALIGNED: u64 = 1 << bindings::EXC_LOAD_MISALIGNED | 1 << bindings::EXC_STORE_MISALIGNED;
-/// What landing pads and shadow stacks raise where they find something wrong.
+/// The exception of landing pads and shadow stacks, software-check.
 const SOFTWARE_CHECK: u64 = 1 << bindings::EXC_SOFTWARE_CHECK;
 
 /// All features, in the order of their registers.
@@ -192,7 +191,7 @@ const ROWS: &[Row; 5] = &[
         feature: Feature::AdUpdating,
         id: bindings::sbi_fwft_feature_t_SBI_FWFT_PTE_AD_HW_UPDATING,
         register: register!(pte_ad_hw_updating),
-        // A guest with Svadu alone has them on for good.
+        // The updates are always on in a guest with Svadu and without Svade.
         needs: &[Need::Isa(Ext::Svadu), Need::Isa(Ext::Svade)],
         settings: &[Setting::OFF, Setting::on(0, bindings::ENVCFG_ADUE as u64)],
     },
@@ -253,9 +252,9 @@ impl Row {
 /// Whether the guest can still change a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lock {
-    /// It can.
+    /// The guest can change it.
     Open,
-    /// Not before the hart is reset.
+    /// The guest cannot change it before the hart is reset.
     Locked,
 }
 
@@ -281,13 +280,13 @@ impl Lock {
 /// Whether userspace lets the guest have a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Access {
-    /// It does.
+    /// Userspace lets the guest have the feature.
     Granted,
-    /// For the guest there is no such feature. What it is set to counts nevertheless.
+    /// The guest does not have the feature. Its setting has effect nevertheless.
     Withheld,
 }
 
-/// What became of one feature.
+/// The state of one feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Item {
     access: Access,
@@ -317,7 +316,7 @@ const _: () = {
     );
 };
 
-/// What the features in effect come to.
+/// The bits that all features in effect set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Effect {
     /// Exceptions that the guest takes itself, beyond those that every guest does.
@@ -328,7 +327,7 @@ pub(crate) struct Effect {
 
 /// The features of one hart.
 ///
-/// What the platform does not support, or no more, keeps its place here, unseen and without effect.
+/// A feature that the platform does not support keeps its item here, without effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct State([Item; ROWS.len()]);
 

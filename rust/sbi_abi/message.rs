@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! What a guest asks for: registers to messages.
+//! Decodes the registers of a call into a message.
 //!
-//! RISC-V Supervisor Binary Interface Specification 3.0, chapter "Binary Encoding" and those of
-//! the extensions. Pure: this turns bits into types, and refuses what can be refused without
-//! looking at the machine. It answers to the decoding in the handlers of `vcpu_sbi_*.c`.
+//! RISC-V Supervisor Binary Interface Specification 3.0, chapter "Binary Encoding" and those of the
+//! extensions. Errors that do not depend on the state of the VM are found here. It answers to the
+//! decoding in the handlers of `vcpu_sbi_*.c`.
 
 use crate::{
     arch::gprs::{
@@ -50,15 +50,15 @@ pub(super) mod legacy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub(crate) enum SbiError {
-    /// It did not work.
+    /// The call failed for another reason.
     Failed = bindings::SBI_ERR_FAILURE,
-    /// No such extension or function.
+    /// There is no such extension or function.
     NotSupported = bindings::SBI_ERR_NOT_SUPPORTED,
     /// A value that is reserved or not implemented, or a hart that does not exist.
     InvalidParam = bindings::SBI_ERR_INVALID_PARAM,
-    /// No address, or none with what it takes there.
+    /// The address is not valid, or has no suitable memory.
     InvalidAddress = bindings::SBI_ERR_INVALID_ADDRESS,
-    /// Refused: not now, not by this hart, or not by this implementation.
+    /// The call is refused: at this time, to this hart, or by this implementation.
     Denied = bindings::SBI_ERR_DENIED,
     /// The hart is started, or about to be.
     AlreadyAvailable = bindings::SBI_ERR_ALREADY_AVAILABLE,
@@ -68,7 +68,7 @@ pub(crate) enum SbiError {
     AlreadyStopped = bindings::SBI_ERR_ALREADY_STOPPED,
     /// There is no shared memory.
     NoSharedMemory = bindings::SBI_ERR_NO_SHMEM,
-    /// Refused, because the guest itself wanted it so.
+    /// The call is refused, because the guest has locked the feature.
     DeniedLocked = bindings::SBI_ERR_DENIED_LOCKED,
 }
 
@@ -102,7 +102,7 @@ impl Call {
     }
 }
 
-/// How results go back.
+/// The convention by which results are returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Convention {
     /// Error in `a0`, value in `a1`.
@@ -111,10 +111,10 @@ pub(crate) enum Convention {
     Legacy,
 }
 
-/// A call, understood.
+/// A call, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// About the SBI itself, and the machine.
+    /// A question about the SBI itself, or about the machine.
     Base(Base),
     /// The timer is to fire when `time` reaches this.
     SetTimer(u64),
@@ -122,13 +122,13 @@ pub(crate) enum Message {
     SendIpi(Harts),
     /// A fence on these harts.
     Fence(Harts, Fence),
-    /// Something about the power of a hart.
+    /// A request about the state of a hart.
     Hsm(Hsm),
     /// The system is to be reset.
     Reset(Reset),
-    /// Something about performance counters.
+    /// A request about performance counters.
     Pmu(Pmu),
-    /// Something about a feature of the hart.
+    /// A request about a feature of the hart.
     Fwft(Fwft),
     /// Steal time is to be reported, or not.
     StealTime(StealTime),
@@ -136,7 +136,7 @@ pub(crate) enum Message {
     Suspend(Suspend),
     /// A call of SBI v0.1.
     Legacy(Legacy),
-    /// Userspace serves it.
+    /// Userspace serves the call.
     Forward,
 }
 
@@ -164,7 +164,7 @@ pub(crate) enum Base {
 pub(crate) enum Harts {
     /// All that there are.
     All,
-    /// Some of the 64 from a base on.
+    /// Some of the 64 harts from a base on.
     Mask(HartMask),
 }
 
@@ -248,23 +248,23 @@ impl HartMask {
     }
 }
 
-/// How many harts a [`HartMask`] names, as far as that is seen at a glance.
+/// The number of harts that a [`HartMask`] names, as far as one comparison shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Few {
-    /// None.
+    /// No hart.
     Nobody,
     /// This one.
     One(HartId),
-    /// It has to be looked through.
+    /// Maybe several harts: the mask must be searched.
     Perhaps,
 }
 
-/// What other harts shall forget.
+/// A fence for other harts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fence {
-    /// Old instructions.
+    /// Synchronises instruction fetches with stores (FENCE.I).
     Instructions,
-    /// Old translations of `span`, in one address space or in all.
+    /// Flushes translations of `span`, in one address space or in all (SFENCE.VMA).
     Translations {
         /// The address space; [`None`] means all, global mappings included.
         asid: Option<Asid>,
@@ -318,7 +318,7 @@ pub(crate) enum Hsm {
         hart: HartId,
         /// A guest physical address: translation is off.
         pc: usize,
-        /// Not ours to understand.
+        /// The value for the hart's `a1`, which KVM does not interpret.
         opaque: usize,
     },
     /// Stop the calling hart.
@@ -332,7 +332,7 @@ pub(crate) enum Hsm {
 /// Requests of the system reset extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reset {
-    /// Down, or down and up again.
+    /// Shutdown, or reboot.
     pub(crate) kind: ResetKind,
     /// Why, for userspace: 0 or 1, or a value that the platform has defined.
     pub(crate) reason: u32,
@@ -349,7 +349,7 @@ pub(crate) enum ResetKind {
 
 impl Reset {
     /// Reasons from here on are the platform's, which is userspace; those right below are the SBI
-    /// implementation's, and this one has none.
+    /// implementation's, and KVM defines none.
     const PLATFORM_REASONS: u32 = 0xf000_0000;
 
     /// Decodes `reset_type` and `reset_reason`, which are 32 bits wide.
@@ -379,7 +379,7 @@ pub(crate) enum Fwft {
         feature: Feature,
         /// To what.
         value: usize,
-        /// Looked at only where there is the feature.
+        /// The flags, which are checked only if the feature exists.
         flags: usize,
     },
     /// Tell what a feature is set to.
@@ -424,11 +424,12 @@ impl LegacyHarts {
 }
 
 impl Message {
-    /// Understands a call to `extension`, which the guest has.
+    /// Decodes a call to `extension`, which the guest has.
     ///
     /// # Errors
     ///
-    /// What the guest is told if there is no such function, or if its arguments can mean nothing.
+    /// [`SbiError::NotSupported`] if there is no such function; otherwise the error for arguments
+    /// that mean nothing.
     #[inline]
     pub(crate) fn decode(extension: Extension, call: &Call) -> Result<Self, SbiError> {
         match extension {
@@ -498,7 +499,8 @@ impl Message {
                     span: Span::decode(start, size),
                 }
             }
-            // The fences of a hypervisor, which a guest without H cannot be, among them.
+            // The fences of a hypervisor are not supported either, because the guest has no H
+            // extension.
             _ => return Err(SbiError::NotSupported),
         };
         Ok(Self::Fence(Harts::decode(mask, base), fence))

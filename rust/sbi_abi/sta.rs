@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! Where steal time is reported, and how much of it has been.
+//! The state of steal time: where it is reported, and how much has been reported.
 //!
 //! RISC-V Supervisor Binary Interface Specification 3.0, chapter "Steal-time Accounting
 //! Extension". Answers to the state in `vcpu_sbi_sta.c`. A [`State`] is protected by `vcpu->mutex`.
@@ -54,7 +54,7 @@ pub(crate) const fn changed(changing: u32) -> u32 {
 /// How long a thread had been ready to run and was not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RunDelay {
-    /// Which thread: no two that live at the same time have one number.
+    /// The thread; two threads that live at the same time have different numbers.
     pub(crate) thread: usize,
     /// How long, in nanoseconds.
     pub(crate) nanos: u64,
@@ -77,18 +77,18 @@ impl RunDelay {
 pub(crate) enum State {
     /// Not reported.
     Off,
-    /// Userspace has told where the area is. What is in it goes on; to be added is what its vCPU
-    /// waits from the next run on.
+    /// Userspace has set the area's address. Its contents stay, and the time that the vCPU waits
+    /// from the next run on is added.
     Restored(Area),
-    /// The area has everything up to then.
+    /// The area has all steal time up to this count.
     Reported(Area, RunDelay),
 }
 
-/// The address is not aligned.
+/// The error of [`State::set_low`]: the address is not aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Misaligned;
 
-/// What stands for no area.
+/// The address that stands for no area.
 const NOWHERE: u64 = u64::MAX;
 
 impl State {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! The table of SBI extensions: one row says all that KVM knows about one of them, and each vCPU's
-//! choice among them.
+//! The table of SBI extensions: a row has all properties of an extension; and the extensions that
+//! each vCPU has.
 //!
 //! Answers to the array of extensions in `vcpu_sbi.c` and to `KVM_REG_RISCV_SBI_EXT` there. Pure:
 //! no locks; a [`State`] is protected by `vcpu->mutex`.
@@ -18,23 +18,24 @@ use crate::{
     }, //
 };
 
-/// What a new vCPU has of an extension.
+/// The state of an extension in a new vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
-    /// It does not exist, and has no register.
+    /// The extension does not exist, and has no register.
     Unavailable,
-    /// Userspace has to ask for it, since it has to serve it.
+    /// Userspace must enable the extension, because userspace serves it.
     Disabled,
-    /// It is there unless userspace takes it away.
+    /// The extension is enabled unless userspace disables it.
     Enabled,
 }
 
-/// What answers a probe for an enabled extension.
+/// The answer to a probe for an enabled extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Probe {
-    /// KVM does: the extension is implemented.
+    /// KVM answers: the extension is implemented.
     Implemented,
-    /// Userspace: the row is a whole range of extensions, all of them its own.
+    /// Userspace answers: the row is a whole range of extensions, all of which userspace
+    /// implements.
     Userspace,
 }
 
@@ -108,7 +109,7 @@ extensions! {
         },
         probe: Probe::Implemented,
     }
-    /// What there is: mandatory.
+    /// Versions and probes; mandatory.
     Base(bindings::sbi_ext_id_SBI_EXT_BASE, bindings::sbi_ext_id_SBI_EXT_BASE) {
         register: None,
         initially: Status::Enabled,
@@ -200,7 +201,8 @@ extensions! {
     }
 }
 
-/// Slots of [`Index`]: enough for a shift to be found by which no two extensions meet.
+/// The number of slots of [`Index`]: large enough that there is a shift for which no two extensions
+/// have the same slot.
 const SLOTS: usize = 64;
 
 /// Extensions by id, each in the slot that its id says.
@@ -330,7 +332,7 @@ const _: () = assert!(bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_MAX <= u6
 pub(crate) struct State {
     existing: ExtSet,
     enabled: ExtSet,
-    /// What the guest made of its firmware features.
+    /// The settings of the guest's firmware features.
     pub(crate) fwft: fwft::State,
     /// Where the guest wants to have its steal time reported.
     pub(crate) sta: sta::State,
