@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! The ISA extensions of a guest: what the host offers, what userspace chose, what the guest gets.
+//! The ISA extensions of a guest: those that the host offers, that userspace has chosen, and that
+//! the guest gets.
 //!
 //! Answers to `arch/riscv/kvm/isa.c`, to the ISA parts of `vcpu_onereg.c` (`KVM_REG_RISCV_ISA_EXT`
 //! and `config.isa`) and to the part of `vcpu_config.c` that follows from the extensions. Pure:
@@ -10,7 +11,7 @@
 //!
 //! # Choice and effect
 //!
-//! There are two sets per vCPU, and they answer different questions.
+//! There are two sets per vCPU.
 //!
 //! * The *chosen* set is what ONE_REG reads and writes. Each extension is set and reported by
 //!   itself, so userspace may write the registers one by one and in any order, restore what it
@@ -63,14 +64,14 @@ const MULTI_LAST: u64 = (ROWS.len() as u64 - 1) / MULTI_BITS as u64;
 /// there is no extension Z.
 const CONFIG_ISA_BITS: u32 = bindings::RISCV_ISA_EXT_BASE - 1;
 
-/// Why ONE_REG refuses.
+/// Why ONE_REG refuses an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IsaError {
-    /// No such extension, or the host does not offer it (`-ENOENT`).
+    /// There is no such extension, or the host does not offer it (`ENOENT`).
     NotFound,
-    /// It would change the ISA of a vCPU that has run (`-EBUSY`).
+    /// The write would change the ISA of a vCPU that has run (`EBUSY`).
     Busy,
-    /// Not a value of this register, or a change that the policy forbids (`-EINVAL`).
+    /// The value is not one of this register, or the policy forbids the change (`EINVAL`).
     Invalid,
 }
 
@@ -93,7 +94,7 @@ pub(crate) enum Multi {
     Disable,
 }
 
-/// What this host and this module offer to guests, worked out once.
+/// The extensions that this host and this module offer to guests, computed once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HostIsa {
     /// Extensions that exist for ONE_REG: the host has them and the module offers them.
@@ -118,13 +119,13 @@ impl HostIsa {
         }
 
         let smstateen = has(bindings::RISCV_ISA_EXT_SMSTATEEN);
-        // The kernel's arch_has_hw_pte_young().
+        // The condition is that of the kernel's `arch_has_hw_pte_young()`.
         let hw_ad_updates = has(bindings::RISCV_ISA_EXT_SVADU);
         let mut enable = IsaSet::EMPTY;
         let mut disable = IsaSet::EMPTY;
         for row in &ROWS {
             let may_enable = match row.enable {
-                // What the caller may do is looked at in `enable_allowed`.
+                // `enable_allowed` checks whether the caller may use vectors.
                 Enable::Always | Enable::NeedsVectorUse => true,
                 Enable::Never => false,
                 Enable::NeedsOffered(ext) => offered.contains(ext),
@@ -227,11 +228,12 @@ impl GuestIsa {
         }
     }
 
-    /// Fixes the ISA for good, on the first run; later calls find it fixed.
+    /// Makes the ISA final, on the first run; later calls change nothing.
     pub(crate) fn freeze(&mut self) -> EffectiveIsa {
         let effective = self.effective();
 
-        // INVARIANT: `frozen` is what `chosen` has in effect, and it does not change once it is set.
+        // INVARIANT: `frozen` is what `chosen` has in effect, and it does not change once it is
+        // set.
         self.frozen = Some(effective);
         effective
     }
@@ -245,8 +247,8 @@ impl GuestIsa {
         Ok(host.one(id)?.is_subset_of(self.chosen))
     }
 
-    /// Writes the `ISA_EXT` register number `id`. Looks for errors in the order below; to write what
-    /// the register has already succeeds unless the first of them applies.
+    /// Writes the `ISA_EXT` register number `id`. Looks for errors in the order below; to write
+    /// what the register has already succeeds unless the first of them applies.
     ///
     /// # Errors
     ///
@@ -326,9 +328,9 @@ impl GuestIsa {
 
     /// Writes `config.isa`.
     ///
-    /// The register is WARL, like misa: a letter that is unknown, not offered or may not be switched
-    /// that way stays as it must be, and a read tells. To write what is read succeeds also after
-    /// the first run.
+    /// The register is WARL, like misa: a letter that is unknown, not offered or may not be
+    /// switched that way stays as it must be, and a read tells. To write what is read succeeds also
+    /// after the first run.
     ///
     /// # Errors
     ///

@@ -109,7 +109,8 @@ impl Drop for VmRef {
 }
 
 /// Where a reader is. Position 0 in the file is the head; any other is one more than the frame from
-/// which on the next line is to be looked for: so a line keeps its position while other lines change.
+/// which on the next line is to be looked for: so a line keeps its position while other lines
+/// change.
 struct Cursor {
     vm: VmRef,
     line: Line,

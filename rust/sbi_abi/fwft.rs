@@ -45,8 +45,8 @@ impl Feature {
     ///
     /// # Errors
     ///
-    /// [`SbiError::NotSupported`] for a feature that KVM does not have; [`SbiError::Denied`] for an id
-    /// that is reserved, or would be the platform's to define.
+    /// [`SbiError::NotSupported`] for a feature that KVM does not have; [`SbiError::Denied`] for an
+    /// id that is reserved, or would be the platform's to define.
     pub(crate) fn of(id: u32) -> Result<Self, SbiError> {
         match ROWS.iter().find(|row| row.id == id) {
             Some(row) => Ok(row.feature),

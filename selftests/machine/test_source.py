@@ -181,6 +181,7 @@ def test_check_prose_sees_each_fault(tmp_path):
         ("// It is the page; none if there is no slot.", "“none if” is no value: write [`None`]"),
         ("// It is odd (c-review D1).", "“c-review” is not in the tree"),
         ("// It is odd (issue 7).", "“issue 7” is not in the tree"),
+        (f"// {'odd ' * 24}line.", "is longer than 100 characters"),
         ("// See `arch/odd.rs`.", "“arch/odd.rs” is not in the tree"),
     ]
     (tmp_path / "tools").mkdir()
