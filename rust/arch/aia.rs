@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Registers of the Advanced Interrupt Architecture: the guest interrupt files of this CPU, the
-//! lines from them to the host, and what tells a guest which interrupt comes first. Answers to the
+//! Registers of the Advanced Interrupt Architecture: the guest interrupt files of this CPU, their
+//! lines to the host (`hgeip`, `hgeie`), and the priorities of a guest's interrupts. Answers to the
 //! CSR accesses of `aia.c` and `aia_imsic.c`.
 //!
 //! RISC-V AIA, "Interrupts for Virtual Machines (VS Level)". Used on hosts with AIA only.
@@ -28,11 +28,11 @@ static AVAILABLE: AtomicBool = AtomicBool::new(false);
 /// Returns whether the host has an AIA that guests can use. Answers to
 /// `kvm_riscv_aia_available()`.
 pub(crate) fn is_available() -> bool {
-    // Relaxed: it changes at module init and exit only, while there is no VM.
+    // Relaxed: the value changes at module init and exit only, while there is no VM.
     AVAILABLE.load(Ordering::Relaxed)
 }
 
-/// Says whether guests can use the host's AIA. At module init and exit only.
+/// Sets whether guests can use the host's AIA. Called at module init and exit only.
 pub(crate) fn set_available(available: bool) {
     AVAILABLE.store(available, Ordering::Relaxed);
 }
@@ -76,7 +76,8 @@ impl GuestFile {
         Direct.read(csr::HGEIP) & self.bit() != 0
     }
 
-    /// Has the host notice when this file of this CPU signals, at once if it does already.
+    /// Sets the file's bit in `hgeie`, so that this CPU takes an interrupt when the file signals,
+    /// at once if it does already.
     #[inline]
     pub(crate) fn enable_hgeie(self) {
         // SAFETY: This may raise the guest external interrupt. `hgei` has requested that interrupt,
@@ -94,10 +95,10 @@ impl GuestFile {
     }
 }
 
-/// Writes the watch once more if a watched file signals.
+/// Writes `hgeie` once more if a watched file signals.
 ///
-/// QEMU works out whether there is an interrupt before it excludes the CPU that makes a file
-/// signal, and may do away with an interrupt that this CPU raised in between.
+/// QEMU computes whether there is an interrupt before it excludes the CPU that makes a file signal,
+/// and may drop an interrupt that this CPU raised in between.
 fn renew() {
     let due = Direct.read(csr::HGEIP) & csr::HGEIE.read();
     if due != 0 {
@@ -132,16 +133,16 @@ pub(crate) fn count_lines() -> u32 {
     watch_only(usize::MAX);
     let implemented = csr::HGEIE.read();
     watch_only(0);
-    // There is no file 0.
+    // Bit 0 of `hgeie` is read-only zero.
     (usize::BITS - implemented.leading_zeros()).saturating_sub(1)
 }
 
 /// Whether signals of watched files interrupt this CPU.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signals {
-    /// They do.
+    /// They interrupt the CPU.
     On,
-    /// They do not.
+    /// They do not interrupt the CPU.
     Off,
 }
 
@@ -179,14 +180,14 @@ pub(crate) fn clear_priorities() {
 pub(crate) struct External(usize);
 
 impl External {
-    /// An interrupt with number 9 and priority 0 is none.
+    /// The number of the interrupt, 9; with priority 0 it is not pending.
     const IID: usize = (bindings::IRQ_S_EXT as usize) << bindings::HVICTL_IID_SHIFT;
-    /// `stopi` has priorities, those of major interrupts included, not only 1 for any interrupt.
+    /// `stopi` shows priorities, also those of major interrupts, and not 1 for any interrupt.
     const SHOWN: usize = bindings::HVICTL_IPRIOM;
 
-    /// One is pending, from a controller that knows no priorities: it comes first.
+    /// An external interrupt is pending, from a controller without priorities: it comes first.
     pub(crate) const PLAIN: Self = Self(Self::IID | Self::SHOWN | 1);
-    /// None is pending, or the guest's own file in hardware knows.
+    /// No external interrupt is pending, or the guest's own file in hardware shows it.
     pub(crate) const QUIET: Self = Self(Self::IID | Self::SHOWN);
 
     /// Returns a value that shows a pending interrupt of the priority in `*topei`; a priority above
@@ -200,16 +201,15 @@ impl External {
         Self(Self::IID | Self::SHOWN | priority)
     }
 
-    /// Tells the CPU that `regs` are of.
+    /// Writes `hvictl` of the CPU that `regs` belong to.
     #[inline]
     pub(crate) fn load(self, regs: &impl Registers) {
         regs.write(csr::HVICTL, self.0);
     }
 }
 
-/// Access to the registers of one guest interrupt file of this CPU, while it lives; what the guest
-/// that is loaded had selected comes back afterwards. An interrupt handler may do the same
-/// meanwhile.
+/// Access to the registers of one guest interrupt file of this CPU, while it lives; dropping this
+/// restores what the loaded guest had selected. An interrupt handler may do the same meanwhile.
 pub(crate) struct FileRegisters<'a> {
     hstatus: usize,
     vsiselect: usize,

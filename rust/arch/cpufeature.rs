@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel found out about the CPUs of the host. `kernel::cpu` has nothing of RISC-V.
+//! The features of the host's CPUs, as the kernel has found them. `kernel::cpu` has nothing for
+//! RISC-V.
 
 use crate::bindings;
 
@@ -68,10 +69,10 @@ pub(crate) fn machine_ids() -> MachineIds {
 /// Identity registers of a hart.
 #[derive(Clone, Copy)]
 pub(crate) struct MachineIds {
-    /// `mvendorid`
+    /// `mvendorid`.
     pub(crate) vendor: usize,
-    /// `marchid`
+    /// `marchid`.
     pub(crate) arch: usize,
-    /// `mimpid`
+    /// `mimpid`.
     pub(crate) imp: usize,
 }

@@ -80,7 +80,7 @@ impl From<Bounded<u16, 5>> for Reg {
     }
 }
 
-/// The guest's integer registers, in the layout that the world switch knows.
+/// The guest's integer registers, in the layout that the world switch uses.
 ///
 /// # Invariants
 ///

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `hgatp`: which G-stage tree this CPU translates guest physical addresses with. Answers to the
-//! probing in `gstage.c` and `vmid.c`, and to `kvm_riscv_mmu_update_hgatp()`.
+//! `hgatp`, which names the G-stage tree by which this CPU translates guest physical addresses.
+//! Answers to the probing in `gstage.c` and `vmid.c`, and to `kvm_riscv_mmu_update_hgatp()`.
 //!
 //! Privileged Architecture, "Hypervisor Guest Address Translation and Protection (hgatp)
 //! Register".
@@ -36,7 +36,7 @@ bitfield! {
     pub(crate) struct Hgatp(u64) {
         /// The format of the tree; 0 is Bare: no translation.
         63:60 mode;
-        /// Which VM the cached translations belong to.
+        /// The VMID, which tags cached translations with the VM.
         57:44 vmid;
         /// The frame of the root, 16 KiB and so aligned.
         43:0 ppn;
@@ -49,7 +49,7 @@ impl Hgatp {
 
     /// Returns the value for the tree of `mode` that has its root at `root`, with VMID 0.
     pub(crate) fn without_vmid(mode: Mode, root: Pfn) -> Self {
-        // The mask makes it fit; a frame that came from the kernel does so anyway.
+        // The mask makes the number fit; that of a frame from the kernel fits anyway.
         let ppn = Bounded::<u64, 44>::from_expr(root.get() & ((1 << 44) - 1));
         Self::IDLE.with_mode_of(mode).with_ppn(ppn)
     }
@@ -57,7 +57,7 @@ impl Hgatp {
     /// Returns this value with another VMID.
     #[inline(always)]
     pub(crate) fn with_vmid_of(self, vmid: Vmid) -> Self {
-        // The mask makes it fit; VMIDs are handed out by the width that `probe` found.
+        // The mask makes the VMID fit; VMIDs have at most the width that `probe` found.
         self.with_vmid(Bounded::<u64, 14>::from_expr(
             u64::from(vmid.get()) & ((1 << 14) - 1),
         ))
@@ -81,7 +81,7 @@ impl Hgatp {
 
 /// Lets this CPU translate with `hgatp`.
 ///
-/// What the TLB remembers from before under the same VMID is not forgotten.
+/// Translations that the TLB has cached under the same VMID are not flushed.
 ///
 /// # Safety
 ///

@@ -12,11 +12,10 @@
 //!   them since.
 //!
 //! For an interrupt that is not *changed*, *pending* is what was last written to `hvip`, or read
-//! from it. That is all that is needed to tell what the guest did meanwhile, which can set and
-//! clear its own software interrupt and clear a counter overflow: whatever differs then is the
-//! guest's doing. For an interrupt that is *changed*, the host's word is the newer one and what
-//! the guest did is overwritten: an IPI that arrives while the guest acknowledges the one before
-//! stays pending.
+//! from it. So a difference between the two is a change by the guest, which can set and clear its
+//! own software interrupt and clear a counter overflow. For an interrupt that is *changed*, the
+//! host's value is newer and overwrites a change by the guest: an IPI that arrives while the guest
+//! acknowledges the one before stays pending.
 //!
 //! Both halves change in one atomic step, so that no CPU sees an interrupt that is pending but not
 //! yet changed, and [`Word::take_changes`] takes exactly what was there: an interrupt that is set
@@ -35,11 +34,11 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Interrupt {
-    /// From another hart, or from the hart itself.
+    /// A software interrupt, from another hart or from the hart itself.
     Software = bindings::IRQ_VS_SOFT,
     /// The timer is due.
     Timer = bindings::IRQ_VS_TIMER,
-    /// From the interrupt controller.
+    /// An external interrupt, from the interrupt controller.
     External = bindings::IRQ_VS_EXT,
     /// A performance counter overflowed.
     CounterOverflow = bindings::IRQ_PMU_OVF,
@@ -63,7 +62,8 @@ const ALL: u32 = Interrupt::Software.bit()
     | Interrupt::External.bit()
     | Interrupt::CounterOverflow.bit();
 
-/// Those that the guest numbers one lower than `hvip` does: it believes to be in S-mode.
+/// The interrupts whose number is one lower in the guest than in `hvip`: VS-level in `hvip`,
+/// S-level in the guest.
 const SHIFTED: u32 = Interrupt::Software.bit() | Interrupt::Timer.bit() | Interrupt::External.bit();
 
 /// Moves bits from their positions in `sip` and `sie` to those in `hvip`.
@@ -77,7 +77,7 @@ pub(crate) const fn to_guest(bits: u32) -> usize {
     ((bits & SHIFTED) >> bindings::VSIP_TO_HVIP_SHIFT | bits & ALL & !SHIFTED) as usize
 }
 
-/// What the host changed, to be applied to `hvip`.
+/// A change by the host that is to be applied to `hvip`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "these changes are forgotten otherwise"]
 pub(crate) struct Update {
@@ -137,20 +137,21 @@ impl Word {
     /// Makes `interrupt` pending.
     #[inline]
     pub(crate) fn set(&self, interrupt: Interrupt) {
-        // Also if it is pending already: the guest may have cleared it in `hvip`.
-        // Release: what the interrupt is about is visible to the thread that takes the change.
+        // Mark it as changed also if it is pending already: the guest may have cleared it in
+        // `hvip`. Release: what the interrupt is about is visible to the thread that takes the
+        // change.
         self.0.fetch_or(
             Self::pack(interrupt.bit(), interrupt.bit()),
             Ordering::Release,
         );
     }
 
-    /// Makes `interrupt` no longer pending; whether it was.
+    /// Makes `interrupt` no longer pending; returns whether it was.
     #[inline]
     pub(crate) fn clear(&self, interrupt: Interrupt) -> bool {
         let bit = interrupt.bit();
-        // If it is not pending, `hvip` does not say so either, or that change is on its way to it;
-        // unless the guest set it by itself, without our knowing yet.
+        // If it is not pending, it is not pending in `hvip` either, or that change is on its way to
+        // `hvip`; unless the guest has set it itself since the last `sync`.
         let by_guest = matches!(interrupt, Interrupt::Software);
         let (Ok(word) | Err(word)) =
             self.0
@@ -188,11 +189,12 @@ impl Word {
         })
     }
 
-    /// Learns from `hvip`, read on the CPU that the vCPU is loaded on, what the guest did.
+    /// Takes over changes by the guest from `hvip`, which the caller has read on the CPU that the
+    /// vCPU is loaded on.
     #[inline]
     pub(crate) fn sync(&self, hvip: usize) {
         let hvip = hvip as u32;
-        // Relaxed: nothing but the word itself is communicated.
+        // Relaxed: the word publishes no other data.
         let _ = self
             .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {

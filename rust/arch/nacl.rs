@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The SBI's Nested Acceleration Extension, where the hypervisor below us has it: guest registers,
-//! fences and guest entry by way of memory that it shares with each CPU. Answers to `nacl.c`.
+//! The SBI's Nested Acceleration Extension of a hypervisor below this one: guest registers, fences
+//! and guest entry by way of memory that it shares with each CPU. Answers to `nacl.c`.
 //!
-//! Whether there is it is asked once. From then on a static branch tells, one per batch of
-//! accesses and none per access: [`with_registers!`].
+//! The module probes for it once. From then on there is a static branch, one per batch of accesses
+//! and none per access: [`with_registers!`].
 //!
 //! The protocol is in [`shared`], and compiles on the host, too; here are the memory of the CPUs,
 //! the calls, and in [`switch`] the world switch that ends in a call instead of `sret`.
@@ -70,8 +70,8 @@ pub(super) use crate::arch::nacl::hfence::{
     Span, //
 };
 
-/// Chooses the way to the guest registers of this CPU for `$batch`, a call that takes it as
-/// `$regs`: see [`Registers`](crate::arch::registers::Registers).
+/// Chooses the [`Registers`](crate::arch::registers::Registers) of this CPU for `$batch`, a call
+/// that takes it as `$regs`: see [`Registers`](crate::arch::registers::Registers).
 macro_rules! with_registers {
     ($regs:ident => $batch:expr) => {
         if $crate::arch::nacl::is_used() {
@@ -122,7 +122,7 @@ unsafe impl Send for Place {}
 unsafe impl Sync for Place {}
 
 impl Place {
-    /// What is asked of the page allocator: pages by powers of 2.
+    /// The order of the allocation, by which the page allocator gives `1 << ORDER` pages.
     const ORDER: u32 = (size_of::<SharedMemory>() as u64)
         .div_ceil(PAGE_SIZE)
         .next_power_of_two()
@@ -168,7 +168,7 @@ static FEATURES: AtomicU32 = AtomicU32::new(0);
 /// The extension, in use.
 pub(crate) struct Acceleration {
     features: Features,
-    /// In [`PLACES`].
+    /// The memory that [`PLACES`] points to.
     _places: KVec<Place>,
 }
 
@@ -189,7 +189,7 @@ impl Acceleration {
             places.push(Place::new()?, GFP_KERNEL)?;
         }
         FEATURES.store(features.into_raw(), Ordering::Relaxed);
-        // Release: a CPU that loads the pointer by an acquire also sees what is in the places.
+        // Release: a CPU that loads the pointer with acquire also sees the contents of the places.
         PLACES.store(places.as_mut_ptr(), Ordering::Release);
         // SAFETY: The function enables a static branch, which may sleep, and module init may sleep.
         // `FEATURES` and `PLACES`, which the code behind the branch reads, are set.
@@ -200,7 +200,7 @@ impl Acceleration {
         }))
     }
 
-    /// Tells the log.
+    /// Logs the extension and its features.
     pub(crate) fn announce(&self) {
         pr_info!(
             "using SBI nested acceleration with {}\n",
@@ -224,11 +224,11 @@ impl fmt::Display for Names {
     }
 }
 
-/// Makes the memory of this CPU known, if there is the extension. The CPU comes into use.
+/// Passes the memory of this CPU, which comes into use, to the firmware, if it has the extension.
 ///
 /// # Errors
 ///
-/// What the firmware answers.
+/// The firmware's error, as an errno.
 pub(crate) fn enable_cpu() -> Result {
     if is_used() {
         let here = Here::new();
@@ -246,12 +246,12 @@ pub(crate) fn disable_cpu() {
     }
 }
 
-/// Has the registers and the TLB of this CPU be what was written to the shared memory, for a caller
-/// that reads on behalf of the guest.
+/// Synchronises the registers and the TLB of this CPU with the shared memory, for a caller that
+/// reads on behalf of the guest.
 ///
 /// # Errors
 ///
-/// The firmware refused; they are not the guest's.
+/// [`NotTheGuests`] if the firmware refuses.
 #[inline(always)]
 pub(crate) fn sync() -> Result<(), NotTheGuests> {
     if is_used() {
@@ -298,7 +298,7 @@ pub(crate) fn is_used() -> bool {
     unsafe { bindings::kvm_rs_nacl_is_used() }
 }
 
-/// Runs `f` with what this CPU shares, out of the way of machines that lack the extension.
+/// Runs `f` with the shared memory of this CPU, out of line for machines that lack the extension.
 #[cold]
 #[inline(never)]
 pub(crate) fn aside<R>(f: impl FnOnce(&OfThisCpu) -> R) -> R {
@@ -311,7 +311,7 @@ pub(crate) fn aside<R>(f: impl FnOnce(&OfThisCpu) -> R) -> R {
 pub(super) enum Entered {
     /// The guest has trapped; or it cannot be entered, and `scause` has a value that no trap has.
     Yes,
-    /// The caller enters it by the instruction: registers and TLB are ready.
+    /// The caller must enter the guest by the instruction: registers and TLB are ready.
     NotYet,
 }
 

@@ -3,8 +3,8 @@
 //! The world switch. Answers to `vcpu_switch.S` and `kvm_riscv_vcpu_enter_exit()`.
 //!
 //! One routine, entered like a function and left by `sret` into the guest; the guest's next trap
-//! lands on its second half, which returns to the caller. Only what the calling convention says a
-//! callee must keep is saved of the host.
+//! lands on its second half, which returns to the caller. Of the host's registers, only those are
+//! saved that a callee must keep by the calling convention.
 
 use core::{
     arch::global_asm,
@@ -25,7 +25,7 @@ use crate::{
     bindings, //
 };
 
-/// A unit that `sstatus` has a state of.
+/// A unit whose state is in `sstatus`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     /// Floating point: FS.
@@ -48,13 +48,13 @@ impl Unit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum UnitState {
-    /// The guest has none.
+    /// The guest has no such unit.
     Off = 0,
     /// The unit is as a reset leaves it.
     Initial = 1,
-    /// What is in memory is what is in the unit.
+    /// The registers in memory and in the unit are the same.
     Clean = 2,
-    /// The unit is newer.
+    /// The registers in the unit are newer than those in memory.
     Dirty = 3,
 }
 
@@ -82,7 +82,7 @@ impl UnitStatus {
     }
 }
 
-/// What the guest's trap left behind.
+/// The CSRs of a trap of the guest.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Trap {
@@ -111,8 +111,8 @@ const ECALL: usize = bindings::EXC_SUPERVISOR_SYSCALL as usize;
 
 /// Registers of the host that the switch keeps across the guest.
 ///
-/// `sscratch` is not among them: it is 0 while the kernel runs, so that a trap can tell that it
-/// came from there.
+/// `sscratch` is not among them: it is 0 while the kernel runs, by which the trap handler
+/// recognises a trap from the kernel.
 #[repr(C)]
 #[derive(Default)]
 struct Host {
@@ -126,7 +126,7 @@ struct Host {
     stvec: usize,
 }
 
-/// Everything the assembly touches: the guest's integer context, and room for the host's.
+/// All that the assembly accesses: the guest's integer context, and room for the host's.
 ///
 /// `sstatus` and `hstatus` say where `sret` goes. They are private to `arch`: with a wrong one the
 /// guest's pc would run in the host's own mode.
@@ -148,7 +148,7 @@ pub(crate) struct SwitchContext {
     /// `hstatus` while the guest runs.
     pub(super) hstatus: usize,
     scause: usize,
-    /// Not written by an `ecall`, nor are the next two.
+    /// `stval`; an `ecall` writes neither this nor the next two.
     stval: usize,
     htval: usize,
     htinst: usize,
@@ -177,13 +177,13 @@ impl SwitchContext {
         self.sepc
     }
 
-    /// Has the guest go on at `pc`. An instruction has an even address.
+    /// Sets the guest's pc. An instruction has an even address, so bit 0 is cleared.
     #[inline(always)]
     pub(crate) fn set_pc(&mut self, pc: usize) {
         self.sepc = pc & INSN_ADDRESS;
     }
 
-    /// Has the guest go on `bytes` further on.
+    /// Advances the guest's pc by `bytes`.
     #[inline(always)]
     pub(crate) fn skip(&mut self, bytes: usize) {
         self.sepc = self.sepc.wrapping_add(bytes);
@@ -195,7 +195,7 @@ impl SwitchContext {
         GuestMode::of_sstatus(self.sstatus)
     }
 
-    /// Has the guest go on with this privilege.
+    /// Sets the guest's privilege.
     #[inline(always)]
     pub(crate) fn set_mode(&mut self, mode: GuestMode) {
         match mode {
@@ -391,7 +391,7 @@ global_asm!(
     "sd t1, {hstatus}(a0)",
     "sd t2, {sepc}(a0)",
     "sd t4, {a0}(a0)",
-    // Now, because the next host trap overwrites them. Of an ecall, the cause says all.
+    // Read the CSRs now, because the next host trap overwrites them. An ecall has its cause alone.
     "csrr t0, scause",
     "li t1, {ecall}",
     "sd t0, {scause}(a0)",

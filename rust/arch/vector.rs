@@ -4,12 +4,12 @@
 //!
 //! While a thread is in the kernel, the vector registers of its user mode stay in the unit, as its
 //! floating-point registers do: if `VS` in the `sstatus` that user mode had is dirty, they are in
-//! the unit alone. Loading a vCPU saves them where the scheduler would, and has the kernel restore
-//! them on the way to user mode, should the thread get there. From then on the unit is free, and
-//! putting the vCPU has nothing to restore.
+//! the unit alone. Loading a vCPU saves them where the scheduler would, and marks them to be
+//! restored when the thread returns to user mode. From then on the unit is free, and putting the
+//! vCPU restores nothing.
 //!
 //! The kernel uses vectors itself now and then, also in softirqs, and may be preempted while it
-//! does. `current->thread.riscv_v_flags` tells it which state is in the unit. In a thread that has
+//! does. `current->thread.riscv_v_flags` says which state is in the unit. In a thread that has
 //! loaded a vCPU, `VCPU_CTX` says that the guest's state may be in the unit, and `NEED_RESTORE`
 //! says that the guest's state is in memory and must be restored before the guest is entered.
 //! Before the kernel takes the unit it calls back ([`register`]), and the callback saves the
@@ -30,9 +30,9 @@ use crate::{
 
 /// The state of one hart's vector unit.
 pub(crate) struct VectorRegs {
-    /// vstart, vl, vtype, vcsr and vlenb.
+    /// The CSRs vstart, vl, vtype, vcsr and vlenb.
     pub(crate) csrs: bindings::__riscv_v_ext_state,
-    /// v0-v31, one after another.
+    /// The registers v0-v31, one after another.
     pub(crate) data: KVec<u8>,
 }
 
@@ -79,8 +79,8 @@ impl VectorRegs {
 /// The vector registers of one vCPU, unless they are in the unit.
 ///
 /// Not a part of [`CpuContext`](crate::vcpu::context::CpuContext), which belongs to the vCPU's
-/// thread: a softirq may save the guest's registers here whatever that thread is doing. While the
-/// vCPU is loaded, they are touched with softirqs off only.
+/// thread: a softirq may save the guest's registers here at any time. While the vCPU is loaded,
+/// they are accessed with softirqs off only.
 pub(crate) struct GuestVector(UnsafeCell<VectorRegs>);
 
 impl Vcpu {
@@ -119,9 +119,9 @@ impl GuestVector {
 /// Whether the guest's registers were put into the unit.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Restored {
-    /// They are clean now.
+    /// The guest's registers were restored, and are clean now.
     Yes,
-    /// They were there.
+    /// The guest's registers were in the unit already.
     No,
 }
 

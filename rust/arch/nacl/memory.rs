@@ -7,8 +7,8 @@
 //! one word for each CSR of the H extension that there can be. Words are little-endian, as all
 //! memory of a kernel with Rust is.
 //!
-//! The other side looks when this CPU calls it, or traps to it; nothing of this memory belongs to
-//! another CPU. Atomics, since it does change behind the compiler's back.
+//! The other side accesses the memory when this CPU calls it, or traps to it; no other CPU uses it.
+//! The fields are atomics, because they change without the compiler's knowledge.
 
 use kernel::bitfield;
 
@@ -23,7 +23,7 @@ pub(super) const CSRS: usize = 1024;
 /// Fences that can wait.
 pub(crate) const HFENCES: usize = 3840 / 64;
 
-/// All of it: 12 KiB.
+/// The shared memory, 12 KiB.
 #[repr(C, align(4096))]
 pub(crate) struct SharedMemory {
     /// The x registers of the guest that the next synchronous SRET enters; x0 is 0.
@@ -34,15 +34,15 @@ pub(crate) struct SharedMemory {
     _unused: [AtomicU64; 176],
     /// The fences that wait.
     pub(super) hfences: [HfenceEntry; HFENCES],
-    /// Which of `csrs` were written here and not yet to the CSR.
+    /// A bit for each of `csrs` that was written here and not yet synchronised.
     dirty: [AtomicU64; CSRS / 64],
     csrs: [AtomicU64; CSRS],
 }
 
-/// What changes places with CSRs whenever the guest is entered and left.
+/// The values that are swapped with CSRs whenever the guest is entered and left.
 #[repr(C)]
 pub(super) struct Autoswap {
-    /// Bit 0: `hstatus` does.
+    /// Bit 0: `hstatus` is swapped.
     pub(super) flags: AtomicU64,
     /// The value that changes places with `hstatus`.
     pub(super) hstatus: AtomicU64,
@@ -56,7 +56,7 @@ pub(super) struct HfenceEntry {
     pub(super) config: AtomicU64,
     /// The first page.
     pub(super) page_number: AtomicU64,
-    /// Zero.
+    /// A word that is zero.
     _reserved: AtomicU64,
     /// The number of pages.
     pub(super) page_count: AtomicU64,
@@ -65,15 +65,15 @@ pub(super) struct HfenceEntry {
 bitfield! {
     /// The first word of a fence that waits.
     pub(super) struct HfenceConfig(u64) {
-        /// It waits; the other side clears this.
+        /// Whether the fence waits; the other side clears this.
         63:63 pending;
-        /// What it forgets.
+        /// The type of the fence.
         59:56 kind;
         /// Pages are of `1 << (order + 12)` bytes.
         54:48 order;
-        /// Of which VM.
+        /// The VMID.
         29:16 vmid;
-        /// Of which address space.
+        /// The ASID.
         15:0 asid;
     }
 }
@@ -121,7 +121,7 @@ impl SharedMemory {
         self.csrs[place::<N>()].load(Ordering::Relaxed) as usize
     }
 
-    /// Has CSR `N` hold `value` from the next synchronisation on.
+    /// Sets the value that CSR `N` has from the next synchronisation on.
     #[inline(always)]
     pub(super) fn set_csr<const N: u32>(&self, value: usize) {
         let place = place::<N>();
@@ -141,7 +141,7 @@ impl SharedMemory {
         self.hfences.iter().any(|entry| !entry.is_free())
     }
 
-    /// Forgets what was written and not synchronised. The other side does not look.
+    /// Drops what was written and not synchronised. The other side does not access the memory now.
     pub(super) fn clear(&self) {
         for entry in &self.hfences {
             entry.config.store(0, Ordering::Relaxed);
@@ -156,7 +156,7 @@ impl SharedMemory {
 impl HfenceEntry {
     /// Returns whether the entry can be used: the other side has executed its fence.
     pub(super) fn is_free(&self) -> bool {
-        // Acquire: a fence that is said to be done is.
+        // Acquire: when the entry is free, the fence has taken effect.
         HfenceConfig::from_raw(self.config.load(Ordering::Acquire)).pending() == 0u64
     }
 }

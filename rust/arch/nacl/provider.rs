@@ -8,13 +8,13 @@
 
 use crate::bindings;
 
-/// The implementation of the extension: the firmware, for all that we can tell.
+/// The implementation of the extension, which looks like firmware to this kernel.
 pub(crate) trait Provider {
     /// Calls `function`.
     ///
     /// # Errors
     ///
-    /// What the implementation answers.
+    /// The implementation's error.
     fn call(&self, function: Function, args: [usize; 3]) -> Result<usize, Refused>;
 }
 
@@ -22,13 +22,13 @@ pub(crate) trait Provider {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Function {
-    /// Whether there is a [`Feature`].
+    /// Asks whether there is a [`Feature`].
     ProbeFeature = bindings::sbi_ext_nacl_fid_SBI_EXT_NACL_PROBE_FEATURE,
-    /// Where the shared memory of this CPU is.
+    /// Sets the address of the shared memory of this CPU.
     SetShmem = bindings::sbi_ext_nacl_fid_SBI_EXT_NACL_SET_SHMEM,
-    /// CSRs become what was written to the shared memory.
+    /// Writes the CSRs that were changed in the shared memory.
     SyncCsr = bindings::sbi_ext_nacl_fid_SBI_EXT_NACL_SYNC_CSR,
-    /// Fences that wait are executed.
+    /// Executes the fences that wait.
     SyncHfence = bindings::sbi_ext_nacl_fid_SBI_EXT_NACL_SYNC_HFENCE,
 }
 
@@ -80,7 +80,7 @@ impl Feature {
 pub(crate) struct Features(u32);
 
 impl Features {
-    /// Asks for each.
+    /// Probes for each feature.
     pub(crate) fn probe(provider: &impl Provider) -> Self {
         let has = |feature: &Feature| {
             let args = [*feature as usize, 0, 0];
