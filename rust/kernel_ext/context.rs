@@ -44,7 +44,8 @@ fn interrupts_are_on() -> bool {
 pub(crate) struct IrqOff(PhantomData<*mut ()>);
 
 impl IrqOff {
-    /// Switches interrupts off. Does not nest: the end of one would switch them on within another.
+    /// Switches interrupts off. Does not nest: the drop of an inner guard would enable interrupts
+    /// within the outer one.
     pub(crate) fn new() -> Self {
         debug_assert!(interrupts_are_on());
         // SAFETY: The caller has interrupts on, since the guard does not nest, and `drop` enables
@@ -53,7 +54,7 @@ impl IrqOff {
         Self(PhantomData)
     }
 
-    /// Lets pending interrupts in, once.
+    /// Enables interrupts for a moment, so that this CPU takes those that are pending.
     pub(crate) fn window(&mut self) {
         // SAFETY: The call below disables interrupts again. `&mut self` proves that nothing
         // borrowed from this guard is in use across the window.

@@ -31,7 +31,7 @@ pub(crate) use new_raw_spinlock;
 /// The lock. Interrupts are off while it is held.
 pub(crate) type RawSpinLock<T> = Lock<T, RawSpinLockBackend>;
 
-/// C's operations on it.
+/// The backend: C's operations on a `raw_spinlock_t`.
 pub(crate) struct RawSpinLockBackend;
 
 // SAFETY: A `raw_spinlock_t` has one owner at a time, from `lock` to `unlock`. `relock` is the

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The host's `time` counter. Answers to what `vcpu_timer.c` asks of `asm/timex.h`, `asm/delay.h`
-//! and `clocksource/timer-riscv.h`. `kernel::time` has clocks in nanoseconds and no counter.
+//! The host's `time` counter. Answers to the uses of `asm/timex.h`, `asm/delay.h` and
+//! `clocksource/timer-riscv.h` in `vcpu_timer.c`. `kernel::time` has clocks in nanoseconds and no
+//! counter.
 
 use kernel::{
     prelude::*,

@@ -47,7 +47,7 @@ macro_rules! number {
 }
 
 number! {
-    /// A guest physical address: what the guest believes to be physical memory.
+    /// A guest physical address.
     Gpa(u64)
 }
 number! {
@@ -75,8 +75,8 @@ number! {
     Asid(u16)
 }
 number! {
-    /// A hart id, in all its 64 bits: what the guest says, and what userspace gave a vCPU as its id
-    /// (`KVM_CREATE_VCPU`). Not every one names a vCPU.
+    /// A hart id of 64 bits: the id that userspace gave a vCPU (`KVM_CREATE_VCPU`), or one that a
+    /// guest passes and that may belong to no vCPU.
     HartId(u64)
 }
 number! {
@@ -176,7 +176,7 @@ pub(crate) struct GfnRange {
 }
 
 impl GfnRange {
-    /// No frame.
+    /// The range without frames.
     pub(crate) const EMPTY: GfnRange = GfnRange {
         start: Gfn(0),
         end: Gfn(0),
@@ -337,7 +337,7 @@ impl Level {
 
 /// A size in which hosts map memory.
 ///
-/// Ordered by size. That of Svnapot is no size of one G-stage entry: see [`PageSize::level`].
+/// Ordered by size. No single G-stage entry has the size of a Svnapot run: see [`PageSize::level`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum PageSize {
     /// 4 KiB.

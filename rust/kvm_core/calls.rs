@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Core KVM's functions, for safe callers. One function each; the reason why it is sound to call
-//! stands in it.
+//! Core KVM's functions, for safe callers. Each function here calls one of them, and its SAFETY
+//! comments say why that is sound.
 
 use kernel::{
     error::to_result,
@@ -28,8 +28,8 @@ pub(crate) fn wants_to_run(vcpu: &Vcpu) -> bool {
     unsafe { (*vcpu.as_ptr()).wants_to_run }
 }
 
-/// Tells core KVM where the vCPU is: `OUTSIDE_GUEST_MODE`, `IN_GUEST_MODE`, or
-/// `READING_SHADOW_PAGE_TABLES`.
+/// Sets `vcpu->mode`, by which core KVM sees where the vCPU is: `OUTSIDE_GUEST_MODE`,
+/// `IN_GUEST_MODE`, or `READING_SHADOW_PAGE_TABLES`.
 pub(crate) fn set_mode(vcpu: &Vcpu, mode: u32) {
     // SAFETY: By the invariant of `Vcpu` the vCPU is live. This only computes the field's address.
     let cell = unsafe { core::ptr::addr_of_mut!((*vcpu.as_ptr()).mode) };
@@ -99,14 +99,14 @@ pub(crate) fn halt(vcpu: &Vcpu) {
     unsafe { bindings::kvm_vcpu_halt(vcpu.as_ptr()) };
 }
 
-/// Lets another vCPU run that may hold what this one spins for.
+/// Yields the CPU to another vCPU that may hold the lock which this one spins for.
 pub(crate) fn on_spin(vcpu: &Vcpu, in_kernel: bool) {
     // SAFETY: By the invariant of `Vcpu` the vCPU is live. The caller is the vCPU's thread, and
     // holds no spinlock, so it may yield the CPU.
     unsafe { bindings::kvm_vcpu_on_spin(vcpu.as_ptr(), in_kernel) };
 }
 
-/// The signal mask of `KVM_SET_SIGNAL_MASK` is in force while this lives.
+/// A guard: the signal mask of `KVM_SET_SIGNAL_MASK` is in force while this lives.
 pub(crate) struct SignalMask<'a>(&'a Vcpu);
 
 impl<'a> SignalMask<'a> {
@@ -151,8 +151,8 @@ pub(crate) fn bus_read(
     (result == 0).then_some(data)
 }
 
-/// Writes `width` bytes to a device that core KVM emulates, such as an ioeventfd; whether there is
-/// one at `gpa`.
+/// Writes `width` bytes to a device that core KVM emulates, such as an ioeventfd; returns whether
+/// there is one at `gpa`.
 pub(crate) fn bus_write(
     vcpu: &Vcpu,
     _slots: &SlotsRead<'_>,
@@ -189,7 +189,7 @@ pub(crate) type VcpuBitmap = [usize; MASK_WORDS];
 /// The words of a [`VcpuBitmap`].
 const MASK_WORDS: usize = (bindings::KVM_MAX_VCPUS as usize).div_ceil(usize::BITS as usize);
 
-/// No vCPU.
+/// The bitmap without vCPUs.
 pub(crate) const NO_VCPUS: VcpuBitmap = [0; MASK_WORDS];
 
 /// Makes the request with the constant `raw` of the vCPUs in `mask`. Interrupts are on.

@@ -42,13 +42,13 @@ use crate::{
 pub(crate) enum NoPlace {
     /// There is no memory, or the guest cannot write to it.
     NoMemory,
-    /// The vCPU's dirty ring is full but for its reserve. What needs the memory is tried again when
-    /// userspace has made room.
+    /// The vCPU's dirty ring is full but for its reserve. The caller tries again when userspace has
+    /// collected the ring.
     RingFull,
 }
 
-/// Some bytes of guest memory, all in one page, that the guest could write to. Dropping this notes
-/// in the dirty log what was written.
+/// Some bytes of guest memory, all in one page, that the guest could write to. Dropping this marks
+/// the page in the dirty log if it was written to.
 ///
 /// A vCPU whose dirty ring is full but for its reserve gets no place in memory that is logged. So
 /// one exit adds at most one entry of a place to the reserve, however many places it finds.
@@ -61,7 +61,7 @@ pub(crate) struct Place<'s> {
     log: Log,
 }
 
-/// Whether the dirty log has to know.
+/// Whether the place was written to, for the dirty log.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Log {
     Nothing,
@@ -85,8 +85,8 @@ impl<'s> Place<'s> {
         if slot.is_invalid() || slot.access() == SlotAccess::ReadOnly {
             return Err(NoPlace::NoMemory);
         }
-        // Core KVM makes the request with the entry that reaches the soft limit, and the run loop
-        // looks at the ring whenever it serves requests.
+        // Core KVM makes the request when an entry reaches the soft limit, and the run loop checks
+        // the ring whenever it serves requests.
         if slot.is_logged() && calls::dirty_ring_is_soft_full(slots.vcpu()) {
             return Err(NoPlace::RingFull);
         }

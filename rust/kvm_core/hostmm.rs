@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The host's own address space: how it maps what is behind a guest page. Answers to
+//! The host's own address space: its mappings of the pages behind guest pages. Answers to
 //! `get_hva_mapping_size()` and to the loop over VMAs of `mmu.c`.
 
 use core::{
@@ -36,12 +36,12 @@ use crate::{
 /// How an entry of the host's page table maps a frame of any memory, a device's included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HostMapping {
-    /// The frame of the page itself, also where the entry maps more.
+    /// The frame of the page itself, also where the entry maps a larger block.
     pub(crate) pfn: Pfn,
-    /// How much the entry maps, with the same rights; 4 KiB if the host is about to take away a
-    /// part of that.
+    /// The size of the block that the entry maps, with the same rights; 4 KiB if the host is
+    /// invalidating a part of it.
     pub(crate) size: PageSize,
-    /// What the process may do.
+    /// The effect of a store of the process.
     pub(crate) stores: HostWrite,
 }
 
@@ -67,7 +67,7 @@ impl Deref for PresentPage<'_> {
 }
 
 impl<'t> PresentPage<'t> {
-    /// Returns what the page is a part of.
+    /// Returns the folio that the page is a part of.
     pub(crate) fn folio(self) -> LiveFolio<'t> {
         let folio = PageMap::new().folio(self.pfn);
         // SAFETY: By the type's invariant the frame has a `struct page`, and its folio stays in use
@@ -76,26 +76,28 @@ impl<'t> PresentPage<'t> {
     }
 }
 
-/// What a store of the process meets.
+/// The effect of a store of the process through an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HostWrite {
-    /// A fault: the page is read-only, or the host must first make the process's own copy of it.
+    /// The store faults: the page is read-only, or the host must first make the process's own copy
+    /// of it.
     ReadOnly,
-    /// No fault, but the entry is clean: the store marks it dirty, by hardware or a fault that
-    /// does nothing else. A store that goes around the entry would not.
+    /// The store does not fault, but the entry is clean: the store marks it dirty, by hardware or
+    /// by a fault that does nothing else. A store of the guest, which does not use the entry, would
+    /// not mark it.
     Clean,
-    /// Nothing.
+    /// The store has no other effect: the entry is dirty already.
     Dirty,
 }
 
-/// What the host maps, while `kvm->mmu_lock` is held: the lock's guards make it.
+/// The host's page table, while `kvm->mmu_lock` is held: the guards of the lock create it.
 ///
-/// The host takes no page away, makes none read-only and splits no block before it has told the
-/// notifier, and that waits for the lock to unmap it from the guest. So what the host's page table
-/// says is true until the lock is dropped, except about frames that the host has announced before
-/// and is not through with. A thread that installs a page needs no reference to it: the host must
-/// wait for the lock before it can give the page to another owner. Nor is the page put on the list
-/// of active ones for it: whether the guest uses it, ageing finds in the entry.
+/// The host's MM takes no page away, makes none read-only and splits no block before it has called
+/// the MMU notifier, which waits for the lock to unmap the page from the guest. So the host's page
+/// table stays true until the lock is dropped, except for frames whose invalidation is in progress.
+/// A thread that installs a page needs no reference to it: the host must wait for the lock before
+/// it can give the page to another owner. Nor does the host have to mark the page active: ageing
+/// finds in the entry whether the guest uses it.
 ///
 /// # Invariants
 ///
@@ -157,8 +159,8 @@ impl<'l> HostPgtable<'l> {
 
 /// A part of the host's page table, behind a slot: what an entry for a block maps, or a leaf table.
 ///
-/// Only pages are seen that `get_user_pages_fast()` would give for reading, too, but for what
-/// [`HostTable::mapping`] tells. Entries are read without the host's locks.
+/// Apart from [`HostTable::mapping`], only pages are shown that `get_user_pages_fast()` would give
+/// for reading, too. Entries are read without the host's locks.
 ///
 /// # Invariants
 ///
@@ -196,8 +198,8 @@ enum Kind {
 }
 
 impl Kind {
-    /// Returns what `entry`, which is not present, is if it is anything: the place of a block that
-    /// is swapped out or on its way to other frames.
+    /// Returns the block of `entry`, which is not present, if it is swapped out or being migrated;
+    /// [`None`] if the entry is empty.
     #[cold]
     fn absent(entry: bindings::pte_t, size: PageSize) -> Option<Self> {
         // SAFETY: `pte_none()` only inspects its argument.
@@ -313,19 +315,18 @@ impl<'t> HostTable<'t> {
         Some(Kind::Leaves(unsafe { bindings::kvm_rs_ptep(pmd, first) }))
     }
 
-    /// Returns the page behind the frame that the table was looked for.
+    /// Returns the page behind the frame that the table was looked up for.
     #[inline(always)]
     pub(crate) fn page(&self) -> Option<PresentPage<'_>> {
         self.look(self.gfn, self.index)
     }
 
-    /// Returns what the entry behind the frame that the table was looked for maps, whatever memory
-    /// that is: the huge zero page and the memory of a device, too, which no other function here
-    /// gives.
+    /// Returns the mapping of the frame that the table was looked up for, for any memory: also the
+    /// huge zero page and the memory of a device, which no other function here returns.
     ///
-    /// The guest may have such memory only where the host has said so before: the caller compares
-    /// the frame with the one that the host gave, or that the tree has from then. If they are the
-    /// same, all that the entry maps may be mapped like it.
+    /// The guest may have such memory only where the host has given it before: the caller compares
+    /// the frame with the one that the host gave, or that the tree has since. If they are the same,
+    /// all that the entry maps may be mapped like it.
     pub(crate) fn mapping(&self) -> Option<HostMapping> {
         let (entry, size) = self.entry(self.index);
         // SAFETY: `kvm_rs_pte_is_readable()` only inspects its argument.
@@ -333,8 +334,8 @@ impl<'t> HostTable<'t> {
         is_readable.then(|| self.decode(self.gfn, self.index, entry, size))
     }
 
-    /// Returns whether the host has nothing behind the frame that the table was looked for, nor
-    /// anything swapped out or on its way.
+    /// Returns whether the host has no page behind the frame that the table was looked up for, not
+    /// even one that is swapped out or being migrated.
     pub(crate) fn is_none(&self) -> bool {
         let (entry, _) = self.entry(self.index);
         // SAFETY: `pte_none()` only inspects its argument.
@@ -382,7 +383,7 @@ impl<'t> HostTable<'t> {
     fn decode(&self, gfn: Gfn, index: u64, entry: bindings::pte_t, size: PageSize) -> HostMapping {
         // SAFETY: `pte_pfn()` only computes a number from its argument.
         let first = unsafe { bindings::kvm_rs_pte_pfn(entry) } as u64;
-        // What is contiguous is aligned in both address spaces, so the offset is that of the
+        // A contiguous block is aligned in both address spaces, so the offset is that of the
         // address. This is true of a Svnapot entry, too, which is repeated for each of its pages,
         // and which the kernel resolves to the first one's frame (differences-from-c M19).
         let offset = index & (size.frames() - 1);
@@ -397,8 +398,8 @@ impl<'t> HostTable<'t> {
         }
     }
 
-    /// Returns whether the page is secret memory (`memfd_secret()`), which only its process is to
-    /// reach, and which `get_user_pages()` refuses.
+    /// Returns whether the page is secret memory (`memfd_secret()`), which only its process may
+    /// access, and which `get_user_pages()` refuses.
     #[inline(always)]
     fn is_secret(&self, pfn: Pfn) -> bool {
         if !cfg!(CONFIG_SECRETMEM) {
@@ -411,7 +412,7 @@ impl<'t> HostTable<'t> {
         unsafe { bindings::kvm_rs_page_is_secret(self.map.page(pfn)) }
     }
 
-    /// Tells the host's memory management that `page` is used, as `get_user_pages_fast()` does.
+    /// Marks `page` as used for the host's MM, as `get_user_pages_fast()` does.
     #[inline]
     pub(crate) fn note_use(&self, page: PresentPage<'_>) {
         let folio = self.map.folio(page.pfn);
@@ -449,7 +450,7 @@ impl HostPages<'_> {
     }
 }
 
-/// Where the kernel has the `struct page` of each frame. It is looked up once for many frames.
+/// The base of the kernel's array of `struct page`, looked up once for many frames.
 #[derive(Clone, Copy)]
 struct PageMap(*mut bindings::page);
 
@@ -586,7 +587,7 @@ pub(crate) fn check_backing(slot: &Slot<'_>) -> Result {
     Ok(())
 }
 
-/// Tells the calling process that it needs memory at `hva` that is broken.
+/// Sends the calling process a SIGBUS, because its memory at `hva` is broken.
 pub(crate) fn send_poison_signal(hva: Hva) {
     // SAFETY: This only sends a signal to `current`. `hva` is a number that the signal carries.
     unsafe { bindings::kvm_rs_send_sig_mceerr(hva.get(), poisoned_shift(hva)) };

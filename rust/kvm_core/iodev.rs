@@ -33,17 +33,17 @@ use crate::{
     }, //
 };
 
-/// What is behind pages on the MMIO bus. Called in the thread of the vCPU that makes the access,
+/// The device behind pages on the MMIO bus. Called in the thread of the vCPU that makes the access,
 /// with `kvm->srcu` held.
 pub(crate) trait BusPort: Copy + Send + Sync {
-    /// Reads the word at `offset`; [`None`] if nothing answers there.
+    /// Reads the word at `offset`; returns [`None`] if there is no device.
     fn read(self, vm: &Vm, offset: u32) -> Option<u32>;
 
-    /// Writes the word at `offset`; [`None`] if nothing answers there.
+    /// Writes the word at `offset`; returns [`None`] if there is no device.
     fn write(self, vm: &Vm, offset: u32, value: u32) -> Option<()>;
 }
 
-/// A page, or several, where guest accesses end up at a [`BusPort`].
+/// One or more pages, in which guest accesses call a [`BusPort`].
 ///
 /// # Invariants
 ///
@@ -163,7 +163,8 @@ unsafe extern "C" fn write<P: BusPort>(
     })
 }
 
-/// Devices on the bus of a VM that is not finished; they come off it when this is dropped.
+/// Devices on the bus of a VM whose controller is being built; dropping this removes them from the
+/// bus.
 pub(crate) struct Registrations<'v, P: BusPort> {
     vm: &'v Vm,
     devices: KVec<KBox<BusDevice<P>>>,

@@ -59,16 +59,16 @@ pub(crate) enum SlotAccess {
     ReadWrite,
 }
 
-/// What happens to a slot (`enum kvm_mr_change`).
+/// The change of a slot (`enum kvm_mr_change`).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SlotChange {
-    /// It is new.
+    /// The slot is new.
     Create,
-    /// It goes.
+    /// The slot is deleted.
     Delete,
-    /// It gets another guest physical address.
+    /// The slot gets another guest physical address.
     Move,
-    /// It gets other flags.
+    /// The slot gets other flags.
     Flags,
 }
 
@@ -160,7 +160,7 @@ impl<'s> Slot<'s> {
 
     /// Returns how many bytes it has.
     pub(crate) fn bytes(&self) -> usize {
-        // Core KVM has checked that it fits.
+        // Core KVM has checked that the size fits.
         self.npages() << PAGE_SHIFT
     }
 
@@ -281,7 +281,7 @@ fn frame_at(page: *mut bindings::page, pfn: u64, hva: Hva) -> Pfn {
     Pfn::new(pfn & !frames.wrapping_sub(1) | offset)
 }
 
-/// What became of [`Slot::fault_in`].
+/// The outcome of [`Slot::fault_in`].
 pub(crate) enum FaultIn {
     /// The page is there.
     Page(HostRef),
@@ -293,7 +293,7 @@ pub(crate) enum FaultIn {
     Failed,
 }
 
-/// What the host lets its process do with a page.
+/// The host's permission for its process on a page.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HostAccess {
     /// Read.
@@ -302,7 +302,7 @@ pub(crate) enum HostAccess {
     ReadWrite,
 }
 
-/// A page of the host's, with a reference to it.
+/// A page of the host, with a reference to it. C: `kvm_faultin_pfn()`.
 ///
 /// # Invariants
 ///
@@ -342,13 +342,13 @@ impl HostRef {
         })
     }
 
-    /// Gives the reference back after the page was installed. The lock, still held, keeps the
-    /// host's invalidations from passing in between.
+    /// Gives the reference back after the page was installed. The lock, which is still held, keeps
+    /// the host from invalidating the page in between.
     ///
-    /// `kvm_release_faultin_page()` would mark the page accessed, too. But finding it was a use
-    /// that `get_user_pages()` has noted (`PG_referenced`), and the guest's use is in the entry,
-    /// where ageing looks for it. A second note for one access makes the kernel think that the
-    /// page is used all the time: it moves to the active list, at once.
+    /// `kvm_release_faultin_page()` would mark the page accessed, too. But `get_user_pages()` has
+    /// already marked the page (`PG_referenced`), and the guest's use is in the entry, where ageing
+    /// finds it. A second mark for one access would move the page to the active list at once, as if
+    /// it were used all the time.
     pub(crate) fn release_faultin_page(self, _lock: &ReadGuard<'_>) {
         // A page that the guest can write, or can be allowed to write without asking the host
         // again, counts as dirty from now on.
@@ -387,12 +387,12 @@ impl Drop for HostRef {
     }
 }
 
-/// When the host had last taken something away (`kvm->mmu_invalidate_seq`).
+/// The number of invalidations so far (`kvm->mmu_invalidate_seq`).
 #[derive(Clone, Copy)]
 pub(crate) struct InvalidateSeq(usize);
 
 impl InvalidateSeq {
-    /// Reads it, before anything that it is to vouch for.
+    /// Reads `mmu_invalidate_seq`. Must be called before the host page is looked up.
     pub(crate) fn read(vm: &Vm) -> Self {
         // SAFETY: By the invariant of `Vm` the VM is live.
         Self(unsafe { bindings::kvm_rs_mmu_invalidate_seq(vm.as_ptr()) })

@@ -82,7 +82,8 @@ impl<'v> WriteHeld<'v> {
         self.0
     }
 
-    /// Runs `f`, which may sleep, without the lock. What is known of the tree is void after it.
+    /// Runs `f`, which may sleep, without the lock. Facts about the tree from before are void
+    /// afterwards.
     pub(crate) fn unlocked<R>(&mut self, f: impl FnOnce() -> R) -> R {
         // SAFETY: By the type's invariant the lock is held. This function takes it again below, and
         // no view of the tree can live on, because views borrow `self`.

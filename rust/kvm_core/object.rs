@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Core KVM's objects, from the outside: a VM and a vCPU. The state of the arch layer is behind the
-//! one pointer that `<asm/kvm_host.h>` gives each, in parts that belong to other layers.
+//! Core KVM's objects as the arch layer sees them: a VM and a vCPU. The state of the arch layer is
+//! behind the one pointer that `<asm/kvm_host.h>` gives each, in parts that belong to other layers.
 
 use core::ptr;
 
@@ -25,7 +25,7 @@ use crate::{
 /// thread may have a shared reference to that `Self`, and no code makes a mutable one before the
 /// state is dropped.
 pub(crate) unsafe trait VmPart: Sized {
-    /// Where the part is, in bytes.
+    /// The offset of the part, in bytes.
     const OFFSET: usize;
 }
 
@@ -37,7 +37,7 @@ pub(crate) unsafe trait VmPart: Sized {
 /// thread may have a shared reference to that `Self`, and no code makes a mutable one before the
 /// state is dropped.
 pub(crate) unsafe trait VcpuPart: Sized {
-    /// Where the part is, in bytes.
+    /// The offset of the part, in bytes.
     const OFFSET: usize;
 }
 

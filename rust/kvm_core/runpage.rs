@@ -4,9 +4,9 @@
 //! `vcpu->run` throughout C.
 //!
 //! Userspace has it mapped and may write any of it at any time, so there is never a reference into
-//! it: every access is volatile, and every method reads a field at most once. What is read is not
-//! to be trusted, and what was written is not to be read back: an exit that userspace completes is
-//! remembered in [`VcpuInner::pending`](crate::vcpu::VcpuInner), not in the page.
+//! it: every access is volatile, and every method reads a field at most once. A value that is read
+//! is not trusted, and a value that was written is not read back: an exit that userspace completes
+//! is kept in [`VcpuInner::pending`](crate::vcpu::VcpuInner), not in the page.
 
 use core::{
     marker::PhantomData,

@@ -12,14 +12,15 @@ use crate::{
     kvm_core::object::Vcpu, //
 };
 
-/// The memslots and buses of a vCPU's VM stay as they are while this lives (`kvm->srcu`).
+/// A read-side section of `kvm->srcu`: the memslots and buses of a vCPU's VM stay as they are while
+/// this lives.
 ///
 /// Taken around the users of memslots only, not around the whole of `KVM_RUN` as in C. Sections may
 /// nest: each has an index of its own, unlike those that core KVM keeps in the vCPU.
 pub(crate) struct SlotsRead<'a> {
     vcpu: &'a Vcpu,
     index: c_int,
-    /// The thread that entered the section leaves it.
+    /// The section must be left by the thread that entered it.
     thread: NotThreadSafe,
 }
 
