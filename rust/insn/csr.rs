@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! CSRs that the guest sees but the hardware does not give it.
+//! CSRs that the guest has but the hardware does not implement for it.
 //!
 //! One table row per range of CSRs. The only way to a row's handler is [`CsrAccess::authorise`],
-//! which asks for the mode that the guest was in, so that no handler can forget to. No lock: the
-//! table is constant. It answers to `csr_insn()` and `csr_funcs` in `vcpu_insn.c`.
+//! which takes the mode that the guest was in, so that no handler can forget to check it. No lock:
+//! the table is constant. It answers to `csr_insn()` and `csr_funcs` in `vcpu_insn.c`.
 //!
 //! A CSR without a row is illegal, as in C: userspace gets only those that a handler sends there.
 //! `time` has no row: the hardware serves it.
@@ -62,15 +62,15 @@ impl CsrNum {
     }
 }
 
-/// What a CSR instruction does to the CSR. It depends on which registers it names, not on what
-/// they hold: to set no bits with a register that holds zero is a write.
+/// The effect of a CSR instruction on the CSR. It depends on the registers that the instruction
+/// names, not on their values: to set no bits with a register that holds zero is a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CsrEffect {
-    /// It reads only: it sets or clears the bits of x0.
+    /// The instruction reads only: it sets or clears the bits of x0.
     Read,
-    /// It writes only: what was swapped out goes to x0.
+    /// The instruction writes only: the old value goes to x0.
     Write,
-    /// It reads and writes.
+    /// The instruction reads and writes.
     ReadWrite,
 }
 
@@ -155,14 +155,14 @@ pub(crate) enum CsrHandler {
     Counter,
 }
 
-/// In which ways a CSR can be accessed, beyond what its number says.
+/// The restrictions on accesses to a CSR, beyond those of its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CsrManner {
-    /// In all ways.
+    /// Any access is allowed.
     Any,
-    /// Only by instructions that write. What is written may not matter.
+    /// Only instructions that write are allowed, whatever they write.
     MustWrite,
-    /// By user mode only as far as `scounteren` lets it.
+    /// User mode needs the counter's bit in `scounteren`.
     Counter,
 }
 
@@ -187,7 +187,7 @@ impl CounterEnable {
     }
 }
 
-/// A range of CSRs: all that is known about it.
+/// A range of CSRs, with the rules for accesses to it.
 pub(crate) struct CsrRange {
     /// The first CSR of the range.
     pub(crate) first: CsrNum,
@@ -283,7 +283,8 @@ const CSRS: &[CsrRange] = &[
     },
 ];
 
-/// The rows are in order and do not overlap, and none gives away more than the numbers allow.
+/// The rows are in order and do not overlap, and none allows an access that the numbers of its CSRs
+/// forbid.
 const _: () = {
     let mut i = 0;
     while i < CSRS.len() {
@@ -346,12 +347,12 @@ impl CsrAccess {
     }
 }
 
-/// What became of an access to an emulated CSR.
+/// The outcome of an access to an emulated CSR.
 #[must_use]
 pub(crate) enum CsrOutcome {
-    /// It is done, and the register held this.
+    /// The access is done, and the register held this value.
     Done(usize),
-    /// Userspace is to do it: the interrupt controller is its own.
+    /// Userspace must complete the access, because it has the interrupt controller.
     Userspace,
     /// There is no such register.
     Illegal,

@@ -55,9 +55,9 @@ bitfield! {
         11:7 rd;
         /// S format: the low bits of a store's offset, which decide its alignment.
         9:7 store_offset_low;
-        /// What kind of instruction this is.
+        /// The major opcode.
         6:2 opcode;
-        /// The part of the opcode that also tells longer encodings apart.
+        /// The part of the opcode that is 0b111 in longer encodings.
         4:2 length;
         /// `11` in memory; in `htinst` also `01`, which marks what was compressed.
         1:0 space;
@@ -150,7 +150,7 @@ pub(crate) mod quadrant_2 {
     pub(crate) const SDSP: u16 = 0b111;
 }
 
-/// How far the program counter moves when an instruction is done.
+/// The length of an instruction, by which the pc advances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InsnLen {
     /// A compressed instruction.
@@ -169,15 +169,16 @@ impl InsnLen {
     }
 }
 
-/// An instruction that trapped, by what is known about it.
+/// An instruction that trapped, by its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Insn {
     /// 16 bits, as they stand in the guest's memory.
     Compressed(Compressed),
     /// 32 bits, as they stand in the guest's memory.
     Wide(Wide),
-    /// The transformation that `htinst` gave: no immediate, and the address offset in place of
-    /// `rs1`. A compressed instruction was expanded, so its length has to be kept beside it.
+    /// The transformed instruction in `htinst`: without immediate, and with the address offset in
+    /// place of `rs1`. A compressed instruction was expanded, so its length has to be kept beside
+    /// it.
     Transformed(Wide, InsnLen),
     /// More than 32 bits: no standard instruction is that long.
     Long,

@@ -104,7 +104,7 @@ impl Width {
     }
 }
 
-/// What fills the register above a loaded value.
+/// The bits that fill the register above a loaded value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extend {
     /// Copies of the value's top bit. Also for eight bytes, where nothing is left to fill.
@@ -113,7 +113,7 @@ pub(crate) enum Extend {
     Zero,
 }
 
-/// A load: what becomes of the value that the device gives.
+/// A load: how the device's value goes into a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Load {
     /// The register that is written.
@@ -142,7 +142,7 @@ impl Load {
     }
 }
 
-/// A store: what the device is given.
+/// A store: the register and the width of the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Store {
     /// The register that is stored.
@@ -159,12 +159,12 @@ impl Store {
     }
 }
 
-/// What a decoded instruction does.
+/// The operation of a decoded instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MmioOp {
-    /// It reads from the device.
+    /// A load from the device.
     Load(Load),
-    /// It writes to the device.
+    /// A store to the device.
     Store(Store),
 }
 
@@ -189,13 +189,13 @@ impl MmioOp {
 /// A load or store that can be completed in the guest's stead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MmioInsn {
-    /// What it does.
+    /// Its operation.
     pub(crate) op: MmioOp,
-    /// How far the program counter moves when it is done.
+    /// The length of the instruction, by which the pc advances.
     pub(crate) len: InsnLen,
 }
 
-/// What an instruction tells about the alignment of its address.
+/// The information of an instruction about the alignment of its address.
 #[derive(Clone, Copy)]
 enum Alignment {
     /// The address is that of the register, plus these low bits of an offset.

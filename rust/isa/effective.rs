@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! What the guest gets of the extensions that userspace chose, and the CSR values that follow.
+//! The extensions that a guest has in effect, of those that userspace chose, and the CSR values
+//! that follow.
 
 use crate::{
     bindings,
@@ -35,9 +36,9 @@ const STATEEN0_SSTATEEN0: u64 = bindings::SMSTATEEN0_SSTATEEN0 as u64;
 pub(crate) enum FpUnit {
     /// None: sstatus.FS is off.
     Off,
-    /// Those of F.
+    /// The registers of F.
     Single,
-    /// Those of D.
+    /// The registers of D.
     Double,
 }
 
@@ -46,8 +47,8 @@ pub(crate) enum FpUnit {
 /// # Invariants
 ///
 /// The set is closed under `requires`: if an extension is in the set, then so is everything that it
-/// needs and that can be switched off. (What cannot be switched off but is missing in the host's
-/// own list is the host's affair.)
+/// needs and that can be switched off. (An extension that cannot be switched off but is missing in
+/// the host's own list does not count.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EffectiveIsa(IsaSet);
 

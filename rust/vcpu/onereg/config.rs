@@ -140,14 +140,15 @@ fn identify(
     Ok(())
 }
 
-/// Changes the ISA with `change`, and has the registers follow it.
+/// Changes the ISA with `change`, and derives the registers from it.
 fn change_isa(
     vcpu: &mut OwnedVcpu<'_>,
     change: impl FnOnce(&mut GuestIsa, &HostIsa, VectorUse) -> Result<(), IsaError>,
 ) -> Result {
     change(&mut vcpu.inner.isa, &host()?.isa, host::vector_use())?;
     vcpu.configure();
-    // Before the first run: afterwards there is no change, and the registers are the guest's.
+    // Only before the first run: afterwards the ISA does not change, and the registers have the
+    // guest's own values.
     if !vcpu.inner.ran_atleast_once {
         let (inner, context) = vcpu.split();
         context.csrs.confine(inner.isa.effective());
@@ -230,7 +231,7 @@ pub(super) fn disable_isa(vcpu: &mut OwnedVcpu<'_>, number: usize, mask: u64) ->
 }
 
 /// Changes the choice of SBI extensions with `change`, which the first run makes final: from then
-/// on, even what changes nothing is refused, as it has always been.
+/// on, even a write that changes nothing is refused, as it has always been.
 fn change_sbi(
     vcpu: &mut OwnedVcpu<'_>,
     change: impl FnOnce(&mut table::State) -> Result,
@@ -239,7 +240,7 @@ fn change_sbi(
         return Err(EBUSY);
     }
     change(&mut vcpu.inner.sbi)?;
-    // What is switched off takes back what it gave.
+    // The bits that an extension has set go with it.
     vcpu.configure();
     Ok(())
 }

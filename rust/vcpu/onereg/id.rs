@@ -17,7 +17,7 @@ bitfield! {
         63:56 arch;
         /// Binary logarithm of the size in bytes.
         55:52 size;
-        /// Means nothing on RISC-V.
+        /// Reserved on RISC-V.
         51:32 reserved;
         /// Type and subtype. Types without subtypes have all registers under subtype 0.
         31:16 class;
@@ -55,7 +55,7 @@ impl Class {
     }
 }
 
-/// What an id says.
+/// The parts of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Parts {
     /// Type and subtype.
@@ -67,8 +67,7 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Takes an id apart, if it can be one of a RISC-V register: the right architecture, and
-    /// nothing where nothing is defined.
+    /// Decodes an id; returns [`None`] for another architecture, or if a reserved bit is set.
     #[inline]
     pub(crate) fn of(id: u64) -> Option<Self> {
         const FIXED: u64 = RegId::ARCH_MASK | RegId::RESERVED_MASK;

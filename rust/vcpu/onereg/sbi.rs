@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What SBI extensions remember (`KVM_REG_RISCV_SBI_STATE`), a subtype for each extension that has
-//! something. Answers to the `get_state_reg` and `set_state_reg` functions of `vcpu_sbi_*.c`.
+//! The state of SBI extensions (`KVM_REG_RISCV_SBI_STATE`), with a subtype for each extension that
+//! has state. Answers to the `get_state_reg` and `set_state_reg` functions of `vcpu_sbi_*.c`.
 //!
 //! The registers are there while their extension is enabled; see
 //! [`Presence::Sbi`](crate::vcpu::onereg::table::Presence).
@@ -29,8 +29,7 @@ pub(super) fn all(_vcpu: &OwnedVcpu<'_>) -> u128 {
 
 members! {
     /// A register of `struct kvm_riscv_sbi_sta`: the address of the area, all ones without one.
-    /// Physical addresses fit in the low word. The high one is 0, cannot be anything else, and
-    /// says nothing (differences-from-c S4).
+    /// Physical addresses fit in the low word. The high one is always 0 (differences-from-c S4).
     enum Sta of kvm_riscv_sbi_sta {
         ShmemLo(shmem_lo),
         ShmemHi(shmem_hi),

@@ -166,7 +166,7 @@ pub(super) fn set_csr(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Re
     }
 }
 
-/// Writes a register that is a value.
+/// Writes a register that is only a value. The caller has the vCPU, which is not loaded.
 fn restore(vcpu: &mut OwnedVcpu<'_>, csr: Supervisor, value: u64) -> Result {
     let satp_modes = host::get().ok_or(ENODEV)?.satp_modes;
     let (inner, context) = vcpu.split();
@@ -177,7 +177,7 @@ fn restore(vcpu: &mut OwnedVcpu<'_>, csr: Supervisor, value: u64) -> Result {
     context.csrs.set(csr, value as usize, limits);
     if csr == Supervisor::Sie {
         let sie = context.csrs.get(csr);
-        // What a vCPU that blocks waits for is looked up there (differences-from-c M12).
+        // The check whether a blocked vCPU can go on reads it there (differences-from-c M12).
         vcpu.vcpu.shared().irqs.set_enabled(sie);
     }
     Ok(())

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The table of registers: one row says all that there is to know about a group of them, and get,
-//! set and list read it (differences-from-c M25).
+//! The table of registers: each row describes a group of registers, and get, set and list all use
+//! it (differences-from-c M25).
 //!
 //! Rows stand in the order in which C lists the registers. No locks; a row's functions run with
 //! `vcpu->mutex` held.
@@ -33,7 +33,7 @@ use crate::{
     }, //
 };
 
-/// A vCPU to look at only.
+/// A vCPU for reading only.
 pub(super) struct View<'v, 'o>(&'v mut OwnedVcpu<'o>);
 
 impl<'v, 'o> View<'v, 'o> {
@@ -64,17 +64,17 @@ impl<'o> Deref for View<'_, 'o> {
     }
 }
 
-/// How to get at registers that hold a `T`. The number counts from the group's first, and is below
-/// the group's count even in speculation.
+/// The getter and setter of registers that hold a `T`. The number counts from the group's first,
+/// and is below the group's count even in speculation.
 #[derive(Clone, Copy)]
 pub(super) struct Accessor<T> {
-    /// Reads.
+    /// The getter.
     pub(super) get: fn(&mut View<'_, '_>, usize) -> Result<T>,
-    /// Writes. The caller sees to it that CPUs forget what they hold of the vCPU.
+    /// The setter. Its caller has marked the vCPU's state as changed.
     pub(super) set: fn(&mut OwnedVcpu<'_>, usize, T) -> Result,
 }
 
-/// How wide the registers of a group are, and how to get at them.
+/// The width of a group's registers, and their accessors.
 #[derive(Clone, Copy)]
 pub(super) enum Access {
     /// 32 bits.
@@ -132,16 +132,17 @@ enum Presence {
     Always,
     /// All of them, if userspace chose this extension for the vCPU.
     Chosen(Ext),
-    /// Those whose numbers are in this set: so the list asks, and the accessor refuses.
+    /// Those whose numbers are in this set. The list uses the set; the accessor itself refuses the
+    /// rest.
     Some(fn(&OwnedVcpu<'_>) -> u128),
-    /// While the vCPU has this SBI extension, those whose numbers are in this set: so the list
-    /// asks, and the accessor refuses.
+    /// While the vCPU has this SBI extension, those whose numbers are in this set. The list uses
+    /// the set; the accessor itself refuses the rest.
     Sbi(Extension, fn(&OwnedVcpu<'_>) -> u128),
-    /// All of them, though the list has none: other registers say the same.
+    /// All of them, but the list leaves them out, because other registers have the same contents.
     Unlisted,
 }
 
-/// Registers that have a class, a presence and a way to get at them in common.
+/// Registers with the same class, presence and accessors.
 pub(super) struct Group {
     class: Class,
     /// Number of the first register in the class.
@@ -149,7 +150,7 @@ pub(super) struct Group {
     /// How many there are.
     count: u16,
     presence: Presence,
-    /// How to get at them.
+    /// Their accessors.
     pub(super) access: Access,
 }
 
@@ -435,7 +436,7 @@ pub(super) fn find(vcpu: &OwnedVcpu<'_>, parts: Parts) -> Result<(&'static Group
 #[cold]
 fn refusal(vcpu: &OwnedVcpu<'_>, parts: Parts) -> Error {
     // The state of an SBI extension that the vCPU does not have, or in another size, has always
-    // been an invalid id, not one of nothing.
+    // been an invalid id (`EINVAL`), not a missing register.
     let is_known = |group: &Group| {
         group.class == parts.class && group.access.size() == parts.size && group.is_there(vcpu)
     };

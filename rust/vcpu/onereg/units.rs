@@ -113,7 +113,7 @@ members! {
         Vtype(vtype),
         Vcsr(vcsr),
         Vlenb(vlenb),
-        // No register: the group ends before it.
+        // The pointer is no register: the group ends before it.
         Data(datap),
     }
 }
@@ -139,10 +139,10 @@ pub(super) fn get_vcsr(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     Ok(value as u64)
 }
 
-/// What vcsr has: saturation and rounding mode.
+/// The fields of vcsr: saturation and rounding mode.
 const VCSR_FIELDS: usize = 0b111;
 
-/// `vtype.vill`: the configuration is none, and nothing else is in the register.
+/// `vtype.vill`: the configuration is illegal, and the rest of the register is zero.
 const VILL: usize = 1 << (usize::BITS - 1);
 
 /// Returns what vtype makes of `value`: LMUL, SEW, and what happens to the tail and to masked-off
