@@ -3,9 +3,9 @@
 
 //! The G-stage page table of a VM: guest physical to host physical addresses.
 //!
-//! This module owns the format ([`Mode`], [`Pte`]), the table tree under a [`Root`], and every
-//! change to it. There is a view for each way to hold `kvm->mmu_lock`, which offers what the lock
-//! allows:
+//! This module owns the format ([`Mode`], [`Pte`](pte::Pte)), the table tree under a [`Root`], and
+//! every change to it. There is a view for each way to hold `kvm->mmu_lock`, which offers what the
+//! lock allows:
 //!
 //! - [`MmuRead`], lock held for reading: look up, [`install`](MmuRead::install) what a fault
 //!   needs and [`fill`](MmuRead::fill) what is around it,

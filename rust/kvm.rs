@@ -2,8 +2,8 @@
 
 //! KVM for RISC-V: the arch layer of `kvm.ko`. Answers to `main.c`.
 //!
-//! Core KVM (`virt/kvm` of the kernel tree) is C and calls us through [`hooks`]; everything below
-//! is Rust. `Documentation/architecture.rst` has the map.
+//! Core KVM (`virt/kvm` of the kernel tree) is C and calls the arch layer through `hooks`;
+//! everything below is Rust. `Documentation/architecture.rst` has the map.
 
 use kernel::prelude::*;
 

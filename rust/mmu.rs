@@ -3,11 +3,11 @@
 //! Guest memory: the G-stage tree of a VM, its VMID, and what the TLBs of the host may remember of
 //! them.
 //!
-//! - [`gstage`]: the tree and its format; every change to it.
+//! - [`gstage`](crate::gstage): the tree and its format; every change to it.
 //! - [`fault`]: guest-page faults.
 //! - [`memslots`]: changes of memslots by userspace, and of memory by the host's MM.
 //! - [`tlb`]: fences, on this CPU and on others, and what a CPU owes before a vCPU may run on it.
-//! - [`vmid`](crate::gstage::vmid): VMIDs, handed out without stopping any vCPU.
+//! - [`vmid`]: VMIDs, handed out without stopping any vCPU.
 //! - [`ioremap`]: pages of devices that a guest reaches by itself.
 //! - [`cache`]: table pages, allocated before locks are taken.
 //! - [`icache`]: memory that may hold instructions which CPUs have not seen yet.

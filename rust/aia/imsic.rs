@@ -2,7 +2,7 @@
 
 //! The IMSIC of a vCPU: its interrupt file, in software or in hardware. Answers to `aia_imsic.c`.
 //!
-//! - [`file`]: the file in software; pure.
+//! - [`file`](mod@file): the file in software; pure.
 //! - [`hw`]: a file in hardware, which belongs to a CPU and moves with the vCPU to another.
 //! - [`csr`]: the guest's accesses to registers that the hardware does not serve.
 //! - [`iprio`]: priorities of major interrupts; pure.
@@ -13,10 +13,10 @@
 //! redirects all senders, and waits until no CPU, guest or device sends to the old place any more;
 //! then it moves the identities that have arrived there.
 //!
-//! Lock order: [`hgei`](crate::aia::hgei)'s evacuation, `vcpu->mutex`, [`Imsic::moving`],
-//! `mmu_lock`; [`Imsic::place`], then the table of a CPU, both in any context. The last two are raw
-//! spinlocks, while the rest sleeps under `PREEMPT_RT`: so preemption is off only where a CPU's
-//! registers are used.
+//! Lock order: [`hgei`]'s evacuation, `vcpu->mutex`, [`Imsic::moving`], `mmu_lock`;
+//! [`Imsic::place`], then the table of a CPU, both in any context. The last two are raw spinlocks,
+//! while the rest sleeps under `PREEMPT_RT`: so preemption is off only where a CPU's registers are
+//! used.
 
 use core::mem;
 

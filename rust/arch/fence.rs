@@ -7,7 +7,7 @@
 //! kernel's build need not know the H and Svinval extensions: they are switched on per statement.
 //!
 //! With nested acceleration, a fence waits in shared memory until the guest is entered: see
-//! [`nacl`](crate::arch::nacl).
+//! [`nacl`].
 //!
 //! The VS-stage fences act on the VMID in `hgatp` (Privileged Architecture, "Hypervisor
 //! Memory-Management Fence Instructions"). The caller holds a

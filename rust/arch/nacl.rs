@@ -70,8 +70,7 @@ pub(super) use crate::arch::nacl::hfence::{
     Span, //
 };
 
-/// Chooses the [`Registers`](crate::arch::registers::Registers) of this CPU for `$batch`, a call
-/// that takes it as `$regs`: see [`Registers`](crate::arch::registers::Registers).
+/// Chooses the [`Registers`] of this CPU for `$batch`, a call that takes it as `$regs`.
 macro_rules! with_registers {
     ($regs:ident => $batch:expr) => {
         if $crate::arch::nacl::is_used() {

@@ -80,7 +80,8 @@ fn clear(vcpu: &Vcpu, area: Area) -> Result<(), Unfinished> {
     written.map_err(|_| SbiError::InvalidAddress.into())
 }
 
-/// Serves [`Request::StealTime`]: adds the time since the last report. May sleep.
+/// Serves [`Request::StealTime`](crate::vcpu::request::Request::StealTime): adds the time since the
+/// last report. May sleep.
 #[inline(never)]
 pub(crate) fn record(vcpu: &mut Loaded<'_>) {
     let waited = run_delay();

@@ -3,8 +3,8 @@
 //! The state of SBI extensions (`KVM_REG_RISCV_SBI_STATE`), with a subtype for each extension that
 //! has state. Answers to the `get_state_reg` and `set_state_reg` functions of `vcpu_sbi_*.c`.
 //!
-//! The registers are there while their extension is enabled; see
-//! [`Presence::Sbi`](crate::vcpu::onereg::table::Presence).
+//! The registers are there while their extension is enabled; see `Presence::Sbi` in
+//! [`table`](crate::vcpu::onereg::table).
 
 use core::mem::offset_of;
 
