@@ -318,7 +318,8 @@ pub(crate) fn retire<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Counts this CPU's files when it comes into use for the first time, and enables the interrupt.
+/// Enables the interrupt when this CPU comes into use. Counts the CPU's files the first time, and
+/// gives them their state back after a suspend.
 pub(crate) fn enable_cpu(cpu: usize) {
     let Some(host) = host() else { return };
     let Some(cell) = host.cpu(cpu) else { return };
@@ -348,7 +349,8 @@ fn write_defaults(host: &Host) {
     }
 }
 
-/// Moves this CPU's files away when it goes out of use, and disables the interrupt.
+/// Disables the interrupt when this CPU goes out of use. Moves its files to software, or saves
+/// their state if the machine is suspended.
 pub(crate) fn disable_cpu(cpu: usize) {
     let Some(host) = host() else { return };
     clear(host);

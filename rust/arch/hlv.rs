@@ -56,8 +56,8 @@ global_asm!(
 );
 
 extern "C" {
-    /// Fills the [`Trap`] of an HLV or HLVX that trapped. The exception table jumps here; never
-    /// called.
+    /// Fills the [`Trap`] of an HLV or HLVX that trapped. `stvec` points here during the access;
+    /// nothing calls it.
     fn kvm_rs_hlv_trap();
 }
 

@@ -75,7 +75,7 @@ macro_rules! in_one_go {
     };
 }
 
-/// Forgets the guest-physical translations of `frames`, of one VM.
+/// Flushes the guest-physical translations of `frames`, of one VM.
 pub(crate) fn gvma_frames(vmid: Vmid, frames: GfnRange) {
     let first = frames.start().gpa();
     match frames.len() {
@@ -98,7 +98,7 @@ fn gvma_pages(vmid: Vmid, addresses: impl Iterator<Item = u64>) {
     in_one_go!(addresses, "gvma", "{}", vmid);
 }
 
-/// Forgets the guest-virtual translations of the `size` bytes from `start` on, of the VM in
+/// Flushes the guest-virtual translations of the `size` bytes from `start` on, of the VM in
 /// `hgatp`: in one address space, or in all and of global mappings, too.
 pub(crate) fn vvma_bytes(asid: Option<Asid>, start: usize, size: usize) {
     if size == 0 {

@@ -217,7 +217,7 @@ impl Word {
             });
     }
 
-    /// Forgets everything but `pending`, which is what `hvip` is to become.
+    /// Replaces all pending bits and marks them as changed, so that `hvip` becomes `pending`.
     pub(crate) fn replace(&self, pending: u32) {
         self.0
             .store(Self::pack(pending & ALL, ALL), Ordering::Release);

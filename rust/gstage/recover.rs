@@ -47,7 +47,7 @@ use crate::{
 };
 
 impl<M: TableMemory> MmuWrite<'_, M> {
-    /// Undoes what dirty logging did to `range`, a slot's frames, now that it has ended.
+    /// Undoes the effects of dirty logging, which has ended, on `range`, a slot's frames.
     ///
     /// - A table whose leaves are parts of one block of the host becomes a leaf: of 2 MiB, and if
     ///   the host has 1 GiB, of that. Within what stays pages, each 16 of them that are so in the

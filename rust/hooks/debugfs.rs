@@ -284,7 +284,7 @@ unsafe extern "C" fn show(seq: *mut bindings::seq_file, _line: *mut c_void) -> c
     0
 }
 
-/// Puts our file into the directory of a VM, which core KVM has just made.
+/// Creates the file in the directory of a VM, which core KVM has just made.
 ///
 /// # Safety
 ///

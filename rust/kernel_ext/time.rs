@@ -18,7 +18,7 @@ pub(crate) fn now() -> u64 {
     unsafe { bindings::kvm_rs_get_cycles64() }
 }
 
-/// Ticks per second, for the host as for its guests.
+/// Returns the ticks per second, for the host as for its guests.
 pub(crate) fn frequency() -> u64 {
     // SAFETY: The kernel writes the variable once, at boot, so no CPU writes it now.
     let ticks = unsafe { bindings::riscv_timebase };

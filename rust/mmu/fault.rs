@@ -283,7 +283,8 @@ impl Fault<'_> {
         self.access == Access::Store && self.slot.is_logged()
     }
 
-    /// Gives the page its write permission back and logs it; fails if that was not what it lacked.
+    /// Gives the page its write permission back and logs it; returns false if the fault has another
+    /// reason.
     fn unprotect(&self) -> bool {
         let lock = ReadGuard::lock(self.vm);
         let Some(tree) = lock.tree() else {

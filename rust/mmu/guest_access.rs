@@ -159,7 +159,7 @@ impl Loaded<'_> {
         }
     }
 
-    /// Has the guest take an access fault: nothing answers at the address.
+    /// Has the guest take an access fault: there is no memory or device at the address.
     pub(crate) fn access_fault(&mut self, access: Access, trap: &Trap) {
         let cause = match access {
             Access::Fetch => bindings::EXC_INST_ACCESS,

@@ -141,13 +141,13 @@ impl Memory {
     }
 }
 
-/// Serves [`Request::TlbFlush`]: forgets all guest-physical translations.
+/// Serves [`Request::TlbFlush`]: flushes all guest-physical translations.
 pub(crate) fn flush_all(vcpu: &mut Pinned<'_>) {
     let (state, cpu) = vcpu.translation();
     state.fence_gvma(cpu, fence::gvma_vmid);
 }
 
-/// Forgets the translation of one guest-physical address, after a fault on it.
+/// Flushes the translation of one guest-physical address, after a fault on it.
 pub(crate) fn flush_gpa(vcpu: &mut Pinned<'_>, gpa: Gpa) {
     let (state, cpu) = vcpu.translation();
     state.fence_gvma(cpu, |vmid| fence::gvma_vmid_gpa(vmid, gpa));
@@ -523,8 +523,8 @@ fn gstage_active_vcpus(vm: &Vm) -> impl Iterator<Item = &Vcpu> {
     vm.vcpus().filter(|vcpu| vcpu.hfences().is_gstage_active())
 }
 
-/// Has all vCPUs of `vm` forget the guest-physical translations of `frames`, and waits until none
-/// of them runs the guest without having done so. Does not sleep; interrupts are on.
+/// Has all vCPUs of `vm` flush the guest-physical translations of `frames`, and waits until none of
+/// them runs the guest without having done so. Does not sleep; interrupts are on.
 pub(crate) fn flush_frames(vm: &Vm, frames: GfnRange) {
     if frames.is_empty() {
         return;

@@ -98,7 +98,7 @@ impl Pmu {
         }
     }
 
-    /// Stops to count: a `KVM_RUN` ends.
+    /// Stops counting: a `KVM_RUN` ends.
     #[inline(always)]
     pub(crate) fn leave(&mut self) {
         if let Some(counters) = self.counters() {

@@ -68,7 +68,7 @@ impl Watch {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Reports from now on; the area has `waited` already.
+    /// Starts reporting; the area has `waited` already.
     pub(crate) fn start(&self, waited: RunDelay) {
         self.0.store(waited.nanos, Ordering::Relaxed);
     }
@@ -81,7 +81,7 @@ impl Watch {
             .compare_exchange(seen, waited.nanos, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Stops to report, whatever the [`State`] says: the guest that asked for it is gone. From any
+    /// Stops reporting, whatever the [`State`] says: the guest that asked for it is gone. From any
     /// CPU.
     pub(crate) fn stop(&self) {
         self.0.store(OFF, Ordering::Relaxed);

@@ -331,7 +331,7 @@ impl File {
     /// Adds the state of another file, with `words` words of identities: `take` reads a register of
     /// it and clears it. Only the owner calls this, and drives the line afterwards.
     pub(crate) fn absorb(&self, words: usize, mut take: impl FnMut(Register) -> u64) {
-        // The specification recommends this order for a move: first the old file stops to deliver.
+        // The specification recommends this order for a move: first the old file stops delivering.
         let delivery = take(Register::Delivery);
         let threshold = take(Register::Threshold);
         for register in Register::arrays(words) {

@@ -24,7 +24,7 @@ use crate::{
 pub(crate) enum StealTime {
     /// Report the calling hart's from now on.
     Report(Area),
-    /// Stop to report it.
+    /// Stop reporting it.
     Stop,
 }
 

@@ -80,7 +80,7 @@ pub(crate) enum Overflows {
 /// An event of hardware that is counted, from 0 whenever it is started, while its vCPU is in
 /// `KVM_RUN`.
 pub(crate) trait Event {
-    /// Starts to count for a counter that holds `value`, in `KVM_RUN`.
+    /// Starts counting for a counter that holds `value`, in `KVM_RUN`.
     ///
     /// # Errors
     ///
@@ -444,7 +444,7 @@ impl<E: Event> Counters<E> {
         self.counting = counting;
     }
 
-    /// Stops to count, as a `KVM_RUN` of the hart ends: what its thread does until the next one is
+    /// Stops counting, as a `KVM_RUN` of the hart ends: what its thread does until the next one is
     /// not the guest's.
     #[inline]
     pub(crate) fn leave(&mut self) {

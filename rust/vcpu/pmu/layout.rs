@@ -55,8 +55,8 @@ pub(crate) enum Kind {
 }
 
 impl Layout {
-    /// Counters for guests of a host with `counters` in hardware, `time` not among them, each with
-    /// one bit more than `width`; [`None`] if that makes no sense.
+    /// Returns the counters for guests of a host with `counters` in hardware, `time` not among
+    /// them, each with one bit more than `width`; [`None`] if that makes no sense.
     pub(crate) fn new(counters: u32, width: u32) -> Option<Self> {
         if counters == 0 || width == 0 || width > FULL_WIDTH {
             return None;
