@@ -82,6 +82,7 @@ pub(crate) struct Aia {
     /// changes.
     #[pin]
     config: Mutex<Option<AiaParams>>,
+    /// The complete controller, once userspace has initialised it.
     chip: SetOnce<AiaIrqchip>,
 }
 
@@ -126,6 +127,7 @@ pub(crate) fn limits() -> Option<Limits> {
 /// The wired half of a controller.
 #[pin_data]
 pub(crate) struct Aplic {
+    /// The state. Taken with interrupts off, as irqfds change wires in any context.
     #[pin]
     domain: SpinLockIrq<Domain>,
 }
@@ -168,11 +170,15 @@ struct File {
 /// `files` has one for each vCPU that there was when it was made, by index, and `harts` finds
 /// exactly these.
 pub(crate) struct AiaIrqchip {
+    /// The index fields in the addresses of files.
     layout: GroupLayout,
     /// What the addresses of all files have in common.
     base: Option<u64>,
+    /// The APLIC, unless there are no sources.
     aplic: Option<Pin<KBox<Aplic>>>,
+    /// The interrupt file of each vCPU, by its position.
     files: KVec<File>,
+    /// The table that finds a vCPU by its hart index.
     harts: KVec<HartSlot>,
     /// The pages that the guest finds on the MMIO bus.
     _devices: KVec<KBox<BusDevice<device::Port>>>,

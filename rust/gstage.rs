@@ -132,9 +132,13 @@ pub(crate) use crate::gstage::{
 ///   the tree, until the entry is replaced under the write lock.
 /// - Bit `i / 32` of `used` is set if entry `i` of the root is not empty.
 pub(crate) struct Root<M: TableMemory> {
+    /// Access to the tables.
     mem: M,
+    /// The format of the tree.
     mode: Mode,
+    /// The first frame of the root table.
     pfn: Pfn,
+    /// A bit for each group of 32 root entries that was ever used.
     used: AtomicU64,
 }
 
@@ -198,6 +202,7 @@ pub(crate) struct InUse;
 /// For `'a`, the lock is held for reading or writing, or no other code can reach the tree: no table
 /// of the tree is freed.
 pub(crate) struct MmuRead<'a, M: TableMemory> {
+    /// The tree.
     root: &'a Root<M>,
 }
 
@@ -228,6 +233,7 @@ impl<'a, M: TableMemory> MmuRead<'a, M> {
 /// For `'a`, the lock is held for writing, or no other code can reach the tree: no other view of it
 /// is in use, and only harts' page-table walkers read it (and set A and D bits).
 pub(crate) struct MmuWrite<'a, M: TableMemory> {
+    /// The view for reading, which this one includes.
     read: MmuRead<'a, M>,
     exclusive: PhantomData<&'a mut Root<M>>,
 }

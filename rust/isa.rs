@@ -200,7 +200,9 @@ impl HostIsa {
 /// has in effect, and neither changes again.
 #[derive(Clone, Debug)]
 pub(crate) struct GuestIsa {
+    /// The set that ONE_REG reads and writes.
     chosen: IsaSet,
+    /// The effective set, from the first run on.
     frozen: Option<EffectiveIsa>,
 }
 

@@ -192,7 +192,9 @@ fn enter(vcpu: &mut Pinned<'_>) -> Option<Trap> {
 /// interrupts this CPU. The scheduler does neither if this CPU itself wakes a thread
 /// ([`sbi::Handled::WokeVcpu`]).
 pub(crate) struct EntryToken<'t, 'p> {
+    /// The vCPU to be entered.
     vcpu: &'t mut Pinned<'p>,
+    /// Interrupts, which are off.
     irqs: &'t IrqOff,
 }
 

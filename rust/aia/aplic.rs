@@ -71,16 +71,20 @@ pub(crate) struct NoRegister;
 pub(crate) struct Domain {
     /// `domaincfg.IE`: whether the domain sends MSIs.
     enabled: bool,
+    /// `genmsi`, as it was last written.
     genmsi: Target,
     /// How many sources there are; their numbers begin with 1.
     sources: u32,
+    /// The sources, 32 to a word; source 0 does not exist.
     words: [Word; WORDS],
 }
 
 /// The numbers of the sources whose handling the guest ends, all of one word.
 #[derive(Clone, Debug)]
 pub(crate) struct Acknowledged {
+    /// The number of the word.
     word: usize,
+    /// A bit for each of the sources.
     sources: u32,
 }
 

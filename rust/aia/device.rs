@@ -134,7 +134,9 @@ const NOWHERE: u64 = u64::MAX;
 
 /// The controller of a VM, as userspace configures and inspects it: `kvm->lock` is held.
 pub(crate) struct Device<'l, 'v> {
+    /// `kvm->lock` of the VM.
     lock: &'l VmLock<'v>,
+    /// The function of the run loop's layer, which is above this one.
     apply_reset: ApplyReset,
 }
 

@@ -69,7 +69,9 @@ pub(crate) struct Host {
     overflows: bool,
     /// The number of files of the CPU that has the fewest.
     fewest: AtomicU32,
+    /// The guest external interrupt.
     interrupt: PerCpuInterrupt,
+    /// The files of each CPU, by its number.
     cpus: KVec<Pin<KBox<Cpu>>>,
     /// A CPU holds this while it takes its files from their vCPUs, and a thread that destroys vCPUs
     /// while it gives theirs back.
@@ -224,8 +226,11 @@ impl Host {
 
 /// The ownership of one file in hardware.
 pub(crate) struct HgeiLine {
+    /// The CPU that the file belongs to.
     cpu: usize,
+    /// The number of the file on that CPU.
     file: GuestFile,
+    /// The page that messages to the file go to.
     page: Page,
 }
 

@@ -70,7 +70,9 @@ pub(crate) fn files_of(cpu: usize) -> u32 {
 /// `va` is the address at which the IMSIC driver has mapped the page. The driver never unmaps it.
 #[derive(Clone, Copy)]
 pub(crate) struct Page {
+    /// The kernel's mapping of the page.
     va: NonNull<c_void>,
+    /// The physical address, for the G-stage.
     pa: Hpa,
 }
 

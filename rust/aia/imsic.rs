@@ -132,13 +132,16 @@ impl FileLocation {
 /// The interrupt file of one vCPU.
 #[pin_data]
 pub(crate) struct Imsic {
+    /// Whether the file may or must be in hardware.
     mode: Mode,
     /// The file in software, used while `place` is [`ImsicBackend::Software`]. Otherwise it is
     /// clear, but for the state of a file that is being moved, or whose CPU sleeps with the
     /// machine.
     file: File,
+    /// Held while the file moves, and while userspace accesses its registers. May sleep.
     #[pin]
     moving: Mutex<()>,
+    /// Where messages go. Taken in any context.
     #[pin]
     place: RawSpinLock<ImsicBackend>,
     /// The [`FileLocation`] of `place`, written together with it.

@@ -93,8 +93,11 @@ impl Field {
 /// `group` together have at most 32 bits, and `hart` has fewer than 32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GroupLayout {
+    /// The guest index.
     guest: Field,
+    /// The hart index within a group.
     hart: Field,
+    /// The group index.
     group: Field,
 }
 
@@ -180,6 +183,7 @@ impl GroupLayout {
 /// number of vCPUs, nor on the hart indices, unless userspace chooses those to collide.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct HartSlot {
+    /// The hart index, if the slot is not free.
     hart: u32,
     /// One more than the vCPU's position; 0 if the slot is free.
     vcpu: u32,

@@ -105,10 +105,15 @@ pub(crate) struct Invalid;
 /// The settings that userspace has made so far. C: `KVM_DEV_RISCV_AIA_GRP_CONFIG`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AiaParams {
+    /// How interrupt files are made.
     mode: Mode,
+    /// The highest identity of a file.
     ids: u32,
+    /// The number of APLIC sources; 0 for no APLIC.
     sources: u32,
+    /// The index fields in the addresses of files.
     bits: LayoutBits,
+    /// The address of the APLIC, once userspace has set it.
     aplic: Option<Gpa>,
 }
 
@@ -262,7 +267,9 @@ pub(crate) struct AiaLayout {
     pub(crate) aplic: Option<(Gpa, u32)>,
     /// How addresses name files.
     pub(crate) layout: GroupLayout,
+    /// The end of the guest physical addresses.
     end: u64,
+    /// The base address that all files placed so far have in common.
     base: Option<u64>,
 }
 

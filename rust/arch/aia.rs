@@ -211,7 +211,9 @@ impl External {
 /// Access to the registers of one guest interrupt file of this CPU, while it lives; dropping this
 /// restores what the loaded guest had selected. An interrupt handler may do the same meanwhile.
 pub(crate) struct FileRegisters<'a> {
+    /// The value of `hstatus` to be restored.
     hstatus: usize,
+    /// The value of `vsiselect` to be restored.
     vsiselect: usize,
     _here: &'a PreemptOff,
 }

@@ -81,7 +81,9 @@ pub(crate) const fn to_guest(bits: u32) -> usize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "these changes are forgotten otherwise"]
 pub(crate) struct Update {
+    /// The interrupts that change.
     mask: u32,
+    /// Which of `mask` become pending.
     value: u32,
 }
 

@@ -166,6 +166,7 @@ static FEATURES: AtomicU32 = AtomicU32::new(0);
 
 /// The extension, in use.
 pub(crate) struct Acceleration {
+    /// The features of the implementation, for the log.
     features: Features,
     /// The memory that [`PLACES`] points to.
     _places: KVec<Place>,

@@ -147,11 +147,15 @@ pub(crate) struct SwitchContext {
     pub(super) sstatus: usize,
     /// `hstatus` while the guest runs.
     pub(super) hstatus: usize,
+    /// `scause` of the guest's trap.
     scause: usize,
     /// `stval`; an `ecall` writes neither this nor the next two.
     stval: usize,
+    /// `htval`.
     htval: usize,
+    /// `htinst`.
     htinst: usize,
+    /// The host's registers while the guest runs.
     host: Host,
 }
 

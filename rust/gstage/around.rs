@@ -38,6 +38,7 @@ use crate::{
 /// The pages around a fault: the leaf table that [`MmuRead::install`] ended in.
 #[derive(Clone, Copy)]
 pub(crate) struct Neighbours<'v> {
+    /// The leaf table of the faulting page.
     table: &'v Table,
     /// Any frame that the table maps.
     near: Gfn,

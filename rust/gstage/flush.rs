@@ -90,7 +90,9 @@ pub(crate) enum Scope {
 /// hands them out.
 #[must_use = "the old translations stay usable until they are flushed, and tables are leaked"]
 pub(crate) struct Teardown<M> {
+    /// The frames to be flushed.
     flush: Flush,
+    /// The tables to be freed after the flush.
     tables: Retired<M>,
 }
 

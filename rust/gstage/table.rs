@@ -245,7 +245,9 @@ impl TablePage {
 /// Entries of leaf tables that are about to go, counted.
 #[derive(Clone, Copy, Default)]
 pub(super) struct StatDelta {
+    /// The valid entries, those of Svnapot runs among them.
     entries: u64,
+    /// The entries of Svnapot runs.
     run_entries: u64,
 }
 
@@ -356,7 +358,9 @@ impl<'a, M: TableMemory> MmuRead<'a, M> {
 /// The tables from `head` to `tail` belong to this value, and the first entry of each but the last
 /// names the next.
 pub(super) struct Retired<M> {
+    /// Access to the tables.
     mem: M,
+    /// The first and the last table; [`None`] for an empty list.
     ends: Option<Ends>,
 }
 

@@ -310,7 +310,9 @@ const _: () = {
 /// An access that the guest was allowed to make, and what emulates it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CsrAccess {
+    /// What emulates the CSR.
     handler: CsrHandler,
+    /// The instruction with its operand.
     op: CsrOp,
 }
 

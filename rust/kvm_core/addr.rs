@@ -171,7 +171,9 @@ impl Pfn {
 /// `start <= end`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GfnRange {
+    /// The first frame.
     start: Gfn,
+    /// The frame after the last one.
     end: Gfn,
 }
 

@@ -53,11 +53,17 @@ pub(crate) enum NoPlace {
 /// A vCPU whose dirty ring is full but for its reserve gets no place in memory that is logged. So
 /// one exit adds at most one entry of a place to the reserve, however many places it finds.
 pub(crate) struct Place<'s> {
+    /// The vCPU whose dirty ring gets the page.
     vcpu: &'s Vcpu,
+    /// The slot of the page.
     slot: Slot<'s>,
+    /// The guest frame of the page.
     gfn: Gfn,
+    /// The host address of the first byte.
     start: UserPtr,
+    /// The number of bytes.
     len: usize,
+    /// Whether there was a write.
     log: Log,
 }
 

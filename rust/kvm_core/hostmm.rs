@@ -53,6 +53,7 @@ pub(crate) struct HostMapping {
 /// The frame has a `struct page`. The page stays mapped, and so its folio stays in use, for `'t`.
 #[derive(Clone, Copy)]
 pub(crate) struct PresentPage<'t> {
+    /// The mapping of the page.
     mapping: HostMapping,
     life: PhantomData<&'t HostTable<'t>>,
 }
@@ -104,7 +105,9 @@ pub(crate) enum HostWrite {
 /// For `'l`, `mmu_lock` of `vm` is held for reading or writing, and no invalidation is in progress
 /// of a frame that is not in `changing`.
 pub(crate) struct HostPgtable<'l> {
+    /// The VM, whose `mm` has the page table.
     vm: &'l Vm,
+    /// The hull of the frames whose invalidation is in progress.
     changing: GfnRange,
 }
 
@@ -167,11 +170,17 @@ impl<'l> HostPgtable<'l> {
 /// `kind` maps the page behind `gfn`, a frame of `slot`, as entry `index` of its pages. `gfn` is
 /// not in `host.changing`. Interrupts are off for `'t`, so a leaf table in `kind` is not freed.
 pub(crate) struct HostTable<'t> {
+    /// The page table that this is a part of.
     host: &'t HostPgtable<'t>,
+    /// The slot of `gfn`.
     slot: Slot<'t>,
+    /// The frame that the table was looked up for.
     gfn: Gfn,
+    /// The position of `gfn` in `kind`, in pages.
     index: u64,
+    /// The entry or the leaf table that maps `gfn`.
     kind: Kind,
+    /// The base of the array of `struct page`.
     map: PageMap,
     /// With interrupts off tables are not freed: that waits for an RCU grace period, or for this
     /// CPU to take an IPI.
@@ -184,7 +193,9 @@ pub(crate) struct HostTable<'t> {
 ///
 /// `table` maps all of `frames`, its slot has all of them, and none is in `table.host.changing`.
 pub(crate) struct HostPages<'t> {
+    /// The table that the pages are in.
     table: &'t HostTable<'t>,
+    /// The guest frames of the pages.
     frames: GfnRange,
 }
 

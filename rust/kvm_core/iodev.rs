@@ -51,8 +51,11 @@ pub(crate) trait BusPort: Copy + Send + Sync {
 /// `BusDevice`.
 #[repr(C)]
 pub(crate) struct BusDevice<P> {
+    /// Core KVM's part of the device.
     raw: Opaque<bindings::kvm_io_device>,
+    /// The guest physical address of offset 0.
     base: Gpa,
+    /// The device that serves the accesses.
     port: P,
 }
 
@@ -166,7 +169,9 @@ unsafe extern "C" fn write<P: BusPort>(
 /// Devices on the bus of a VM whose controller is being built; dropping this removes them from the
 /// bus.
 pub(crate) struct Registrations<'v, P: BusPort> {
+    /// The VM whose bus the devices are on.
     vm: &'v Vm,
+    /// The devices that are on the bus.
     devices: KVec<KBox<BusDevice<P>>>,
 }
 

@@ -46,6 +46,7 @@ use crate::{
 /// so this type makes no reference to the whole structure.
 #[derive(Clone, Copy)]
 pub(crate) struct Slot<'s> {
+    /// Core KVM's slot.
     raw: NonNull<bindings::kvm_memory_slot>,
     life: PhantomData<&'s bindings::kvm_memory_slot>,
 }
@@ -310,8 +311,11 @@ pub(crate) enum HostAccess {
 /// `pfn` is the frame behind the address that the host was asked for; `page` may be another part of
 /// the same folio (see [`frame_at`]).
 pub(crate) struct HostRef {
+    /// The `struct page` that the reference is to; null for memory without.
     page: *mut bindings::page,
+    /// The host frame.
     pfn: Pfn,
+    /// The host's permission on the page.
     access: HostAccess,
 }
 

@@ -18,7 +18,9 @@ use crate::{
 /// Taken around the users of memslots only, not around the whole of `KVM_RUN` as in C. Sections may
 /// nest: each has an index of its own, unlike those that core KVM keeps in the vCPU.
 pub(crate) struct SlotsRead<'a> {
+    /// The vCPU whose VM this is about.
     vcpu: &'a Vcpu,
+    /// The index that `srcu_read_lock()` returned.
     index: c_int,
     /// The section must be left by the thread that entered it.
     thread: NotThreadSafe,

@@ -31,6 +31,7 @@ const RETURNS: usize = 4;
 
 /// Zeroed pages for tables. Dropping the cache frees them. C: `struct kvm_mmu_memory_cache`.
 pub(crate) struct TableCache {
+    /// The tables; the first `filled` places have one each.
     tables: [Option<TablePage>; CAPACITY],
     /// The number of tables, which are in front.
     filled: usize,

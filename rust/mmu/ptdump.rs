@@ -46,10 +46,15 @@ use crate::{
 pub(crate) struct Run {
     /// What they map.
     pub(crate) frames: GfnRange,
+    /// The size of each leaf.
     size: PageSize,
+    /// The permissions of guest and host.
     rights: Rights,
+    /// Whether the guest has used them since ageing last looked.
     age: Age,
+    /// Their memory attributes.
     pbmt: Pbmt,
+    /// Whether they map memory or a device.
     kind: Kind,
 }
 

@@ -75,6 +75,7 @@ fn address<T>(base: usize, pfn: Pfn) -> NonNull<T> {
 pub(crate) struct LinearMap {
     /// What [`linear_base`] returns.
     base: usize,
+    /// The statistics of the VM.
     gauges: Gauges,
 }
 
@@ -184,7 +185,9 @@ pub(crate) fn free_table_politely(table: FormerTable) {
 ///   [`ClosedTree`] uses the root.
 /// - `root_pfn` is the root's frame, which belongs to this value.
 pub(crate) struct TreeCell {
+    /// What `mmu_lock` protects.
     state: UnsafeCell<Tree>,
+    /// The frame of the root, which needs no lock.
     root_pfn: Pfn,
 }
 

@@ -286,8 +286,10 @@ const QUEUE_LEN: usize = 64;
 /// forgets all of them before it uses one.
 #[pin_data]
 pub(crate) struct HfenceQueue {
+    /// The waiting fences. Taken in any context.
     #[pin]
     ring: RawSpinLock<Ring>,
+    /// Whether the vCPU may have used guest-physical translations.
     gstage_active: AtomicBool,
 }
 

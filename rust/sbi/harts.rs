@@ -22,7 +22,9 @@ use crate::{
 ///
 /// Every hart that `harts` names is a vCPU of `vm`.
 pub(super) struct Targets<'v> {
+    /// The VM of the harts.
     vm: &'v Vm,
+    /// The harts, as the call names them.
     harts: Harts,
 }
 

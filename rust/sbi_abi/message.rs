@@ -183,7 +183,9 @@ impl Harts {
 /// Some of the 64 harts from a base on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HartMask {
+    /// The id of the hart that bit 0 stands for.
     base: u64,
+    /// A bit for each of 64 harts.
     mask: u64,
 }
 

@@ -330,7 +330,9 @@ const _: () = assert!(bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_MAX <= u6
 /// The SBI of one vCPU: the extensions that it has, and their state.
 #[derive(Clone, Debug)]
 pub(crate) struct State {
+    /// The extensions that exist for the vCPU, so that each has its register.
     existing: ExtSet,
+    /// The extensions that the guest has.
     enabled: ExtSet,
     /// The settings of the guest's firmware features.
     pub(crate) fwft: fwft::State,

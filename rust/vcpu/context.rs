@@ -94,16 +94,21 @@ pub(crate) struct CpuContext {
     pub(crate) fp: FpRegs,
     /// The guest's units, in its outer `sstatus`: what is live and what is dirty.
     pub(crate) units: UnitStatus,
+    /// The registers that follow from the configuration.
     config: Config,
     /// The host's facts, looked up once: the lookup at each use would add up.
     facts: &'static Host,
     /// The CPUs' slots, looked up once as `facts` are.
     cpus: &'static CpuSlots,
+    /// The load whose registers a CPU may still hold.
     generation: CtxGeneration,
+    /// Where the vCPU left translations.
     translation: TranslationState,
+    /// `hvictl`, on a host with AIA.
     external: External,
     /// A put has cleared `vsie`: what the guest has enabled is in memory alone.
     parked: bool,
+    /// The host's values while the vCPU is loaded.
     host: HostSide,
 }
 

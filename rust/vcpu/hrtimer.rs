@@ -42,8 +42,10 @@ use crate::{
 /// of. Dropping this stops the timer and waits for the callback, so the vCPU is live then.
 #[pin_data(PinnedDrop)]
 pub(crate) struct VcpuHrtimer {
+    /// The kernel's timer.
     #[pin]
     timer: HrTimer<Self>,
+    /// The vCPU; null until the timer is first started.
     vcpu: AtomicPtr<bindings::kvm_vcpu>,
 }
 

@@ -34,6 +34,7 @@ pub(crate) use crate::arch::irq_bits::{
 
 /// The interrupts of one vCPU.
 pub(crate) struct Irqs {
+    /// The pending interrupts, and which of them `hvip` may not show yet.
     word: irq_bits::Word,
     /// The guest's `sie`, in the positions of `hvip`, as of the last put or block.
     enabled: AtomicU64,

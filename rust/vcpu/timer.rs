@@ -76,6 +76,7 @@ enum Deadline {
 /// The timer of one vCPU.
 #[pin_data]
 pub(crate) struct Timer {
+    /// What watches the deadline while the vCPU is loaded; constant.
     watch: Watch,
     /// Guest time at which the timer interrupt becomes pending.
     deadline: AtomicU64,
@@ -83,6 +84,7 @@ pub(crate) struct Timer {
     armed: AtomicBool,
     /// What guest time was ahead of the host's when the hrtimer was last to be started.
     armed_delta: AtomicU64,
+    /// The hrtimer.
     #[pin]
     alarm: VcpuHrtimer,
 }

@@ -221,6 +221,7 @@ pub(crate) struct Pinned<'p> {
     pub(crate) inner: &'p mut VcpuInner,
     /// What loading moves; the registers in the CPU are newer.
     pub(crate) context: &'p mut CpuContext,
+    /// Preemption, which is off.
     preempt: &'p PreemptOff,
 }
 

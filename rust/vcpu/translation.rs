@@ -26,6 +26,7 @@ pub(crate) struct TranslationState {
     tag: Tag,
     /// The CPU that the vCPU last ran on, if what its TLBs remember is up to date.
     cpu: Option<usize>,
+    /// Whether `hgatp` holds the VM's tree for the vCPU.
     loaded: bool,
 }
 

@@ -164,7 +164,7 @@ def test_check_prose_sees_each_fault(tmp_path):
         ("pub(crate) struct Odd;", "struct Odd has no doc"),
         ("const ODD: u32 = 1;", "const ODD has no doc"),
         ("static ODD: u32 = 1;", "static ODD has no doc"),
-        ("/// A type.\npub(crate) struct Odd {\n    pub(crate) odd: u32,\n}", "field odd has no doc"),
+        ("/// A type.\npub(crate) struct Odd {\n    odd: u32,\n}", "field odd has no doc"),
         ("/// A type.\npub(crate) enum Odd {\n    Odd,\n}", "variant Odd has no doc"),
         ("/// Something odd\nconst ODD: u32 = 1;", "const ODD its doc begins with no sentence"),
         ("/// # Safety\n///\n/// There is none.\nunsafe fn odd() {}", "fn odd its doc begins with no sentence"),

@@ -46,10 +46,13 @@ pub(super) struct Word {
     /// The levels of the wires, also of sources that ignore them: high if an owner drives the wire
     /// high. After a restore, the restored levels, until an owner changes the wire.
     wires: u32,
+    /// `setip`: a bit for each pending source.
     pending: u32,
     /// Level-sensitive sources that were restored as pending before their inputs, which are low.
     awaited: u32,
+    /// `setie`: a bit for each enabled source.
     enabled: u32,
+    /// `target` of each source.
     targets: [Target; SOURCES_PER_WORD],
 }
 

@@ -187,10 +187,15 @@ impl Word {
 
 /// The file.
 pub(crate) struct File {
+    /// How many identities the file implements.
     identities: Identities,
+    /// `eidelivery`, which is 0 or 1.
     delivery: AtomicBool,
+    /// `eithreshold`; 0 for none.
     threshold: AtomicU32,
+    /// A bit for each word that may have an identity which is pending and enabled.
     summary: AtomicU32,
+    /// `eip` and `eie`.
     words: [Word; WORDS],
 }
 

@@ -36,6 +36,7 @@ pub(crate) struct SharedMemory {
     pub(super) hfences: [HfenceEntry; HFENCES],
     /// A bit for each of `csrs` that was written here and not yet synchronised.
     dirty: [AtomicU64; CSRS / 64],
+    /// A word for each CSR of the H extension that there can be.
     csrs: [AtomicU64; CSRS],
 }
 

@@ -53,9 +53,13 @@ const NOWHERE: usize = usize::MAX;
 
 /// A CPU's side of the protocol: its memory, the SBI implementation, and the registers themselves.
 pub(crate) struct Shared<'m, P, D> {
+    /// The memory of this CPU.
     memory: &'m SharedMemory,
+    /// The features of the implementation.
     features: Features,
+    /// The calls of the implementation.
     provider: P,
+    /// The registers themselves, where the memory does not serve.
     direct: D,
 }
 

@@ -144,11 +144,13 @@ enum Presence {
 
 /// Registers with the same class, presence and accessors.
 pub(super) struct Group {
+    /// The type and subtype of the registers.
     class: Class,
     /// Number of the first register in the class.
     first: u16,
     /// How many there are.
     count: u16,
+    /// Which of the registers there are.
     presence: Presence,
     /// Their accessors.
     pub(super) access: Access,

@@ -232,9 +232,11 @@ pub(crate) struct Report {
 
 /// All counters of a hart.
 pub(crate) struct Counters<E> {
+    /// Which counters there are.
     layout: Layout,
     /// Whether a counter of hardware is started.
     counting: bool,
+    /// The counters, by their numbers.
     pmcs: [Pmc<E>; MAX_COUNTERS],
 }
 

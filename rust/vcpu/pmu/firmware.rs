@@ -23,6 +23,7 @@ pub(crate) struct FirmwareCounts {
     /// The events that a started counter counts, a bit for each. Most of the time there is none,
     /// which is all that a CPU with an event to count looks at.
     wanted: AtomicU32,
+    /// The count of each event, while it is wanted.
     counts: [AtomicU64; FirmwareEvent::COUNT],
 }
 

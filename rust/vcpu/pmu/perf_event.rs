@@ -71,7 +71,9 @@ pub(crate) fn can_count(event: HardwareEvent) -> bool {
 
 /// Makes events for the counters of one vCPU.
 pub(crate) struct PerfSource<'v> {
+    /// The vCPU that the events are for.
     vcpu: &'v Vcpu,
+    /// Whether the guest is told of overflows.
     overflows: Overflows,
 }
 
@@ -135,7 +137,9 @@ impl Source for PerfSource<'_> {
 /// handler. The event is dropped before the vCPU is: the vCPU's own state keeps it, and
 /// [`Vcpu::destroy`] begins with that.
 pub(crate) struct PerfEvent {
+    /// Perf's event.
     raw: NonNull<bindings::perf_event>,
+    /// The context of the overflow handler.
     target: KBox<Target>,
 }
 
