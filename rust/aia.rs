@@ -6,10 +6,12 @@
 //! - [`params`], [`layout`]: what userspace wants it to be like, and how addresses name files.
 //! - [`aplic`]: wired interrupts, which become MSIs.
 //! - [`imsic`]: interrupt files, in software or, by [`hgei`], in hardware.
-//! - [`device`]: what userspace gets to see of it; [`route`]: what it gets to send.
+//! - [`device`]: its attributes, which userspace reads and writes; [`route`]: interrupts that
+//!   userspace and devices send.
 //!
-//! An [`Aia`] is in one of three states: there is none; it is being configured; or there is a
-//! [`AiaIrqchip`], for good. Delivery of an interrupt needs the chip, and the chip is complete.
+//! An [`Aia`] is in one of three states: there is no controller; userspace is configuring it; or
+//! there is an [`AiaIrqchip`], for good. Only an `AiaIrqchip` delivers interrupts, and it is
+//! complete.
 //!
 //! Lock order: `kvm->lock`, `vcpu->mutex`, `kvm->slots_lock`, `mmu_lock`, the APLIC's lock, the
 //! lock of an interrupt file, those of [`hgei`]. The last three are taken in any context.
@@ -74,16 +76,18 @@ pub(crate) mod route;
 /// The interrupt controller of a VM.
 #[pin_data]
 pub(crate) struct Aia {
-    /// Userspace created the device: the VM's interrupt controller is this one.
+    /// Whether userspace created the device, so that this is the VM's interrupt controller.
     in_kernel: AtomicBool,
-    /// What the chip is to be like; `kvm->lock` is held around changes.
+    /// The configuration, before there is a `chip`. C: `struct kvm_aia`. `kvm->lock` is held around
+    /// changes.
     #[pin]
     config: Mutex<Option<AiaParams>>,
+    /// The complete controller, once userspace has initialised it.
     chip: SetOnce<AiaIrqchip>,
 }
 
 impl Aia {
-    /// No interrupt controller.
+    /// Returns the state of a VM without an interrupt controller.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             in_kernel: AtomicBool::new(false),
@@ -92,19 +96,19 @@ impl Aia {
         })
     }
 
-    /// Whether userspace created the device.
+    /// Returns whether userspace created the device.
     pub(crate) fn in_kernel(&self) -> bool {
         self.in_kernel.load(Ordering::Acquire)
     }
 
-    /// The controller, once it is complete.
+    /// Returns the controller, once it is complete.
     #[inline]
     pub(crate) fn chip(&self) -> Option<&AiaIrqchip> {
         self.chip.as_ref()
     }
 
-    /// The VM ends and no thread uses its vCPUs any more: gives the hardware's interrupt files
-    /// back.
+    /// Gives the hardware's interrupt files back: the VM ends, and no thread uses its vCPUs any
+    /// more.
     pub(crate) fn retire(&self) {
         if let Some(chip) = self.chip() {
             hgei::retire(|| chip.files.iter().for_each(|file| file.imsic.retire()));
@@ -112,7 +116,7 @@ impl Aia {
     }
 }
 
-/// What the host allows a controller to be like; none without AIA.
+/// Returns what the host allows a controller to be like; [`None`] without AIA.
 pub(crate) fn limits() -> Option<Limits> {
     hgei::host().map(|host| Limits {
         max_ids: host.max_ids,
@@ -123,12 +127,13 @@ pub(crate) fn limits() -> Option<Limits> {
 /// The wired half of a controller.
 #[pin_data]
 pub(crate) struct Aplic {
+    /// The state. Taken with interrupts off, as irqfds change wires in any context.
     #[pin]
     domain: SpinLockIrq<Domain>,
 }
 
 impl Aplic {
-    /// An APLIC with sources 1 to `sources`.
+    /// Makes an APLIC with sources 1 to `sources`.
     ///
     /// # Errors
     ///
@@ -136,7 +141,7 @@ impl Aplic {
     fn new(sources: u32) -> Result<Pin<KBox<Self>>> {
         let this = KBox::pin_init(
             try_pin_init!(Self {
-                // In place: it is too large for the stack.
+                // The domain is made in place, because it is too large for the stack.
                 domain <- new_spinlock_irq!(pin_init::init_zeroed::<Domain>()),
             }? Error),
             GFP_KERNEL_ACCOUNT,
@@ -145,7 +150,8 @@ impl Aplic {
         Ok(this)
     }
 
-    /// The state. The caller passes the MSIs that a change of it makes to [`AiaIrqchip::send`].
+    /// Returns the state. The caller passes the MSIs that a change of it makes to
+    /// [`AiaIrqchip::send`].
     pub(crate) fn domain(&self) -> &SpinLockIrq<Domain> {
         &self.domain
     }
@@ -164,23 +170,27 @@ struct File {
 /// `files` has one for each vCPU that there was when it was made, by index, and `harts` finds
 /// exactly these.
 pub(crate) struct AiaIrqchip {
+    /// The index fields in the addresses of files.
     layout: GroupLayout,
     /// What the addresses of all files have in common.
     base: Option<u64>,
+    /// The APLIC, unless there are no sources.
     aplic: Option<Pin<KBox<Aplic>>>,
+    /// The interrupt file of each vCPU, by its position.
     files: KVec<File>,
+    /// The table that finds a vCPU by its hart index.
     harts: KVec<HartSlot>,
     /// The pages that the guest finds on the MMIO bus.
     _devices: KVec<KBox<BusDevice<device::Port>>>,
 }
 
 impl AiaIrqchip {
-    /// The APLIC, unless there are no sources.
+    /// Returns the APLIC, unless there are no sources.
     pub(crate) fn aplic(&self) -> Option<&Aplic> {
         self.aplic.as_deref()
     }
 
-    /// The interrupt file of the vCPU at position `idx`.
+    /// Returns the interrupt file of the vCPU at position `idx`.
     #[inline]
     pub(crate) fn imsic(&self, idx: VcpuIdx) -> Option<&Imsic> {
         self.files.get(idx.get()).map(|file| &*file.imsic)
@@ -188,7 +198,7 @@ impl AiaIrqchip {
 
     /// Sends an MSI. Any context.
     pub(crate) fn send(&self, vm: &Vm, msi: Msi) -> Delivery {
-        // There are no files for guests of the guest.
+        // The guest has no H extension, so there are no guest files.
         if msi.guest != GuestIndex::SUPERVISOR {
             return Delivery::Blocked;
         }
@@ -216,7 +226,7 @@ impl AiaIrqchip {
     }
 
     /// Writes `data` to `gpa`, as a device does that sends an MSI (AIA, "Memory region for an
-    /// interrupt file"). Any context. `None` if there is no interrupt file.
+    /// interrupt file"). Any context. Returns [`None`] if there is no interrupt file.
     pub(crate) fn send_to(&self, vm: &Vm, gpa: Gpa, data: u32) -> Option<Delivery> {
         let (idx, offset) = self.file_at(gpa)?;
         Some(match offset {
@@ -233,19 +243,19 @@ const SETEIPNUM_LE: u32 = 0;
 const SETEIPNUM_BE: u32 = 4;
 
 impl Vm {
-    /// The VM's interrupt controller.
+    /// Returns the VM's interrupt controller.
     #[inline]
     pub(crate) fn aia(&self) -> &Aia {
         self.part()
     }
 }
 
-/// Where userspace wants a vCPU's interrupt file; all ones before it said so. `kvm->lock` is held
-/// around changes.
+/// The address at which userspace wants a vCPU's interrupt file; all ones before userspace has set
+/// it. `kvm->lock` is held around changes.
 pub(crate) struct ImsicAddr(AtomicU64);
 
 impl ImsicAddr {
-    /// Makes the address of a new vCPU.
+    /// Returns the address of a new vCPU: not set.
     pub(crate) const fn new() -> Self {
         Self(AtomicU64::new(u64::MAX))
     }
@@ -257,13 +267,13 @@ impl Vcpu {
         self.part()
     }
 
-    /// The vCPU's interrupt file.
+    /// Returns the vCPU's interrupt file, once the controller is complete.
     #[inline]
     pub(crate) fn imsic(&self) -> Option<&Imsic> {
         self.vm().aia().chip()?.imsic(self.idx())
     }
 
-    /// Where the guest has the interrupt file.
+    /// Returns where the guest has the interrupt file.
     pub(crate) fn imsic_gpa(&self) -> Option<Gpa> {
         let chip = self.vm().aia().chip()?;
         Some(chip.files.get(self.idx().get())?.gpa)

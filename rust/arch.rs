@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The machine: registers, fences, the world switch, reads of guest memory. The `unsafe` that they
-//! take is here, so that the layers above need none. No file of this layer knows a vCPU's state.
+//! The machine: registers, fences, the world switch, and reads of guest memory. The `unsafe` code
+//! for them is here, so that the layers above need none. No file of this layer accesses a vCPU's
+//! state.
 
 pub(crate) mod aia;
 pub(crate) mod cpufeature;

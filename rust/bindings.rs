@@ -32,8 +32,11 @@ use pin_init::{
     Zeroable, //
 };
 
+/// The kernel's `size_t`, by the name that bindgen's output uses.
 type __kernel_size_t = usize;
+/// The kernel's `ssize_t`, by the name that bindgen's output uses.
 type __kernel_ssize_t = isize;
+/// The kernel's `ptrdiff_t`, by the name that bindgen's output uses.
 type __kernel_ptrdiff_t = isize;
 
 include!(concat!(env!("KVM_RUST_OBJ"), "/bindings_generated.rs"));

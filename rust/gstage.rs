@@ -3,8 +3,9 @@
 
 //! The G-stage page table of a VM: guest physical to host physical addresses.
 //!
-//! This module owns the format ([`Mode`], [`Pte`]), the table tree under a [`Root`], and every
-//! change to it. What the caller's hold on `kvm->mmu_lock` allows is what the view offers:
+//! This module owns the format ([`Mode`], [`Pte`](pte::Pte)), the table tree under a [`Root`], and
+//! every change to it. There is a view for each way to hold `kvm->mmu_lock`, which offers what the
+//! lock allows:
 //!
 //! - [`MmuRead`], lock held for reading: look up, [`install`](MmuRead::install) what a fault
 //!   needs and [`fill`](MmuRead::fill) what is around it,
@@ -19,14 +20,15 @@
 //!
 //! Views borrow from the caller's lock guard and walkers borrow from the view, so nothing points
 //! into the tree once the lock is dropped. A long operation stops where the caller's `stop_here`
-//! says so and tells in [`Progress`] how far it got; the caller flushes what is owed, lets go of
-//! the lock, takes it again, and starts a new one from there.
+//! returns true, and returns a [`Progress`]; the caller flushes, drops the lock, takes it again,
+//! and starts a new operation from there.
 //!
 //! Lock order: nothing is locked here; all of it runs under `mmu_lock`, or on a tree that no other
 //! code can reach any more. Nothing is allocated here either: tables come from a [`TableSource`]
 //! that was filled before the lock was taken.
 //!
-//! How many leaves of each size and how many tables there are, [`TableMemory::count`] is told.
+//! Each change of the number of tables, or of leaves of a size, is passed to
+//! [`TableMemory::count`].
 //!
 //! This module is pure: it also compiles on the host (`selftests/host`), over an arena instead of
 //! the linear map. It answers to `arch/riscv/kvm/gstage.c` and the table half of `mmu.c`. Formats:
@@ -133,9 +135,13 @@ pub(crate) use crate::gstage::{
 ///   the tree, until the entry is replaced under the write lock.
 /// - Bit `i / 32` of `used` is set if entry `i` of the root is not empty.
 pub(crate) struct Root<M: TableMemory> {
+    /// Access to the tables.
     mem: M,
+    /// The format of the tree.
     mode: Mode,
+    /// The first frame of the root table.
     pfn: Pfn,
+    /// A bit for each group of 32 root entries that was ever used.
     used: AtomicU64,
 }
 
@@ -156,19 +162,19 @@ impl<M: TableMemory> Root<M> {
         }
     }
 
-    /// The format: depth, guest physical width, `hgatp.MODE`.
+    /// Returns the format, which gives depth, guest physical width and `hgatp.MODE`.
     #[cfg(test)]
     pub(crate) fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// The frame for `hgatp.PPN`.
+    /// Returns the frame for `hgatp.PPN`.
     #[cfg(test)]
     pub(crate) fn pfn(&self) -> Pfn {
         self.pfn
     }
 
-    /// Whether no entry was ever installed since the tree was made or destroyed.
+    /// Returns whether no entry was ever installed since the tree was made or destroyed.
     pub(crate) fn is_unused(&self) -> bool {
         // Relaxed: a caller that must not miss an entry holds `mmu_lock`, which orders this load.
         self.used.load(Ordering::Relaxed) == 0
@@ -188,7 +194,7 @@ impl<M: TableMemory> Root<M> {
     }
 }
 
-/// The tree has entries, so its format cannot change.
+/// The error of [`Root::set_mode`]: the tree has entries, so its format cannot change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InUse;
 
@@ -199,6 +205,7 @@ pub(crate) struct InUse;
 /// For `'a`, the lock is held for reading or writing, or no other code can reach the tree: no table
 /// of the tree is freed.
 pub(crate) struct MmuRead<'a, M: TableMemory> {
+    /// The tree.
     root: &'a Root<M>,
 }
 
@@ -215,7 +222,7 @@ impl<'a, M: TableMemory> MmuRead<'a, M> {
         Self { root }
     }
 
-    /// The format of the tree.
+    /// Returns the format of the tree.
     #[inline(always)]
     pub(crate) fn mode(&self) -> Mode {
         self.root.mode
@@ -229,6 +236,7 @@ impl<'a, M: TableMemory> MmuRead<'a, M> {
 /// For `'a`, the lock is held for writing, or no other code can reach the tree: no other view of it
 /// is in use, and only harts' page-table walkers read it (and set A and D bits).
 pub(crate) struct MmuWrite<'a, M: TableMemory> {
+    /// The view for reading, which this one includes.
     read: MmuRead<'a, M>,
     exclusive: PhantomData<&'a mut Root<M>>,
 }

@@ -6,13 +6,14 @@
 //! This module and those below it turn bits into types; they read no guest memory and change no
 //! state, so they need no lock. They answer to the decoding half of `vcpu_insn.c`.
 //!
-//! - [`Htinst`]: what the hardware said about the instruction that trapped.
+//! - [`Htinst`]: the hardware's description of the instruction that trapped.
 //! - [`MmioInsn`]: a load or store whose address no memory backs.
 //! - [`SystemInsn`]: an instruction that raised a virtual-instruction exception.
 //!
-//! Whatever cannot be completed is an exception for the guest ([`Undecodable`](mmio::Undecodable),
-//! [`Illegal`]), as it would be on a machine whose devices refuse the access. It is never an error
-//! of `KVM_RUN`: a guest must not be able to end its own VM with one instruction.
+//! An instruction that cannot be completed is an exception for the guest
+//! ([`Undecodable`](mmio::Undecodable), [`Illegal`]), as it would be on a machine whose devices
+//! refuse the access. It is never an error of `KVM_RUN`: a guest must not be able to end its own VM
+//! with one instruction.
 
 pub(crate) mod csr;
 pub(crate) mod encoding;

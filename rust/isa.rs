@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! The ISA extensions of a guest: what the host offers, what userspace chose, what the guest gets.
+//! The ISA extensions of a guest: those that the host offers, that userspace has chosen, and that
+//! the guest gets.
 //!
 //! Answers to `arch/riscv/kvm/isa.c`, to the ISA parts of `vcpu_onereg.c` (`KVM_REG_RISCV_ISA_EXT`
 //! and `config.isa`) and to the part of `vcpu_config.c` that follows from the extensions. Pure:
@@ -10,7 +11,7 @@
 //!
 //! # Choice and effect
 //!
-//! There are two sets per vCPU, and they answer different questions.
+//! There are two sets per vCPU.
 //!
 //! * The *chosen* set is what ONE_REG reads and writes. Each extension is set and reported by
 //!   itself, so userspace may write the registers one by one and in any order, restore what it
@@ -63,14 +64,14 @@ const MULTI_LAST: u64 = (ROWS.len() as u64 - 1) / MULTI_BITS as u64;
 /// there is no extension Z.
 const CONFIG_ISA_BITS: u32 = bindings::RISCV_ISA_EXT_BASE - 1;
 
-/// Why ONE_REG refuses.
+/// Why ONE_REG refuses an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IsaError {
-    /// No such extension, or the host does not offer it (`-ENOENT`).
+    /// There is no such extension, or the host does not offer it (`ENOENT`).
     NotFound,
-    /// It would change the ISA of a vCPU that has run (`-EBUSY`).
+    /// The write would change the ISA of a vCPU that has run (`EBUSY`).
     Busy,
-    /// Not a value of this register, or a change that the policy forbids (`-EINVAL`).
+    /// The value is not one of this register, or the policy forbids the change (`EINVAL`).
     Invalid,
 }
 
@@ -93,7 +94,7 @@ pub(crate) enum Multi {
     Disable,
 }
 
-/// What this host and this module offer to guests, worked out once.
+/// The extensions that this host and this module offer to guests, computed once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HostIsa {
     /// Extensions that exist for ONE_REG: the host has them and the module offers them.
@@ -118,13 +119,13 @@ impl HostIsa {
         }
 
         let smstateen = has(bindings::RISCV_ISA_EXT_SMSTATEEN);
-        // The kernel's arch_has_hw_pte_young().
+        // The condition is that of the kernel's `arch_has_hw_pte_young()`.
         let hw_ad_updates = has(bindings::RISCV_ISA_EXT_SVADU);
         let mut enable = IsaSet::EMPTY;
         let mut disable = IsaSet::EMPTY;
         for row in &ROWS {
             let may_enable = match row.enable {
-                // What the caller may do is looked at in `enable_allowed`.
+                // `enable_allowed` checks whether the caller may use vectors.
                 Enable::Always | Enable::NeedsVectorUse => true,
                 Enable::Never => false,
                 Enable::NeedsOffered(ext) => offered.contains(ext),
@@ -152,13 +153,13 @@ impl HostIsa {
         }
     }
 
-    /// The extensions that have an `ISA_EXT` register.
+    /// Returns the extensions that have an `ISA_EXT` register.
     #[inline]
     pub(crate) fn offered(&self) -> IsaSet {
         self.offered
     }
 
-    /// The extensions that this caller may switch on.
+    /// Returns the extensions that this caller may switch on.
     pub(crate) fn enable_allowed(&self, vector: VectorUse) -> IsaSet {
         match vector {
             VectorUse::Permitted => self.enable,
@@ -174,13 +175,13 @@ impl HostIsa {
         }
     }
 
-    /// The extensions that may be switched off.
+    /// Returns the extensions that may be switched off.
     #[cfg(test)]
     pub(crate) fn disable_allowed(&self) -> IsaSet {
         self.disable
     }
 
-    /// The offered extension with this number, as a set of one.
+    /// Returns the offered extension with this number, as a set of one.
     fn one(&self, id: u64) -> Result<IsaSet, IsaError> {
         let one = IsaSet::from_id(id).and(self.offered);
 
@@ -199,12 +200,14 @@ impl HostIsa {
 /// has in effect, and neither changes again.
 #[derive(Clone, Debug)]
 pub(crate) struct GuestIsa {
+    /// The set that ONE_REG reads and writes.
     chosen: IsaSet,
+    /// The effective set, from the first run on.
     frozen: Option<EffectiveIsa>,
 }
 
 impl GuestIsa {
-    /// What a new vCPU has: all that is offered and may be switched on.
+    /// Returns the ISA of a new vCPU: all that is offered and may be switched on.
     pub(crate) fn new(host: &HostIsa, vector: VectorUse) -> Self {
         // INVARIANT: The set is a subset of what the host offers, and it is not frozen.
         Self {
@@ -213,13 +216,13 @@ impl GuestIsa {
         }
     }
 
-    /// What userspace chose; decides which registers ONE_REG has.
+    /// Returns what userspace chose, which decides which registers ONE_REG has.
     #[inline]
     pub(crate) fn chosen(&self) -> IsaSet {
         self.chosen
     }
 
-    /// What the guest gets, or would get if it ran now.
+    /// Returns what the guest gets, or would get if it ran now.
     pub(crate) fn effective(&self) -> EffectiveIsa {
         match self.frozen {
             Some(frozen) => frozen,
@@ -227,26 +230,33 @@ impl GuestIsa {
         }
     }
 
-    /// Fixes the ISA for good, on the first run; later calls find it fixed.
+    /// Makes the ISA final, on the first run; later calls change nothing.
     pub(crate) fn freeze(&mut self) -> EffectiveIsa {
         let effective = self.effective();
 
-        // INVARIANT: `effective` is what `chosen` has in effect, and the same value if it was
-        // frozen before.
+        // INVARIANT: `frozen` is what `chosen` has in effect, and it does not change once it is
+        // set.
         self.frozen = Some(effective);
         effective
     }
 
     /// Reads the `ISA_EXT` register number `id`.
+    ///
+    /// # Errors
+    ///
+    /// [`IsaError::NotFound`] for an extension that is unknown or not offered.
     pub(crate) fn get(&self, host: &HostIsa, id: u64) -> Result<bool, IsaError> {
         Ok(host.one(id)?.is_subset_of(self.chosen))
     }
 
-    /// Writes the `ISA_EXT` register number `id`.
+    /// Writes the `ISA_EXT` register number `id`. Looks for errors in the order below; to write
+    /// what the register has already succeeds unless the first of them applies.
     ///
-    /// In this order: [`IsaError::NotFound`] for an extension that is unknown or not offered,
-    /// success if nothing changes, [`IsaError::Busy`] after the first run, [`IsaError::Invalid`]
-    /// for a value other than 0 and 1, or if the policy forbids it.
+    /// # Errors
+    ///
+    /// [`IsaError::NotFound`] for an extension that is unknown or not offered; [`IsaError::Busy`]
+    /// after the first run; [`IsaError::Invalid`] for a value other than 0 and 1, or if the policy
+    /// forbids it.
     pub(crate) fn set(
         &mut self,
         host: &HostIsa,
@@ -266,6 +276,10 @@ impl GuestIsa {
 
     /// Reads multi register number `word`. Extensions that are unknown or not offered read as
     /// switched off.
+    ///
+    /// # Errors
+    ///
+    /// [`IsaError::NotFound`] if there is no such register.
     pub(crate) fn get_multi(&self, multi: Multi, word: u64) -> Result<u64, IsaError> {
         let enabled = self.chosen.word(Self::multi_shift(word)?);
 
@@ -277,9 +291,14 @@ impl GuestIsa {
 
     /// Writes multi register number `word`: all of `mask` or, on an error, nothing.
     ///
-    /// Errors and their order are those of [`Self::set`] for the extensions that `mask` has. To
-    /// switch off what is not there anyway changes nothing and succeeds, so that what a multi
+    /// To switch off what is not there anyway changes nothing and succeeds, so that what a multi
     /// register reads as can always be written back.
+    ///
+    /// # Errors
+    ///
+    /// [`IsaError::NotFound`] if there is no such register, or if an extension to be switched on is
+    /// not offered; [`IsaError::Busy`] if a vCPU that has run would change; [`IsaError::Invalid`]
+    /// if the policy forbids the change.
     pub(crate) fn set_multi(
         &mut self,
         host: &HostIsa,
@@ -311,10 +330,14 @@ impl GuestIsa {
 
     /// Writes `config.isa`.
     ///
-    /// [`IsaError::Invalid`] for bits that are no letter, success if the value is the one that is
-    /// read, [`IsaError::Busy`] after the first run. Otherwise the register is WARL, like misa: a
-    /// letter that is unknown, not offered or may not be switched that way stays as it must be,
-    /// and a read tells.
+    /// The register is WARL, like misa: a letter that is unknown, not offered or may not be
+    /// switched that way stays as it must be, and a read tells. To write what is read succeeds also
+    /// after the first run.
+    ///
+    /// # Errors
+    ///
+    /// [`IsaError::Invalid`] for bits that are no letter; [`IsaError::Busy`] if a vCPU that has run
+    /// would change.
     pub(crate) fn set_config(
         &mut self,
         host: &HostIsa,
@@ -387,7 +410,7 @@ impl GuestIsa {
         Ok(())
     }
 
-    /// The first extension of multi register number `word`.
+    /// Returns the first extension of multi register number `word`.
     fn multi_shift(word: u64) -> Result<u32, IsaError> {
         if word > MULTI_LAST {
             return Err(IsaError::NotFound);
@@ -412,6 +435,7 @@ const LETTERS: [(Ext, u64); letter_count()] = {
     letters
 };
 
+/// Returns how many extensions have a letter of their own.
 const fn letter_count() -> usize {
     let mut row = 0;
     let mut count = 0;

@@ -2,8 +2,8 @@
 
 //! KVM for RISC-V: the arch layer of `kvm.ko`. Answers to `main.c`.
 //!
-//! Core KVM (`virt/kvm` of the kernel tree) is C and calls us through [`hooks`]; everything below
-//! is Rust. `Documentation/architecture.rst` has the map.
+//! Core KVM (`virt/kvm` of the kernel tree) is C and calls the arch layer through `hooks`;
+//! everything below is Rust. `Documentation/architecture.rst` has the map.
 
 use kernel::prelude::*;
 
@@ -89,14 +89,15 @@ struct Kvm {
     _cpus: ModuleCellOwner<CpuSlots>,
 }
 
-/// The AIA of the host, in use: guest interrupts reach us, and userspace can have controllers.
+/// The registrations for the host's AIA: the guest external interrupt, and the device type.
 struct AiaSupport {
     _device: hooks::aia::DeviceType,
     _interrupts: hgei::Interrupts,
 }
 
 impl AiaSupport {
-    /// `None` on a host without AIA.
+    /// Registers the interrupt of guest interrupt files and the type of the AIA device; [`None`] on
+    /// a host without AIA.
     ///
     /// # Errors
     ///
@@ -131,7 +132,7 @@ impl kernel::Module for Kvm {
         let perf = module::PerfCallbacks::register();
         let idle = module::IdleNotifier::register()?;
         let aia = AiaSupport::start()?;
-        // Last: from here on userspace can create VMs.
+        // Start core KVM last: from then on userspace can create VMs.
         let core = module::CoreKvm::start(module)?;
         Ok(Self {
             _core: core,

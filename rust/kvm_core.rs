@@ -3,7 +3,7 @@
 //! Outbound: core KVM's objects and functions, for safe callers. `struct kvm`, `struct kvm_vcpu`,
 //! memslots, `kvm_run`, the I/O buses and core KVM's locks, in plain types.
 //!
-//! Nothing here knows what the layers above keep in a VM or a vCPU: they own their parts, and
+//! The state that the layers above keep in a VM or a vCPU is theirs: each owns its part, and
 //! [`object`] finds a part by its type.
 
 pub(crate) mod addr;

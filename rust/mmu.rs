@@ -3,14 +3,14 @@
 //! Guest memory: the G-stage tree of a VM, its VMID, and what the TLBs of the host may remember of
 //! them.
 //!
-//! - [`gstage`]: the tree and its format; every change to it.
-//! - [`fault`]: a guest touches what is not mapped.
-//! - [`memslots`]: userspace and the host's memory management change what there is to be mapped.
+//! - [`gstage`](crate::gstage): the tree and its format; every change to it.
+//! - [`fault`]: guest-page faults.
+//! - [`memslots`]: changes of memslots by userspace, and of memory by the host's MM.
 //! - [`tlb`]: fences, on this CPU and on others, and what a CPU owes before a vCPU may run on it.
-//! - [`vmid`](crate::gstage::vmid): VMIDs, handed out without stopping any vCPU.
+//! - [`vmid`]: VMIDs, handed out without stopping any vCPU.
 //! - [`ioremap`]: pages of devices that a guest reaches by itself.
 //! - [`cache`]: table pages, allocated before locks are taken.
-//! - [`icache`]: which memory may hold instructions that CPUs have not seen yet.
+//! - [`icache`]: memory that may hold instructions which CPUs have not seen yet.
 //! - [`guest_access`]: reads of guest memory as the guest itself would make them.
 //! - [`table_memory`]: pages for tables, and the ways to the tree under `mmu_lock`.
 //! - [`param`]: module parameters that can change while the module runs.
@@ -67,18 +67,19 @@ pub(crate) mod ptdump;
 pub(crate) mod table_memory;
 pub(crate) mod tlb;
 
-/// What the host's G-stage can do.
+/// The G-stage features of the host.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HostGstage {
     /// The widest format.
     pub(crate) max_mode: Mode,
     /// How many bits of `hgatp.VMID` can be written; 0 means that there are no VMIDs.
     pub(crate) vmid_bits: u32,
-    /// Page-table entries that become valid are seen without a fence, sooner or later (Svvptc).
+    /// Whether harts see page-table entries that become valid without a fence, within a bounded
+    /// time (Svvptc).
     svvptc: bool,
-    /// Leaves can be 64 KiB, those of the host's own tables, too (Svnapot).
+    /// Whether leaves can be 64 KiB, those of the host's own tables, too (Svnapot).
     svnapot: bool,
-    /// Entries can say what kind of memory they map (Svpbmt).
+    /// Whether entries can have a memory type (Svpbmt).
     svpbmt: bool,
 }
 
@@ -88,9 +89,10 @@ struct Shared {
     vmids: vmid::Space,
 }
 
+/// What all VMs share; set by [`probe`].
 static SHARED: SetOnce<Shared> = SetOnce::new();
 
-/// Asks this CPU what its G-stage can do. Called once, at module init, before there is a VM.
+/// Probes the G-stage of this CPU. Called once, at module init, before there is a VM.
 ///
 /// # Errors
 ///
@@ -111,20 +113,20 @@ pub(crate) fn probe() -> Result<HostGstage> {
         .ok_or(EEXIST)
 }
 
-/// What all VMs share, once [`probe`] has asked.
+/// Returns what all VMs share, once [`probe`] has asked.
 #[inline]
 fn shared() -> Option<&'static Shared> {
     SHARED.as_ref()
 }
 
-/// Whether leaves can be 64 KiB (Svnapot).
+/// Returns whether leaves can be 64 KiB (Svnapot).
 pub(crate) fn has_svnapot() -> bool {
     shared().is_some_and(|shared| shared.host.svnapot)
 }
 
-/// The widest G-stage format of the host.
+/// Returns the widest G-stage format of the host.
 pub(crate) fn host_max_mode() -> Mode {
-    // Every host with the H extension has the narrowest one.
+    // Every host with the H extension has Sv39x4.
     shared().map_or(Mode::Sv39x4, |shared| shared.host.max_mode)
 }
 
@@ -148,13 +150,13 @@ pub(crate) struct Memory {
     /// For each CPU, which vCPU of this VM last ran there: its index plus 1; 0 for none. Only that
     /// CPU uses the cell.
     last: KVec<AtomicU32>,
-    /// Where the host has taken pages away.
+    /// The regions from which the host has taken pages away.
     moved: icache::MovedRegions,
 }
 
 impl Memory {
-    /// Guest memory with nothing in it, in the host's widest format. What the tree holds will show
-    /// in `gauges`.
+    /// Makes guest memory with nothing in it, in the host's widest format. What the tree holds will
+    /// show in `gauges`.
     ///
     /// # Errors
     ///
@@ -171,9 +173,10 @@ impl Memory {
         })
     }
 
-    /// The format of the tree.
+    /// Returns the format of the tree.
     pub(crate) fn mode(&self) -> Mode {
-        // Relaxed: constant once there is a vCPU; before, userspace orders its own ioctls.
+        // Relaxed: the word is constant once there is a vCPU; before that, userspace orders its own
+        // ioctls.
         Hgatp::from_raw(self.hgatp.load(Ordering::Relaxed))
             .known_mode()
             .unwrap_or(Mode::Sv39x4)
@@ -185,7 +188,7 @@ impl Memory {
     /// Takes `mmu_lock`.
     pub(crate) fn set_mode(vm: &Uncommitted<'_>, mode: Mode) {
         let memory = vm.vm().memory();
-        // Without a vCPU nothing is mapped, so it cannot be too late.
+        // Without a vCPU nothing is mapped, so the tree is empty.
         if WriteGuard::lock(vm.vm()).set_mode(mode).is_ok() {
             let hgatp = Hgatp::without_vmid(mode, memory.tree.root_pfn());
             // INVARIANT: The tree has this mode now, and `hgatp` gets the frame of its root.
@@ -199,7 +202,7 @@ impl Memory {
         &self.moved
     }
 
-    /// The tree's cell, for the guards of `mmu_lock`.
+    /// Returns the tree's cell, for the guards of `mmu_lock`.
     pub(crate) fn tree_cell(&self) -> &TreeCell {
         &self.tree
     }
@@ -213,7 +216,7 @@ impl Vm {
     }
 }
 
-/// A zero for every CPU that there can be.
+/// Allocates a zero for every CPU that there can be.
 fn cpu_cells() -> Result<KVec<AtomicU32>> {
     let cpus = nr_cpu_ids() as usize;
     let mut cells = KVec::with_capacity(cpus, GFP_KERNEL_ACCOUNT)?;

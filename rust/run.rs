@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The run loop: into the guest, out of it, and what must be looked at in between. Answers to
+//! The run loop enters the guest, handles its exits, and serves requests in between. Answers to
 //! `kvm_arch_vcpu_ioctl_run()`.
 //!
 //! Locks: `vcpu->mutex` is held throughout, `kvm->srcu` only by handlers that look at memslots.
@@ -43,7 +43,7 @@ pub(crate) mod mmio;
 pub(crate) mod reset;
 pub(crate) mod wait;
 
-/// `KVM_RUN`.
+/// Runs the guest until userspace is needed (`KVM_RUN`).
 ///
 /// # Errors
 ///
@@ -65,7 +65,7 @@ pub(crate) fn run(vcpu: &mut OwnedVcpu<'_>) -> Result {
     })
 }
 
-/// Into the guest and out of it until userspace is needed.
+/// Enters the guest again and again until userspace is needed.
 #[inline(always)]
 fn run_loop(vcpu: &mut Loaded<'_>) -> Result {
     loop {
@@ -78,7 +78,7 @@ fn run_loop(vcpu: &mut Loaded<'_>) -> Result {
     }
 }
 
-/// The first run makes the configuration final.
+/// Makes the configuration final, at the first run.
 fn freeze(vcpu: &mut OwnedVcpu<'_>) {
     if !vcpu.ran_atleast_once {
         vcpu.ran_atleast_once = true;
@@ -103,7 +103,7 @@ fn finish_exit(vcpu: &mut OwnedVcpu<'_>) {
     }
 }
 
-/// Once into the guest and out, unless something comes first.
+/// Serves pending work and requests, then enters the guest once and handles the exit.
 fn enter_guest_once(vcpu: &mut Loaded<'_>) -> Result<ExitAction> {
     kvm::handle_guest_mode_work(vcpu.held())?;
     if vcpu.vcpu().any_request() && serve_requests(vcpu)? == ExitAction::Userspace {
@@ -115,8 +115,8 @@ fn enter_guest_once(vcpu: &mut Loaded<'_>) -> Result<ExitAction> {
     }
 }
 
-/// Does what other threads, or the vCPU's own, asked the vCPU to do. Each request is named, so that
-/// a new one does not compile until it is served (differences-from-c M24).
+/// Serves the requests that other threads, or the vCPU's own thread, have made. Each request is
+/// named, so that a new one does not compile until it is served (differences-from-c M24).
 #[inline(never)]
 fn serve_requests(vcpu: &mut Loaded<'_>) -> Result<ExitAction> {
     for request in Request::ALL {
@@ -178,13 +178,16 @@ fn enter(vcpu: &mut Pinned<'_>) -> Option<Trap> {
 /// Proof that the guest can be entered: interrupts are off, no request is pending, the translation
 /// is the guest's. Consumed by entering.
 ///
-/// Entering again while interrupts are still off takes no new look at requests, as long as the mode
-/// is still that of the guest: a CPU that makes a request changes the mode, or interrupts this CPU.
-/// Only the scheduler does neither if it is this CPU that wakes a thread
+/// As long as interrupts stay off and the mode is still `IN_GUEST_MODE`, the guest may be entered
+/// again without another look at requests: a CPU that makes a request changes the mode, or
+/// interrupts this CPU. The scheduler does neither if this CPU itself wakes a thread
 /// ([`sbi::Handled::WokeVcpu`]).
 pub(crate) struct EntryToken<'t, 'p> {
+    /// The vCPU to be entered.
     vcpu: &'t mut Pinned<'p>,
+    /// Interrupts, which are off.
     irqs: &'t IrqOff,
+    /// The mode that has CPUs which make a request wait for this one.
     mode: VcpuMode<'t>,
 }
 
@@ -202,8 +205,8 @@ impl<'t, 'p> EntryToken<'t, 'p> {
         Some(Self { vcpu, irqs, mode })
     }
 
-    /// Runs the guest until it traps, and through calls of the SBI that are handled at once; none
-    /// if after such a call something else comes first.
+    /// Runs the guest until it traps, and through calls of the SBI that are handled at once;
+    /// [`None`] if after such a call something else comes first.
     fn enter(mut self) -> Option<Trap> {
         let counters = self.vcpu.context().swap_in_counters();
         let trap = loop {
@@ -233,6 +236,7 @@ impl<'t, 'p> EntryToken<'t, 'p> {
         trap
     }
 
+    /// Enters the guest and returns when it traps. Interrupts are off.
     #[inline(always)]
     fn enter_once(&mut self) {
         let vcpu = self.vcpu.vcpu();

@@ -57,20 +57,21 @@ pub(crate) mod sta;
 pub(crate) mod susp;
 pub(crate) mod v01;
 
-/// What came of a call.
+/// The outcome of a call.
 enum Outcome {
-    /// It is done: a value, or why not.
+    /// The call is done: with a value, or with an error.
     Done(Result<usize, SbiError>),
-    /// Userspace does it and returns the result; see [`finish`].
+    /// Userspace serves the call and returns the result; see [`finish`].
     Forward,
-    /// Userspace suspends the system; the hart begins anew if it did, see [`finish_suspend`].
+    /// Userspace suspends the system; if it does, the hart is reset, see [`finish_suspend`].
     Suspend(Start),
-    /// The access that the call wanted of us is the guest's fault: it takes the trap instead.
+    /// The guest takes this trap instead, because the access to its memory that the call requires
+    /// is its own error.
     Redirect(Trap),
-    /// The guest makes the call again: guest memory that was missing is there now, or the dirty
-    /// ring must be looked at first.
+    /// The guest makes the call again: a page that was missing is mapped now, or userspace must
+    /// collect the dirty ring first.
     Retry,
-    /// It succeeds once an interrupt is pending that the guest has enabled.
+    /// The call succeeds once an interrupt is pending that the guest has enabled.
     WaitForInterrupt,
     /// `kvm_run` tells userspace what happened; the call does not return, or is made again.
     Exit(ExitAction),
@@ -78,15 +79,15 @@ enum Outcome {
 
 /// Why a call that accesses guest memory has no value.
 enum Unfinished {
-    /// It failed.
+    /// The call failed.
     Error(SbiError),
-    /// There is no room in the dirty ring for what it writes: the guest makes the call again, after
-    /// userspace has made room.
+    /// The dirty ring has no room for the page that the call writes to: the guest makes the call
+    /// again, after userspace has collected the ring.
     RingFull,
 }
 
 impl Unfinished {
-    /// Why a call found no memory: `error`, if there is none.
+    /// Returns why a call found no memory: `error`, if there is none.
     fn without(none: NoPlace, error: SbiError) -> Self {
         match none {
             NoPlace::NoMemory => Self::Error(error),
@@ -111,8 +112,8 @@ impl From<Result<usize, Unfinished>> for Outcome {
     }
 }
 
-/// Handles an ECALL from VS-mode if that takes but a moment: interrupts are off, and the guest is
-/// entered again at once. Otherwise nothing is done, and [`handle`] is to do it.
+/// Handles an ECALL from VS-mode if that takes only a moment: interrupts are off, and the guest is
+/// entered again at once. Otherwise does nothing, and [`handle`] is to handle it.
 #[inline]
 pub(crate) fn handle_at_once(vcpu: &mut Pinned<'_>, _irqs: &IrqOff) -> Handled {
     let id = vcpu.ctx.gprs.get(Reg::A7);
@@ -146,13 +147,14 @@ pub(crate) fn handle_at_once(vcpu: &mut Pinned<'_>, _irqs: &IrqOff) -> Handled {
 pub(crate) enum Handled {
     /// The guest goes on after the ECALL.
     Yes,
-    /// The same, but other threads may have been woken, which may want this CPU.
+    /// The guest goes on after the ECALL, but other threads may have been woken, which may want
+    /// this CPU.
     WokeVcpu,
     /// Nothing was done.
     No,
 }
 
-/// Does what `message` asks for unless that takes long, or waits for other harts.
+/// Serves `message` unless that takes long, or waits for other harts.
 #[inline]
 fn serve_at_once(vcpu: &mut Pinned<'_>, message: Message) -> Option<Result<usize, SbiError>> {
     match message {
@@ -197,7 +199,7 @@ pub(crate) fn handle(vcpu: &mut Loaded<'_>) -> Result<ExitAction> {
     Ok(complete(vcpu, &call, convention(extension), outcome))
 }
 
-/// How the results of a call to `extension` go back.
+/// Returns how the results of a call to `extension` go back.
 fn convention(extension: Option<Extension>) -> Convention {
     match extension {
         Some(Extension::Legacy) => Convention::Legacy,
@@ -205,7 +207,7 @@ fn convention(extension: Option<Extension>) -> Convention {
     }
 }
 
-/// Does what `message` asks for.
+/// Serves `message`. May sleep.
 #[inline]
 fn serve(vcpu: &mut Loaded<'_>, message: Message) -> Result<Outcome> {
     Ok(match message {
@@ -228,7 +230,7 @@ fn serve(vcpu: &mut Loaded<'_>, message: Message) -> Result<Outcome> {
     })
 }
 
-/// Brings `outcome` to the guest, or to userspace.
+/// Completes a call: writes `outcome` to the guest's registers, or exits to userspace.
 #[inline]
 fn complete(
     vcpu: &mut Loaded<'_>,
@@ -262,8 +264,8 @@ fn complete(
     }
 }
 
-/// Tells userspace of a call, which the next `KVM_RUN` finishes as `pending` says. Userspace that
-/// does not know it and leaves the page alone does not support it.
+/// Tells userspace of a call, which the next `KVM_RUN` finishes as `pending` says. If userspace
+/// does not know the call and leaves the page as it is, the guest gets [`SbiError::NotSupported`].
 #[inline]
 fn forward(vcpu: &mut Loaded<'_>, call: &Call, pending: PendingExit) {
     vcpu.vcpu().count(Counter::EcallExits);
@@ -322,7 +324,7 @@ pub(crate) fn finish_suspend(vcpu: &mut OwnedVcpu<'_>) -> bool {
     false
 }
 
-/// To the instruction after the ECALL, which has no compressed form.
+/// Moves the guest to the instruction after the ECALL, which has no compressed form.
 fn skip_ecall(inner: &mut VcpuInner) {
     inner.ctx.skip(InsnLen::Four.bytes());
 }

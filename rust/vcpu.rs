@@ -7,10 +7,10 @@
 //! - [`VcpuShared`]: any CPU, at any time. Atomics, and locks that own their data.
 //! - [`VcpuInner`]: the holder of `vcpu->mutex`, through [`OwnedVcpu`] or [`Loaded`].
 //! - [`CpuContext`](context::CpuContext): what loading and putting move between memory and
-//!   registers. The scheduler does that behind the owner's back, so a loaded vCPU's is reached only
-//!   with preemption off, through [`Pinned`](token::Pinned); an idle one's through [`OwnedVcpu`].
-//!   Vector registers, which even a softirq may save, are a part of their own,
-//!   [`GuestVector`](crate::arch::vector::GuestVector).
+//!   registers. The scheduler does that in the owner's thread at any time, so the part of a loaded
+//!   vCPU is reached only with preemption off, through [`Pinned`](token::Pinned); an idle one's
+//!   through [`OwnedVcpu`]. Vector registers, which even a softirq may save, are a part of their
+//!   own, [`GuestVector`](crate::arch::vector::GuestVector).
 //!
 //! The tokens nest: [`OwnedVcpu`] (mutex held) gives [`Loaded`] (registers in the CPU, which CPU
 //! may change), gives [`Pinned`](token::Pinned) (preemption off), gives
@@ -82,7 +82,7 @@ pub(crate) mod trace;
 pub(crate) mod translation;
 pub(crate) mod trap;
 
-/// What any CPU may touch at any time.
+/// The part that any CPU may access at any time. C: `struct kvm_vcpu_arch`, without a lock.
 #[pin_data]
 pub(crate) struct VcpuShared {
     /// Pending interrupts, and what the guest last had enabled.
@@ -110,7 +110,7 @@ pub(crate) struct VcpuShared {
 pub(crate) struct LastExit(AtomicU64);
 
 impl LastExit {
-    /// As of a reset.
+    /// Returns what is noted at a reset: pc 0, supervisor mode.
     fn new() -> Self {
         Self(AtomicU64::new(1))
     }
@@ -119,7 +119,7 @@ impl LastExit {
     #[inline(always)]
     pub(crate) fn set(&self, ctx: &SwitchContext) {
         let supervisor = u64::from(ctx.mode() == GuestMode::Supervisor);
-        // Relaxed: the readers want no more than this value.
+        // Relaxed: readers use this value alone.
         self.0
             .store(ctx.pc() as u64 | supervisor, Ordering::Relaxed);
     }
@@ -152,14 +152,15 @@ impl VcpuShared {
 }
 
 impl Vcpu {
-    /// Returns what any CPU may touch at any time.
+    /// Returns the part that any CPU may access at any time.
     #[inline(always)]
     pub(crate) fn shared(&self) -> &VcpuShared {
         self.part()
     }
 }
 
-/// What only the holder of `vcpu->mutex` may touch.
+/// The part that only the holder of `vcpu->mutex` may access. C: `struct kvm_vcpu_arch`, under
+/// `vcpu->mutex`.
 pub(crate) struct VcpuInner {
     /// The guest's integer registers, pc and privilege.
     pub(crate) ctx: SwitchContext,
@@ -197,7 +198,7 @@ impl VcpuInner {
         })
     }
 
-    /// What support for firmware features depends on.
+    /// Returns what support for firmware features depends on.
     pub(crate) fn platform(&self) -> fwft::Platform {
         fwft::Platform {
             isa: self.isa.effective(),
@@ -205,7 +206,7 @@ impl VcpuInner {
         }
     }
 
-    /// What the guest may do, as things stand.
+    /// Returns what the guest may do, as things stand.
     pub(crate) fn hyp_config(&self) -> HypConfig {
         HypConfig::of(&self.platform(), &self.sbi.fwft, self.debug)
     }
@@ -221,7 +222,7 @@ pub(crate) enum ExitAction {
     WaitForInterrupt,
     /// To userspace; `kvm_run` says why.
     Userspace,
-    /// The same, with `EFAULT`: the host cannot provide guest memory.
+    /// To userspace, with `EFAULT`: the host cannot provide guest memory.
     MemoryFault,
 }
 
@@ -232,12 +233,12 @@ impl Vcpu {
         self.requests().fetch_or(request.bit(), Ordering::Release);
     }
 
-    /// Whether `request` is pending.
+    /// Returns whether `request` is pending.
     pub(crate) fn requested(&self, request: Request) -> bool {
         self.requests().load(Ordering::Relaxed) & request.bit() != 0
     }
 
-    /// Whether any request is pending.
+    /// Returns whether any request is pending.
     pub(crate) fn any_request(&self) -> bool {
         self.requests().load(Ordering::Relaxed) != 0
     }
@@ -250,8 +251,8 @@ impl Vcpu {
         }
     }
 
-    /// Whether an external interrupt ends its waiting: the guest had it enabled when last put or
-    /// blocked, and the hart is not stopped.
+    /// Returns whether an external interrupt ends the vCPU's waiting: the guest had it enabled when
+    /// last put or blocked, and the hart is not stopped.
     pub(crate) fn awaits_external(&self) -> bool {
         self.shared().irqs.is_enabled(irq::Interrupt::External)
             && !self.shared().mp_state.is_stopped()
@@ -259,12 +260,12 @@ impl Vcpu {
 }
 
 impl OwnedVcpu<'_> {
-    /// The page that userspace shares.
+    /// Returns the page that userspace shares (`struct kvm_run`).
     pub(crate) fn run_page(&self) -> RunPage<'_> {
         RunPage::new(self.vcpu())
     }
 
-    /// `KVM_SET_GUEST_DEBUG`: whether `ebreak` goes to userspace.
+    /// Sets whether `ebreak` goes to userspace (`KVM_SET_GUEST_DEBUG`).
     ///
     /// # Errors
     ///
@@ -282,8 +283,8 @@ impl OwnedVcpu<'_> {
         Ok(())
     }
 
-    /// Has the registers follow what the guest has, what it asked for, and whether userspace debugs
-    /// it.
+    /// Derives the registers anew from the guest's extensions, its firmware features, and whether
+    /// userspace debugs it.
     pub(crate) fn configure(&mut self) {
         let (inner, context) = self.split();
         context.configure(inner.isa.effective(), inner.hyp_config());
@@ -291,7 +292,7 @@ impl OwnedVcpu<'_> {
 }
 
 impl Loaded<'_> {
-    /// The page that userspace shares.
+    /// Returns the page that userspace shares (`struct kvm_run`).
     pub(crate) fn run_page(&self) -> RunPage<'_> {
         RunPage::new(self.vcpu())
     }

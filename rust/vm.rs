@@ -34,7 +34,7 @@ use crate::{
 pub(crate) struct VmState {
     /// What the guest's `time` is ahead of the host's, in ticks, modulo 2^64.
     pub(crate) time_delta: AtomicU64,
-    /// `KVM_CAP_RISCV_MP_STATE_RESET` was enabled.
+    /// Whether userspace has enabled `KVM_CAP_RISCV_MP_STATE_RESET`.
     pub(crate) mp_state_reset: AtomicBool,
     /// Held while a hart starts another, and while all are stopped: see
     /// [`Vm::stop_all`](Vm::stop_all).
@@ -59,23 +59,23 @@ impl Vm {
         self.part()
     }
 
-    /// All vCPUs, in the order of their creation.
+    /// Returns all vCPUs, in the order of their creation.
     pub(crate) fn vcpus(&self) -> impl Iterator<Item = &Vcpu> {
         (0..self.online_vcpus()).filter_map(|i| self.vcpu(VcpuIdx::new(i)))
     }
 
-    /// The guest's `time` now.
+    /// Returns the guest's `time` now, in ticks.
     pub(crate) fn time(&self) -> u64 {
         time::now().wrapping_add(self.time_delta())
     }
 
-    /// What the guest's `time` is ahead of the host's, modulo 2^64.
+    /// Returns what the guest's `time` is ahead of the host's, in ticks, modulo 2^64.
     #[inline]
     pub(crate) fn time_delta(&self) -> u64 {
         self.state().time_delta.load(Ordering::Relaxed)
     }
 
-    /// Moves the time of the whole guest. A vCPU follows when it is next loaded.
+    /// Sets the time of the whole guest, in ticks. A vCPU follows when it is next loaded.
     pub(crate) fn set_time(&self, time: u64) {
         self.state()
             .time_delta

@@ -10,17 +10,17 @@
 //! # Locking
 //!
 //! The owner keeps a [`Domain`] in a spinlock that is taken with interrupts off: an irqfd changes a
-//! wire from any context. MSIs leave through a [`MsiSink`] *under* that lock. That costs
-//! nothing, for an interrupt file takes an MSI in any context and in constant time, and gives the
-//! order that the specification asks for: an MSI that `genmsi` makes arrives after all that were
-//! sent before it, and once a source is disabled, redirected or made inactive, nothing of it is on
-//! the way any more.
+//! wire from any context. MSIs leave through a [`MsiSink`] *under* that lock. The lock is held only
+//! a little longer, because an interrupt file takes an MSI in any context and in constant time, and
+//! the MSIs have the order that the specification asks for: an MSI that `genmsi` makes arrives
+//! after all that were sent before it, and once a source is disabled, redirected or made inactive,
+//! nothing of it is on the way any more.
 //!
 //! # Restoring
 //!
-//! Userspace saves and restores registers as they read. That is not what a guest's write does:
-//! `setip` and `setie` also take bits away, `in_clrip` sets the inputs, which are what it reads,
-//! `sourcecfg` makes nothing pending and `genmsi` sends nothing.
+//! Userspace saves and restores registers as they read. To restore one is different from a guest's
+//! write: `setip` and `setie` also take bits away, `in_clrip` sets the inputs, which are what it
+//! reads, `sourcecfg` makes nothing pending and `genmsi` sends nothing.
 
 use crate::{
     aia::{
@@ -69,29 +69,33 @@ pub(crate) struct NoRegister;
 /// Sources that do not exist are inactive.
 #[cfg_attr(not(test), derive(pin_init::Zeroable))]
 pub(crate) struct Domain {
-    /// domaincfg.IE.
+    /// `domaincfg.IE`: whether the domain sends MSIs.
     enabled: bool,
+    /// `genmsi`, as it was last written.
     genmsi: Target,
     /// How many sources there are; their numbers begin with 1.
     sources: u32,
+    /// The sources, 32 to a word; source 0 does not exist.
     words: [Word; WORDS],
 }
 
-/// Sources of one word, whose handling the guest ends: their numbers.
+/// The numbers of the sources whose handling the guest ends, all of one word.
 #[derive(Clone, Debug)]
 pub(crate) struct Acknowledged {
+    /// The number of the word.
     word: usize,
+    /// A bit for each of the sources.
     sources: u32,
 }
 
 impl Acknowledged {
-    /// No source.
+    /// The value without sources.
     const NONE: Self = Self {
         word: 0,
         sources: 0,
     };
 
-    /// Whether there is no source.
+    /// Returns whether there is no source.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.sources == 0
@@ -111,7 +115,7 @@ impl Iterator for Acknowledged {
     }
 }
 
-/// A source that exists: its word and its place there.
+/// A source that exists: the number of its word, and its position in the word.
 #[derive(Clone, Copy)]
 struct Source(usize, Index);
 
@@ -121,7 +125,7 @@ impl Domain {
         self.sources = sources.min((WORDS * word::SOURCES_PER_WORD) as u32 - 1);
     }
 
-    /// Source `number`, if it exists.
+    /// Returns source `number`, also in speculation, if it exists.
     fn source(&self, number: u32) -> Option<Source> {
         if number == 0 || number > self.sources {
             return None;
@@ -133,7 +137,7 @@ impl Domain {
         ))
     }
 
-    /// Word `k`, if a source in it exists.
+    /// Returns word `k`, also in speculation, if a source in it exists.
     fn existing_word(&self, k: usize) -> Option<usize> {
         let words = self.sources as usize / word::SOURCES_PER_WORD + 1;
         (k < words).then(|| nospec::index(k, words))
@@ -141,10 +145,12 @@ impl Domain {
 
     // Words come from `source` and `existing_word`: `% WORDS` changes nothing, and spares a check.
 
+    /// Returns word `k`. The remainder changes nothing, and spares a check.
     fn word(&self, k: usize) -> &Word {
         &self.words[k % WORDS]
     }
 
+    /// Returns word `k`, to be changed.
     fn word_mut(&mut self, k: usize) -> &mut Word {
         &mut self.words[k % WORDS]
     }
@@ -164,11 +170,15 @@ impl Domain {
         last
     }
 
-    /// `owner` makes the wire of source `number` high or low.
+    /// Makes the wire of source `number` high or low, as far as `owner` drives it.
     ///
     /// [`Delivery::Delivered`]: the source became pending, and its MSI, if one went out, arrived.
     /// [`Delivery::Blocked`]: nothing came of it. [`Delivery::Defer`]: the source is pending, but
     /// its MSI could not be sent.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSource`] if there is no such source.
     pub(crate) fn set_line(
         &mut self,
         number: u32,
@@ -185,7 +195,11 @@ impl Domain {
         })
     }
 
-    /// Userspace makes the wire of source `number` high, and low again.
+    /// Makes the wire of source `number` high, and low again, for userspace.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSource`] if there is no such source.
     pub(crate) fn pulse(
         &mut self,
         number: u32,
@@ -200,11 +214,12 @@ impl Domain {
         })
     }
 
-    /// The guest reads the register at `offset`.
+    /// Reads the register at `offset` for the guest.
     pub(crate) fn read(&self, offset: u32) -> u32 {
         Register::at(offset).map_or(0, |register| self.get(register))
     }
 
+    /// Returns what `register` reads as.
     fn get(&self, register: Register) -> u32 {
         let of_source = |number, field: fn(&Word, Index) -> u32| {
             let source = self.source(number);
@@ -231,13 +246,14 @@ impl Domain {
         }
     }
 
-    /// The guest writes `value` to the register at `offset`.
+    /// Writes `value` to the register at `offset` for the guest.
     pub(crate) fn write(&mut self, offset: u32, value: u32, sink: &mut impl MsiSink) {
         if let Some(register) = Register::at(offset) {
             self.set(register, value, sink);
         }
     }
 
+    /// Writes `value` to `register`, and sends the MSIs that follow.
     fn set(&mut self, register: Register, value: u32, sink: &mut impl MsiSink) {
         match register {
             Register::DomainCfg => {
@@ -262,9 +278,9 @@ impl Domain {
             Register::ClrIe(k) => self.change_word(k, value, sink, Word::disable),
             Register::ClrIeNum => self.change_bit(value, sink, Word::disable),
             Register::GenMsi => {
-                // Whatever domaincfg.IE says.
+                // `genmsi` sends whether `domaincfg.IE` is set or not.
                 self.genmsi = Target::written(value);
-                // The guest is not told, nor would it be if this were a memory write.
+                // The guest does not learn whether the MSI arrived, as for any memory write.
                 let _ = sink.send(self.genmsi.msi());
             }
             Register::Target(number) => {
@@ -274,7 +290,7 @@ impl Domain {
         }
     }
 
-    /// Changes source `number`, if it exists, and sends what there is to send then.
+    /// Changes source `number`, if it exists, and sends its MSI if it is pending and enabled then.
     fn change(
         &mut self,
         number: u32,
@@ -287,12 +303,12 @@ impl Domain {
         }
     }
 
-    /// The same, where `change` takes a set of sources: here, the one.
+    /// Changes source `number` by a `change` that takes a set of sources: here, the one.
     fn change_bit(&mut self, number: u32, sink: &mut impl MsiSink, change: fn(&mut Word, u32)) {
         self.change(number, sink, |word, n| change(word, n.mask()));
     }
 
-    /// The same for the sources `mask` in word `k`.
+    /// Changes the sources `mask` in word `k`, and sends their MSIs.
     fn change_word(
         &mut self,
         k: usize,
@@ -310,9 +326,9 @@ impl Domain {
     /// level-sensitive, and their wires still high (low, if inverted).
     ///
     /// "Special consideration for level-sensitive interrupt sources": the guest asks for another
-    /// interrupt in case that the wire calls. A resampling irqfd, which keeps the wire high until
-    /// the guest has served the device, must be told before [`Self::write`], so that the wire tells
-    /// the truth.
+    /// interrupt in case that the wire is still asserted. A resampling irqfd, which keeps the wire
+    /// high until the guest has served the device, must lower it before [`Self::write`] looks at
+    /// it.
     pub(crate) fn acknowledged_by_write(&self, offset: u32, value: u32) -> Acknowledged {
         let of_source = |number| match self.source(number) {
             Some(Source(k, n)) => self.asserted_levels(k, n.mask()),
@@ -331,9 +347,10 @@ impl Domain {
 
     /// Returns the sources whose handling the guest ends by reading the register at `offset`.
     ///
-    /// The other way that the specification has for level-sensitive sources: the guest looks at
-    /// the rectified inputs before it leaves its handler, and serves the device again if there is
-    /// reason to. Of a source that is pending, the guest was not told yet, so it is not serving it.
+    /// The other way that the specification has for level-sensitive sources: the guest looks at the
+    /// rectified inputs before it leaves its handler, and serves the device again if there is
+    /// reason to. A source that is pending is left out: the guest has not taken its interrupt yet,
+    /// so it is not serving it.
     pub(crate) fn acknowledged_by_read(&self, offset: u32) -> Acknowledged {
         match Register::at(offset) {
             Some(Register::InClrIp(k)) => match self.existing_word(k) {
@@ -353,7 +370,7 @@ impl Domain {
         }
     }
 
-    /// The register at `offset` for userspace, which is told what does not exist.
+    /// Returns the register at `offset` for userspace, which is told what does not exist.
     fn attribute(&self, offset: u64) -> Option<Register> {
         let register = Register::at(offset.try_into().ok()?)?;
         match register {
@@ -374,7 +391,7 @@ impl Domain {
         Some(register)
     }
 
-    /// The register at `offset`, to be saved.
+    /// Reads the register at `offset`, to be saved; [`None`] if there is none.
     pub(crate) fn save(&self, offset: u64) -> Option<u32> {
         self.attribute(offset).map(|register| self.get(register))
     }
@@ -382,6 +399,10 @@ impl Domain {
     /// Restores the register at `offset`. In rising order of offsets, what was saved gives the same
     /// state, and sends nothing that was not owed already; in a domain that was in use, if all
     /// `sourcecfg` are made 0 before.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRegister`] if there is no such register.
     pub(crate) fn restore(
         &mut self,
         offset: u64,
@@ -412,7 +433,7 @@ impl Domain {
         Ok(())
     }
 
-    /// All of word `k` changes.
+    /// Restores all of word `k`.
     fn restore_word(
         &mut self,
         k: usize,

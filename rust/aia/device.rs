@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What userspace and the guest see of the interrupt controller: the attributes of
+//! The interfaces of the interrupt controller to userspace and to the guest: the attributes of
 //! `KVM_DEV_TYPE_RISCV_AIA`, and the pages on the MMIO bus. Answers to `aia_device.c`.
 //!
 //! Errors are those of `KVM_SET_DEVICE_ATTR` in `api.rst`: what does not exist is `ENXIO`.
@@ -63,13 +63,13 @@ impl From<Invalid> for Error {
 /// An attribute of the device.
 #[derive(Clone, Copy)]
 pub(crate) enum Attr {
-    /// `KVM_DEV_RISCV_AIA_GRP_CONFIG`
+    /// `KVM_DEV_RISCV_AIA_GRP_CONFIG`.
     AiaParams(Setting),
-    /// `KVM_DEV_RISCV_AIA_ADDR_APLIC`
+    /// `KVM_DEV_RISCV_AIA_ADDR_APLIC`.
     AplicAddr,
     /// `KVM_DEV_RISCV_AIA_ADDR_IMSIC`: of the vCPU at this position.
     ImsicAddr(VcpuIdx),
-    /// `KVM_DEV_RISCV_AIA_CTRL_INIT`
+    /// `KVM_DEV_RISCV_AIA_CTRL_INIT`.
     Init,
     /// `KVM_DEV_RISCV_AIA_GRP_APLIC`: the register at this offset.
     Aplic(u64),
@@ -82,14 +82,14 @@ pub(crate) enum Attr {
 pub(crate) enum Width {
     /// None: the attribute is an action.
     Nothing,
-    /// 4
+    /// 4 bytes.
     Word,
-    /// 8
+    /// 8 bytes.
     Double,
 }
 
 impl Attr {
-    /// The attribute that userspace names.
+    /// Decodes the attribute that userspace names.
     ///
     /// # Errors
     ///
@@ -113,7 +113,7 @@ impl Attr {
         }
     }
 
-    /// The size of its value.
+    /// Returns the size of its value.
     pub(crate) fn width(self) -> Width {
         match self {
             Self::Init => Width::Nothing,
@@ -126,14 +126,17 @@ impl Attr {
 /// `KVM_DEV_RISCV_AIA_ADDR_IMSIC(0)`; the APLIC's comes before it.
 const IMSIC_ADDRS: u64 = bindings::KVM_DEV_RISCV_AIA_ADDR_APLIC as u64 + 1;
 const CTRL_INIT: u64 = bindings::KVM_DEV_RISCV_AIA_CTRL_INIT as u64;
+/// The register's number in an attribute of the group `KVM_DEV_RISCV_AIA_GRP_IMSIC`.
 const ISEL_MASK: u32 = (1 << bindings::KVM_DEV_RISCV_AIA_IMSIC_ISEL_BITS) - 1;
 
-/// An address that was not set yet.
+/// The value of an address that userspace has not set yet.
 const NOWHERE: u64 = u64::MAX;
 
 /// The controller of a VM, as userspace configures and inspects it: `kvm->lock` is held.
 pub(crate) struct Device<'l, 'v> {
+    /// `kvm->lock` of the VM.
     lock: &'l VmLock<'v>,
+    /// The function of the run loop's layer, which is above this one.
     apply_reset: ApplyReset,
 }
 
@@ -141,16 +144,17 @@ pub(crate) struct Device<'l, 'v> {
 pub(crate) type ApplyReset = fn(&mut OwnedVcpu<'_>);
 
 impl<'l, 'v> Device<'l, 'v> {
-    /// The controller of the VM that `lock` locks.
+    /// Returns the controller of the VM that `lock` locks.
     pub(crate) fn new(lock: &'l VmLock<'v>, apply_reset: ApplyReset) -> Self {
         Self { lock, apply_reset }
     }
 
+    /// Returns the VM.
     fn vm(&self) -> &'v Vm {
         self.lock.vm()
     }
 
-    /// `KVM_CREATE_DEVICE`: userspace wants this controller.
+    /// Creates the controller without its configuration (`KVM_CREATE_DEVICE`).
     ///
     /// # Errors
     ///
@@ -171,15 +175,15 @@ impl<'l, 'v> Device<'l, 'v> {
         Ok(())
     }
 
-    /// Undoes [`create`](Self::create): `KVM_CREATE_DEVICE` fails after it, so that userspace never
-    /// had a file to configure the controller with (differences-from-c S15).
+    /// Undoes [`create`](Self::create): `KVM_CREATE_DEVICE` fails after it, before userspace has a
+    /// file by which to configure the controller (differences-from-c S15).
     pub(crate) fn undo_create(&self) {
         let aia = self.vm().aia();
         *aia.config.lock() = None;
         aia.in_kernel.store(false, Ordering::Release);
     }
 
-    /// `KVM_HAS_DEVICE_ATTR`.
+    /// Checks that the controller has an attribute (`KVM_HAS_DEVICE_ATTR`).
     ///
     /// # Errors
     ///
@@ -201,7 +205,7 @@ impl<'l, 'v> Device<'l, 'v> {
         }
     }
 
-    /// `KVM_GET_DEVICE_ATTR`.
+    /// Reads an attribute (`KVM_GET_DEVICE_ATTR`).
     ///
     /// # Errors
     ///
@@ -229,7 +233,7 @@ impl<'l, 'v> Device<'l, 'v> {
         }
     }
 
-    /// `KVM_SET_DEVICE_ATTR`.
+    /// Sets an attribute (`KVM_SET_DEVICE_ATTR`).
     ///
     /// # Errors
     ///
@@ -269,21 +273,25 @@ impl<'l, 'v> Device<'l, 'v> {
         }
     }
 
+    /// Returns the complete controller; `ENODEV` before it is.
     fn chip(&self) -> Result<&'v AiaIrqchip> {
         self.vm().aia().chip().ok_or(ENODEV)
     }
 
+    /// Returns the APLIC; `ENODEV` if there is none, or the controller is not complete.
     fn aplic(&self) -> Result<&'v Aplic> {
         self.chip()?.aplic().ok_or(ENODEV)
     }
 
+    /// Returns the vCPU with id `hart` and its interrupt file; `ENODEV` before the controller is
+    /// complete, `ENXIO` if there is no such vCPU, or no file of its.
     fn imsic(&self, hart: HartId) -> Result<(&'v Vcpu, &'v Imsic)> {
         let chip = self.chip()?;
         let vcpu = self.vm().hart(hart).ok_or(ENXIO)?;
         Ok((vcpu, chip.imsic(vcpu.idx()).ok_or(ENXIO)?))
     }
 
-    /// Runs `f` while the vCPU is kept from running.
+    /// Runs `f` with `vcpu->mutex` held, so the vCPU does not run.
     fn with_imsic<R>(
         &self,
         hart: HartId,
@@ -291,17 +299,19 @@ impl<'l, 'v> Device<'l, 'v> {
     ) -> Result<R> {
         let (vcpu, imsic) = self.imsic(hart)?;
         token::with_vcpu(vcpu, |vcpu| {
-            // What follows is to see the outcome of a reset that was asked for before.
+            // A reset that another hart has requested before comes first, so that `f` sees its
+            // outcome.
             (self.apply_reset)(vcpu);
             f(imsic, vcpu)
         })?
     }
 
+    /// Reads the configuration; `ENODEV` without one.
     fn config<R>(&self, f: impl FnOnce(&AiaParams) -> R) -> Result<R> {
         self.vm().aia().config.lock().as_ref().map(f).ok_or(ENODEV)
     }
 
-    /// Whether it can still be configured.
+    /// Checks that the controller can still be configured: `EBUSY` if it is complete.
     fn still_open(&self) -> Result {
         match self.vm().aia().chip() {
             Some(_) => Err(EBUSY),
@@ -309,6 +319,7 @@ impl<'l, 'v> Device<'l, 'v> {
         }
     }
 
+    /// Changes the configuration; `EBUSY` if the controller is complete, `EINVAL` if `f` refuses.
     fn configure(&self, f: impl FnOnce(&mut AiaParams) -> Result<(), Invalid>) -> Result {
         self.still_open()?;
         let mut config = self.vm().aia().config.lock();
@@ -316,8 +327,8 @@ impl<'l, 'v> Device<'l, 'v> {
         Ok(f(config)?)
     }
 
-    /// `KVM_DEV_RISCV_AIA_CTRL_INIT`: builds the controller from its configuration. If that fails,
-    /// nothing has happened.
+    /// Builds the controller from its configuration (`KVM_DEV_RISCV_AIA_CTRL_INIT`). If that
+    /// fails, nothing has happened.
     ///
     /// # Errors
     ///
@@ -394,7 +405,7 @@ pub(crate) enum Port {
     Imsics(Gpa),
 }
 
-/// There is no answer while there is no controller yet, or where there is no file.
+/// An access fails while there is no complete controller, or where there is no file.
 impl BusPort for Port {
     fn read(self, vm: &Vm, offset: u32) -> Option<u32> {
         let chip = vm.aia().chip()?;
@@ -410,7 +421,7 @@ impl BusPort for Port {
                 }
                 Some(domain.read(offset))
             }
-            // Nothing there can be read.
+            // All registers of a file's page read as zero.
             Self::Imsics(base) => chip.file_at(at(base, offset)).map(|_| 0),
         }
     }
@@ -424,7 +435,8 @@ impl BusPort for Port {
                 let mut domain = aplic.domain().lock();
                 let acknowledged = domain.acknowledged_by_write(offset, value);
                 if !acknowledged.is_empty() {
-                    // Before the write: it asks for another interrupt if the wire is high by then.
+                    // Notify before the write, which makes the source pending again if its wire is
+                    // still high.
                     drop(domain);
                     notify(vm, acknowledged);
                     domain = aplic.domain().lock();
@@ -432,7 +444,7 @@ impl BusPort for Port {
                 domain.write(offset, value, &mut sink);
             }
             Self::Imsics(base) => {
-                // The writer is not told what became of it, as on hardware.
+                // The writer does not learn whether the MSI arrived, as on hardware.
                 let _: Delivery = chip.send_to(vm, at(base, offset), value)?;
             }
         }
@@ -441,7 +453,7 @@ impl BusPort for Port {
 }
 
 /// Tells the resampling irqfds that the guest has handled the interrupts of these level-sensitive
-/// sources: each lowers its wire now, and raises it again if its device still wants that.
+/// sources: each lowers its wire now, and raises it again if its device still signals.
 fn notify(vm: &Vm, acknowledged: Acknowledged) {
     acknowledged.for_each(|source| kvm::notify_acked_irq(vm, source));
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Guest external interrupts: the interrupt files in hardware of each CPU, which vCPU has which,
-//! and what happens when one signals while its vCPU waits. Answers to the second half of `aia.c`.
+//! Guest external interrupts: the interrupt files in hardware of each CPU, their owners, and the
+//! interrupt that wakes a waiting vCPU when its file signals. Answers to the second half of
+//! `aia.c`.
 //!
 //! A [`HgeiLine`] is the ownership of one file of one CPU; dropping it gives the file back. The
-//! table of a CPU knows the vCPU of each file only to wake it, and to have it give the file back
+//! table of a CPU has the vCPU of each file only to wake it, and to have it give the file back
 //! before the CPU goes offline (differences-from-c S10).
 //!
 //! Lock order: [`Host::evacuation`], the vCPUs' own locks, and innermost the table of a CPU, which
@@ -60,15 +61,17 @@ use crate::{
     kvm_core::object::Vcpu, //
 };
 
-/// What the host offers.
+/// The host's files. C: `struct aia_hgei_control` of all CPUs.
 pub(crate) struct Host {
     /// One more than the highest identity that a guest's interrupt file can have.
     pub(crate) max_ids: u32,
-    /// Guests can be given counter overflow interrupts.
+    /// Whether guests can be given counter overflow interrupts.
     overflows: bool,
-    /// How many files in hardware the CPU with the fewest has.
+    /// The number of files of the CPU that has the fewest.
     fewest: AtomicU32,
+    /// The guest external interrupt.
     interrupt: PerCpuInterrupt,
+    /// The files of each CPU, by its number.
     cpus: KVec<Pin<KBox<Cpu>>>,
     /// A CPU holds this while it takes its files from their vCPUs, and a thread that destroys vCPUs
     /// while it gives theirs back.
@@ -80,16 +83,17 @@ pub(crate) struct Host {
 struct Cpu {
     #[pin]
     table: RawSpinLock<Table>,
-    /// The free ones, as of the last change.
+    /// `table.free` as of the last change, for readers without the lock.
     free: AtomicU64,
     /// `hgeie` of a CPU that is idle without its registers.
     watched: AtomicU64,
-    /// The machine sleeps, and the vCPUs keep the state of their files.
+    /// Whether the machine sleeps, so that the vCPUs keep the state of their files in memory.
     suspended: AtomicBool,
 }
 
+/// Which files of a CPU are free, and which vCPU has each of the rest.
 struct Table {
-    /// The CPU has been asked how many there are.
+    /// Whether the files have been counted.
     counted: bool,
     free: u64,
     owners: [Option<Owner>; u64::BITS as usize],
@@ -108,6 +112,8 @@ struct Owner(NonNull<Vcpu>);
 unsafe impl Send for Owner {}
 
 impl Owner {
+    /// Returns the vCPU.
+    ///
     /// # Safety
     ///
     /// The caller found `self` in a table, and has held that table's lock since, or has held
@@ -120,15 +126,16 @@ impl Owner {
     }
 }
 
+/// The host's files, while the module is loaded.
 static HOST: ModuleCell<Host> = ModuleCell::new();
 
-/// What the host offers; none if it has no AIA, or before it was asked.
+/// Returns what the host offers; [`None`] if it has no AIA, or before it was asked.
 #[inline]
 pub(crate) fn host() -> Option<&'static Host> {
     HOST.get()
 }
 
-/// How many interrupt files in hardware each CPU has for vCPUs, at least.
+/// Returns how many interrupt files in hardware each CPU has for vCPUs, at least.
 pub(crate) fn guest_files() -> u32 {
     host().map_or(0, |host| host.fewest.load(Ordering::Relaxed))
 }
@@ -139,13 +146,14 @@ pub(crate) struct Interrupts {
 }
 
 impl Interrupts {
-    /// Asks the host, and requests the interrupt of its files; `None` without AIA.
+    /// Asks the host, and requests the interrupt of its files; [`None`] without AIA.
     ///
     /// # Errors
     ///
     /// `ENOMEM`; those of the interrupt; `EEXIST` if called twice.
     pub(crate) fn register() -> Result<Option<Self>> {
-        // The largest file that the specification allows, if there is nothing to take from.
+        // The identities of the largest file that the specification allows, for a host with AIA
+        // whose IMSIC driver is not there.
         const IDENTITIES: u32 = 2047;
 
         if !cpufeature::host_has(bindings::RISCV_ISA_EXT_SSAIA) {
@@ -183,6 +191,7 @@ impl Drop for Interrupts {
 }
 
 impl Cpu {
+    /// Returns the files of a CPU that has not been asked yet.
     fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             table <- new_raw_spinlock!(
@@ -199,7 +208,7 @@ impl Cpu {
         })
     }
 
-    /// Has `change` change the table.
+    /// Runs `change` on the table, under its lock.
     fn with_table<R>(&self, change: impl FnOnce(&mut Table) -> R) -> R {
         self.table.with(|table| {
             let result = change(table);
@@ -210,6 +219,7 @@ impl Cpu {
 }
 
 impl Host {
+    /// Returns the files of `cpu`.
     fn cpu(&self, cpu: usize) -> Option<&Cpu> {
         self.cpus.get(cpu).map(|cpu| &**cpu)
     }
@@ -217,13 +227,16 @@ impl Host {
 
 /// The ownership of one file in hardware.
 pub(crate) struct HgeiLine {
+    /// The CPU that the file belongs to.
     cpu: usize,
+    /// The number of the file on that CPU.
     file: GuestFile,
+    /// The page that messages to the file go to.
     page: Page,
 }
 
 impl HgeiLine {
-    /// A file of `cpu` for `vcpu`, if there is a free one. It holds whatever it held.
+    /// Takes a file of `cpu` for `vcpu`, if there is a free one. It holds whatever it held.
     ///
     /// Only the vCPU's [`Imsic`] calls this, since it gives the file back before the vCPU goes.
     pub(super) fn new(cpu: usize, vcpu: &Vcpu) -> Option<Self> {
@@ -245,17 +258,17 @@ impl HgeiLine {
         }
     }
 
-    /// The CPU that the file belongs to.
+    /// Returns the CPU that the file belongs to.
     pub(crate) fn cpu(&self) -> usize {
         self.cpu
     }
 
-    /// Its number on that CPU.
+    /// Returns the file's number on that CPU.
     pub(crate) fn file(&self) -> GuestFile {
         self.file
     }
 
-    /// Where messages to it go.
+    /// Returns where messages to it go.
     pub(crate) fn page(&self) -> Page {
         self.page
     }
@@ -267,6 +280,7 @@ impl Drop for HgeiLine {
     }
 }
 
+/// Marks `file` of `cpu` as free.
 fn free_line(cpu: usize, file: GuestFile) {
     let Some(cell) = host().and_then(|host| host.cpu(cpu)) else {
         return;
@@ -279,7 +293,7 @@ fn free_line(cpu: usize, file: GuestFile) {
     });
 }
 
-/// Whether `cpu` has a file to give. The answer may be out of date when it comes.
+/// Returns whether `cpu` has a file to give. The answer may be out of date when it comes.
 pub(crate) fn has_free(cpu: usize) -> bool {
     host()
         .and_then(|host| host.cpu(cpu))
@@ -313,7 +327,8 @@ pub(crate) fn retire<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// This CPU comes into use.
+/// Enables the interrupt when this CPU comes into use. Counts the CPU's files the first time, and
+/// gives them their state back after a suspend.
 pub(crate) fn enable_cpu(cpu: usize) {
     let Some(host) = host() else { return };
     let Some(cell) = host.cpu(cpu) else { return };
@@ -322,7 +337,7 @@ pub(crate) fn enable_cpu(cpu: usize) {
     cell.with_table(|table| {
         if !table.counted {
             table.counted = true;
-            // Bits 1 to `files`.
+            // Bits 1 to `files` are set.
             table.free = (u64::MAX >> (u64::BITS - 1 - files.min(u64::BITS - 1))) & !1;
         }
     });
@@ -334,6 +349,7 @@ pub(crate) fn enable_cpu(cpu: usize) {
     registers::set_signals(Signals::On);
 }
 
+/// Sets the interrupt registers of this CPU to their values while no vCPU is loaded.
 fn write_defaults(host: &Host) {
     External::QUIET.load(&Direct);
     registers::clear_priorities();
@@ -342,7 +358,8 @@ fn write_defaults(host: &Host) {
     }
 }
 
-/// This CPU goes out of use.
+/// Disables the interrupt when this CPU goes out of use. Moves its files to software, or saves
+/// their state if the machine is suspended.
 pub(crate) fn disable_cpu(cpu: usize) {
     let Some(host) = host() else { return };
     clear(host);
@@ -351,13 +368,13 @@ pub(crate) fn disable_cpu(cpu: usize) {
     if host_imsic::interrupts_are_on() {
         release_cpu(host, cpu);
     } else if host_imsic::is_suspending() {
-        // The files belong to this CPU, which may lose its power.
+        // The files belong to this CPU, which may lose power, so vCPUs keep their state in memory.
         if let Some(cell) = host.cpu(cpu) {
             cell.suspended.store(true, Ordering::Relaxed);
             for_each_file(cell, Imsic::suspend);
         }
     }
-    // Otherwise the machine ends, and no vCPU runs any more.
+    // Otherwise the machine is being shut down, and no vCPU runs any more.
 }
 
 /// Has `f` save or restore each file of this CPU, the only one that is online. Interrupts are off.
@@ -373,6 +390,8 @@ fn for_each_file(cell: &Cpu, f: fn(&Imsic, &PreemptOff)) {
     });
 }
 
+/// Takes overflow interrupts of guests back (`hvien`), and leaves no external one pending
+/// (`hvictl`).
 fn clear(host: &Host) {
     if host.overflows {
         registers::filter_overflows(Signals::Off);
@@ -380,8 +399,7 @@ fn clear(host: &Host) {
     External::QUIET.load(&Direct);
 }
 
-/// Has the vCPUs with files of `cpu`, which is this one, go on in software. None of them runs
-/// here any more.
+/// Moves the files of `cpu`, this CPU, to software. None of their vCPUs runs here any more.
 fn release_cpu(host: &Host, cpu: usize) {
     let _evacuation = host.evacuation.lock();
     let Some(cell) = host.cpu(cpu) else { return };
@@ -401,7 +419,8 @@ fn release_cpu(host: &Host, cpu: usize) {
     registers::watch_only(0);
 }
 
-/// This CPU is about to lose its registers in idle.
+/// Notes which files this CPU watches (`hgeie`), as it is about to lose its registers in idle.
+/// Interrupts are off.
 pub(crate) fn idle_enter(cpu: usize) {
     let Some(host) = host() else { return };
     clear(host);
@@ -411,7 +430,7 @@ pub(crate) fn idle_enter(cpu: usize) {
     }
 }
 
-/// This CPU is back from idle, without its registers.
+/// Restores the interrupt registers of this CPU, which it has lost in idle. Interrupts are off.
 pub(crate) fn idle_exit(cpu: usize) {
     let Some(host) = host() else { return };
     if let Some(cell) = host.cpu(cpu) {

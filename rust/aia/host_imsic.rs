@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The host's interrupt controllers: what its IMSICs are like, where their guest interrupt files
-//! are, the interrupt by which they wake us, and work on another CPU. Answers to the
-//! corresponding parts of `aia.c`.
+//! The host's IMSICs: their properties, the pages of their guest interrupt files, the interrupt by
+//! which those wake the host, and calls of functions on another CPU. Answers to the corresponding
+//! parts of `aia.c`.
 
 use core::ptr::NonNull;
 
@@ -36,7 +36,7 @@ pub(crate) struct Common {
     pub(crate) guest_files: u32,
 }
 
-/// What the host's IMSICs have in common, if it has any.
+/// Returns what the host's IMSICs have in common, if it has any.
 pub(crate) fn common() -> Option<Common> {
     // SAFETY: This only asks the IMSIC driver, which the kernel set up during boot.
     if !unsafe { bindings::kvm_rs_imsic_is_there() } {
@@ -54,7 +54,7 @@ pub(crate) fn common() -> Option<Common> {
     })
 }
 
-/// How many guest interrupt files the IMSIC of `cpu` has; 0 if there is no such CPU.
+/// Returns how many guest interrupt files the IMSIC of `cpu` has; 0 if there is no such CPU.
 pub(crate) fn files_of(cpu: usize) -> u32 {
     let cpu = u32::try_from(cpu).ok().and_then(CpuId::from_u32);
     let (Some(cpu), Some(_)) = (cpu, common()) else {
@@ -72,7 +72,9 @@ pub(crate) fn files_of(cpu: usize) -> u32 {
 /// `va` is the address at which the IMSIC driver has mapped the page. The driver never unmaps it.
 #[derive(Clone, Copy)]
 pub(crate) struct Page {
+    /// The kernel's mapping of the page.
     va: NonNull<c_void>,
+    /// The physical address, for the G-stage.
     pa: Hpa,
 }
 
@@ -83,7 +85,7 @@ unsafe impl Send for Page {}
 unsafe impl Sync for Page {}
 
 impl Page {
-    /// The page of `file` of `cpu`, which has such a file.
+    /// Returns the page of `file` of `cpu`; [`None`] if the CPU has no such file.
     pub(crate) fn of(cpu: usize, file: GuestFile) -> Option<Self> {
         if file.number() > files_of(cpu) {
             return None;
@@ -103,7 +105,7 @@ impl Page {
         })
     }
 
-    /// Its physical address.
+    /// Returns the page's physical address.
     pub(crate) fn address(self) -> Hpa {
         self.pa
     }
@@ -116,8 +118,8 @@ impl Page {
     }
 }
 
-/// An interrupt of the CPUs' own controllers, requested for [`hgei::interrupt`]. Dropping it frees
-/// it; no CPU takes it any more then.
+/// A per-CPU interrupt, requested for [`hgei::interrupt`]. Dropping it frees it; no CPU takes it
+/// any more then.
 pub(crate) struct PerCpuInterrupt(c_uint);
 
 impl PerCpuInterrupt {
@@ -145,14 +147,14 @@ impl PerCpuInterrupt {
         Ok(Self(irq))
     }
 
-    /// This CPU takes it from now on.
+    /// Enables the interrupt on this CPU.
     pub(crate) fn enable(&self) {
         // SAFETY: `request` requested this interrupt, and only `drop` frees it. The caller stays on
         // its CPU.
         unsafe { bindings::kvm_rs_enable_percpu_irq(self.0) };
     }
 
-    /// This CPU takes it no more.
+    /// Disables the interrupt on this CPU.
     pub(crate) fn disable(&self) {
         // SAFETY: `request` requested this interrupt, and only `drop` frees it. The caller stays on
         // its CPU.
@@ -168,6 +170,8 @@ impl Drop for PerCpuInterrupt {
     }
 }
 
+/// Handles the guest external interrupt of this CPU.
+///
 /// # Safety
 ///
 /// Only the kernel calls this, as the handler of an interrupt that `PerCpuInterrupt::request`
@@ -199,15 +203,16 @@ pub(crate) fn on_cpu<F: FnMut(&PreemptOff) + Send>(cpu: usize, mut work: F) -> R
     to_result(unsafe { bindings::kvm_rs_call_on_cpu(cpu as c_int, Some(call::<F>), work) })
 }
 
-/// Whether this is the only CPU that is online, with interrupts off, because the machine is about
-/// to sleep or to make an image of itself.
+/// Returns whether this is the only CPU that is online, with interrupts off, because the machine is
+/// about to sleep or to make an image of itself.
 pub(crate) fn is_suspending() -> bool {
     // SAFETY: This only reads `system_state`, which only suspend and hibernation set to
     // `SYSTEM_SUSPEND`.
     unsafe { bindings::kvm_rs_is_suspending() }
 }
 
-/// Whether the caller may sleep, as far as interrupts are concerned.
+/// Returns whether this CPU takes interrupts, so that the caller may sleep as far as they are
+/// concerned.
 pub(crate) fn interrupts_are_on() -> bool {
     // SAFETY: This only reads whether this CPU has interrupts disabled.
     !unsafe { bindings::kvm_rs_irqs_disabled() }
@@ -217,7 +222,8 @@ pub(crate) fn interrupts_are_on() -> bool {
 mod tests {
     use super::*;
 
-    /// One of the numbers that only a guest's interrupts have, so that it is not requested already.
+    /// The number is one that only guests' interrupts have, so the kernel has not requested it
+    /// already.
     #[test]
     fn interrupt_ends_with_its_owner() -> Result {
         if common().is_none() {

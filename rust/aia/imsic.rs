@@ -2,21 +2,21 @@
 
 //! The IMSIC of a vCPU: its interrupt file, in software or in hardware. Answers to `aia_imsic.c`.
 //!
-//! - [`file`]: the file in software; pure.
+//! - [`file`](mod@file): the file in software; pure.
 //! - [`hw`]: a file in hardware, which belongs to a CPU and moves with the vCPU to another.
 //! - [`csr`]: the guest's accesses to registers that the hardware does not serve.
 //! - [`iprio`]: priorities of major interrupts; pure.
 //!
-//! What arrives goes to the place where the file is, under the [`Imsic::place`] lock. The file
-//! moves when its vCPU is loaded on another CPU ([`update`]), when a hart is reset, and when a CPU
-//! goes offline; [`Imsic::moving`] makes these one at a time (differences-from-c S10). A move first
-//! redirects all senders, and waits until no CPU, guest or device uses the old way any more; then
-//! it carries over what has arrived.
+//! A message is delivered to the file where it is, under the [`Imsic::place`] lock. The file moves
+//! when its vCPU is loaded on another CPU ([`update`]), when a hart is reset, and when a CPU goes
+//! offline; [`Imsic::moving`] makes these one at a time (differences-from-c S10). A move first
+//! redirects all senders, and waits until no CPU, guest or device sends to the old place any more;
+//! then it moves the identities that have arrived there.
 //!
-//! Lock order: [`hgei`](crate::aia::hgei)'s evacuation, `vcpu->mutex`, [`Imsic::moving`],
-//! `mmu_lock`; [`Imsic::place`], then the table of a CPU, both in any context. The last two are raw
-//! spinlocks, the others sleep under `PREEMPT_RT`: so preemption is off only where a CPU's
-//! registers are used.
+//! Lock order: [`hgei`]'s evacuation, `vcpu->mutex`, [`Imsic::moving`], `mmu_lock`;
+//! [`Imsic::place`], then the table of a CPU, both in any context. The last two are raw spinlocks,
+//! while the rest sleeps under `PREEMPT_RT`: so preemption is off only where a CPU's registers are
+//! used.
 
 use core::mem;
 
@@ -86,7 +86,7 @@ pub(crate) mod file;
 mod hw;
 pub(crate) mod iprio;
 
-/// Where messages go.
+/// The file that messages go to. C: `struct imsic_mrif`, or a VS-file.
 enum ImsicBackend {
     Software,
     Hardware(VsFile),
@@ -100,6 +100,8 @@ enum FileLocation {
 }
 
 impl FileLocation {
+    /// Packs the location into a word: file number in bits 0 to 5, 0 for software, and the CPU
+    /// above.
     const fn pack(self) -> u64 {
         match self {
             Self::Software => 0,
@@ -107,6 +109,7 @@ impl FileLocation {
         }
     }
 
+    /// Unpacks what [`pack`](Self::pack) made.
     const fn unpack(home: u64) -> Self {
         match GuestFile::new((home & 0x3f) as u32) {
             None => Self::Software,
@@ -117,6 +120,7 @@ impl FileLocation {
         }
     }
 
+    /// Returns the file in hardware, if it is one.
     const fn file(self) -> Option<GuestFile> {
         match self {
             Self::Software => None,
@@ -128,42 +132,46 @@ impl FileLocation {
 /// The interrupt file of one vCPU.
 #[pin_data]
 pub(crate) struct Imsic {
+    /// Whether the file may or must be in hardware.
     mode: Mode,
-    /// Used while the place is software. Otherwise it is clear, but for the state of a file that is
-    /// being moved, or whose CPU sleeps with the machine.
+    /// The file in software, used while `place` is [`ImsicBackend::Software`]. Otherwise it is
+    /// clear, but for the state of a file that is being moved, or whose CPU sleeps with the
+    /// machine.
     file: File,
+    /// Held while the file moves, and while userspace accesses its registers. May sleep.
     #[pin]
     moving: Mutex<()>,
+    /// Where messages go. Taken in any context.
     #[pin]
     place: RawSpinLock<ImsicBackend>,
-    /// What `place` is, written with it.
+    /// The [`FileLocation`] of `place`, written together with it.
     home: AtomicU64,
-    /// What the vCPU's `hstatus` says; only its owner touches it.
+    /// The [`FileLocation`] that the vCPU's `hstatus` names; only the vCPU's owner accesses it.
     attached: AtomicU64,
 }
 
-/// What a vCPU's file needs before the vCPU enters the guest.
+/// The move that a vCPU's file needs before the vCPU enters the guest.
 enum Move {
-    /// Nothing.
+    /// The file stays where it is.
     Stay,
-    /// To go to software.
+    /// The file goes to software.
     ToSoftware,
-    /// To go to this file of the CPU that the vCPU is on.
+    /// The file goes to this one, of the CPU that the vCPU is on.
     To(VsFile),
-    /// A file of this CPU, which has none to give.
+    /// The file is to go to this CPU, which has no free one.
     NoFile(usize),
 }
 
 /// Why a vCPU cannot enter the guest.
 enum Unsettled {
-    /// This CPU has no file to give, and the guest must have one.
+    /// This CPU has no free file, and the guest must have one in hardware.
     NoFile(usize),
     /// The file's page cannot be mapped.
     NotMapped,
 }
 
 impl Imsic {
-    /// A file with `ids` identities, in software until the vCPU runs.
+    /// Makes a file with `ids` identities, in software until the vCPU runs.
     ///
     /// # Errors
     ///
@@ -179,12 +187,13 @@ impl Imsic {
         })
     }
 
+    /// Reads where the file is; it may have moved by the time that the caller looks.
     fn home(&self) -> FileLocation {
         FileLocation::unpack(self.home.load(Ordering::Relaxed))
     }
 
-    /// Sends messages to `new` from now on. Returns where they went before; of the senders, only
-    /// guests and devices may still use that.
+    /// Redirects messages to `new`. Returns where they went before; only guests and devices may
+    /// still send there.
     fn redirect(&self, new: ImsicBackend) -> ImsicBackend {
         let home = match &new {
             ImsicBackend::Software => FileLocation::Software,
@@ -212,7 +221,8 @@ impl Imsic {
         Delivery::Delivered
     }
 
-    /// Has `line` follow what the file in software signals: nothing, if that is not the place.
+    /// Sets `line` to what the file in software signals, which is nothing if the file is in
+    /// hardware.
     fn drive(&self, line: &impl Line) {
         self.place.with(|_| self.file.drive(line));
     }
@@ -223,13 +233,13 @@ impl Imsic {
         self.drive(vcpu);
     }
 
-    /// Has the vCPU see to its file before it enters the guest on `cpu`, if there is anything to
-    /// see to. The scheduler loads it.
+    /// Requests [`Request::InterruptFile`] if the file is to move before the vCPU enters the guest
+    /// on `cpu`. Called when the vCPU is loaded.
     pub(crate) fn load(&self, vcpu: &Vcpu, cpu: usize) {
         let home = self.home.load(Ordering::Relaxed);
         let wanted = match FileLocation::unpack(home) {
             FileLocation::Hardware(at) if at.cpu == cpu => {
-                // The guest takes it by itself now.
+                // The guest takes the file's interrupts itself now.
                 at.file.ignore();
                 false
             }
@@ -245,9 +255,9 @@ impl Imsic {
         }
     }
 
-    /// The scheduler takes the vCPU off this CPU; if it waits for an external interrupt, a file in
-    /// hardware is to wake it. If it waits for another, or is stopped, it would only be woken to
-    /// block and be put again, at once each time.
+    /// Notes that the scheduler takes the vCPU off this CPU; if it waits for an external interrupt,
+    /// a file in hardware is to wake it. If it waits for another, or is stopped, it would only be
+    /// woken to block and be put again, at once each time.
     pub(crate) fn put(&self, vcpu: &Vcpu) {
         let here = PreemptOff::new();
         if let FileLocation::Hardware(at) = self.home() {
@@ -257,18 +267,18 @@ impl Imsic {
         }
     }
 
-    /// Whether a file in hardware signals an interrupt. One in software moves a line that `hvip`
-    /// follows.
+    /// Returns whether a file in hardware signals an interrupt. One in software moves a line that
+    /// `hvip` follows.
     pub(crate) fn signals(&self) -> bool {
         let here = PreemptOff::new();
         match self.home() {
             FileLocation::Software => false,
-            // Of another CPU's we do not know: the vCPU moves its file, and then it does.
+            // `hgeip` of another CPU cannot be read. The vCPU moves its file, and then it sees.
             FileLocation::Hardware(at) => at.cpu != here.cpu() || at.file.signals(),
         }
     }
 
-    /// What `hvictl` is to say while the line has this level.
+    /// Returns what `hvictl` is to say while the line has this level.
     pub(crate) fn external(&self, pending: bool) -> External {
         match self.file.top() {
             Some(top) if pending => External::with_priority(top.number()),
@@ -276,7 +286,7 @@ impl Imsic {
         }
     }
 
-    /// The file goes to software. `moving` is held.
+    /// Moves the file to software. `moving` is held.
     fn move_to_swfile(&self, vcpu: &Vcpu) {
         if let ImsicBackend::Hardware(file) = self.redirect(ImsicBackend::Software) {
             if let Some(gpa) = vcpu.imsic_gpa() {
@@ -287,8 +297,8 @@ impl Imsic {
         }
     }
 
-    /// The CPU goes offline: if the file of `vcpu`, which does not run, is there, it goes to
-    /// software.
+    /// Moves the file of `vcpu`, which does not run, to software if it is on `cpu`, which goes
+    /// offline.
     pub(super) fn release_cpu(&self, vcpu: &Vcpu, cpu: usize) {
         let _moving = self.moving.lock();
         if matches!(self.home(), FileLocation::Hardware(at) if at.cpu == cpu) {
@@ -321,26 +331,26 @@ impl Imsic {
         }
     }
 
-    /// The hart is reset: nothing pending, nothing enabled, no delivery. The vCPU is not loaded,
-    /// and its mutex is held.
+    /// Resets the file with the hart: nothing pending, nothing enabled, no delivery. The vCPU is
+    /// not loaded, and its mutex is held.
     pub(crate) fn reset(&self, vcpu: &Vcpu) {
         {
             let _moving = self.moving.lock();
             self.move_to_swfile(vcpu);
         }
-        // A reset of `hstatus` comes with it.
+        // The caller resets `hstatus`, too.
         self.attached
             .store(FileLocation::Software.pack(), Ordering::Relaxed);
         self.file.drain(|_, _| {});
         self.drive(&vcpu.shared().irqs);
     }
 
-    /// No thread uses the vCPU any more: gives a file in hardware back. Within [`hgei::retire`].
+    /// Gives a file in hardware back: no thread uses the vCPU any more. Within [`hgei::retire`].
     pub(super) fn retire(&self) {
         self.redirect(ImsicBackend::Software);
     }
 
-    /// The register that `select` names, for userspace: one that holds something.
+    /// Returns the register that `select` names, for userspace: one that holds something.
     fn register(&self, select: u32) -> Option<Register> {
         let register = Register::select(select.into()).ok()?;
         match register {
@@ -352,7 +362,7 @@ impl Imsic {
         }
     }
 
-    /// Whether `select` names a register.
+    /// Returns whether `select` names a register.
     pub(crate) fn has(&self, select: u32) -> bool {
         self.register(select).is_some()
     }
@@ -389,8 +399,7 @@ impl Imsic {
         Ok(())
     }
 
-    /// Brings the file to the CPU that the vCPU is on, if it is to be in hardware. `moving` is
-    /// held.
+    /// Moves the file to the CPU that the vCPU is on, if it is to be in hardware. `moving` is held.
     fn update_location(&self, vcpu: &mut Loaded<'_>, gpa: Gpa) -> Result<(), Unsettled> {
         let me = vcpu.vcpu();
         match vcpu.pinned(|vcpu| self.choose(vcpu)) {
@@ -409,7 +418,8 @@ impl Imsic {
         }
     }
 
-    /// Decides where the file is to go, and claims a file in hardware for that. `moving` is held.
+    /// Decides where the file is to go, and takes a free file in hardware for that. `moving` is
+    /// held.
     fn choose(&self, vcpu: &Pinned<'_>) -> Move {
         let cpu = vcpu.cpu();
         match (self.home(), self.mode) {
@@ -424,19 +434,19 @@ impl Imsic {
         }
     }
 
-    /// The file goes to `new`, where the guest sends messages already. `moving` is held.
+    /// Moves the file to `new`, where the guest sends messages already. `moving` is held.
     fn occupy(&self, vcpu: &Vcpu, new: VsFile) {
         let at = new.location();
         if let ImsicBackend::Hardware(old) = self.redirect(ImsicBackend::Hardware(new)) {
-            // By way of the file in software, which is clear.
+            // The state goes by way of the file in software, which is clear.
             old.location().drain_into(&self.file);
         }
         at.fill_from(&self.file);
         self.drive(&vcpu.shared().irqs);
     }
 
-    /// Has the guest access the file in hardware, if it is on the CPU that the vCPU is on now.
-    /// `moving` is held.
+    /// Names the file in hardware in the guest's `hstatus`, if it is on the CPU that the vCPU is on
+    /// now. `moving` is held.
     fn attach(&self, vcpu: &mut Pinned<'_>) {
         let home = match self.home() {
             FileLocation::Hardware(at) if at.cpu != vcpu.cpu() => {
@@ -508,7 +518,7 @@ impl Line for Vcpu {
 
 /// Shows the guest the external interrupt's line, which has just become `pending` or not: with the
 /// identity of the first interrupt of its file, if it has one in software.
-// Out of the run loop, which would set out with its constants in registers.
+// Out of line, so that the run loop does not load this function's constants at each turn.
 #[inline(never)]
 pub(crate) fn present_external(vcpu: &mut Pinned<'_>, pending: bool) {
     let external = match vcpu.vcpu().imsic() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! How a guest physical address names an interrupt file, and which vCPU's it is. Answers to
+//! The guest physical addresses of interrupt files, and the vCPU that each belongs to. Answers to
 //! `aia_imsic_ppn()` and `aia_imsic_hart_index()` in `aia_device.c`, and to the search through all
 //! vCPUs that C does for each MSI.
 //!
@@ -39,7 +39,7 @@ pub(crate) struct LayoutBits {
     pub(crate) hart: u32,
     /// Bits of the group index; without any, there is one group.
     pub(crate) group: u32,
-    /// Where the group index begins. Means nothing if it has no bits.
+    /// Where the group index begins; ignored if it has no bits.
     pub(crate) group_shift: u32,
 }
 
@@ -59,7 +59,7 @@ struct Field {
 }
 
 impl Field {
-    /// `width` bits from `shift` on.
+    /// Returns the field of `width` bits from `shift` on; [`None`] if no address has them.
     const fn new(shift: u32, width: u32) -> Option<Field> {
         if shift < u64::BITS && width <= u32::BITS && shift + width <= u64::BITS {
             // INVARIANT: The condition checks all three bounds.
@@ -69,23 +69,23 @@ impl Field {
         }
     }
 
-    /// As many ones as the number has bits.
+    /// Returns as many ones as the number has bits.
     const fn ones(self) -> u64 {
         (1 << self.width) - 1
     }
 
-    /// The bits of the address.
+    /// Returns the bits of the address.
     const fn mask(self) -> u64 {
         self.ones() << self.shift
     }
 
-    /// The number in `address`.
+    /// Returns the number in `address`.
     const fn of(self, address: u64) -> u32 {
         (address >> self.shift & self.ones()) as u32
     }
 }
 
-/// How the addresses of a VM's interrupt files are made.
+/// The fields in the addresses of a VM's interrupt files.
 ///
 /// # Invariants
 ///
@@ -93,8 +93,11 @@ impl Field {
 /// `group` together have at most 32 bits, and `hart` has fewer than 32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GroupLayout {
+    /// The guest index.
     guest: Field,
+    /// The hart index within a group.
     hart: Field,
+    /// The group index.
     group: Field,
 }
 
@@ -107,18 +110,18 @@ pub(crate) struct Place {
     pub(crate) hart: HartIndex,
     /// Guest index.
     pub(crate) guest: GuestIndex,
-    /// Where in the page.
+    /// The offset in the page.
     pub(crate) offset: u32,
 }
 
 impl GroupLayout {
-    /// The layout with these bits.
+    /// Returns the layout with these bits.
     ///
     /// # Errors
     ///
     /// [`Overlap`]
     pub(crate) const fn new(bits: LayoutBits) -> Result<Self, Overlap> {
-        // Widths that no address has; nothing overflows below.
+        // Refuse widths that no address has, so that nothing overflows below.
         if bits.guest > u32::BITS || bits.hart >= u32::BITS || bits.group > u32::BITS - bits.hart {
             return Err(Overlap);
         }
@@ -173,15 +176,14 @@ impl GroupLayout {
     }
 }
 
-/// Where a table that finds vCPUs by hart index keeps one of them. As [`Default`] makes it, it is
-/// free.
+/// A slot of the table that finds vCPUs by hart index. The [`Default`] slot is free.
 ///
 /// The table is a slice of [`slots_for`] slots, in which a vCPU is at the slot that its hart index
-/// is hashed to, or in the next free one behind. So what an MSI costs does not depend on the number
-/// of vCPUs; and not on the hart indices either, as long as userspace does not choose them to spite
-/// its own VM.
+/// is hashed to, or in the next free one behind. So the cost of an MSI does not depend on the
+/// number of vCPUs, nor on the hart indices, unless userspace chooses those to collide.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct HartSlot {
+    /// The hart index, if the slot is not free.
     hart: u32,
     /// One more than the vCPU's position; 0 if the slot is free.
     vcpu: u32,
@@ -190,13 +192,14 @@ pub(crate) struct HartSlot {
 /// Why a vCPU is not in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejected {
-    /// Another one has the same hart index.
+    /// Another vCPU has the same hart index.
     Duplicate,
     /// The table has no free slot, or cannot hold a position like this.
     Full,
 }
 
-/// How many slots a table for `vcpus` vCPUs shall have: a power of two, at most half of them used.
+/// Returns how many slots a table for `vcpus` vCPUs shall have: a power of two, at most half of
+/// them used.
 pub(crate) const fn slots_for(vcpus: usize) -> usize {
     match vcpus.checked_mul(2) {
         Some(0) => 1,
@@ -205,9 +208,9 @@ pub(crate) const fn slots_for(vcpus: usize) -> usize {
     }
 }
 
-/// The slots where `hart` may be, in the order in which they are tried: each once.
+/// Returns the slots where `hart` may be, in the order in which they are tried: each once.
 fn candidates(slots: usize, hart: HartIndex) -> impl Iterator<Item = usize> {
-    // Fibonacci hashing: neighbours, and the same harts of several groups, are spread well.
+    // Fibonacci hashing spreads neighbours, and the same harts of several groups, well.
     let hash = u64::from(hart.get()).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     let mask = slots.wrapping_sub(1);
     (0..slots).map(move |step| (hash as usize).wrapping_add(step) & mask)

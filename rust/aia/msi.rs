@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! Message-signalled interrupts as the AIA knows them: where they go, what becomes of them.
+//! Message-signalled interrupts of the AIA: their targets and their outcome.
 //!
 //! An interrupt file is named by the index of its hart and, for guest files, by a guest index; an
 //! interrupt within it by its identity.
@@ -12,18 +12,18 @@
 pub(crate) struct HartIndex(u32);
 
 impl HartIndex {
-    /// Hart index `index`.
+    /// Names the hart with index `index`.
     pub(crate) const fn new(index: u32) -> Self {
         Self(index)
     }
 
-    /// The number.
+    /// Returns the index as a number.
     pub(crate) const fn get(self) -> u32 {
         self.0
     }
 }
 
-/// Which interrupt file of a hart: 0 is the supervisor's own, others are its guests'.
+/// Which interrupt file of a hart: 0 is the supervisor's own, and each other one is a guest's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GuestIndex(u32);
 
@@ -31,7 +31,7 @@ impl GuestIndex {
     /// The supervisor's own file.
     pub(crate) const SUPERVISOR: Self = Self(0);
 
-    /// Guest index `index`.
+    /// Names the file with guest index `index`.
     pub(crate) const fn new(index: u32) -> Self {
         Self(index)
     }
@@ -40,38 +40,39 @@ impl GuestIndex {
 /// An MSI on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Msi {
-    /// To this hart,
+    /// The hart that it goes to.
     pub(crate) hart: HartIndex,
-    /// to this file of it,
+    /// The file of that hart.
     pub(crate) guest: GuestIndex,
-    /// with this identity, as the sender wrote it: 0 is none, and the file may lack it.
+    /// The identity, as the sender wrote it: 0 is none, and the file may lack it.
     pub(crate) id: u32,
 }
 
-/// What became of an interrupt.
+/// The outcome of an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Delivery {
-    /// It is pending where it was sent.
+    /// The interrupt is pending at its target.
     Delivered,
-    /// The guest has it so that nothing comes of it.
+    /// The guest has disabled or masked it, so it has no effect.
     Blocked,
-    /// Not from this context: it must be done from one that may sleep.
+    /// The interrupt cannot be delivered in this context; the caller must repeat it in one that may
+    /// sleep.
     Defer,
 }
 
 /// The level of a wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// 0
+    /// The level 0.
     Low,
-    /// 1
+    /// The level 1.
     High,
 }
 
-/// Where MSIs go.
+/// A receiver of MSIs.
 pub(crate) trait MsiSink {
-    /// Sends one.
+    /// Sends an MSI.
     fn send(&mut self, msi: Msi) -> Delivery;
 }
 

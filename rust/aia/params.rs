@@ -5,8 +5,7 @@
 //! `aia_config()` and to the checks of `aia_init()` in `aia_device.c`.
 //!
 //! A [`AiaParams`] is changed attribute by attribute, each checked by itself. [`AiaParams::plan`]
-//! checks what they make together; what follows is built from the [`AiaLayout`] alone and never
-//! looks back.
+//! checks what they make together; the controller is then built from the [`AiaLayout`] alone.
 
 use crate::{
     aia::{
@@ -30,12 +29,12 @@ pub(crate) enum Mode {
     Emulation,
     /// In hardware; a vCPU without a file cannot run.
     HwAccel,
-    /// In hardware where a file is to be had, else in software.
+    /// In hardware on a CPU that has a free file, else in software.
     Auto,
 }
 
 impl Mode {
-    /// What userspace calls it.
+    /// Returns userspace's number of the mode.
     pub(crate) const fn raw(self) -> u32 {
         match self {
             Self::Emulation => bindings::KVM_DEV_RISCV_AIA_MODE_EMUL,
@@ -44,6 +43,7 @@ impl Mode {
         }
     }
 
+    /// Returns the mode with userspace's number `raw`, if there is one.
     const fn from_raw(raw: u32) -> Option<Self> {
         match raw {
             bindings::KVM_DEV_RISCV_AIA_MODE_EMUL => Some(Self::Emulation),
@@ -57,7 +57,7 @@ impl Mode {
 /// An attribute of the group `KVM_DEV_RISCV_AIA_GRP_CONFIG`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Setting {
-    /// [`Mode`]
+    /// The [`Mode`].
     Mode,
     /// The highest identity of a file.
     Ids,
@@ -65,7 +65,7 @@ pub(crate) enum Setting {
     Sources,
     /// Bits of the group index in an address.
     GroupBits,
-    /// Where they are.
+    /// The position of the group index in an address.
     GroupShift,
     /// Bits of the hart index.
     HartBits,
@@ -74,7 +74,7 @@ pub(crate) enum Setting {
 }
 
 impl Setting {
-    /// The setting that attribute `attr` names.
+    /// Returns the setting that attribute `attr` names.
     pub(crate) fn from_attr(attr: u64) -> Option<Self> {
         match u32::try_from(attr).ok()? {
             bindings::KVM_DEV_RISCV_AIA_CONFIG_MODE => Some(Self::Mode),
@@ -102,18 +102,23 @@ pub(crate) struct Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Invalid;
 
-/// The wishes of userspace so far.
+/// The settings that userspace has made so far. C: `KVM_DEV_RISCV_AIA_GRP_CONFIG`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AiaParams {
+    /// How interrupt files are made.
     mode: Mode,
+    /// The highest identity of a file.
     ids: u32,
+    /// The number of APLIC sources; 0 for no APLIC.
     sources: u32,
+    /// The index fields in the addresses of files.
     bits: LayoutBits,
+    /// The address of the APLIC, once userspace has set it.
     aplic: Option<Gpa>,
 }
 
 impl AiaParams {
-    /// What there is without any wish.
+    /// Returns what there is without any wish of userspace.
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             mode: if limits.guest_files > 0 {
@@ -133,7 +138,7 @@ impl AiaParams {
         }
     }
 
-    /// The value of a setting.
+    /// Returns the value of a setting.
     pub(crate) fn get(&self, setting: Setting) -> u32 {
         match setting {
             Setting::Mode => self.mode.raw(),
@@ -150,7 +155,7 @@ impl AiaParams {
     ///
     /// # Errors
     ///
-    /// [`Invalid`] if it cannot have the value, whatever the others are.
+    /// [`Invalid`] if it cannot have the value, whatever the other settings are.
     pub(crate) fn set(
         &mut self,
         setting: Setting,
@@ -166,7 +171,7 @@ impl AiaParams {
                 }
                 self.mode = mode;
             }
-            // A file has a multiple of 64 identities, less identity 0.
+            // The number of identities is a multiple of 64, less identity 0.
             Setting::Ids => {
                 let least = bindings::KVM_DEV_RISCV_AIA_IDS_MIN;
                 if value & least != least {
@@ -196,7 +201,7 @@ impl AiaParams {
         Ok(())
     }
 
-    /// Where the APLIC is to be.
+    /// Returns where the APLIC is to be, if userspace has said so.
     pub(crate) fn aplic(&self) -> Option<Gpa> {
         self.aplic
     }
@@ -243,7 +248,7 @@ impl AiaParams {
     }
 }
 
-/// Whether `size` bytes at `gpa` end at or before `end`.
+/// Checks that `size` bytes at `gpa` end at or before `end`.
 fn fits(gpa: Gpa, size: u32, end: u64) -> Result<(), Invalid> {
     match gpa.get().checked_add(size.into()) {
         Some(last) if last <= end => Ok(()),
@@ -258,16 +263,18 @@ pub(crate) struct AiaLayout {
     pub(crate) mode: Mode,
     /// The highest identity of each.
     pub(crate) ids: u32,
-    /// Where the APLIC is, and its highest source; none without sources.
+    /// Where the APLIC is, and its highest source; [`None`] without sources.
     pub(crate) aplic: Option<(Gpa, u32)>,
     /// How addresses name files.
     pub(crate) layout: GroupLayout,
+    /// The end of the guest physical addresses.
     end: u64,
+    /// The base address that all files placed so far have in common.
     base: Option<u64>,
 }
 
 impl AiaLayout {
-    /// Puts a file at `gpa`; the index of its hart.
+    /// Places a file at `gpa`; returns the index of its hart.
     ///
     /// # Errors
     ///
@@ -291,7 +298,7 @@ impl AiaLayout {
         Ok(place.hart)
     }
 
-    /// The part of all files' addresses that names no hart; none without files.
+    /// Returns the part of all files' addresses that names no hart; [`None`] without files.
     pub(crate) fn base(&self) -> Option<u64> {
         self.base
     }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Interrupts from outside of the guest: wires by number, MSIs by address, and the routing table of
-//! core KVM that leads from its global numbers to either. Answers to the interrupt half of `vm.c`
+//! core KVM, which maps global interrupt numbers to either. Answers to the interrupt half of `vm.c`
 //! and to the injecting functions of `aia_device.c`.
 //!
-//! What becomes of an interrupt is a [`Delivery`]; the hooks make numbers of it.
+//! The outcome of an interrupt is a [`Delivery`], which the hooks turn into integers.
 //!
 //! Locks: the APLIC's, then a file's; all of it in any context.
 
@@ -27,7 +27,7 @@ use crate::{
     }, //
 };
 
-/// The wire of APLIC source `source` changes, as far as `owner` drives it.
+/// Changes the wire of APLIC source `source`, as far as `owner` drives it.
 ///
 /// # Errors
 ///
@@ -42,7 +42,7 @@ pub(crate) fn set_wire(vm: &Vm, source: u32, owner: LineOwner, level: Level) -> 
         .map_err(|_| ENODEV)
 }
 
-/// The wire of APLIC source `source` goes high and low again (differences-from-c S1).
+/// Makes the wire of APLIC source `source` high and low again (differences-from-c S1).
 ///
 /// # Errors
 ///
@@ -55,7 +55,7 @@ pub(crate) fn pulse_wire(vm: &Vm, source: u32) -> Result<Delivery> {
     domain.pulse(source, &mut sink).map_err(|_| ENODEV)
 }
 
-/// A device writes `data` to `gpa`.
+/// Delivers the MSI of a device that writes `data` to `gpa`.
 ///
 /// # Errors
 ///
@@ -64,34 +64,40 @@ pub(crate) fn send(vm: &Vm, gpa: Gpa, data: u32) -> Result<Delivery> {
     chip(vm)?.send_to(vm, gpa, data).ok_or(ENODEV)
 }
 
-/// An irqfd is signalled, in a context that cannot sleep.
+/// Delivers the interrupt of an irqfd that is signalled, in a context that cannot sleep.
+///
+/// # Errors
+///
+/// As [`send`] and [`pulse_wire`]. What needs a context that may sleep is no error, but
+/// [`Delivery::Defer`].
 pub(crate) fn signal(vm: &Vm, route: Route) -> Result<Delivery> {
     match route {
         Route::Msi { gpa, data } => send(vm, gpa, data),
         // An irqfd that resamples keeps the wire high until the guest acknowledges it; only core
-        // KVM's own work knows when.
+        // KVM's work item handles the acknowledgement.
         Route::Wire(source) if kvm::irq_has_notifier(vm, source) => Ok(Delivery::Defer),
         Route::Wire(source) => pulse_wire(vm, source),
         Route::Other => Ok(Delivery::Defer),
     }
 }
 
-/// Where an entry of the routing table leads.
+/// The target of an entry of the routing table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     /// To a source of the APLIC.
     Wire(u32),
-    /// To whatever is at an address.
+    /// To the device at an address.
     Msi {
         /// The address.
         gpa: Gpa,
         /// What to write there.
         data: u32,
     },
-    /// To several, or to none.
+    /// To several targets, or to none.
     Other,
 }
 
+/// Returns the complete controller; `EBUSY` before it is.
 fn chip(vm: &Vm) -> Result<&AiaIrqchip> {
     vm.aia().chip().ok_or(EBUSY)
 }

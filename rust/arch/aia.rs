@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Registers of the Advanced Interrupt Architecture: the guest interrupt files of this CPU, the
-//! lines from them to the host, and what tells a guest which interrupt comes first. Answers to the
+//! Registers of the Advanced Interrupt Architecture: the guest interrupt files of this CPU, their
+//! lines to the host (`hgeip`, `hgeie`), and the priorities of a guest's interrupts. Answers to the
 //! CSR accesses of `aia.c` and `aia_imsic.c`.
 //!
 //! RISC-V AIA, "Interrupts for Virtual Machines (VS Level)". Used on hosts with AIA only.
@@ -28,11 +28,11 @@ static AVAILABLE: AtomicBool = AtomicBool::new(false);
 /// Returns whether the host has an AIA that guests can use. Answers to
 /// `kvm_riscv_aia_available()`.
 pub(crate) fn is_available() -> bool {
-    // Relaxed: it changes at module init and exit only, while there is no VM.
+    // Relaxed: the value changes at module init and exit only, while there is no VM.
     AVAILABLE.load(Ordering::Relaxed)
 }
 
-/// Says whether guests can use the host's AIA. At module init and exit only.
+/// Sets whether guests can use the host's AIA. Called at module init and exit only.
 pub(crate) fn set_available(available: bool) {
     AVAILABLE.store(available, Ordering::Relaxed);
 }
@@ -42,7 +42,7 @@ pub(crate) fn set_available(available: bool) {
 pub(crate) struct GuestFile(u8);
 
 impl GuestFile {
-    /// File `number`, if there can be one.
+    /// Returns the name of file `number`, or [`None`] if no hart can have such a file.
     pub(crate) const fn new(number: u32) -> Option<Self> {
         if number > 0 && number < u64::BITS {
             Some(Self(number as u8))
@@ -51,17 +51,17 @@ impl GuestFile {
         }
     }
 
-    /// The number.
+    /// Returns the file's number, from 1 to 63 (`hstatus.VGEIN`).
     pub(crate) const fn number(self) -> u32 {
         self.0 as u32
     }
 
-    /// Its bit in `hgeie` and `hgeip`.
+    /// Returns the file's bit in `hgeie` and `hgeip`.
     pub(crate) const fn bit(self) -> usize {
         1 << self.0
     }
 
-    /// `hstatus` with this file as the guest's, or none.
+    /// Returns `hstatus` with `VGEIN` naming this file, or no file.
     pub(crate) const fn in_hstatus(file: Option<Self>, hstatus: usize) -> usize {
         let number = match file {
             Some(file) => file.0 as usize,
@@ -70,13 +70,14 @@ impl GuestFile {
         hstatus & !bindings::HSTATUS_VGEIN | number << bindings::HSTATUS_VGEIN_SHIFT
     }
 
-    /// Whether the file signals an interrupt, as seen on its CPU.
+    /// Returns whether the file signals an interrupt (`hgeip`). The caller runs on the file's CPU.
     #[inline]
     pub(crate) fn signals(self) -> bool {
         Direct.read(csr::HGEIP) & self.bit() != 0
     }
 
-    /// Has the host notice when this file of this CPU signals, at once if it does already.
+    /// Sets the file's bit in `hgeie`, so that this CPU takes an interrupt when the file signals,
+    /// at once if it does already.
     #[inline]
     pub(crate) fn enable_hgeie(self) {
         // SAFETY: This may raise the guest external interrupt. `hgei` has requested that interrupt,
@@ -85,7 +86,7 @@ impl GuestFile {
         renew();
     }
 
-    /// The host need not notice any more.
+    /// Clears the file's bit in `hgeie`, so that this CPU takes no interrupt for it any more.
     #[inline]
     pub(crate) fn ignore(self) {
         // SAFETY: This only takes away a reason for an interrupt.
@@ -94,10 +95,10 @@ impl GuestFile {
     }
 }
 
-/// Writes the watch once more if a watched file signals.
+/// Writes `hgeie` once more if a watched file signals.
 ///
-/// QEMU works out whether there is an interrupt before it excludes the CPU that makes a file
-/// signal, and may do away with an interrupt that this CPU raised in between.
+/// QEMU computes whether there is an interrupt before it excludes the CPU that makes a file signal,
+/// and may drop an interrupt that this CPU raised in between.
 fn renew() {
     let due = Direct.read(csr::HGEIP) & csr::HGEIE.read();
     if due != 0 {
@@ -115,7 +116,7 @@ pub(crate) fn take_signals() -> usize {
     due
 }
 
-/// The files that the host watches on this CPU.
+/// Returns `hgeie`: the files whose interrupts this CPU takes.
 pub(crate) fn watched() -> usize {
     csr::HGEIE.read()
 }
@@ -127,21 +128,21 @@ pub(crate) fn watch_only(bits: usize) {
     unsafe { csr::HGEIE.write(bits) };
 }
 
-/// How many lines from guest interrupt files this CPU has. Watches none afterwards.
+/// Returns how many guest interrupt files this CPU has (GEILEN). Leaves `hgeie` zero.
 pub(crate) fn count_lines() -> u32 {
     watch_only(usize::MAX);
     let implemented = csr::HGEIE.read();
     watch_only(0);
-    // There is no file 0.
+    // Bit 0 of `hgeie` is read-only zero.
     (usize::BITS - implemented.leading_zeros()).saturating_sub(1)
 }
 
 /// Whether signals of watched files interrupt this CPU.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signals {
-    /// They do.
+    /// They interrupt the CPU.
     On,
-    /// They do not.
+    /// They do not interrupt the CPU.
     Off,
 }
 
@@ -157,7 +158,7 @@ pub(crate) fn set_signals(signals: Signals) {
     }
 }
 
-/// Whether guests can be given counter overflow interrupts.
+/// Makes counter overflow interrupts of guests injectable on this CPU (`hvien`), or not.
 pub(crate) fn filter_overflows(signals: Signals) {
     const OVERFLOW: usize = 1 << bindings::IRQ_PMU_OVF;
 
@@ -167,7 +168,8 @@ pub(crate) fn filter_overflows(signals: Signals) {
     }
 }
 
-/// All interrupts of guests have their default priority.
+/// Sets the priorities of all guest interrupts on this CPU (`hviprio1`, `hviprio2`) to their
+/// default.
 pub(crate) fn clear_priorities() {
     Direct.write(csr::HVIPRIO1, 0);
     Direct.write(csr::HVIPRIO2, 0);
@@ -178,17 +180,18 @@ pub(crate) fn clear_priorities() {
 pub(crate) struct External(usize);
 
 impl External {
-    /// An interrupt with number 9 and priority 0 is none.
+    /// The number of the interrupt, 9; with priority 0 it is not pending.
     const IID: usize = (bindings::IRQ_S_EXT as usize) << bindings::HVICTL_IID_SHIFT;
-    /// `stopi` has priorities, those of major interrupts included, not only 1 for any interrupt.
+    /// `stopi` shows priorities, also those of major interrupts, and not 1 for any interrupt.
     const SHOWN: usize = bindings::HVICTL_IPRIOM;
 
-    /// One is pending, from a controller that knows no priorities: it comes first.
+    /// An external interrupt is pending, from a controller without priorities: it comes first.
     pub(crate) const PLAIN: Self = Self(Self::IID | Self::SHOWN | 1);
-    /// None is pending, or the guest's own file in hardware knows.
+    /// No external interrupt is pending, or the guest's own file in hardware shows it.
     pub(crate) const QUIET: Self = Self(Self::IID | Self::SHOWN);
 
-    /// One is pending, with the priority that `*topei` tells: what does not fit is the lowest.
+    /// Returns a value that shows a pending interrupt of the priority in `*topei`; a priority above
+    /// 255 becomes 255.
     pub(crate) const fn with_priority(priority: u32) -> Self {
         let priority = if priority < 0xff {
             priority as usize
@@ -198,18 +201,19 @@ impl External {
         Self(Self::IID | Self::SHOWN | priority)
     }
 
-    /// Tells the CPU that `regs` are of.
+    /// Writes `hvictl` of the CPU that `regs` belong to.
     #[inline]
     pub(crate) fn load(self, regs: &impl Registers) {
         regs.write(csr::HVICTL, self.0);
     }
 }
 
-/// Access to the registers of one guest interrupt file of this CPU, while it lives; what the guest
-/// that is loaded had selected comes back afterwards. An interrupt handler may do the same
-/// meanwhile.
+/// Access to the registers of one guest interrupt file of this CPU, while it lives; dropping this
+/// restores what the loaded guest had selected. An interrupt handler may do the same meanwhile.
 pub(crate) struct FileRegisters<'a> {
+    /// The value of `hstatus` to be restored.
     hstatus: usize,
+    /// The value of `vsiselect` to be restored.
     vsiselect: usize,
     _here: &'a PreemptOff,
 }

@@ -1,53 +1,57 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel found out about the CPUs of the host. `kernel::cpu` has nothing of RISC-V.
+//! The features of the host's CPUs, as the kernel has found them. `kernel::cpu` has nothing for
+//! RISC-V.
 
 use crate::bindings;
 
-/// Whether all harts of the host have the extension `ext` (`RISCV_ISA_EXT_*`).
+/// Returns whether all harts of the host have the extension `ext` (`RISCV_ISA_EXT_*`).
 pub(crate) fn host_has(ext: u32) -> bool {
     // SAFETY: This only reads the host's ISA bitmap, complete since boot. The kernel checks that
     // `ext` is a bit of it.
     unsafe { bindings::kvm_rs_host_isa_has(ext) }
 }
 
-/// Whether the exceptions of misaligned loads and stores reach the host on all of its harts.
+/// Returns whether exceptions of misaligned loads and stores reach the kernel on all harts of the
+/// host, so that it can delegate them.
 pub(crate) fn misaligned_traps_reach_us() -> bool {
     // SAFETY: This only reads what the kernel found out about its CPUs when they came up.
     unsafe { bindings::kvm_rs_misaligned_traps_can_delegate() }
 }
 
-/// Whether the calling process may use vectors.
+/// Returns whether the calling process may use vectors (`PR_RISCV_V_SET_CONTROL`).
 pub(crate) fn may_use_vectors() -> bool {
     // SAFETY: This only reads the vector control word of `current`.
     unsafe { bindings::riscv_v_vstate_ctrl_user_allowed() }
 }
 
-/// Bytes that a cache-block management instruction works on.
+/// Returns the size in bytes of the block that a cache-block management instruction (Zicbom) works
+/// on.
 pub(crate) fn cbom_block_size() -> usize {
     // SAFETY: This only reads a variable that is constant since boot.
     unsafe { bindings::kvm_rs_cbom_block_size() }
 }
 
-/// Bytes that a cache-block zero instruction works on.
+/// Returns the size in bytes of the block that a cache-block zero instruction (Zicboz) works on.
 pub(crate) fn cboz_block_size() -> usize {
     // SAFETY: This only reads a variable that is constant since boot.
     unsafe { bindings::kvm_rs_cboz_block_size() }
 }
 
-/// Bytes that a cache-block prefetch instruction works on.
+/// Returns the size in bytes of the block that a cache-block prefetch instruction (Zicbop) works
+/// on.
 pub(crate) fn cbop_block_size() -> usize {
     // SAFETY: This only reads a variable that is constant since boot.
     unsafe { bindings::kvm_rs_cbop_block_size() }
 }
 
-/// `satp.MODE` of the host: the highest that its guests can use.
+/// Returns the host's `satp.MODE`, which is the highest that its guests can use.
 pub(crate) fn satp_mode() -> usize {
     // SAFETY: This only reads a variable that is constant since boot.
     unsafe { bindings::kvm_rs_satp_mode() }
 }
 
-/// `mvendorid`, `marchid` and `mimpid` of the host, as its firmware reports them.
+/// Returns `mvendorid`, `marchid` and `mimpid` of the host, as its firmware reports them.
 pub(crate) fn machine_ids() -> MachineIds {
     // SAFETY: This is an SBI call without arguments, so the firmware accesses no memory for it.
     let vendor = unsafe { bindings::sbi_get_mvendorid() };
@@ -65,10 +69,10 @@ pub(crate) fn machine_ids() -> MachineIds {
 /// Identity registers of a hart.
 #[derive(Clone, Copy)]
 pub(crate) struct MachineIds {
-    /// `mvendorid`
+    /// `mvendorid`.
     pub(crate) vendor: usize,
-    /// `marchid`
+    /// `marchid`.
     pub(crate) arch: usize,
-    /// `mimpid`
+    /// `mimpid`.
     pub(crate) imp: usize,
 }

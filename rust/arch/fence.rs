@@ -6,8 +6,8 @@
 //! A fence can only forget translations, so every function here is safe. The assembler of the
 //! kernel's build need not know the H and Svinval extensions: they are switched on per statement.
 //!
-//! Where the hypervisor below us offers it, a fence waits until the guest is entered: see
-//! [`nacl`](crate::arch::nacl).
+//! With nested acceleration, a fence waits in shared memory until the guest is entered: see
+//! [`nacl`].
 //!
 //! The VS-stage fences act on the VMID in `hgatp` (Privileged Architecture, "Hypervisor
 //! Memory-Management Fence Instructions"). The caller holds a
@@ -33,7 +33,7 @@ use crate::{
     }, //
 };
 
-/// Orders all guest-physical translations, of every VM, at once: no guest is loaded.
+/// Flushes all guest-physical translations, of every VM, at once: no guest is loaded.
 pub(crate) fn gvma_all() {
     // SAFETY: The fence only makes this CPU forget cached translations.
     unsafe {
@@ -46,12 +46,12 @@ pub(crate) fn gvma_all() {
     };
 }
 
-/// The fences of one CPU that a batch of accesses to its registers needs, too.
+/// The fences of one CPU that a batch of register accesses uses, too.
 pub(crate) trait Fences {
-    /// Orders all guest-physical translations of one VM.
+    /// Flushes all guest-physical translations of one VM.
     fn gvma_vmid(&self, vmid: Vmid);
 
-    /// Orders all guest-virtual translations of the VM in `hgatp`.
+    /// Flushes all guest-virtual translations of the VM in `hgatp`.
     fn vvma_all(&self);
 }
 
@@ -93,12 +93,12 @@ impl Fences for nacl::OfThisCpu {
     }
 }
 
-/// Orders all guest-physical translations of one VM.
+/// Flushes all guest-physical translations of one VM.
 pub(crate) fn gvma_vmid(vmid: Vmid) {
     with_registers!(regs => regs.gvma_vmid(vmid));
 }
 
-/// Orders the translation of one guest-physical address of one VM.
+/// Flushes the translation of one guest-physical address of one VM.
 pub(crate) fn gvma_vmid_gpa(vmid: Vmid, gpa: Gpa) {
     let frame = gpa.gfn();
     let frame = GfnRange::new(frame, frame.saturating_add(1));
@@ -116,12 +116,12 @@ pub(crate) fn gvma_vmid_gpa(vmid: Vmid, gpa: Gpa) {
     );
 }
 
-/// Orders all guest-virtual translations of the VM in `hgatp`.
+/// Flushes all guest-virtual translations of the VM in `hgatp`.
 pub(crate) fn vvma_all() {
     with_registers!(regs => regs.vvma_all());
 }
 
-/// Orders the translations of one guest address space.
+/// Flushes the translations of one guest address space.
 pub(crate) fn vvma_asid(asid: Asid) {
     nacl::fence(
         |vmid| Hfence::VvmaAsid(vmid, asid, Span::Everything),

@@ -8,10 +8,11 @@
 //!
 //! While a thread is in the kernel, the registers of its user mode stay in the unit. `FS` in the
 //! `sstatus` that its user mode had says whether they are also in `current->thread.fstate`: if it
-//! is dirty they are not, if it is clean they are. All of the kernel that reads or moves them goes
-//! by that, the scheduler first. So [`UserFp::save`] does for a guest what a switch to another
-//! thread does: it saves what is dirty, and says that it is clean. From then on the unit is free,
-//! and a thread that is scheduled away with its guest's registers in it loses nothing.
+//! is dirty they are not, if it is clean they are. All kernel code that reads or moves them relies
+//! on that, such as the scheduler. So [`UserFp::save`] does for a guest what a switch to another
+//! thread does: it saves the registers if they are dirty, and sets `FS` to clean. From then on the
+//! unit is free, and a thread that is scheduled away with its guest's registers in it loses
+//! nothing.
 
 use core::{
     arch::global_asm,
@@ -29,16 +30,18 @@ use crate::{
     isa::FpUnit, //
 };
 
-/// f0-f31 and fcsr, for FLEN 32 or 64. With F alone the low halves count.
+/// The registers f0-f31 and fcsr, for FLEN 32 or 64. With F alone the low halves are used.
 #[repr(C)]
 #[derive(Clone, Default)]
 pub(crate) struct FpRegs {
-    /// f0-f31.
+    /// The registers f0-f31.
     pub(crate) f: [u64; 32],
     /// Accrued exceptions and rounding mode.
     pub(crate) fcsr: u32,
 }
 
+/// Defines the assembler function `$name`, which moves f0 to f31 by `$op` between the unit and the
+/// [`FpRegs`] that `a0` points to.
 macro_rules! routine {
     ($name:literal, $arch:literal, $op:literal, $before:literal, $after:literal) => {
         global_asm!(
@@ -99,9 +102,13 @@ routine!(
 );
 
 extern "C" {
+    /// Saves the registers of a unit with D.
     fn kvm_rs_fp_save_d(regs: *mut FpRegs);
+    /// Saves the registers of a unit with F and without D.
     fn kvm_rs_fp_save_f(regs: *mut FpRegs);
+    /// Restores the registers of a unit with D.
     fn kvm_rs_fp_restore_d(regs: *const FpRegs);
+    /// Restores the registers of a unit with F and without D.
     fn kvm_rs_fp_restore_f(regs: *const FpRegs);
 }
 
@@ -146,7 +153,7 @@ impl FpMoves for FpUnit {
     }
 }
 
-// The kernel's own struct is the same, less the name of its members.
+// The kernel's own struct has the same layout, with other names.
 const _: () = assert!(
     size_of::<FpRegs>() == size_of::<bindings::__riscv_d_ext_state>()
         && align_of::<FpRegs>() == align_of::<bindings::__riscv_d_ext_state>()
@@ -158,8 +165,8 @@ const _: () = assert!(
 pub(crate) struct UserFp;
 
 impl UserFp {
-    /// Frees the unit: what is in it alone goes where the scheduler would save it. Preemption is
-    /// off.
+    /// Frees the unit: saves the registers, if they are in the unit alone, where the scheduler
+    /// would. Preemption is off.
     #[inline(always)]
     pub(crate) fn save() {
         // SAFETY: This only reads the `sstatus` that `current` had in user mode.
@@ -178,7 +185,7 @@ impl UserFp {
         unsafe { bindings::kvm_rs_user_fs_clean() };
     }
 
-    /// Puts them back into the unit. Preemption is off.
+    /// Puts the registers back into the unit. Preemption is off.
     ///
     /// # Safety
     ///
@@ -234,7 +241,7 @@ mod tests {
         Ok(())
     }
 
-    /// F alone moves the low halves.
+    /// F without D moves the low halves.
     #[test]
     fn single_moves_low_halves() -> Result {
         let before = KBox::new(pattern(0x0123_4567_89ab_cdef), GFP_KERNEL)?;

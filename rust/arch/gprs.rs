@@ -40,7 +40,7 @@ impl Reg {
     /// Number of integer registers, x0 included.
     pub(crate) const COUNT: u8 = 32;
 
-    /// The register with this number, if there is one.
+    /// Returns the register with this number, or [`None`] if there is none.
     pub(crate) const fn new(number: u8) -> Option<Self> {
         if number < Self::COUNT {
             Some(Self(number))
@@ -49,17 +49,17 @@ impl Reg {
         }
     }
 
-    /// The register that a three-bit field of a compressed instruction names: x8 to x15.
+    /// Returns the register that a three-bit field of a compressed instruction names: x8 to x15.
     pub(crate) fn popular(field: Bounded<u16, 3>) -> Self {
         Self(u8::from(field) | 8)
     }
 
-    /// Whether this is x0, which reads as zero and discards what is written.
+    /// Returns whether this is x0, which reads as zero and discards what is written.
     pub(crate) const fn is_zero(self) -> bool {
         self.0 == 0
     }
 
-    /// The slot of this register.
+    /// Returns the register's position in [`Gprs`].
     ///
     /// The mask changes no value. It lets the compiler see that the index is in bounds, and keeps
     /// it there when a number that a guest chose is used speculatively.
@@ -80,7 +80,7 @@ impl From<Bounded<u16, 5>> for Reg {
     }
 }
 
-/// The guest's integer registers, in the layout that the world switch knows.
+/// The guest's integer registers, in the layout that the world switch uses.
 ///
 /// # Invariants
 ///
@@ -93,13 +93,13 @@ pub(crate) struct Gprs([usize; Reg::COUNT as usize]);
 const _: () = assert!(size_of::<Gprs>() == 8 * Reg::COUNT as usize);
 
 impl Gprs {
-    /// Registers that all hold zero.
+    /// Returns registers that all hold zero.
     pub(crate) const fn zeroed() -> Self {
         // INVARIANT: All words are zero, so the first is.
         Self([0; Reg::COUNT as usize])
     }
 
-    /// The value of `reg`.
+    /// Returns the value of `reg`.
     pub(crate) const fn get(&self, reg: Reg) -> usize {
         self.0[reg.slot()]
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `hgatp`: which G-stage tree this CPU translates guest physical addresses with. Answers to the
-//! probing in `gstage.c` and `vmid.c`, and to `kvm_riscv_mmu_update_hgatp()`.
+//! `hgatp`, which names the G-stage tree by which this CPU translates guest physical addresses.
+//! Answers to the probing in `gstage.c` and `vmid.c`, and to `kvm_riscv_mmu_update_hgatp()`.
 //!
 //! Privileged Architecture, "Hypervisor Guest Address Translation and Protection (hgatp)
 //! Register".
@@ -33,7 +33,7 @@ bitfield! {
     pub(crate) struct Hgatp(u64) {
         /// The format of the tree; 0 is Bare: no translation.
         63:60 mode;
-        /// Which VM the cached translations belong to.
+        /// The VMID, which tags cached translations with the VM.
         57:44 vmid;
         /// The frame of the root, 16 KiB and so aligned.
         43:0 ppn;
@@ -46,20 +46,21 @@ impl Hgatp {
 
     /// Returns the value for the tree of `mode` that has its root at `root`, with VMID 0.
     pub(crate) fn without_vmid(mode: Mode, root: Pfn) -> Self {
-        // The mask makes it fit; a frame that came from the kernel does so anyway.
+        // The mask makes the number fit; that of a frame from the kernel fits anyway.
         let ppn = Bounded::<u64, 44>::from_expr(root.get() & ((1 << 44) - 1));
         Self::IDLE.with_mode_of(mode).with_ppn(ppn)
     }
 
-    /// The same tree under another VMID.
+    /// Returns this value with another VMID.
     #[inline(always)]
     pub(crate) fn with_vmid_of(self, vmid: Vmid) -> Self {
-        // The mask makes it fit; VMIDs are handed out by the width that `probe` found.
+        // The mask makes the VMID fit; VMIDs have at most the width that `probe` found.
         self.with_vmid(Bounded::<u64, 14>::from_expr(
             u64::from(vmid.get()) & ((1 << 14) - 1),
         ))
     }
 
+    /// Returns this value with another format of the tree.
     fn with_mode_of(self, mode: Mode) -> Self {
         self.with_mode(Bounded::<u64, 4>::from_expr(mode.encoding() & 0xf))
     }
@@ -69,7 +70,7 @@ impl Hgatp {
         Vmid::new(u16::from(self.vmid()))
     }
 
-    /// The format of the tree, if there is a tree.
+    /// Returns the format of the tree, or [`None`] if `hgatp` names no tree.
     pub(crate) fn known_mode(self) -> Option<Mode> {
         Mode::try_from(self.mode().get()).ok()
     }
@@ -77,7 +78,7 @@ impl Hgatp {
 
 /// Lets this CPU translate with `hgatp`.
 ///
-/// What the TLB remembers from before under the same VMID is not forgotten.
+/// Translations that the TLB has cached under the same VMID are not flushed.
 ///
 /// # Safety
 ///
@@ -90,15 +91,15 @@ pub(crate) unsafe fn load(regs: &impl Registers, hgatp: Hgatp) {
     unsafe { regs.set_hgatp(hgatp.into_raw() as usize) };
 }
 
-/// No guest: nothing is left for the CPU to walk, not even ahead of time.
+/// Clears `hgatp`, so that this CPU walks no guest's tree, not even ahead of time.
 #[inline(always)]
 pub(crate) fn unload(regs: &impl Registers) {
     // SAFETY: `Hgatp::IDLE` has mode Bare and names no tree.
     unsafe { regs.set_hgatp(Hgatp::IDLE.into_raw() as usize) };
 }
 
-/// The widest format of this CPU, and how many bits of VMID it has; none if it has no format that
-/// we know.
+/// Returns the widest format of this CPU and how many bits of VMID it has, or [`None`] if it has no
+/// format that we know.
 ///
 /// All on one CPU, which is not left in between (differences-from-c M27). No guest is loaded.
 pub(crate) fn probe() -> Option<(Mode, u32)> {

@@ -56,6 +56,8 @@ global_asm!(
 );
 
 extern "C" {
+    /// Fills the [`Trap`] of an HLV or HLVX that trapped. `stvec` points here during the access;
+    /// nothing calls it.
     fn kvm_rs_hlv_trap();
 }
 
@@ -97,7 +99,7 @@ unsafe fn with_privilege(
     hstatus: usize,
     access: impl FnOnce(&mut Trap) -> usize,
 ) -> Result<usize, Trap> {
-    // A cause that no access reports stands for "none": 0 is instruction address misaligned.
+    // `scause` 0, instruction address misaligned, stands for no trap, because no access raises it.
     let mut trap = Trap::default();
     if nacl::sync().is_err() {
         // The registers are not the guest's, so a read would give data of another address space.
@@ -134,7 +136,7 @@ pub(crate) unsafe fn read_insn(hstatus: usize, gva: usize) -> Result<u32, Trap> 
         // SAFETY: The caller keeps interrupts off and the guest's translation loaded on this CPU,
         // and `hstatus` is the guest's.
         unsafe { with_privilege(hstatus, access) }.map_err(|mut trap| {
-            // HLVX faults as a load; what was attempted is a fetch.
+            // HLVX faults as a load, but the guest's access is a fetch.
             trap.scause = match trap.scause as u32 {
                 bindings::EXC_LOAD_PAGE_FAULT => bindings::EXC_INST_PAGE_FAULT as usize,
                 bindings::EXC_LOAD_ACCESS => bindings::EXC_INST_ACCESS as usize,
@@ -180,7 +182,7 @@ mod tests {
         kernel_ext::context::IrqOff, //
     };
 
-    /// No machine has memory there: physical addresses have 56 bits.
+    /// No machine has memory at this address: physical addresses have 56 bits.
     const NOWHERE: usize = 1 << 55;
 
     fn physical<T>(of: &T) -> usize {

@@ -2,8 +2,8 @@
 
 //! Fences for ranges of addresses, with or without Svinval. Answers to the loops of `tlb.c`.
 //!
-//! Privileged Architecture, "Svinval": a run of HINVAL between SFENCE.W.INVAL and SFENCE.INVAL.IR
-//! does what as many HFENCE would, and lets them overlap.
+//! Privileged Architecture, "Svinval": several HINVAL between SFENCE.W.INVAL and SFENCE.INVAL.IR
+//! have the effect of as many HFENCE, and can overlap.
 
 use core::arch::asm;
 
@@ -34,13 +34,13 @@ use crate::{
 /// Whether the host has Svinval: constant once [`probe`] has asked.
 static HAS_SVINVAL: AtomicBool = AtomicBool::new(false);
 
-/// Finds out which instructions the host has for fences. Called once, before there is a VM.
+/// Probes which instructions the host has for fences. Called once, before there is a VM.
 pub(crate) fn probe() {
     let has = cpufeature::host_has(bindings::RISCV_ISA_EXT_SVINVAL);
     HAS_SVINVAL.store(has, Ordering::Relaxed);
 }
 
-/// Ranges of more pages are forgotten with everything else: it is faster.
+/// For ranges of more pages, a fence for everything is faster.
 pub(crate) const MAX_PAGES: u64 = 512;
 
 /// Executes a fence of `$stage` for each of `$addresses`, with `$operand` for its second: as HINVAL
@@ -75,7 +75,7 @@ macro_rules! in_one_go {
     };
 }
 
-/// Forgets the guest-physical translations of `frames`, of one VM.
+/// Flushes the guest-physical translations of `frames`, of one VM.
 pub(crate) fn gvma_frames(vmid: Vmid, frames: GfnRange) {
     let first = frames.start().gpa();
     match frames.len() {
@@ -92,18 +92,19 @@ pub(crate) fn gvma_frames(vmid: Vmid, frames: GfnRange) {
     }
 }
 
+/// Executes HFENCE.GVMA for each of `addresses`, which are shifted right by 2, and `vmid`.
 fn gvma_pages(vmid: Vmid, addresses: impl Iterator<Item = u64>) {
     let vmid = vmid.get() as usize;
     in_one_go!(addresses, "gvma", "{}", vmid);
 }
 
-/// Forgets the guest-virtual translations of the `size` bytes from `start` on, of the VM in
+/// Flushes the guest-virtual translations of the `size` bytes from `start` on, of the VM in
 /// `hgatp`: in one address space, or in all and of global mappings, too.
 pub(crate) fn vvma_bytes(asid: Option<Asid>, start: usize, size: usize) {
     if size == 0 {
         return;
     }
-    // The last byte, not the end: that may be one more than there are addresses.
+    // Compute with the last byte, because the end of the range may be 2^64.
     let pages = start.checked_add(size - 1).map(|last| {
         let first = start >> PAGE_SHIFT;
         (first, (last >> PAGE_SHIFT) - first + 1)
@@ -128,13 +129,15 @@ pub(crate) fn vvma_bytes(asid: Option<Asid>, start: usize, size: usize) {
     }
 }
 
+/// Executes HFENCE.VVMA for each of `addresses` in the address space `asid`.
 fn vvma_asid_pages(asid: Asid, addresses: impl Iterator<Item = u64>) {
     let asid = asid.get() as usize;
     in_one_go!(addresses, "vvma", "{}", asid);
 }
 
+/// Executes HFENCE.VVMA for each of `addresses` in all address spaces, for global mappings, too.
 fn vvma_pages(addresses: impl Iterator<Item = u64>) {
-    // The register itself, not 0 in one: that is an address space.
+    // Name x0 itself: any other register with 0 in it names address space 0.
     in_one_go!(addresses, "vvma", "zero");
 }
 

@@ -12,11 +12,10 @@
 //!   them since.
 //!
 //! For an interrupt that is not *changed*, *pending* is what was last written to `hvip`, or read
-//! from it. That is all that is needed to tell what the guest did meanwhile, which can set and
-//! clear its own software interrupt and clear a counter overflow: whatever differs then is the
-//! guest's doing. For an interrupt that is *changed*, the host's word is the newer one and what
-//! the guest did is overwritten: an IPI that arrives while the guest acknowledges the one before
-//! stays pending.
+//! from it. So a difference between the two is a change by the guest, which can set and clear its
+//! own software interrupt and clear a counter overflow. For an interrupt that is *changed*, the
+//! host's value is newer and overwrites a change by the guest: an IPI that arrives while the guest
+//! acknowledges the one before stays pending.
 //!
 //! Both halves change in one atomic step, so that no CPU sees an interrupt that is pending but not
 //! yet changed, and [`Word::take_changes`] takes exactly what was there: an interrupt that is set
@@ -35,23 +34,23 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Interrupt {
-    /// From another hart, or from the hart itself.
+    /// A software interrupt, from another hart or from the hart itself.
     Software = bindings::IRQ_VS_SOFT,
     /// The timer is due.
     Timer = bindings::IRQ_VS_TIMER,
-    /// From the interrupt controller.
+    /// An external interrupt, from the interrupt controller.
     External = bindings::IRQ_VS_EXT,
     /// A performance counter overflowed.
     CounterOverflow = bindings::IRQ_PMU_OVF,
 }
 
 impl Interrupt {
-    /// Its number.
+    /// Returns the interrupt's number in `scause` and `hvip`.
     pub(crate) const fn number(self) -> u32 {
         self as u32
     }
 
-    /// Its bit.
+    /// Returns the interrupt's bit in `hvip`.
     pub(crate) const fn bit(self) -> u32 {
         1 << self.number()
     }
@@ -63,30 +62,33 @@ const ALL: u32 = Interrupt::Software.bit()
     | Interrupt::External.bit()
     | Interrupt::CounterOverflow.bit();
 
-/// Those that the guest numbers one lower than `hvip` does: it believes to be in S-mode.
+/// The interrupts whose number is one lower in the guest than in `hvip`: VS-level in `hvip`,
+/// S-level in the guest.
 const SHIFTED: u32 = Interrupt::Software.bit() | Interrupt::Timer.bit() | Interrupt::External.bit();
 
-/// From the positions of `sip` and `sie` to those of `hvip`.
+/// Moves bits from their positions in `sip` and `sie` to those in `hvip`.
 pub(crate) const fn from_guest(bits: usize) -> u32 {
     let bits = bits as u32;
     bits << bindings::VSIP_TO_HVIP_SHIFT & SHIFTED | bits & ALL & !SHIFTED
 }
 
-/// From the positions of `hvip` to those of `sip` and `sie`.
+/// Moves bits from their positions in `hvip` to those in `sip` and `sie`.
 pub(crate) const fn to_guest(bits: u32) -> usize {
     ((bits & SHIFTED) >> bindings::VSIP_TO_HVIP_SHIFT | bits & ALL & !SHIFTED) as usize
 }
 
-/// What the host changed, to be applied to `hvip`.
+/// A change by the host that is to be applied to `hvip`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "these changes are forgotten otherwise"]
 pub(crate) struct Update {
+    /// The interrupts that change.
     mask: u32,
+    /// Which of `mask` become pending.
     value: u32,
 }
 
 impl Update {
-    /// What it says about `interrupt`: pending or not; nothing if that did not change.
+    /// Returns whether `interrupt` is to become pending or not, or [`None`] if it did not change.
     #[inline]
     pub(crate) const fn of(self, interrupt: Interrupt) -> Option<bool> {
         if self.mask & interrupt.bit() != 0 {
@@ -96,7 +98,7 @@ impl Update {
         }
     }
 
-    /// `hvip` with the changes, from what it holds in this moment.
+    /// Returns `hvip`, which the caller has just read, with the changes.
     #[inline(always)]
     pub(crate) const fn apply(self, hvip: usize) -> usize {
         hvip & !(self.mask as usize) | self.value as usize
@@ -107,24 +109,28 @@ impl Update {
 pub(crate) struct Word(AtomicU64);
 
 impl Word {
-    /// Nothing pending.
+    /// Returns the bits of a vCPU that has nothing pending.
     pub(crate) fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
+    /// Packs the pending bits and the mask of changed ones into the word.
     const fn pack(pending: u32, changed: u32) -> u64 {
         (changed as u64) << u32::BITS | pending as u64
     }
 
+    /// Returns the pending bits in `word`.
     const fn pending_in(word: u64) -> u32 {
         word as u32
     }
 
+    /// Returns the mask in `word` of the bits that changed.
     const fn changed_in(word: u64) -> u32 {
         (word >> u32::BITS) as u32
     }
 
-    /// The pending ones; what the guest did since the last [`sync`](Self::sync) is not in it.
+    /// Returns the pending bits, without what the guest has done to them since the last
+    /// [`sync`](Self::sync).
     #[inline]
     pub(crate) fn pending(&self) -> u32 {
         Self::pending_in(self.0.load(Ordering::Relaxed))
@@ -133,20 +139,21 @@ impl Word {
     /// Makes `interrupt` pending.
     #[inline]
     pub(crate) fn set(&self, interrupt: Interrupt) {
-        // Also if it is pending already: the guest may have cleared it in `hvip`.
-        // Release: what the interrupt is about is visible to the thread that takes the change.
+        // Mark it as changed also if it is pending already: the guest may have cleared it in
+        // `hvip`. Release: what the interrupt is about is visible to the thread that takes the
+        // change.
         self.0.fetch_or(
             Self::pack(interrupt.bit(), interrupt.bit()),
             Ordering::Release,
         );
     }
 
-    /// Makes `interrupt` no longer pending; whether it was.
+    /// Makes `interrupt` no longer pending; returns whether it was.
     #[inline]
     pub(crate) fn clear(&self, interrupt: Interrupt) -> bool {
         let bit = interrupt.bit();
-        // If it is not pending, `hvip` does not say so either, or that change is on its way to it;
-        // unless the guest set it by itself, without our knowing yet.
+        // If it is not pending, it is not pending in `hvip` either, or that change is on its way to
+        // `hvip`; unless the guest has set it itself since the last `sync`.
         let by_guest = matches!(interrupt, Interrupt::Software);
         let (Ok(word) | Err(word)) =
             self.0
@@ -157,8 +164,9 @@ impl Word {
         Self::pending_in(word) & bit != 0
     }
 
-    /// As [`clear`](Self::clear); what other CPUs did before they set it is visible afterwards, so
-    /// that the caller can look whether there is a reason left to set it again.
+    /// Clears as [`clear`](Self::clear) does. What other CPUs did before they set the bit is
+    /// visible afterwards, so that the caller can look whether there is a reason left to set it
+    /// again.
     #[inline]
     pub(crate) fn withdraw(&self, interrupt: Interrupt) -> bool {
         let was_pending = self.clear(interrupt);
@@ -167,8 +175,8 @@ impl Word {
         was_pending
     }
 
-    /// What `hvip` must be told, if anything. The caller applies it to the `hvip` of this vCPU
-    /// before the guest runs again.
+    /// Returns what changed since the last call, or [`None`] if nothing did. The caller applies it
+    /// to the `hvip` of this vCPU before the guest runs again.
     #[inline(always)]
     pub(crate) fn take_changes(&self) -> Option<Update> {
         if Self::changed_in(self.0.load(Ordering::Relaxed)) == 0 {
@@ -183,11 +191,12 @@ impl Word {
         })
     }
 
-    /// Learns from `hvip`, read on the CPU that the vCPU is loaded on, what the guest did.
+    /// Takes over changes by the guest from `hvip`, which the caller has read on the CPU that the
+    /// vCPU is loaded on.
     #[inline]
     pub(crate) fn sync(&self, hvip: usize) {
         let hvip = hvip as u32;
-        // Relaxed: nothing but the word itself is communicated.
+        // Relaxed: the word publishes no other data.
         let _ = self
             .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
@@ -199,7 +208,7 @@ impl Word {
             });
     }
 
-    /// As [`replace`](Self::replace), but `kept` stays as it is.
+    /// Replaces the pending bits as [`replace`](Self::replace) does, but leaves `kept` as it is.
     pub(crate) fn replace_but(&self, kept: Interrupt, pending: u32) {
         // Release: as in `set`, also for the one that is kept.
         let _ = self
@@ -210,7 +219,7 @@ impl Word {
             });
     }
 
-    /// Forgets everything but `pending`, which is what `hvip` is to become.
+    /// Replaces all pending bits and marks them as changed, so that `hvip` becomes `pending`.
     pub(crate) fn replace(&self, pending: u32) {
         self.0
             .store(Self::pack(pending & ALL, ALL), Ordering::Release);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The SBI's Nested Acceleration Extension, where the hypervisor below us has it: guest registers,
-//! fences and guest entry by way of memory that it shares with each CPU. Answers to `nacl.c`.
+//! The SBI's Nested Acceleration Extension of a hypervisor below this one: guest registers, fences
+//! and guest entry by way of memory that it shares with each CPU. Answers to `nacl.c`.
 //!
-//! Whether there is it is asked once. From then on a static branch tells, one per batch of
-//! accesses and none per access: [`with_registers!`].
+//! The module probes for it once. From then on there is a static branch, one per batch of accesses
+//! and none per access: [`with_registers!`].
 //!
 //! The protocol is in [`shared`], and compiles on the host, too; here are the memory of the CPUs,
 //! the calls, and in [`switch`] the world switch that ends in a call instead of `sret`.
@@ -70,8 +70,7 @@ pub(super) use crate::arch::nacl::hfence::{
     Span, //
 };
 
-/// Chooses the way to the guest registers of this CPU for `$batch`, a call that takes it as
-/// `$regs`: see [`Registers`](crate::arch::registers::Registers).
+/// Chooses the [`Registers`] of this CPU for `$batch`, a call that takes it as `$regs`.
 macro_rules! with_registers {
     ($regs:ident => $batch:expr) => {
         if $crate::arch::nacl::is_used() {
@@ -103,7 +102,7 @@ impl Provider for Firmware {
 }
 
 impl Refused {
-    /// The error that C makes of it.
+    /// Returns the errno that the kernel's `sbi_err_map_linux_errno()` makes of the error.
     fn to_error(self) -> Error {
         // SAFETY: The function only maps a number to a number.
         Error::from_errno(unsafe { bindings::sbi_err_map_linux_errno(self.0 as c_int) })
@@ -122,13 +121,19 @@ unsafe impl Send for Place {}
 unsafe impl Sync for Place {}
 
 impl Place {
-    /// What is asked of the page allocator: pages by powers of 2.
+    /// The order of the allocation, by which the page allocator gives `1 << ORDER` pages.
     const ORDER: u32 = (size_of::<SharedMemory>() as u64)
         .div_ceil(PAGE_SIZE)
         .next_power_of_two()
         .trailing_zeros();
 
+    /// Allocates the memory, zeroed. May sleep.
+    ///
     /// # Errors
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there are not enough contiguous pages.
     ///
     /// `ENOMEM`.
     fn new() -> Result<Self> {
@@ -156,17 +161,19 @@ impl Drop for Place {
 /// The memory of the CPUs, one place for each number that a CPU can have: [`Acceleration`]'s, as
 /// long as there is one.
 static PLACES: AtomicPtr<Place> = AtomicPtr::new(ptr::null_mut());
+/// The implementation's [`Features`], as one word; written before [`PLACES`].
 static FEATURES: AtomicU32 = AtomicU32::new(0);
 
 /// The extension, in use.
 pub(crate) struct Acceleration {
+    /// The features of the implementation, for the log.
     features: Features,
-    /// In [`PLACES`].
+    /// The memory that [`PLACES`] points to.
     _places: KVec<Place>,
 }
 
 impl Acceleration {
-    /// Looks for the extension and takes it into use; `None` if there is none.
+    /// Looks for the extension and takes it into use; [`None`] if the firmware does not have it.
     ///
     /// # Errors
     ///
@@ -182,7 +189,7 @@ impl Acceleration {
             places.push(Place::new()?, GFP_KERNEL)?;
         }
         FEATURES.store(features.into_raw(), Ordering::Relaxed);
-        // Release: a CPU that loads the pointer by an acquire also sees what is in the places.
+        // Release: a CPU that loads the pointer with acquire also sees the contents of the places.
         PLACES.store(places.as_mut_ptr(), Ordering::Release);
         // SAFETY: The function enables a static branch, which may sleep, and module init may sleep.
         // `FEATURES` and `PLACES`, which the code behind the branch reads, are set.
@@ -193,7 +200,7 @@ impl Acceleration {
         }))
     }
 
-    /// Tells the log.
+    /// Logs the extension and its features.
     pub(crate) fn announce(&self) {
         pr_info!(
             "using SBI nested acceleration with {}\n",
@@ -217,11 +224,11 @@ impl fmt::Display for Names {
     }
 }
 
-/// Makes the memory of this CPU known, if there is the extension. The CPU comes into use.
+/// Passes the memory of this CPU, which comes into use, to the firmware, if it has the extension.
 ///
 /// # Errors
 ///
-/// What the firmware answers.
+/// The firmware's error, as an errno.
 pub(crate) fn enable_cpu() -> Result {
     if is_used() {
         let here = Here::new();
@@ -232,19 +239,19 @@ pub(crate) fn enable_cpu() -> Result {
     Ok(())
 }
 
-/// This CPU goes out of use.
+/// Stops the use of this CPU's memory, before the CPU goes out of use.
 pub(crate) fn disable_cpu() {
     if is_used() {
         aside(OfThisCpu::disable);
     }
 }
 
-/// Has the registers and the TLB of this CPU be what was written to the shared memory, for a caller
-/// that reads on behalf of the guest.
+/// Synchronises the registers and the TLB of this CPU with the shared memory, for a caller that
+/// reads on behalf of the guest.
 ///
 /// # Errors
 ///
-/// The firmware refused; they are not the guest's.
+/// [`NotTheGuests`] if the firmware refuses.
 #[inline(always)]
 pub(crate) fn sync() -> Result<(), NotTheGuests> {
     if is_used() {
@@ -271,7 +278,7 @@ pub(super) fn fence(hfence: impl FnOnce(Vmid) -> Hfence, instruction: impl FnOnc
 pub(crate) type OfThisCpu = Shared<'static, Firmware, Direct>;
 
 impl OfThisCpu {
-    /// The VMID in `hgatp`.
+    /// Returns the VMID in `hgatp`.
     pub(super) fn vmid(&self) -> Vmid {
         Hgatp::from_raw(self.hgatp() as u64).vmid_of()
     }
@@ -284,15 +291,15 @@ struct Here {
     _preempt: PreemptOff,
 }
 
-/// Whether there is the extension: a static branch. [`kernel::jump_label`] knows only keys that are
-/// a field of something, as a tracepoint's is.
+/// Returns whether there is the extension: a static branch. [`kernel::jump_label`] knows only keys
+/// that are a field of something, as a tracepoint's is.
 #[inline(always)]
 pub(crate) fn is_used() -> bool {
     // SAFETY: The helper only tests a static branch.
     unsafe { bindings::kvm_rs_nacl_is_used() }
 }
 
-/// Runs `f` with what this CPU shares, out of the way of machines that lack the extension.
+/// Runs `f` with the shared memory of this CPU, out of line for machines that lack the extension.
 #[cold]
 #[inline(never)]
 pub(crate) fn aside<R>(f: impl FnOnce(&OfThisCpu) -> R) -> R {
@@ -303,9 +310,9 @@ pub(crate) fn aside<R>(f: impl FnOnce(&OfThisCpu) -> R) -> R {
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Entered {
-    /// The guest has trapped; or it cannot be entered, and the cause is none that it can have.
+    /// The guest has trapped; or it cannot be entered, and `scause` has a value that no trap has.
     Yes,
-    /// The caller enters it by the instruction: registers and TLB are ready.
+    /// The caller must enter the guest by the instruction: registers and TLB are ready.
     NotYet,
 }
 
@@ -313,6 +320,7 @@ pub(super) enum Entered {
 const REFUSED: usize = usize::MAX >> 1;
 
 impl Here {
+    /// Returns the protocol over this CPU's memory, and keeps preemption off.
     fn new() -> Self {
         let preempt = PreemptOff::new();
         let places = PLACES.load(Ordering::Acquire);

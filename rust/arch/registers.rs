@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! The registers of a guest by name, and the two ways there are to them.
+//! The registers of a guest by name, and the trait for the two ways to access them.
 //!
 //! Answers to `ncsr_read()`, `ncsr_write()` and `ncsr_swap()` of `asm/kvm_nacl.h`. C decides at
 //! each access which way to take. Here code that accesses registers is generic over [`Registers`],
-//! and the way is chosen once for all that it does: see
+//! and the way is chosen once for a batch of accesses: see
 //! [`with_registers!`](crate::arch::nacl::with_registers).
 
 use crate::{
@@ -16,9 +16,9 @@ use crate::{
 /// A register that only the guest can see the effect of.
 ///
 /// Only the constants below are such registers, and a wrong value of none of them reaches the
-/// host: each acts on accesses, traps and interrupts of virtualization modes alone. `hideleg`, which
-/// decides whether an interrupt of the guest comes to the host instead, is behind
-/// [`delegate_to_guest`] and [`delegate_nothing`].
+/// host: each acts on accesses, traps and interrupts of virtualization modes alone.
+/// [`delegate_to_guest`] and [`delegate_nothing`] write `hideleg`, which decides whether an
+/// interrupt of the guest comes to the host instead.
 #[derive(Clone, Copy)]
 pub(crate) struct GuestCsr<const N: u32>(());
 
@@ -32,9 +32,9 @@ pub(crate) trait Registers {
     /// Writes the register.
     fn write<const N: u32>(&self, csr: GuestCsr<N>, value: usize);
 
-    /// Writes the register so that nothing of what it held stays, even if the hardware ignores a
-    /// write of `value`: zero, which every register takes, goes first. In shared memory, where the
-    /// last value alone counts, this is [`write`](Self::write).
+    /// Writes the register so that no bit of its old value stays, even if the hardware ignores a
+    /// write of `value`: it writes zero first, which every register accepts. In shared memory,
+    /// where the last value alone counts, this is [`write`](Self::write).
     #[inline(always)]
     fn replace<const N: u32>(&self, csr: GuestCsr<N>, value: usize) {
         self.write(csr, 0);
@@ -44,7 +44,8 @@ pub(crate) trait Registers {
     /// Writes the register and returns what it held.
     fn swap<const N: u32>(&self, csr: GuestCsr<N>, value: usize) -> usize;
 
-    /// Writes the register and returns what it then holds: not every value fits every hardware.
+    /// Writes the register and returns what it then holds: the CSR is WARL, so unimplemented bits
+    /// read back as the hardware chooses.
     fn write_readback<const N: u32>(&self, csr: GuestCsr<N>, value: usize) -> usize;
 
     /// Reads `hgatp`.
@@ -111,7 +112,7 @@ pub(crate) enum GuestMode {
 }
 
 impl GuestMode {
-    /// The mode that `sstatus.SPP` tells after a trap from the guest.
+    /// Returns the mode that `sstatus.SPP` tells after a trap from the guest.
     pub(crate) const fn of_sstatus(sstatus: usize) -> Self {
         if sstatus & bindings::SR_SPP == 0 {
             Self::User

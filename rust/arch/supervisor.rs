@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! The guest's supervisor registers while they are in memory, and what each of them can hold.
+//! The guest's supervisor registers while they are in memory, and the legal values of each.
 //!
-//! Two sources fill them: the hardware, when a vCPU is put, and userspace, through ONE_REG. What
-//! the hardware gave is legal. What userspace gives goes through [`GuestCsrs::set`], which keeps
-//! the fields that the register has and nothing else, as a write by the guest itself would: the
-//! fields are private to `arch`, so that no other way leads from userspace to a CSR. Hardware need
-//! not be as strict. QEMU's `vsstatus`, for one, takes any bit, and entering the guest then copies
+//! Two sources fill them: the hardware, when a vCPU is put, and userspace, through ONE_REG. Values
+//! from the hardware are legal. Values from userspace go through [`GuestCsrs::set`], which keeps
+//! only the fields that the register has, as a write by the guest itself would: the fields are
+//! private to `arch`, so that no other way leads from userspace to a CSR. Hardware need not be as
+//! strict. QEMU's `vsstatus`, for one, takes any bit, and entering the guest then copies
 //! `mstatus.TSR` and `mstatus.MPRV` from it.
 //!
 //! Privileged Architecture, "Supervisor CSRs" and "Virtual Supervisor CSRs"; RISC-V AIA,
@@ -83,49 +83,61 @@ impl SatpModes {
         bindings::SATP_MODE_57,
     ];
 
-    /// These modes and that of `satp`.
+    /// Returns these modes with that of `satp` added.
     pub(crate) const fn with(self, satp: usize) -> Self {
         Self(self.0 | 1 << Self::number(satp))
     }
 
-    /// Whether the mode of `satp` is among them.
+    /// Returns whether the mode of `satp` is among them.
     const fn has(self, satp: usize) -> bool {
         self.0 & 1 << Self::number(satp) != 0
     }
 
-    /// `satp.MODE`: four bits.
+    /// Returns `satp.MODE`, four bits.
     const fn number(satp: usize) -> usize {
         satp >> bindings::SATP_MODE_SHIFT
     }
 }
 
-/// What the legal values of a guest's registers depend on.
+/// The properties that the legal values of a guest's registers depend on.
 #[derive(Clone, Copy)]
 pub(crate) struct Limits<'a> {
-    /// What the guest has.
+    /// The guest's extensions.
     pub(crate) isa: &'a GuestIsa,
-    /// How it can translate addresses.
+    /// The modes of `satp` that the guest can use.
     pub(crate) satp_modes: SatpModes,
 }
 
 /// The guest's supervisor registers, by the names that the guest uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GuestCsrs {
+    /// `vsstatus`
     pub(crate) sstatus: usize,
     /// In the positions of `vsie`.
     pub(crate) sie: usize,
+    /// `vstvec`
     pub(crate) stvec: usize,
+    /// `vsscratch`
     pub(crate) sscratch: usize,
+    /// `vsepc`
     pub(crate) sepc: usize,
+    /// `vscause`
     pub(crate) scause: usize,
+    /// `vstval`
     pub(crate) stval: usize,
+    /// `vsatp`
     pub(crate) satp: usize,
     /// What the guest sees pending.
     pub(crate) hvip: usize,
+    /// The guest's value of `scounteren`.
     pub(crate) scounteren: usize,
+    /// The guest's value of `senvcfg`.
     pub(crate) senvcfg: usize,
+    /// The guest's value of `sstateen0`.
     pub(crate) sstateen0: usize,
+    /// The guest's value of `ssp`.
     pub(crate) ssp: usize,
+    /// `vsiselect`
     pub(crate) siselect: usize,
     /// `hviprio1`
     pub(crate) iprio1: usize,
@@ -133,8 +145,8 @@ pub(crate) struct GuestCsrs {
     pub(crate) iprio2: usize,
 }
 
-/// `sstatus.UXL` of 64 bits. Zero is no width, and hardware may keep what another guest left there
-/// instead.
+/// `sstatus.UXL` of 64 bits. Zero is no legal width, and hardware may then keep the value of
+/// another guest.
 const UXL_64: usize = bindings::SR_UXL_64;
 
 /// `sstatus.MXR`, which the kernel's headers do not name.
@@ -142,6 +154,7 @@ const SR_MXR: usize = 1 << 19;
 
 /// Bytes of `hviprio1` and `hviprio2` that hold a priority: those of interrupts 0, 4 and 8 do not.
 const IPRIO1: usize = 0xffff_ff00_ff00_ff00;
+/// Bytes of `hviprio2` that hold a priority: all.
 const IPRIO2: usize = usize::MAX;
 
 /// Numbers that `siselect` can hold: those of AIA and of Sscsrind, without custom ones.
@@ -177,7 +190,7 @@ impl GuestCsrs {
         iprio2: 0,
     };
 
-    /// What `csr` reads as.
+    /// Returns what the guest would read from `csr`.
     pub(crate) fn get(&self, csr: Supervisor) -> usize {
         match csr {
             Supervisor::Sstatus => self.sstatus | summary(self.sstatus),
@@ -198,8 +211,8 @@ impl GuestCsrs {
         }
     }
 
-    /// Writes `csr` as the guest would: what is no field of the register is dropped, and a value
-    /// that a field cannot hold becomes one that it can.
+    /// Writes `csr` as the guest would: bits that are no field of the register are dropped, and an
+    /// illegal value of a field becomes a legal one.
     pub(crate) fn set(&mut self, csr: Supervisor, value: usize, limits: Limits<'_>) {
         match csr {
             Supervisor::Sstatus => self.sstatus = sstatus(value, limits.isa.effective()),
@@ -208,10 +221,10 @@ impl GuestCsrs {
             Supervisor::Stvec => self.stvec = value & !0b10,
             Supervisor::Sscratch => self.sscratch = value,
             Supervisor::Sepc => self.sepc = value & INSN_ADDRESS,
-            // A trap can have any cause as far as the register is concerned.
+            // The register holds any value.
             Supervisor::Scause => self.scause = value,
             Supervisor::Stval => self.stval = value,
-            // A write with a mode that there is not has no effect.
+            // A write with an unsupported mode has no effect.
             Supervisor::Satp if !limits.satp_modes.has(value) => {}
             Supervisor::Satp => self.satp = value,
             Supervisor::Scounteren => self.scounteren = value & u32::MAX as usize,
@@ -224,19 +237,19 @@ impl GuestCsrs {
         }
     }
 
-    /// Takes back what a guest with `isa` cannot have: userspace may choose extensions after it has
-    /// written registers.
+    /// Clears the fields that a guest with `isa` does not have: userspace may choose extensions
+    /// after it has written registers.
     pub(crate) fn confine(&mut self, isa: EffectiveIsa) {
         self.sstatus = sstatus(self.sstatus, isa);
         self.sie &= interrupts(isa);
         self.senvcfg = senvcfg(self.senvcfg, isa);
     }
 
-    /// Brings those registers to a CPU that have held another vCPU's values there. All but `hvip`
-    /// and `sie`, and those of the AIA.
+    /// Loads the registers into a CPU that has held another vCPU's values. All but `hvip` and
+    /// `sie`, and those of the AIA.
     ///
-    /// Hardware may ignore a write of what it cannot hold, and would keep the other vCPU's value:
-    /// zero, which every register can hold, goes first.
+    /// Hardware may ignore a write of an illegal value, and would keep the other vCPU's value: so
+    /// zero, which every register can hold, is written first.
     pub(crate) fn load(&self, regs: &impl Registers) {
         regs.replace(csr::VSSTATUS, self.sstatus);
         regs.replace(csr::VSTVEC, self.stvec);
@@ -247,7 +260,7 @@ impl GuestCsrs {
         regs.replace(csr::VSATP, self.satp);
     }
 
-    /// Takes them from the CPU.
+    /// Saves the registers that [`load`](Self::load) loads.
     pub(crate) fn save(&mut self, regs: &impl Registers) {
         self.sstatus = regs.read(csr::VSSTATUS);
         self.stvec = regs.read(csr::VSTVEC);
@@ -258,8 +271,8 @@ impl GuestCsrs {
         self.satp = regs.read(csr::VSATP);
     }
 
-    /// Brings `siselect` and the priorities to a CPU that has held another vCPU's, and learns what
-    /// the hardware makes of the priorities.
+    /// Loads `siselect` and the priorities into a CPU that has held another vCPU's, and reads back
+    /// what the hardware holds of the priorities.
     pub(crate) fn load_aia(&mut self, regs: &impl Registers) {
         regs.replace(csr::VSISELECT, self.siselect);
         regs.write(csr::HVIPRIO1, 0);
@@ -274,13 +287,15 @@ impl GuestCsrs {
         self.load_priorities(regs);
     }
 
+    /// Writes the priorities to the CPU and keeps what it holds of them.
     fn load_priorities(&mut self, regs: &impl Registers) {
         self.iprio1 = regs.write_readback(csr::HVIPRIO1, self.iprio1);
         self.iprio2 = regs.write_readback(csr::HVIPRIO2, self.iprio2);
     }
 }
 
-/// What `sstatus` holds of `value`: `UBE` and `XS` are fixed, `SD` follows from the others.
+/// Returns what `sstatus` holds of `value`: `UBE` and `XS` are fixed, and `SD` follows from `FS`
+/// and `VS`.
 fn sstatus(value: usize, isa: EffectiveIsa) -> usize {
     let mut fields =
         bindings::SR_SIE | bindings::SR_SPIE | bindings::SR_SPP | bindings::SR_SUM | SR_MXR;
@@ -300,7 +315,7 @@ fn sstatus(value: usize, isa: EffectiveIsa) -> usize {
     value & fields | uxl
 }
 
-/// `sstatus.SD`: whether a unit is dirty.
+/// Returns `sstatus.SD`, which is set if `FS` or `VS` is dirty.
 fn summary(sstatus: usize) -> usize {
     let is_dirty = sstatus & bindings::SR_FS == bindings::SR_FS_DIRTY
         || sstatus & bindings::SR_VS == bindings::SR_VS_DIRTY;
@@ -311,7 +326,7 @@ fn summary(sstatus: usize) -> usize {
     }
 }
 
-/// The bits of `sip` and `sie`.
+/// Returns the bits of `sip` and `sie` that a guest with `isa` has.
 pub(crate) fn interrupts(isa: EffectiveIsa) -> usize {
     let mut interrupts =
         Interrupt::Software.bit() | Interrupt::Timer.bit() | Interrupt::External.bit();
@@ -321,11 +336,11 @@ pub(crate) fn interrupts(isa: EffectiveIsa) -> usize {
     to_guest(interrupts)
 }
 
-/// What `senvcfg` holds of `value`.
+/// Returns what `senvcfg` holds of `value`; reserved values of a field become zero.
 fn senvcfg(value: usize, isa: EffectiveIsa) -> usize {
-    // Invalidation as flush, as invalidation, or not at all.
+    // `CBIE` has three legal values: no invalidation, by flush, or by invalidation.
     const CBIE_RESERVED: usize = 0b10 << ENVCFG_CBIE.trailing_zeros();
-    // One of seven bits, of sixteen, or none.
+    // `PMM` has three legal values: pointer masking off, of 7 bits, or of 16 bits.
     const PMM_RESERVED: usize = 0b01 << ENVCFG_PMM.trailing_zeros();
 
     let mut fields = bindings::ENVCFG_FIOM;

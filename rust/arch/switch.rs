@@ -3,8 +3,8 @@
 //! The world switch. Answers to `vcpu_switch.S` and `kvm_riscv_vcpu_enter_exit()`.
 //!
 //! One routine, entered like a function and left by `sret` into the guest; the guest's next trap
-//! lands on its second half, which returns to the caller. Only what the calling convention says a
-//! callee must keep is saved of the host.
+//! lands on its second half, which returns to the caller. Of the host's registers, only those are
+//! saved that a callee must keep by the calling convention.
 
 use core::{
     arch::global_asm,
@@ -25,7 +25,7 @@ use crate::{
     bindings, //
 };
 
-/// A unit that `sstatus` has a state of.
+/// A unit whose state is in `sstatus`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     /// Floating point: FS.
@@ -35,6 +35,7 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
+    /// Returns the unit's field in `sstatus`.
     const fn field(self) -> usize {
         match self {
             Self::Fp => bindings::SR_FS,
@@ -47,13 +48,13 @@ impl Unit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum UnitState {
-    /// The guest has none.
+    /// The guest has no such unit.
     Off = 0,
-    /// As after a reset.
+    /// The unit is as a reset leaves it.
     Initial = 1,
-    /// What is in memory is what is in the unit.
+    /// The registers in memory and in the unit are the same.
     Clean = 2,
-    /// The unit is newer.
+    /// The registers in the unit are newer than those in memory.
     Dirty = 3,
 }
 
@@ -62,25 +63,26 @@ pub(crate) enum UnitState {
 pub(crate) struct UnitStatus(usize);
 
 impl UnitStatus {
+    /// The fields of all units.
     const ALL: usize = Unit::Fp.field() | Unit::Vector.field();
 
     /// No unit.
     pub(crate) const OFF: Self = Self(0);
 
-    /// Whether `unit` is in `state`.
+    /// Returns whether `unit` is in `state`.
     #[inline(always)]
     pub(crate) const fn is(self, unit: Unit, state: UnitState) -> bool {
         self.0 & unit.field() == (state as usize) << unit.field().trailing_zeros()
     }
 
-    /// With `unit` in `state`.
+    /// Returns these states with `unit` in `state`.
     #[inline(always)]
     pub(crate) const fn with(self, unit: Unit, state: UnitState) -> Self {
         Self(self.0 & !unit.field() | (state as usize) << unit.field().trailing_zeros())
     }
 }
 
-/// What the guest's trap left behind.
+/// The CSRs of a trap of the guest.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Trap {
@@ -97,7 +99,7 @@ pub(crate) struct Trap {
 }
 
 impl Trap {
-    /// Whether it was an interrupt of the host, which is taken already.
+    /// Returns whether it was an interrupt of the host, which is taken already.
     #[inline(always)]
     pub(crate) fn is_interrupt(&self) -> bool {
         self.scause & bindings::CAUSE_IRQ_FLAG != 0
@@ -109,8 +111,8 @@ const ECALL: usize = bindings::EXC_SUPERVISOR_SYSCALL as usize;
 
 /// Registers of the host that the switch keeps across the guest.
 ///
-/// `sscratch` is not among them: it is 0 while the kernel runs, so that a trap can tell that it
-/// came from there.
+/// `sscratch` is not among them: it is 0 while the kernel runs, by which the trap handler
+/// recognises a trap from the kernel.
 #[repr(C)]
 #[derive(Default)]
 struct Host {
@@ -124,7 +126,7 @@ struct Host {
     stvec: usize,
 }
 
-/// Everything the assembly touches: the guest's integer context, and room for the host's.
+/// All that the assembly accesses: the guest's integer context, and room for the host's.
 ///
 /// `sstatus` and `hstatus` say where `sret` goes. They are private to `arch`: with a wrong one the
 /// guest's pc would run in the host's own mode.
@@ -145,16 +147,20 @@ pub(crate) struct SwitchContext {
     pub(super) sstatus: usize,
     /// `hstatus` while the guest runs.
     pub(super) hstatus: usize,
+    /// `scause` of the guest's trap.
     scause: usize,
-    /// Not written by an `ecall`, nor are the next two.
+    /// `stval`; an `ecall` writes neither this nor the next two.
     stval: usize,
+    /// `htval`.
     htval: usize,
+    /// `htinst`.
     htinst: usize,
+    /// The host's registers while the guest runs.
     host: Host,
 }
 
 impl SwitchContext {
-    /// The state of a hart at reset: VS-mode, pc 0, registers 0.
+    /// Returns the state of a hart at reset: VS-mode, pc 0, registers 0.
     pub(crate) fn reset() -> Self {
         Self {
             gprs: Gprs::zeroed(),
@@ -169,31 +175,31 @@ impl SwitchContext {
         }
     }
 
-    /// The guest's pc.
+    /// Returns the guest's pc.
     #[inline(always)]
     pub(crate) fn pc(&self) -> usize {
         self.sepc
     }
 
-    /// Has the guest go on at `pc`. An instruction has an even address.
+    /// Sets the guest's pc. An instruction has an even address, so bit 0 is cleared.
     #[inline(always)]
     pub(crate) fn set_pc(&mut self, pc: usize) {
         self.sepc = pc & INSN_ADDRESS;
     }
 
-    /// Has the guest go on `bytes` further on.
+    /// Advances the guest's pc by `bytes`.
     #[inline(always)]
     pub(crate) fn skip(&mut self, bytes: usize) {
         self.sepc = self.sepc.wrapping_add(bytes);
     }
 
-    /// The guest's privilege.
+    /// Returns the guest's privilege.
     #[inline(always)]
     pub(crate) fn mode(&self) -> GuestMode {
         GuestMode::of_sstatus(self.sstatus)
     }
 
-    /// Has the guest go on with this privilege.
+    /// Sets the guest's privilege.
     #[inline(always)]
     pub(crate) fn set_mode(&mut self, mode: GuestMode) {
         match mode {
@@ -202,8 +208,8 @@ impl SwitchContext {
         }
     }
 
-    /// The guest's privilege and whether it expects a landing pad, as a trap of its own would leave
-    /// them in `sstatus`: SPP and SPELP. It expects none any more.
+    /// Returns the guest's privilege and whether it expects a landing pad, as a trap of its own
+    /// would leave them in `sstatus`: SPP and SPELP. It expects none any more.
     #[inline(always)]
     pub(crate) fn take_trap_status(&mut self) -> usize {
         let status = self.sstatus & (bindings::SR_SPP | bindings::SR_SPELP);
@@ -211,56 +217,57 @@ impl SwitchContext {
         status
     }
 
-    /// What the guest made of its floating-point and vector units.
+    /// Returns the states of the guest's floating-point and vector units, as the guest left them.
     #[inline(always)]
     pub(crate) fn units(&self) -> UnitStatus {
         UnitStatus(self.sstatus & UnitStatus::ALL)
     }
 
-    /// What the guest is to find of its units.
+    /// Sets the states that the guest is to find its units in.
     #[inline(always)]
     pub(crate) fn set_units(&mut self, units: UnitStatus) {
         self.sstatus = self.sstatus & !UnitStatus::ALL | units.0;
     }
 
-    /// The interrupt file of the CPU that is the guest's, if one is.
+    /// Sets the interrupt file of this CPU that is the guest's (`hstatus.VGEIN`), or that it has
+    /// none.
     pub(crate) fn set_file(&mut self, file: Option<GuestFile>) {
         self.hstatus = GuestFile::in_hstatus(file, self.hstatus);
     }
 
-    /// `hstatus` with the guest's privilege, for `hlv`.
+    /// Returns `hstatus` with the guest's privilege, for `hlv`.
     #[inline(always)]
     pub(crate) fn hstatus(&self) -> usize {
         self.hstatus
     }
 
-    /// Whether the last trap was the guest's. If not, the world switch itself trapped, and what is
-    /// here of pc and status is the host's: see [`forget`](Self::forget).
+    /// Returns whether the last trap was the guest's. If not, the world switch itself trapped, and
+    /// what is here of pc and status is the host's: see [`forget`](Self::forget).
     #[inline(always)]
     pub(crate) fn came_from_guest(&self) -> bool {
         self.hstatus & bindings::HSTATUS_SPV != 0
     }
 
-    /// The world switch trapped: puts the registers of a hart at reset in the place of the host's,
-    /// so that neither userspace nor another entry gets those. The guest's are lost.
+    /// Replaces the registers by those of a hart at reset, after the world switch trapped: neither
+    /// userspace nor another entry must get those of the host. The guest's are lost.
     #[cold]
     #[inline(never)]
     pub(crate) fn forget(&mut self) {
         *self = Self::reset();
     }
 
-    /// `sstatus` and `hstatus`, for the log.
+    /// Returns `sstatus` and `hstatus`, for the log.
     pub(crate) fn status(&self) -> (usize, usize) {
         (self.sstatus, self.hstatus)
     }
 
-    /// Whether the guest came back with an `ecall` from VS-mode.
+    /// Returns whether the guest came back with an `ecall` from VS-mode.
     #[inline(always)]
     pub(crate) fn is_ecall(&self) -> bool {
         self.scause == ECALL
     }
 
-    /// Why the guest came back.
+    /// Returns why the guest came back.
     #[inline(always)]
     pub(crate) fn trap(&self) -> Trap {
         let plain = Trap {
@@ -280,7 +287,7 @@ impl SwitchContext {
         }
     }
 
-    /// What [`trap`](Self::trap) is to say.
+    /// Sets what [`trap`](Self::trap) returns.
     pub(super) fn set_trap(&mut self, trap: &Trap) {
         self.scause = trap.scause;
         self.stval = trap.stval;
@@ -309,11 +316,13 @@ impl SwitchContext {
     }
 }
 
+/// The offset of general-purpose register `$n` in a [`SwitchContext`].
 macro_rules! gpr {
     ($n:literal) => {
         offset_of!(SwitchContext, gprs) + 8 * $n
     };
 }
+/// The offset of one of the host's registers in a [`SwitchContext`].
 macro_rules! host {
     ($field:ident) => {
         offset_of!(SwitchContext, host) + offset_of!(Host, $field)
@@ -386,7 +395,7 @@ global_asm!(
     "sd t1, {hstatus}(a0)",
     "sd t2, {sepc}(a0)",
     "sd t4, {a0}(a0)",
-    // Now, because the next host trap overwrites them. Of an ecall, the cause says all.
+    // Read the CSRs now, because the next host trap overwrites them. An ecall has its cause alone.
     "csrr t0, scause",
     "li t1, {ecall}",
     "sd t0, {scause}(a0)",

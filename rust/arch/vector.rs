@@ -4,12 +4,12 @@
 //!
 //! While a thread is in the kernel, the vector registers of its user mode stay in the unit, as its
 //! floating-point registers do: if `VS` in the `sstatus` that user mode had is dirty, they are in
-//! the unit alone. Loading a vCPU saves them where the scheduler would, and has the kernel restore
-//! them on the way to user mode, should the thread get there. From then on the unit is free, and
-//! putting the vCPU has nothing to restore.
+//! the unit alone. Loading a vCPU saves them where the scheduler would, and marks them to be
+//! restored when the thread returns to user mode. From then on the unit is free, and putting the
+//! vCPU restores nothing.
 //!
 //! The kernel uses vectors itself now and then, also in softirqs, and may be preempted while it
-//! does. `current->thread.riscv_v_flags` tells it which state is in the unit. In a thread that has
+//! does. `current->thread.riscv_v_flags` says which state is in the unit. In a thread that has
 //! loaded a vCPU, `VCPU_CTX` says that the guest's state may be in the unit, and `NEED_RESTORE`
 //! says that the guest's state is in memory and must be restored before the guest is entered.
 //! Before the kernel takes the unit it calls back ([`register`]), and the callback saves the
@@ -28,18 +28,19 @@ use crate::{
     kvm_core::object::Vcpu, //
 };
 
-/// Has the kernel call back before it uses the vector unit in a thread that has loaded a vCPU, for as
-/// long as this lives: a field of the module, which drops it after core KVM.
+/// The callback by which the kernel has a guest's registers saved before it uses the vector unit in
+/// a thread that has loaded a vCPU. A field of the module, which drops it after core KVM.
 pub(crate) struct VectorCallback(());
 
 /// The state of one hart's vector unit.
 pub(crate) struct VectorRegs {
-    /// vstart, vl, vtype, vcsr and vlenb.
+    /// The CSRs vstart, vl, vtype, vcsr and vlenb.
     pub(crate) csrs: bindings::__riscv_v_ext_state,
+    /// v0-v31, one after another, of a length that does not change.
     data: KVec<u8>,
 }
 
-/// Bytes of all 32 vector registers; 0 if the host has no V extension.
+/// Returns the size in bytes of all 32 vector registers; 0 if the host has no V extension.
 pub(crate) fn size() -> usize {
     // SAFETY: The helper only reads the host's ISA bitmap, which is complete since boot.
     if !unsafe { bindings::kvm_rs_host_isa_has(bindings::RISCV_ISA_EXT_V as u32) } {
@@ -58,7 +59,7 @@ impl VectorRegs {
         &mut self.data
     }
 
-    /// All registers zero; without storage if the host has no vectors.
+    /// Returns registers that are all zero; without storage if the host has no vectors.
     ///
     /// # Errors
     ///
@@ -74,7 +75,7 @@ impl VectorRegs {
         })
     }
 
-    /// Back to the state of a hart at reset.
+    /// Resets the registers to the state of a hart at reset.
     pub(crate) fn reset(&mut self) {
         self.csrs = bindings::__riscv_v_ext_state {
             vlenb: self.csrs.vlenb,
@@ -87,8 +88,8 @@ impl VectorRegs {
 /// The vector registers of one vCPU, unless they are in the unit.
 ///
 /// Not a part of [`CpuContext`](crate::vcpu::context::CpuContext), which belongs to the vCPU's
-/// thread: a softirq may save the guest's registers here whatever that thread is doing. While the
-/// vCPU is loaded, they are touched with softirqs off only.
+/// thread: a softirq may save the guest's registers here at any time. While the vCPU is loaded,
+/// they are accessed with softirqs off only.
 pub(crate) struct GuestVector(UnsafeCell<VectorRegs>);
 
 impl Vcpu {
@@ -100,7 +101,7 @@ impl Vcpu {
 }
 
 impl GuestVector {
-    /// All registers zero.
+    /// Returns a context whose registers are all zero.
     ///
     /// # Errors
     ///
@@ -127,9 +128,9 @@ impl GuestVector {
 /// Whether the guest's registers were put into the unit.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Restored {
-    /// They are clean now.
+    /// The guest's registers were restored, and are clean now.
     Yes,
-    /// They were there.
+    /// The guest's registers were in the unit already.
     No,
 }
 
@@ -169,8 +170,8 @@ mod unit {
     }
 
     impl GuestVector {
-        /// The vCPU is loaded: frees the unit from what the calling thread's user mode has in it.
-        /// Preemption is off.
+        /// Frees the unit from what the calling thread's user mode has in it, when the vCPU is
+        /// loaded. Preemption is off.
         pub(crate) fn load(&self) {
             let _unit = UnitGuard::new();
             // SAFETY: The helper saves and marks the user-mode registers of `current`, which no
@@ -179,7 +180,8 @@ mod unit {
             update_flags(0, SAVED);
         }
 
-        /// The guest is entered next: puts its registers into the unit if they are not there.
+        /// Puts the guest's registers into the unit if they are not there, before the guest is
+        /// entered.
         ///
         /// # Safety
         ///
@@ -200,8 +202,8 @@ mod unit {
             Restored::Yes
         }
 
-        /// The vCPU is put: saves the registers if `units` calls them dirty and they are in the
-        /// unit. Kernel code that was preempted while it used the unit finds it as it was.
+        /// Saves the registers if `units` calls them dirty and they are in the unit, when the vCPU
+        /// is put. Kernel code that was preempted while it used the unit finds it as it was.
         ///
         /// # Safety
         ///
@@ -216,7 +218,7 @@ mod unit {
             update_flags(LOADED | SAVED, 0);
         }
 
-        /// The kernel takes the unit.
+        /// Saves the guest's registers, because the kernel takes the unit.
         ///
         /// # Safety
         ///
@@ -275,7 +277,7 @@ mod unit {
         }
     }
 
-    /// The calling thread's note of what is in the unit.
+    /// Returns the calling thread's note of what is in the unit.
     fn flags() -> u32 {
         // SAFETY: The helper only reads a field of `current`.
         unsafe { bindings::riscv_v_flags() }
@@ -289,7 +291,7 @@ mod unit {
         unsafe { bindings::riscv_v_flags_set(flags() & !clear | set) };
     }
 
-    /// The kernel takes the unit.
+    /// Saves the registers of the running vCPU, because the kernel takes the unit from `current`.
     ///
     /// # Safety
     ///
@@ -311,6 +313,7 @@ mod unit {
         unsafe { vcpu.vector().flush() };
     }
 
+    /// Returns whether the host has vectors.
     fn present() -> bool {
         // SAFETY: The helper only tells whether the host has an extension, which is fixed since
         // boot.
@@ -345,10 +348,10 @@ mod unit {
     use super::*;
 
     impl GuestVector {
-        /// Nothing to save.
+        /// Does nothing: the kernel is built without vectors.
         pub(crate) fn load(&self) {}
 
-        /// Nothing to restore.
+        /// Returns that nothing was restored: the kernel is built without vectors.
         ///
         /// # Safety
         ///
@@ -358,7 +361,7 @@ mod unit {
             Restored::No
         }
 
-        /// Nothing to save.
+        /// Does nothing: the kernel is built without vectors.
         ///
         /// # Safety
         ///

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! Fault-around: mapping what the host already has around the page that the guest asked for, under
-//! the same read lock and in the same leaf table. C does nothing of the kind; the model is
-//! `do_fault_around()` of the host.
+//! Fault-around: mapping the pages that the host has present around the faulting page, under the
+//! same read lock and in the same leaf table. C has no counterpart; the model is
+//! `do_fault_around()` of the host's MM.
 
 use crate::{
     gstage::{
@@ -38,25 +38,27 @@ use crate::{
 /// The pages around a fault: the leaf table that [`MmuRead::install`] ended in.
 #[derive(Clone, Copy)]
 pub(crate) struct Neighbours<'v> {
+    /// The leaf table of the faulting page.
     table: &'v Table,
-    /// Any frame that it maps.
+    /// Any frame that the table maps.
     near: Gfn,
 }
 
 impl<'v> Neighbours<'v> {
-    /// The pages of `table`, a leaf table that maps `near`.
+    /// Returns the pages of `table`, a leaf table that maps `near`.
     #[inline(always)]
     pub(super) fn new(table: &'v Table, near: Gfn) -> Self {
         Self { table, near }
     }
 
-    /// The frames that the table maps.
+    /// Returns the frames that the table maps.
     #[inline(always)]
     pub(crate) fn frames(&self) -> GfnRange {
         Level::Mega.span(self.near)
     }
 
-    /// How many frames from `gfn` on have pages, up to the first one without, or the table's end.
+    /// Counts the frames from `gfn` on that have pages, up to the first one without, or the table's
+    /// end.
     pub(crate) fn mapped_from(&self, gfn: Gfn) -> u64 {
         let frames = GfnRange::new(gfn, self.frames().end()).intersection(self.frames());
         let slots = self.table.slots_of(frames).iter();
@@ -74,12 +76,12 @@ impl<M: TableMemory> MmuRead<'_, M> {
     /// be true as long as the lock is held, as for [`install`](Self::install): the host has not
     /// invalidated the frame since, and dirty logging allows the rights. A page that it gives
     /// [`PageSize::Size64K`] is mapped as a run, with the pages of the run that are no `frames`, if
-    /// nothing else is mapped there; a page of any other size is mapped by itself. Nothing needs to
-    /// be fenced: a hart that remembers an empty entry faults, and finds the page.
+    /// nothing else is mapped there; a page of any other size is mapped by itself. No fence is
+    /// needed: a hart that remembers an empty entry faults, and finds the page.
     ///
-    /// `age` is what the pages start as. [`Age::Old`]: the guest's first access sets A, so that
-    /// ageing knows what was used; for hosts whose harts do so by themselves (Svadu), because on
-    /// others that access faults. [`Age::Young`]: as if the guest had used them.
+    /// `age` is the age that the pages begin with. With [`Age::Old`] the guest's first access sets
+    /// A, so that ageing sees which were used; that is for hosts with Svadu, because without it
+    /// that access faults. With [`Age::Young`] they look used.
     #[inline]
     pub(crate) fn fill(
         &self,
@@ -118,7 +120,7 @@ impl<M: TableMemory> MmuRead<'_, M> {
         filled + in_runs
     }
 
-    /// Makes a run around `gfn`, which `page`, of frame `ppn`, is behind. Returns whether it did.
+    /// Makes a run around `gfn`, whose host page is `page`, of frame `ppn`. Returns whether it did.
     #[cold]
     fn fill_run(
         &self,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! What the tree maps, in order, to be shown as text. Answers to nothing in C.
+//! Lists what the tree maps, in order, for the dump in debugfs. C has no counterpart.
 
 use core::ops::ControlFlow;
 
@@ -27,7 +27,8 @@ use crate::{
     }, //
 };
 
-/// Leaves in a row that differ in nothing but their frames, and whose frames are in a row, too.
+/// Adjacent leaves that differ in nothing but their frames, and whose host frames are adjacent,
+/// too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extent {
     /// What they map.
@@ -57,7 +58,7 @@ pub(crate) enum Kind {
 }
 
 impl Extent {
-    /// The leaf, an entry of `level`, for `frames`.
+    /// Returns the extent of the leaf, an entry of `level`, for `frames`.
     fn of(leaf: Leaf, level: Level, frames: GfnRange) -> Self {
         Self {
             frames,
@@ -74,7 +75,7 @@ impl Extent {
         }
     }
 
-    /// Both as one, if `next` is the rest of the same.
+    /// Joins this extent and `next`; [`None`] unless `next` continues it with the same properties.
     fn and(self, next: Extent) -> Option<Extent> {
         let joined = Extent {
             frames: GfnRange::new(self.frames.start(), next.frames.end()),
@@ -91,7 +92,7 @@ impl Extent {
 
 impl<M: TableMemory> MmuRead<'_, M> {
     /// Shows the leaves from `from` on to `each`, as [`Extent`]s as long as can be, in ascending
-    /// order, until it breaks. Returns where to go on: none at the end of the tree.
+    /// order, until it breaks. Returns where to go on; [`None`] at the end of the tree.
     ///
     /// The lock may be dropped in between. `each` is called at the end of an extent only, so
     /// within one it cannot break, however long the lock is held: an extent of 1 GiB in 4 KiB
@@ -126,7 +127,7 @@ impl<M: TableMemory> MmuRead<'_, M> {
     }
 }
 
-/// Puts leaves together.
+/// Joins adjacent leaves to extents.
 struct Joiner<F> {
     pending: Option<Extent>,
     each: F,

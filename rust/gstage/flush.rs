@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! What is owed after an entry lost a permission or a translation.
+//! The duties after an entry has lost a permission or a translation.
 //!
-//! What values of these types owe must be flushed before the pages behind the lost translations are
-//! given back. They are how `gstage.c`'s "must flush" booleans and its leaked tables cannot recur.
+//! The frames of a [`Flush`] or [`Teardown`] must be flushed before the pages behind the lost
+//! translations are given back. The types are `must_use`, in place of the "must flush" booleans of
+//! `gstage.c`, which callers could forget.
 
 use crate::{
     gstage::{
@@ -50,13 +51,13 @@ impl Flush {
         self.add(other.0);
     }
 
-    /// Both duties as one.
+    /// Joins both duties.
     #[inline(always)]
     pub(crate) fn and(self, other: Flush) -> Flush {
         Flush(self.0.hull(other.0))
     }
 
-    /// Whether there is nothing to flush.
+    /// Returns whether there is nothing to flush.
     #[cfg(test)]
     pub(crate) fn is_none(&self) -> bool {
         self.0.is_empty()
@@ -81,7 +82,7 @@ impl Flush {
     #[inline(always)]
     pub(crate) unsafe fn delegate(self) {}
 
-    /// The frames.
+    /// Returns the frames.
     #[cfg(test)]
     pub(crate) fn into_frames(self) -> GfnRange {
         self.0
@@ -92,6 +93,8 @@ impl Flush {
 pub(crate) struct Flushed(());
 
 impl Flushed {
+    /// Says that the flush is done.
+    ///
     /// # Safety
     ///
     /// Since the entries were changed, every CPU that may hold their translations has flushed them,
@@ -102,13 +105,13 @@ impl Flushed {
     }
 }
 
-/// What a flush has to reach.
+/// The translations that a flush has to reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     /// The translations of these frames: a fence for their addresses will do.
     Frames(GfnRange),
-    /// Everything that harts know of the VM's tree. Tables were taken out, and a fence for an
-    /// address orders accesses to leaf entries only, not to the entries that led to a table.
+    /// All translations of the VM's tree. Tables were taken out, and a fence for an address orders
+    /// accesses to leaf entries only, not to the entries that led to a table.
     Everything,
 }
 
@@ -118,12 +121,14 @@ pub(crate) enum Scope {
 /// hands them out.
 #[must_use = "the old translations stay usable until they are flushed, and tables are leaked"]
 pub(crate) struct Teardown<M> {
+    /// The frames to be flushed.
     flush: Flush,
+    /// The tables to be freed after the flush.
     tables: Retired<M>,
 }
 
 impl<M: TableMemory> Teardown<M> {
-    /// Nothing to do, for a tree in `mem`.
+    /// Returns a duty with nothing to do, for a tree in `mem`.
     #[inline(always)]
     pub(crate) fn none(mem: M) -> Self {
         Teardown {
@@ -144,13 +149,13 @@ impl<M: TableMemory> Teardown<M> {
         self.tables.push(entry);
     }
 
-    /// Whether there is nothing to flush and nothing to free.
+    /// Returns whether there is nothing to flush and nothing to free.
     #[cfg(test)]
     pub(crate) fn is_none(&self) -> bool {
         self.flush.is_none() && self.tables.is_empty()
     }
 
-    /// Both duties as one, so that an operation that was interrupted costs one flush.
+    /// Joins both duties to one, so that an operation that was interrupted costs one flush.
     #[cfg(test)]
     pub(crate) fn and(self, other: Self) -> Self {
         Teardown {

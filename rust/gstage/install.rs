@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! What a fault does: look up, install, turn writable. All of it under the read lock.
+//! The operations of a fault: look up, install, make writable. All run under the read lock.
 //!
 //! Answers to `kvm_riscv_gstage_map_page()` and to the dirty-log write fault of `mmu.c`.
 
@@ -56,13 +56,13 @@ use crate::{
 pub(crate) struct FaultGpa(Gpa);
 
 impl FaultGpa {
-    /// The faulting address, offset included or not.
+    /// Takes the faulting address, with the offset in its page or without.
     #[inline(always)]
     pub(crate) const fn new(gpa: Gpa) -> Self {
         Self(gpa)
     }
 
-    /// The faulting frame.
+    /// Returns the faulting frame.
     #[inline(always)]
     pub(crate) const fn gfn(self) -> Gfn {
         self.0.gfn()
@@ -72,17 +72,21 @@ impl FaultGpa {
 /// What the host has behind a faulting frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HostPage {
+    /// The frame behind the faulting frame itself, not behind the start of a block.
     pfn: Pfn,
+    /// The largest block around it that may be mapped.
     size: PageSize,
+    /// What the guest may do with all of the block.
     rights: Rights,
 }
 
 impl HostPage {
-    /// The frame of `mapping` is behind the faulting frame itself, not behind the start of a block.
-    /// Its size is the largest block around it that memslot, host mapping, dirty logging and CPU
-    /// allow. Blocks are used as far as both frames have the same offset in them, or else smaller
-    /// ones. [`PageSize::Size64K`] makes a Svnapot run: only for a host that has the extension. No
-    /// runs are made where larger sizes are allowed but not possible.
+    /// Makes a page that the host has given. The frame of `mapping` is behind the faulting frame
+    /// itself, not behind the start of a block. Its size is the largest block around it that
+    /// memslot, host mapping, dirty logging and CPU allow. Blocks are used as far as both frames
+    /// have the same offset in them, or else smaller ones. [`PageSize::Size64K`] makes a Svnapot
+    /// run: only for a host that has the extension. No runs are made where larger sizes are allowed
+    /// but not possible.
     ///
     /// `rights` is what the guest may do, for all of the block; no more than `mapping` allows.
     #[inline(always)]
@@ -98,8 +102,8 @@ impl HostPage {
         }
     }
 
-    /// As [`new`](Self::new), for a page that the host was not asked for: the guest may write only
-    /// if the host has it marked dirty already.
+    /// Makes a page that the host was not asked for, as [`new`](Self::new) does: the guest may
+    /// write only if the host has marked it dirty already.
     #[inline(always)]
     pub(crate) fn unasked(mapping: HostMapping<'_>, rights: Rights) -> Self {
         let rights = match mapping.stores() {
@@ -113,7 +117,7 @@ impl HostPage {
         }
     }
 
-    /// As the host of a test maps it.
+    /// Makes a page as the host of a test has it.
     #[cfg(test)]
     pub(crate) fn of_test(pfn: Pfn, size: PageSize, rights: Rights) -> Self {
         Self { pfn, size, rights }
@@ -138,18 +142,18 @@ impl HostPage {
     }
 }
 
-/// What became of [`MmuRead::install`].
+/// The result of [`MmuRead::install`].
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Install {
-    /// What was found or done.
+    /// What the walk found or did.
     pub(crate) outcome: Outcome,
     /// The level of the entry that the walk ended at.
     pub(crate) level: Level,
     /// The frames of a block that was split on the way, whatever the outcome.
     ///
-    /// Cached translations of the block stay right until something below it changes, and the CPU
-    /// that takes something away flushes that: so it is enough to flush the faulting hart.
+    /// Cached translations of the block stay right until an entry below it changes, and the CPU
+    /// that takes an entry away flushes that: so it is enough to fence the faulting hart.
     pub(crate) flush: Flush,
 }
 
@@ -173,7 +177,7 @@ pub(crate) enum Outcome {
     OutOfRange,
 }
 
-/// What became of [`MmuRead::make_writable`].
+/// The outcome of [`MmuRead::make_writable`].
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MakeWritable {
@@ -198,7 +202,7 @@ pub(crate) struct Mapping {
 }
 
 impl<M: TableMemory> MmuRead<'_, M> {
-    /// The leaf that maps `gfn`.
+    /// Returns the leaf that maps `gfn`, or [`None`] if nothing does.
     #[cfg(test)]
     pub(crate) fn lookup(&self, gfn: Gfn) -> Option<Mapping> {
         let (_, mapping) = self.leaf(gfn)?;
@@ -210,7 +214,7 @@ impl<M: TableMemory> MmuRead<'_, M> {
         self.leaf(gfn).is_some()
     }
 
-    /// The entry and value of the leaf that maps `gfn`.
+    /// Returns the entry of the leaf that maps `gfn`, and its value; [`None`] if nothing maps it.
     #[inline(always)]
     fn leaf(&self, gfn: Gfn) -> Option<(&PteCell, Mapping)> {
         if !self.mode().frames().contains(gfn) {
@@ -236,8 +240,8 @@ impl<M: TableMemory> MmuRead<'_, M> {
     /// After [`Outcome::Mapped`], [`Outcome::Upgraded`] and [`Outcome::Already`] the faulting
     /// address is mapped to `page.pfn`, and the guest may do at least what `page.rights` says.
     ///
-    /// With it comes the leaf table that the walk ended in, for [`fill`](Self::fill); none if it
-    /// ended above.
+    /// With it comes the leaf table that the walk ended in, for [`fill`](Self::fill); [`None`] if
+    /// it ended above.
     #[inline(always)]
     pub(crate) fn install<S: TableSource>(
         &self,
@@ -258,8 +262,8 @@ impl<M: TableMemory> MmuRead<'_, M> {
         }
     }
 
-    /// What most faults come to: the leaf table is there, and has nothing at `gfn`. None if not so,
-    /// or if a run is to be made.
+    /// Installs the page in the case that most faults come to: the leaf table is there and has
+    /// nothing at `gfn`. Returns [`None`] if that is not so, or if a run is to be made.
     #[inline(always)]
     fn install_page(&self, gfn: Gfn, page: HostPage) -> Option<Neighbours<'_>> {
         let ppn = pte::ppn(page.pfn())?;
@@ -274,7 +278,7 @@ impl<M: TableMemory> MmuRead<'_, M> {
         Some(Neighbours::new(table, gfn))
     }
 
-    /// The leaf table for `gfn`, if there is one.
+    /// Returns the leaf table for `gfn`, if there is one.
     #[inline(always)]
     fn leaf_table(&self, gfn: Gfn) -> Option<&Table> {
         if !self.mode().frames().contains(gfn) {
@@ -295,7 +299,7 @@ impl<M: TableMemory> MmuRead<'_, M> {
         }
     }
 
-    /// [`install`](Self::install) in all cases.
+    /// Does what [`install`](Self::install) does, in all cases.
     #[inline(never)]
     fn install_any<S: TableSource>(
         &self,
@@ -424,7 +428,7 @@ impl<M: TableMemory> MmuRead<'_, M> {
     }
 }
 
-/// What a fault wants to be mapped.
+/// The leaf that a fault wants to install.
 struct Wanted {
     gfn: Gfn,
     ppn: Ppn,
@@ -435,7 +439,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// `page` at `gfn`; none if no host can have it.
+    /// Takes `page` for `gfn`; [`None`] if its frame number does not fit into an entry.
     #[inline]
     fn new(gfn: Gfn, page: HostPage) -> Option<Self> {
         Some(Self {
@@ -447,13 +451,13 @@ impl Wanted {
         })
     }
 
-    /// The leaf for the page by itself.
+    /// Returns the leaf for the page by itself.
     #[inline]
     fn page(&self) -> Leaf {
         Leaf::memory(self.ppn, self.rights)
     }
 
-    /// The leaf for the block of `level` around the page.
+    /// Returns the leaf for the block of `level` around the page.
     #[inline]
     fn block(&self, level: Level) -> Leaf {
         // Clearing bits keeps the number in bounds.
@@ -461,8 +465,8 @@ impl Wanted {
         Leaf::memory(first, self.rights)
     }
 
-    /// Makes a run of the entries around the page, or upgrades the one that is there. None if only
-    /// the page can be mapped, about which the fault is from now on.
+    /// Makes a run of the entries around the page, or upgrades the one that is there. Returns
+    /// [`None`] if only the page can be mapped, about which the fault is from now on.
     fn claim<M: TableMemory>(&mut self, mem: M, table: &Table) -> Option<Outcome> {
         let whole = Leaf::run(self.ppn, self.rights);
         match napot::claim(mem, table.run(self.gfn), self.gfn, whole) {
@@ -474,7 +478,8 @@ impl Wanted {
         }
     }
 
-    /// The entry, `slot` of `table`, is `leaf`, one of a run. None if it must be looked at again.
+    /// Handles an entry, `slot` of `table`, that is `leaf`, one of a run. Returns [`None`] if it
+    /// must be looked at again.
     fn run_there<M: TableMemory>(
         &mut self,
         mem: M,
@@ -500,8 +505,8 @@ impl Wanted {
         }
     }
 
-    /// The entry, `slot` of a table of `level`, is `leaf`, in no run. None if it must be looked at
-    /// again: it has changed, or is a table now.
+    /// Handles an entry, `slot` of a table of `level`, that is `leaf`, in no run. Returns [`None`]
+    /// if it must be looked at again: it has changed, or is a table now.
     fn leaf_there<M: TableMemory, S: TableSource>(
         &self,
         mem: M,
@@ -519,7 +524,7 @@ impl Wanted {
         let gain = if level <= self.largest {
             lacks
         } else {
-            // What is wanted holds for a part of this block only.
+            // The wanted permissions hold for a part of this block only.
             lacks.status()
         };
         match level.below() {
@@ -538,7 +543,8 @@ impl Wanted {
             }
             _ if gain.is_none() => Some(Outcome::Already),
             _ => {
-                // Not just setting bits: a block may become a table meanwhile.
+                // Compare and exchange instead of setting bits, because another CPU may turn a
+                // block into a table meanwhile.
                 let upgraded = slot.replace(leaf.pte(), leaf.with(gain).pte());
                 upgraded.is_ok().then_some(Outcome::Upgraded)
             }
@@ -546,7 +552,8 @@ impl Wanted {
     }
 }
 
-/// What it means for a fault that the entry of its page, now at least `wanted`, was `before`.
+/// Returns the outcome of a fault whose page had the entry `before`, which now is at least
+/// `wanted`.
 #[inline]
 fn gained(before: Pte, wanted: Leaf) -> Outcome {
     match before.entry() {
@@ -568,6 +575,8 @@ enum RunChoice {
 }
 
 impl RunChoice {
+    /// Chooses by the size of the host's page, and by whether guest and host frame have the same
+    /// offset in 64 KiB.
     #[inline(always)]
     fn new(gfn: Gfn, page: HostPage) -> Self {
         let is_aligned = (gfn.get() ^ page.pfn().get()) % PageSize::Size64K.frames() == 0;
@@ -575,13 +584,13 @@ impl RunChoice {
             PageSize::Size4K => Self::Pages,
             _ if !is_aligned => Self::Pages,
             PageSize::Size64K => Self::Make,
-            // Whether the CPU has Svnapot, it does not say.
+            // The size does not tell whether the CPU has Svnapot, so no run is made.
             PageSize::Size2M | PageSize::Size1G => Self::Keep,
         }
     }
 }
 
-/// The highest level at which one entry can map `gfn` and its neighbours as `page` says.
+/// Returns the highest level at which one entry can map `gfn` and its neighbours as `page` says.
 #[inline(always)]
 fn largest(gfn: Gfn, page: HostPage) -> Level {
     // In a block, guest and host frame have the same offset.

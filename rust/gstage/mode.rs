@@ -36,20 +36,20 @@ impl Mode {
     /// Every format, narrowest first.
     pub(crate) const ALL: [Mode; 3] = [Mode::Sv39x4, Mode::Sv48x4, Mode::Sv57x4];
 
-    /// The encoding in `hgatp.MODE`.
+    /// Returns the encoding in `hgatp.MODE`.
     #[inline(always)]
     pub(crate) const fn encoding(self) -> u64 {
         self as u64
     }
 
-    /// Number of page-table levels.
+    /// Returns the number of page-table levels.
     #[cfg(CONFIG_DEBUG_FS)]
     #[inline(always)]
     pub(crate) const fn levels(self) -> u32 {
         self.top() as u32 + 1
     }
 
-    /// The level of the root table's entries.
+    /// Returns the level of the root table's entries.
     #[inline(always)]
     pub(crate) const fn top(self) -> Level {
         match self {
@@ -59,19 +59,20 @@ impl Mode {
         }
     }
 
-    /// Width of a guest physical address, in bits: the root has four times the usual entries.
+    /// Returns the width of a guest physical address, in bits: the root has four times the usual
+    /// entries.
     #[inline(always)]
     pub(crate) const fn gpa_bits(self) -> u32 {
         self.top().shift() + 11
     }
 
-    /// The frames that a guest can address.
+    /// Returns the frames that a guest can address.
     #[inline(always)]
     pub(crate) const fn frames(self) -> GfnRange {
         GfnRange::from_len(Gfn::new(0), 1 << (self.gpa_bits() - PAGE_SHIFT))
     }
 
-    /// The narrowest format that can address `bits` bits, if there is one.
+    /// Returns the narrowest format that can address `bits` bits, if there is one.
     pub(crate) fn for_gpa_bits(bits: u64) -> Option<Mode> {
         Self::ALL
             .into_iter()

@@ -2,10 +2,10 @@
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
 //! Svnapot runs under the read lock: 16 entries that are claimed, upgraded or unfolded one by one,
-//! next to other faults that do the same. The claiming of whole runs answers to nothing in C.
+//! next to other faults that do the same. C has no counterpart.
 //!
-//! What a hart may use for a page of 64 KiB is any of the 16 entries that has N set, whatever the
-//! page's own entry says (Privileged Architecture, "Svnapot"), and which of several it uses is
+//! For a page of 64 KiB, a hart may use any of the 16 entries that has N set, whatever the page's
+//! own entry says (Privileged Architecture, "Svnapot"), and which of several it uses is
 //! unpredictable. So entries of one run must never disagree in a way that matters:
 //!
 //! - *Translation.* They all map the same 64 KiB: the host's mapping that a claim is made from
@@ -57,7 +57,7 @@ use crate::{
     }, //
 };
 
-/// What became of [`claim`].
+/// The outcome of [`claim`].
 pub(crate) enum Claim {
     /// All 16 entries are a run with at least the wanted rights; this is what the entry for the
     /// faulting page was before.
@@ -70,7 +70,7 @@ pub(crate) enum Claim {
 /// them. The read lock is held.
 #[cold]
 pub(crate) fn claim<M: TableMemory>(mem: M, run: &[PteCell], gfn: Gfn, wanted: Leaf) -> Claim {
-    // Do not begin what cannot be finished.
+    // Look at all entries first, so that a run is not begun where it cannot be finished.
     if !run
         .iter()
         .all(|slot| after(slot.read_relaxed(), wanted).is_some())
@@ -102,7 +102,7 @@ pub(crate) fn claim<M: TableMemory>(mem: M, run: &[PteCell], gfn: Gfn, wanted: L
 
 /// Lets the guest access the page of `gfn`, whose entry `slot` is `leaf`, one of those of `run`, as
 /// `wanted` says, which holds for this page only. Returns what was done, and the frames of the run
-/// if it was split; none if the entry is not `leaf` any more.
+/// if it was split; [`None`] if the entry is not `leaf` any more.
 #[cold]
 pub(crate) fn page_of_run<M: TableMemory>(
     mem: M,
@@ -131,7 +131,7 @@ pub(crate) fn page_of_run<M: TableMemory>(
         return None;
     }
     // A hart may use any of the entries for any page. If another CPU changes an entry meanwhile,
-    // that CPU sees to it.
+    // that CPU checks the group itself.
     for slot in run {
         let now = slot.read_relaxed();
         match now.entry() {
@@ -146,7 +146,8 @@ pub(crate) fn page_of_run<M: TableMemory>(
     Some((Outcome::Upgraded, Flush::NONE))
 }
 
-/// What an entry of a run is that was `now` and is claimed by `wanted`; none if it cannot be.
+/// Returns what an entry that was `now` becomes when `wanted`, a leaf of a run, claims it; [`None`]
+/// if it cannot be claimed.
 #[inline]
 fn after(now: Pte, wanted: Leaf) -> Option<Leaf> {
     match now.entry() {
@@ -190,7 +191,7 @@ pub(super) fn unfold<M: TableMemory>(mem: M, run: &[PteCell]) {
 }
 
 /// Turns one entry of a run, `leaf`, the one at `index`, into a 4 KiB leaf that has `gain`, too.
-/// Tells whether the entry still was `leaf`. The caller unfolds the others.
+/// Tells whether the entry still was `leaf`. The caller unfolds the rest of the run.
 #[inline]
 pub(super) fn to_page<M: TableMemory>(
     mem: M,

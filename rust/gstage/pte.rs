@@ -3,9 +3,9 @@
 
 //! One G-stage page-table entry.
 //!
-//! A [`PteCell`] is a place in a table that harts walk and, with Svadu, write; a [`Pte`] is a value
-//! read from it. Code decides on [`Entry`], never on bits. Privileged Architecture, "Sv39
-//! Page-Table Entry", "Two-Stage Address Translation", "Svpbmt".
+//! A [`PteCell`] is an entry of a table that harts walk and, with Svadu, write; a [`Pte`] is a
+//! value read from it. Code outside of this file decides on [`Entry`], never on bits. Privileged
+//! Architecture, "Sv39 Page-Table Entry", "Two-Stage Address Translation", "Svpbmt".
 
 use kernel::{
     bitfield,
@@ -35,8 +35,8 @@ bitfield! {
         62:61 pbmt => Pbmt;
         /// The frame of the leaf's first page, or of the table.
         53:10 ppn;
-        /// Ours (RSW): the host lets the page be written, so a store may turn the leaf writable
-        /// without asking the host again.
+        /// A software bit (RSW): the host lets the page be written, so a store may make the leaf
+        /// writable without asking the host again.
         8:8 host_writable => bool;
         /// Written. Set in every leaf from the start: the dirty log works by write protection.
         7:7 dirty => bool;
@@ -47,7 +47,7 @@ bitfield! {
         3:3 execute => bool;
         2:2 write => bool;
         1:1 read => bool;
-        /// The rest counts only if this is set.
+        /// The entry is used only if this is set.
         0:0 valid => bool;
     }
 }
@@ -58,13 +58,13 @@ pub(super) const NAPOT_PTES: usize = 16;
 /// The part of an entry's frame number that a run's entries use to encode the run's size.
 const RUN_PPN_MASK: u64 = (NAPOT_PTES as u64 - 1) << Pte::PPN_SHIFT;
 
-/// What it holds for a run of [`NAPOT_PTES`] entries.
+/// The value of [`RUN_PPN_MASK`] in a run of [`NAPOT_PTES`] entries.
 const RUN_PPN: u64 = (NAPOT_PTES as u64 / 2) << Pte::PPN_SHIFT;
 
 /// A frame number as an entry holds it: physical addresses have 56 bits.
 pub(crate) type Ppn = Bounded<u64, 44>;
 
-/// `pfn` as an entry holds it, if it is one that a physical address can have.
+/// Returns `pfn` as an entry holds it, or [`None`] if no physical address has that frame.
 #[inline(always)]
 pub(crate) fn ppn(pfn: Pfn) -> Option<Ppn> {
     Ppn::try_new(pfn.get())
@@ -73,13 +73,13 @@ pub(crate) fn ppn(pfn: Pfn) -> Option<Ppn> {
 /// Memory attributes of a leaf (Svpbmt). A host without Svpbmt has only [`Pbmt::Pma`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pbmt {
-    /// What the platform says about the physical address.
+    /// The attributes that the platform has for the physical address (PMA).
     Pma,
     /// Non-cacheable, idempotent, weakly ordered: main memory.
     Nc,
     /// Non-cacheable, non-idempotent, strongly ordered: devices.
     Io,
-    /// No meaning yet; we make no such leaves.
+    /// Reserved; no leaf has it.
     Reserved,
 }
 
@@ -117,9 +117,9 @@ pub(crate) enum Age {
     Young,
 }
 
-/// What a guest may do with a page, and what its host page would allow.
+/// The guest's permission to write to a page, and the host's.
 ///
-/// There is no "guest may write, host may not": that state cannot be built.
+/// The combination "guest may write, host may not" does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rights {
     /// The host page is read-only (zero page, copy-on-write, KSM, ...): a store must go through
@@ -142,12 +142,13 @@ pub(crate) enum Entry {
     Leaf(Leaf),
 }
 
-/// Where a live table entry points. Only [`Pte::entry`] and [`Pte::table_ptr`] make one.
+/// The table that a live table entry points to. Only [`Pte::entry`] and [`Pte::table_ptr`] make
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TablePtr(Ppn);
 
 impl TablePtr {
-    /// The table's frame.
+    /// Returns the table's frame.
     #[inline(always)]
     pub(super) fn ppn(self) -> Ppn {
         self.0
@@ -183,7 +184,7 @@ impl Bits {
     const PERMISSION: Bits = Bits(Pte::READ_MASK | Pte::WRITE_MASK | Pte::EXECUTE_MASK);
     /// What two leaves that map the same frames to the same guest frames have in common.
     const TRANSLATION: Bits = Bits(Pte::PPN_MASK | Pte::PBMT_MASK | Pte::NAPOT_MASK);
-    /// The same, and that they are memory.
+    /// What two memory leaves that map the same frames to the same guest frames have in common.
     const MEMORY: Bits = Bits(
         Bits::TRANSLATION.0 | Pte::VALID_MASK | Pte::READ_MASK | Pte::EXECUTE_MASK | Pte::USER_MASK,
     );
@@ -191,19 +192,19 @@ impl Bits {
     const GRANTABLE: Bits =
         Bits(Bits::PERMISSION.0 | Bits::STATUS.0 | Pte::USER_MASK | Pte::HOST_WRITABLE_MASK);
 
-    /// Whether there is none.
+    /// Returns whether no bit is in the set.
     #[inline(always)]
     pub(super) const fn is_none(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether an access of the guest depends on one of them.
+    /// Returns whether an access of the guest depends on one of the bits.
     #[inline(always)]
     pub(super) const fn permission(self) -> bool {
         self.0 & Self::PERMISSION.0 != 0
     }
 
-    /// Those among them that only record use.
+    /// Returns those bits that only record use (A and D).
     #[inline(always)]
     pub(super) const fn status(self) -> Bits {
         Bits(self.0 & Self::STATUS.0)
@@ -217,20 +218,20 @@ impl Pte {
     /// All bits, for [`Pte::and`].
     pub(super) const ALL: Pte = Pte::from_raw(u64::MAX);
 
-    /// An entry that points to `table`, which thereby belongs to the tree.
+    /// Returns an entry that points to `table`, which thereby belongs to the tree.
     #[inline(always)]
     pub(super) fn table(table: &TablePage) -> Pte {
         Pte::EMPTY.with_ppn(table.ppn()).with_valid(true)
     }
 
-    /// A value that names a frame and means nothing to a hart: its page-table walker finds no
-    /// entry.
+    /// Returns a value that names a frame and means nothing to a hart: its page-table walker finds
+    /// no entry.
     #[inline(always)]
     pub(super) fn link(ppn: Ppn) -> Pte {
         Pte::EMPTY.with_ppn(ppn)
     }
 
-    /// What the entry means.
+    /// Returns what the entry means.
     #[inline(always)]
     pub(crate) fn entry(self) -> Entry {
         if !self.valid() {
@@ -243,39 +244,39 @@ impl Pte {
         }
     }
 
-    /// Where the entry points, if it is a table entry: [`Pte::entry`] for callers that only
-    /// descend.
+    /// Returns the table that the entry points to, if it is a table entry: [`Pte::entry`] for
+    /// callers that only descend.
     #[inline(always)]
     pub(super) fn table_ptr(self) -> Option<TablePtr> {
         let kind = Pte::VALID_MASK | Bits::PERMISSION.0;
         (self.into_raw() & kind == Pte::VALID_MASK).then(|| TablePtr(self.ppn()))
     }
 
-    /// Whether the entry is one of a Svnapot run.
+    /// Returns whether the entry is one of a Svnapot run.
     #[inline(always)]
     pub(crate) const fn in_run(self) -> bool {
         self.into_raw() & Pte::NAPOT_MASK != 0
     }
 
-    /// Whether any of `bits` is set.
+    /// Returns whether any of `bits` is set.
     #[inline(always)]
     pub(super) const fn any(self, bits: Bits) -> bool {
         self.into_raw() & bits.0 != 0
     }
 
-    /// Whether all of `bits` are set.
+    /// Returns whether all of `bits` are set.
     #[inline(always)]
     pub(super) const fn all(self, bits: Bits) -> bool {
         self.into_raw() & bits.0 == bits.0
     }
 
-    /// Bits of both values.
+    /// Returns the bits that both values have.
     #[inline(always)]
     pub(super) const fn and(self, other: Pte) -> Pte {
         Pte::from_raw(self.into_raw() & other.into_raw())
     }
 
-    /// Bits of either value: accumulates what a run of entries had.
+    /// Returns the bits that either value has: accumulates what a run of entries had.
     #[inline(always)]
     pub(super) const fn or(self, other: Pte) -> Pte {
         Pte::from_raw(self.into_raw() | other.into_raw())
@@ -283,9 +284,9 @@ impl Pte {
 }
 
 impl Leaf {
-    /// What is behind a slot, from `ppn` on: the guest may load and execute, and store if `rights`
-    /// says so. Memory attributes are the platform's (PMA), as in C, also where the host maps a
-    /// device's memory; the guest's own translation can say otherwise.
+    /// Returns a leaf for memory from `ppn` on: the guest may load and execute, and store if
+    /// `rights` says so. Memory attributes are the platform's (PMA), as in C, also where the host
+    /// maps a device's memory; the guest's own translation can say otherwise.
     ///
     /// A and D are set: a hart without Svadu would fault on the first access otherwise.
     #[inline(always)]
@@ -294,13 +295,14 @@ impl Leaf {
         Leaf(Self::common(ppn, rights).with_execute(true))
     }
 
-    /// A device's registers, from `ppn` on: like memory, but never executed.
+    /// Returns a leaf for a device's registers from `ppn` on: like memory, but never executed.
     #[inline(always)]
     pub(super) fn device(ppn: Ppn, rights: Rights, pbmt: Pbmt) -> Leaf {
         // INVARIANT: `common()` sets `valid` and `read`.
         Leaf(Self::common(ppn, rights).with_pbmt(pbmt))
     }
 
+    /// Returns what memory and devices have in common: valid, readable, and A, D and U set.
     #[inline(always)]
     fn common(ppn: Ppn, rights: Rights) -> Pte {
         let pte = Pte::EMPTY
@@ -317,7 +319,7 @@ impl Leaf {
         }
     }
 
-    /// The entry, one of 16, of a run that maps 64 KiB of memory around `ppn`.
+    /// Returns the entry, one of 16, of a run that maps 64 KiB of memory around `ppn`.
     #[inline(always)]
     pub(crate) fn run(ppn: Ppn, rights: Rights) -> Leaf {
         // INVARIANT: `memory()` sets `valid` and `read`, and this changes only the frame number and
@@ -327,8 +329,8 @@ impl Leaf {
         ))
     }
 
-    /// The leaf that maps entry `index` of this entry's run by itself. Everything but the frame is
-    /// inherited.
+    /// Returns the leaf that maps entry `index` of this entry's run by itself. Everything but the
+    /// frame is inherited.
     #[inline(always)]
     pub(super) const fn page_of_run(self, index: usize) -> Leaf {
         let offset = (index % NAPOT_PTES) as u64;
@@ -339,7 +341,7 @@ impl Leaf {
         ))
     }
 
-    /// The same leaf, not used yet.
+    /// Returns the same leaf of age `age`: A is cleared for an old one.
     #[inline(always)]
     pub(super) const fn aged(self, age: Age) -> Leaf {
         match age {
@@ -349,13 +351,13 @@ impl Leaf {
         }
     }
 
-    /// The value as a table holds it.
+    /// Returns the value as a table holds it.
     #[inline(always)]
     pub(crate) const fn pte(self) -> Pte {
         self.0
     }
 
-    /// How much the leaf, an entry of `level`, maps; for a run, all its entries together.
+    /// Returns how much the leaf, an entry of `level`, maps; for a run, all its entries together.
     #[inline(always)]
     pub(crate) const fn size(self, level: Level) -> PageSize {
         if self.0.in_run() {
@@ -365,7 +367,7 @@ impl Leaf {
         }
     }
 
-    /// The frame that the leaf, an entry of `level`, maps `gfn` to.
+    /// Returns the frame that the leaf, an entry of `level`, maps `gfn` to.
     #[inline(always)]
     pub(crate) fn pfn_of(self, gfn: Gfn, level: Level) -> Pfn {
         let ppn = self.0.ppn().get();
@@ -377,25 +379,25 @@ impl Leaf {
         }
     }
 
-    /// The leaf that would map `gfn` by itself, where this is a block of `level`.
+    /// Returns the leaf that would map `gfn` by itself, where this is a block of `level`.
     #[inline(always)]
     pub(super) const fn part_for(self, gfn: Gfn, level: Level) -> Leaf {
         self.part((gfn.get() & (level.frames() - 1)) as usize, Level::Page)
     }
 
-    /// Whether this leaf and `other`, an entry of the same level, translate alike.
+    /// Returns whether this leaf and `other`, an entry of the same level, translate alike.
     #[inline(always)]
     pub(super) const fn translates_as(self, other: Leaf) -> bool {
         (self.0.into_raw() ^ other.0.into_raw()) & Bits::TRANSLATION.0 == 0
     }
 
-    /// Whether this leaf and `other`, a memory leaf of the same level, map the same memory.
+    /// Returns whether this leaf and `other`, a memory leaf of the same level, map the same memory.
     #[inline(always)]
     pub(super) const fn is_memory_as(self, other: Leaf) -> bool {
         (self.0.into_raw() ^ other.0.into_raw()) & Bits::MEMORY.0 == 0
     }
 
-    /// What guest and host may do.
+    /// Returns whether the guest may store, and whether the host may.
     #[cfg(CONFIG_DEBUG_FS)]
     pub(crate) fn rights(self) -> Rights {
         if self.0.write() {
@@ -407,7 +409,7 @@ impl Leaf {
         }
     }
 
-    /// Whether it was used since ageing last looked.
+    /// Returns whether the leaf was used since ageing last looked.
     #[inline(always)]
     pub(crate) fn age(self) -> Age {
         if self.0.accessed() {
@@ -417,20 +419,20 @@ impl Leaf {
         }
     }
 
-    /// What this leaf lacks of `wanted`, another leaf for the same page.
+    /// Returns what this leaf lacks of `wanted`, another leaf for the same page.
     #[inline(always)]
     pub(crate) const fn lacks(self, wanted: Leaf) -> Bits {
         Bits(wanted.0.into_raw() & !self.0.into_raw() & Bits::GRANTABLE.0)
     }
 
-    /// This leaf with `bits` set.
+    /// Returns this leaf with `bits` set.
     #[inline(always)]
     pub(crate) const fn with(self, bits: Bits) -> Leaf {
         // INVARIANT: This clears no bit, so the bits of the invariant stay.
         Leaf(Pte::from_raw(self.0.into_raw() | bits.0))
     }
 
-    /// The leaf for part `index` of this block after it was split into entries of `level`.
+    /// Returns the leaf for part `index` of this block after it was split into entries of `level`.
     ///
     /// Everything but the frame is inherited.
     #[inline(always)]
@@ -445,24 +447,26 @@ impl Leaf {
     }
 }
 
-/// An entry's place in a table.
+/// An entry of a table.
 ///
-/// Relaxed unless a method says otherwise: what the order of a leaf's change has to be towards
-/// harts, the fence that follows it ensures, and towards other CPUs' software, `mmu_lock`.
+/// Accesses are relaxed unless a method says otherwise: towards harts, the fence after a change
+/// orders it; towards software on other CPUs, `mmu_lock` does.
 #[repr(transparent)]
 pub(crate) struct PteCell(AtomicU64);
 
-/// Another CPU changed the entry first, or a hart's page-table walker did.
+/// The error of [`PteCell::replace`]: another CPU changed the entry first, or a hart's page-table
+/// walker did.
 pub(crate) struct Raced;
 
 impl PteCell {
-    /// A cell with a value, for tables that nothing points to yet.
+    /// Returns a cell with a value, for tables that nothing points to yet.
     #[inline(always)]
     pub(crate) fn new(pte: Pte) -> PteCell {
         PteCell(AtomicU64::new(pte.into_raw()))
     }
 
-    /// The value.
+    /// Reads the value, with acquire order: if it points to a table, that table's first contents
+    /// are visible. Pairs with [`PteCell::replace`] and [`PteCell::set`].
     ///
     /// Acquire: if it points to a table, that table's first contents are visible. Pairs with
     /// [`PteCell::replace`] and [`PteCell::set`].
@@ -471,7 +475,7 @@ impl PteCell {
         Pte::from_raw(self.0.load(Ordering::Acquire))
     }
 
-    /// The value, where no other CPU can have linked a table since the lock was taken.
+    /// Reads the value, where no other CPU can have linked a table since the lock was taken.
     #[inline(always)]
     pub(super) fn read_relaxed(&self) -> Pte {
         Pte::from_raw(self.0.load(Ordering::Relaxed))
@@ -480,6 +484,10 @@ impl PteCell {
     /// Replaces `old` by `new` if the entry still is `old`.
     ///
     /// Release: what `new` points to is visible before the pointer is.
+    ///
+    /// # Errors
+    ///
+    /// [`Raced`] if the entry is not `old` any more; it is unchanged then.
     #[inline(always)]
     pub(crate) fn replace(&self, old: Pte, new: Pte) -> Result<(), Raced> {
         self.0
@@ -510,7 +518,7 @@ impl PteCell {
     /// Sets `bits` of a leaf of [`Level::Page`] that is in no run.
     ///
     /// Under the read lock such a leaf stays the same leaf, so nothing needs to be compared. A
-    /// block does not, it may become a table, nor does an entry of a run, it may become a page.
+    /// block may become a table, and an entry of a run may become a page.
     #[inline(always)]
     pub(super) fn grant(&self, bits: Bits) {
         self.0.fetch_or(bits.0, Ordering::Relaxed);

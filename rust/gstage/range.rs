@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! What needs the write lock: taking translations and permissions away, ageing, splitting.
+//! The operations that need the write lock: taking translations and permissions away, ageing,
+//! splitting.
 //!
 //! A range that covers a block in part gets the whole block unmapped or write-protected: that is
-//! always safe, the guest faults and gets back what it may have. A Svnapot run is a block. A table
-//! is freed when unmapping passes its last frame and nothing is left in it, in whatever pieces the
-//! rest was unmapped before; one that lost its last leaf otherwise stays until then, or until the
-//! tree is destroyed.
+//! always safe, because the guest faults and gets back what it may have. A Svnapot run is a block.
+//! A table is freed when unmapping passes its last frame and nothing is left in it, in whatever
+//! pieces the rest was unmapped before; one that lost its last leaf otherwise stays until then, or
+//! until the tree is destroyed.
 //!
 //! Answers to the range operations of `gstage.c`.
 
@@ -55,7 +56,7 @@ use crate::{
 impl<M: TableMemory> MmuWrite<'_, M> {
     /// Unmaps the frames of `range`.
     ///
-    /// `stop_here` is asked after every table; if it says so and something is left to do, the
+    /// `stop_here` is called after every table; if it returns true and something is left to do, the
     /// operation ends early.
     pub(crate) fn unmap(
         &mut self,
@@ -117,7 +118,7 @@ impl<M: TableMemory> MmuWrite<'_, M> {
     /// Splits the blocks that map frames of `range` into 4 KiB leaves, as far as `tables` has
     /// tables; `stop_here` as in [`Self::unmap`].
     ///
-    /// Of a block that is split, all pages inherit all permissions. Parts of it that are no
+    /// All pages of a block that is split inherit all its permissions. Parts of it that are no
     /// frames of `range` may stay blocks of a smaller size.
     pub(crate) fn split<S: TableSource>(
         &mut self,
@@ -166,7 +167,7 @@ impl<M: TableMemory> MmuWrite<'_, M> {
     }
 }
 
-/// Takes over `table`, one of `level` that is linked no more, and all tables below it.
+/// Takes over `table`, one of `level` that no entry points to any more, and all tables below it.
 fn retire<M: TableMemory>(
     view: &MmuRead<'_, M>,
     table: TablePtr,
@@ -192,6 +193,7 @@ fn retire<M: TableMemory>(
     pause();
 }
 
+/// Empties entries, and takes tables out that it has emptied.
 struct Unmap<M, F> {
     mem: M,
     duty: Teardown<M>,
@@ -201,7 +203,7 @@ struct Unmap<M, F> {
 impl<M: TableMemory, F: FnMut() -> bool> Visitor<M> for Unmap<M, F> {
     #[inline(always)]
     fn passes(&self, part: GfnRange, frames: u64) -> bool {
-        // Tables go when their last frame does.
+        // A table is taken out when its last frame is unmapped.
         part.end().get() & (frames - 1) != 0
     }
 
@@ -231,7 +233,7 @@ impl<M: TableMemory, F: FnMut() -> bool> Visitor<M> for Unmap<M, F> {
 
     #[inline(always)]
     fn table(&mut self, place: &VisitCtx<'_>, table: TablePtr, slots: &[PteCell]) -> WalkAction {
-        // A leaf table as a whole: what it maps goes with it, and is only counted.
+        // A leaf table is taken out as a whole, and its entries are only counted.
         if place.level == Level::Mega && place.is_whole() {
             place.slot.clear();
             StatDelta::of(slots).count_out(self.mem);
@@ -277,6 +279,7 @@ fn protect_block(place: &VisitCtx<'_>, duty: &mut Flush) -> WalkAction {
     WalkAction::Next
 }
 
+/// Takes the guest's write permission from all leaves.
 struct WriteProtect<F> {
     duty: Flush,
     stop_here: F,
@@ -305,6 +308,7 @@ impl<M: TableMemory, F: FnMut() -> bool> Visitor<M> for WriteProtect<F> {
     }
 }
 
+/// Takes the guest's write permission from the pages whose bits are set in `mask`; bit 0 is `base`.
 struct WriteProtectMasked {
     duty: Flush,
     base: Gfn,
@@ -312,7 +316,7 @@ struct WriteProtectMasked {
 }
 
 impl WriteProtectMasked {
-    /// From the first to the last frame of the mask.
+    /// Returns the range from the first to the last frame of the mask.
     fn range(&self) -> GfnRange {
         let past_last = u64::BITS - self.mask.leading_zeros();
         GfnRange::new(
@@ -322,7 +326,7 @@ impl WriteProtectMasked {
         )
     }
 
-    /// The bits of the mask from `gfn`'s on.
+    /// Returns the bits of the mask from `gfn`'s on.
     #[inline(always)]
     fn mask_from(&self, gfn: Gfn) -> u64 {
         let (gfn, base) = (gfn.get(), self.base.get());
@@ -330,7 +334,7 @@ impl WriteProtectMasked {
         if gfn >= base {
             self.mask.checked_shr(shift(gfn - base)).unwrap_or(0)
         } else {
-            // A run that begins before it.
+            // The run begins before the mask.
             self.mask.checked_shl(shift(base - gfn)).unwrap_or(0)
         }
     }
@@ -341,7 +345,7 @@ impl WriteProtectMasked {
         let mut gfn = first;
         let mut rest = slots;
         while !rest.is_empty() {
-            // Of the first one, there may be only the end; then it is no run.
+            // Only the end of the first group of 16 may be among `slots`; then the group is no run.
             let len = NAPOT_PTES - gfn.get() as usize % NAPOT_PTES;
             let (slots, others) = rest.split_at(len.min(rest.len()));
             let wanted = self.mask_from(gfn) & ((1 << len) - 1) != 0;
@@ -377,9 +381,10 @@ impl<M: TableMemory> Visitor<M> for WriteProtectMasked {
         let bits = u64::BITS.saturating_sub(masked.len() as u32);
         let all = u64::MAX.checked_shr(bits).unwrap_or(0);
         let mut had = Pte::EMPTY;
-        // Frames whose bit is set were written to, so nearly all have it: no need to look before.
+        // The frames whose bit is set were written to, so nearly all are writable, and a look
+        // before would not pay.
         if mask & all == all {
-            // By fours: what the loop itself takes would be more than what it does.
+            // Four at a time, because the loop's own overhead would be more than its body.
             let fours = masked.chunks_exact(4);
             for slot in fours.remainder() {
                 had = had.or(slot.withdraw(Bits::WRITE));
@@ -414,11 +419,13 @@ impl<M: TableMemory> Visitor<M> for WriteProtectMasked {
     }
 }
 
+/// Clears the bit A of all leaves, and notes whether one had it.
 struct MakeOld {
     age: Age,
 }
 
 impl MakeOld {
+    /// Clears A of one entry.
     #[inline(always)]
     fn one(&mut self, slot: &PteCell) {
         if slot.read_relaxed().any(Bits::ACCESSED) {
@@ -448,6 +455,7 @@ impl<M: TableMemory> Visitor<M> for MakeOld {
     }
 }
 
+/// Looks for a leaf that has the bit A, up to the first.
 struct TestAge {
     age: Age,
 }
@@ -476,13 +484,14 @@ impl<M: TableMemory> Visitor<M> for TestAge {
         WalkAction::Next
     }
 
-    /// One young leaf is enough.
+    /// Ends at the first young leaf.
     #[inline(always)]
     fn stop_here(&mut self) -> bool {
         self.age == Age::Young
     }
 }
 
+/// Splits runs and blocks into pages, with tables from `tables`.
 struct Split<'s, M, S, F> {
     duty: Flush,
     mem: M,
@@ -493,7 +502,7 @@ struct Split<'s, M, S, F> {
 impl<M: TableMemory, S: TableSource, F: FnMut() -> bool> Visitor<M> for Split<'_, M, S, F> {
     #[inline(always)]
     fn pages(&mut self, slots: &[PteCell], first: Gfn) {
-        // Where a run begins, if one does.
+        // The first position where a run may begin.
         let to_boundary = first.get().wrapping_neg() as usize % NAPOT_PTES;
         let runs = slots.get(to_boundary..).unwrap_or_default();
         for (number, run) in runs.chunks_exact(NAPOT_PTES).enumerate() {
@@ -518,7 +527,7 @@ impl<M: TableMemory, S: TableSource, F: FnMut() -> bool> Visitor<M> for Split<'_
         place.slot.set(Pte::table(&table));
         table.replaced_block(self.mem, below);
         self.duty.add(place.span);
-        // What it maps now is pages, or the next to be split.
+        // The block is a table now, of pages or of blocks that are the next to be split.
         if below == Level::Page {
             WalkAction::Next
         } else {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! Blocks again, in place, where dirty logging had them split. C lacks it; the behaviour is that of
-//! x86 (`recover_huge_pages_range()`), which finds out from the host's page table, too.
+//! Joins the blocks, in place, that dirty logging had split. C has no counterpart; the behaviour is
+//! that of x86 (`recover_huge_pages_range()`), which asks the host's page table, too.
 
 use crate::{
     gstage::{
@@ -47,7 +47,7 @@ use crate::{
 };
 
 impl<M: TableMemory> MmuWrite<'_, M> {
-    /// Undoes what dirty logging did to `range`, a slot's frames, now that it has ended.
+    /// Undoes the effects of dirty logging, which has ended, on `range`, a slot's frames.
     ///
     /// - A table whose leaves are parts of one block of the host becomes a leaf: of 2 MiB, and if
     ///   the host has 1 GiB, of that. Within what stays pages, each 16 of them that are so in the
@@ -58,12 +58,12 @@ impl<M: TableMemory> MmuWrite<'_, M> {
     ///
     /// `host` is asked about frames that are mapped, and answers as for a fault: `pfn`, the largest
     /// block that host mapping, slot and CPU allow around the frame, and whether the host lets its
-    /// process write to all of that; none if it has nothing there. It is asked about once per leaf
-    /// table, if at all: not if guest and host frames have different offsets, and not again within
-    /// what it said. If `smallest`, the smallest block that the CPU has, is [`PageSize::Size64K`],
-    /// it is asked about each run of a table that stays pages, too. The host's MM takes pages
-    /// away from a block only with all of the block, and has not done so yet, because the frame is
-    /// still mapped; so the answer stays true until the lock is dropped.
+    /// process write to all of that; [`None`] if it has nothing there. It is asked about once per
+    /// leaf table, if at all: not if guest and host frames have different offsets, and not again
+    /// within what it said. If `smallest`, the smallest block that the CPU has, is
+    /// [`PageSize::Size64K`], it is asked about each run of a table that stays pages, too. The
+    /// host's MM takes pages away from a block only with all of the block, and has not done so yet,
+    /// because the frame is still mapped; so the answer stays true until the lock is dropped.
     ///
     /// A block is writable if `host` says so and some part of it was known to be; or else the
     /// next store asks the host. It is young if a part was. What is mapped in any other manner than
@@ -90,24 +90,25 @@ impl<M: TableMemory> MmuWrite<'_, M> {
     }
 }
 
-/// What the host said.
+/// The host's answers, of which the last is kept.
 struct Answers<H> {
     host: H,
     last: Option<Answer>,
 }
 
-/// Memory that the host maps as one.
+/// A block that the host maps as one.
 #[derive(Clone, Copy)]
 struct Answer {
     frames: GfnRange,
     size: PageSize,
-    /// The frame behind the first of them.
+    /// The host's frame behind the first of `frames`.
     first: Ppn,
     rights: Rights,
 }
 
 impl Answer {
-    /// What `page` says about `gfn`; none if guest and host frame have different offsets in it.
+    /// Returns the block of `page` around `gfn`; [`None`] if guest and host frame have different
+    /// offsets in it.
     fn new(gfn: Gfn, page: HostPage) -> Option<Self> {
         let offset = page.size().frames() - 1;
         if (gfn.get() ^ page.pfn().get()) & offset != 0 {
@@ -121,7 +122,7 @@ impl Answer {
         })
     }
 
-    /// The frame behind `gfn`, one of its frames.
+    /// Returns the host's frame behind `gfn`, one of the block's frames.
     fn ppn(&self, gfn: Gfn) -> Option<Ppn> {
         let offset = gfn.get().wrapping_sub(self.frames.start().get());
         Ppn::try_new(self.first.get() | offset)
@@ -129,8 +130,8 @@ impl Answer {
 }
 
 impl<H: FnMut(Gfn) -> Option<HostPage>> Answers<H> {
-    /// How the host maps `gfn`, where the tree has `leaf`, an entry of `level`; none if in another
-    /// way, or not so that a leaf of `least` is possible.
+    /// Returns how the host maps `gfn`, where the tree has `leaf`, an entry of `level`; [`None`] if
+    /// the host maps it to another frame, or not so that a leaf of `least` is possible.
     fn about(&mut self, gfn: Gfn, leaf: Leaf, level: Level, least: PageSize) -> Option<Answer> {
         let there = leaf.pfn_of(gfn, level);
         if (gfn.get() ^ there.get()) & (least.frames() - 1) != 0 {
@@ -146,11 +147,12 @@ impl<H: FnMut(Gfn) -> Option<HostPage>> Answers<H> {
     }
 }
 
-/// The bits of leaves that are to be one.
+/// The bits of leaves that are to become one.
 struct Parts(Pte);
 
 impl Parts {
-    /// Those of `slots`, entries of `level`, if each is empty or the part of `whole` in its place.
+    /// Returns the bits of all `slots`, entries of `level`, if each is empty or the part of `whole`
+    /// in its place.
     fn of(slots: &[PteCell], whole: Leaf, level: Level) -> Option<Self> {
         let mut had = Pte::EMPTY;
         for (index, slot) in slots.iter().enumerate() {
@@ -174,19 +176,19 @@ impl Parts {
         Some(Self(had))
     }
 
-    /// The rights of the whole, if the host allows `rights`.
+    /// Returns the rights of the whole, if the host allows `rights`.
     fn rights(&self, rights: Rights) -> Rights {
         match rights {
             Rights::HostReadOnly => Rights::HostReadOnly,
-            // The host marks a page dirty when it is asked whether it may be written to. Where it
-            // never was, it must be, first.
+            // The host marks a page dirty when a fault asks to write to it. No fault has asked for
+            // this page yet, so one must, first.
             _ if !self.0.host_writable() => Rights::HostReadOnly,
-            // Nothing is logged any more.
+            // The slot is not logged any more.
             Rights::WriteProtected | Rights::Writable => Rights::Writable,
         }
     }
 
-    /// The age of the whole.
+    /// Returns the age of the whole: young if a part is.
     fn age(&self) -> Age {
         if self.0.accessed() {
             Age::Young
@@ -196,8 +198,8 @@ impl Parts {
     }
 }
 
-/// The first leaf among the entries `slots` of `place` that maps a frame of the walk's, and the
-/// first such frame.
+/// Returns the first leaf among the entries `slots` of `place` that maps a frame of the walk's, and
+/// the first such frame.
 fn first_leaf(place: &VisitCtx<'_>, slots: &[PteCell]) -> Option<(Gfn, Leaf)> {
     let below = place.level.below()?;
     let mut gfn = place.part.start();
@@ -214,6 +216,7 @@ fn first_leaf(place: &VisitCtx<'_>, slots: &[PteCell]) -> Option<(Gfn, Leaf)> {
     None
 }
 
+/// Puts together what dirty logging has split, and gives write permission back.
 struct Recover<M, H, F> {
     mem: M,
     duty: Teardown<M>,
@@ -223,7 +226,7 @@ struct Recover<M, H, F> {
 }
 
 impl<M: TableMemory, H: FnMut(Gfn) -> Option<HostPage>, F> Recover<M, H, F> {
-    /// Does what can be done about a leaf table.
+    /// Joins what can be joined in a leaf table, and makes the rest writable.
     fn leaf_table(&mut self, place: &VisitCtx<'_>, table: TablePtr, slots: &[PteCell]) {
         let Some((gfn, leaf)) = first_leaf(place, slots) else {
             if place.is_whole() {
@@ -237,8 +240,8 @@ impl<M: TableMemory, H: FnMut(Gfn) -> Option<HostPage>, F> Recover<M, H, F> {
                     return;
                 }
             }
-            // The first page says nothing about runs of the others: its own may begin before the
-            // slot, or be about to change.
+            // The first page says nothing about the runs of other pages: its own may begin before
+            // the slot, or be about to change.
             _ if self.smallest == PageSize::Size64K => self.runs(place, slots),
             _ => {}
         }
@@ -249,7 +252,7 @@ impl<M: TableMemory, H: FnMut(Gfn) -> Option<HostPage>, F> Recover<M, H, F> {
         pages.iter().for_each(make_writable_again);
     }
 
-    /// Does what can be done about a table of blocks; the walk has been to its end.
+    /// Joins a table of blocks if it can; the walk has been to its end.
     fn block_table(&mut self, place: &VisitCtx<'_>, table: TablePtr, slots: &[PteCell]) {
         if slots.iter().all(|slot| slot.read_relaxed() == Pte::EMPTY) {
             self.remove(place, table);
@@ -363,7 +366,7 @@ where
 {
     #[inline(always)]
     fn pages(&mut self, _slots: &[PteCell], _first: Gfn) {
-        // When the table is left.
+        // The table itself is handled when the walk leaves it.
     }
 
     #[inline(always)]
@@ -376,7 +379,8 @@ where
     fn table_post(&mut self, place: &VisitCtx<'_>, table: TablePtr, slots: &[PteCell]) {
         match place.level {
             Level::Mega => self.leaf_table(place, table, slots),
-            // In several pieces, perhaps: that all of it may be one leaf, the host says.
+            // The walk may have covered it in several pieces; the host decides whether all of it
+            // may be one leaf.
             Level::Giga if place.part.end() == place.span.end() => {
                 self.block_table(place, table, slots);
             }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! Table pages: how they are reached, which value owns them, and how detached ones wait for the
+//! Table pages: access to them, their ownership, and the list of detached ones that wait for the
 //! flush.
 
 use core::ptr::NonNull;
@@ -46,27 +46,27 @@ pub(crate) struct Table([PteCell; ENTRIES]);
 pub(crate) struct RootTable([PteCell; ROOT_ENTRIES]);
 
 impl Table {
-    /// All entries.
+    /// Returns all entries.
     #[inline(always)]
     pub(super) fn slots(&self) -> &[PteCell] {
         &self.0
     }
 
-    /// The entry for `gfn`, if this is a table of `level`.
+    /// Returns the entry for `gfn`, if this is a table of `level`.
     #[inline(always)]
     pub(super) fn slot(&self, gfn: Gfn, level: Level) -> &PteCell {
         // The mask keeps the index in bounds; the compiler sees it.
         &self.0[(gfn.get() >> level.frame_shift()) as usize % ENTRIES]
     }
 
-    /// The entry for `gfn`, if this is a table of the level of that number.
+    /// Returns the entry for `gfn`, if this is a table of the level of that number.
     #[inline(always)]
     pub(super) fn slot_at(&self, gfn: Gfn, level: u32) -> &PteCell {
         // The mask keeps the index in bounds; the compiler sees it.
         &self.0[(gfn.get() >> (9 * level)) as usize % ENTRIES]
     }
 
-    /// The entries for `frames`, all of which this leaf table maps.
+    /// Returns the entries for `frames`, all of which this leaf table maps.
     #[inline(always)]
     pub(super) fn slots_of(&self, frames: GfnRange) -> &[PteCell] {
         let first = frames.start().get() as usize % ENTRIES;
@@ -77,7 +77,7 @@ impl Table {
             .unwrap_or_default()
     }
 
-    /// The entries that make a Svnapot run around `gfn`, if they do and this is a leaf table.
+    /// Returns the 16 entries around `gfn` that a Svnapot run would have, if this is a leaf table.
     #[inline(always)]
     pub(super) fn run(&self, gfn: Gfn) -> &[PteCell] {
         let number = gfn.get() as usize % ENTRIES / NAPOT_PTES;
@@ -89,31 +89,31 @@ impl Table {
 }
 
 impl RootTable {
-    /// All entries.
+    /// Returns all entries.
     #[inline(always)]
     pub(super) fn slots(&self) -> &[PteCell] {
         &self.0
     }
 
-    /// Position of the entry for `gfn`, where root entries are of level `top`.
+    /// Returns the position of the entry for `gfn`, where root entries are of level `top`.
     #[inline(always)]
     pub(super) fn index(gfn: Gfn, top: Level) -> usize {
         (gfn.get() >> top.frame_shift()) as usize % ROOT_ENTRIES
     }
 
-    /// The group that entry `index` is in, one of 64.
+    /// Returns the group that entry `index` is in, one of 64.
     #[inline(always)]
     pub(super) fn group(index: usize) -> usize {
         index / ROOT_GROUP
     }
 
-    /// The entries of group `group`.
+    /// Returns the entries of group `group`.
     #[inline(always)]
     pub(super) fn in_group(&self, group: usize) -> &[PteCell] {
         self.0.chunks_exact(ROOT_GROUP).nth(group).unwrap_or(&[])
     }
 
-    /// The entry for `gfn`, where root entries are of level `top`.
+    /// Returns the entry for `gfn`, where root entries are of level `top`.
     #[inline(always)]
     pub(super) fn slot(&self, gfn: Gfn, top: Level) -> &PteCell {
         // The mask keeps the index in bounds; the compiler sees it.
@@ -121,7 +121,7 @@ impl RootTable {
     }
 }
 
-/// What a tree consists of, and how many there are of it.
+/// The parts of a tree that are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Counted {
     /// Leaves of a size. A Svnapot run of 16 entries is one of [`PageSize::Size64K`].
@@ -130,7 +130,7 @@ pub(crate) enum Counted {
     Tables,
 }
 
-/// How software reaches the tables: the kernel's linear map, or an arena on the host.
+/// Access to the tables by software: the kernel's linear map, or an arena on the host.
 ///
 /// # Safety
 ///
@@ -141,13 +141,13 @@ pub(crate) enum Counted {
 /// [`TableSource::give_back`]. The result for a root must stay valid for as long as the
 /// [`Root`](crate::gstage::Root) lives. Copies must reach the same tables.
 pub(crate) unsafe trait TableMemory: Copy {
-    /// The table in frame `pfn`.
+    /// Returns the address of the table in frame `pfn`.
     fn table(self, pfn: Pfn) -> NonNull<Table>;
 
-    /// The root table that begins with frame `pfn`.
+    /// Returns the address of the root table that begins with frame `pfn`.
     fn root(self, pfn: Pfn) -> NonNull<RootTable>;
 
-    /// Told of every change: there are `by` more of `what` now, or fewer if it is negative.
+    /// Counts a change: there are `by` more of `what` now, or fewer if it is negative.
     ///
     /// The sum is exact whenever no CPU changes the tree. Called once per fault, and once per table
     /// by operations on ranges, by many CPUs at once; order does not matter.
@@ -164,8 +164,8 @@ pub(crate) unsafe trait TableMemory: Copy {
 #[derive(Debug)]
 pub(crate) struct TablePage(Ppn);
 
-/// A page that was a table, or was to be one; nothing points to it. There may be anything in it, so
-/// it is good for nothing but to be freed.
+/// A page that was a table, or was to be one; nothing points to it. Its contents are undefined, so
+/// it can only be freed.
 ///
 /// # Invariants
 ///
@@ -183,7 +183,7 @@ impl FormerTable {
 }
 
 impl TablePage {
-    /// Takes over the zeroed page at `pfn`; none if a table entry could not hold that number.
+    /// Takes over the zeroed page at `pfn`; [`None`] if a table entry could not hold that number.
     ///
     /// # Safety
     ///
@@ -196,7 +196,7 @@ impl TablePage {
         pte::ppn(pfn).map(TablePage)
     }
 
-    /// The page will not be a table.
+    /// Gives the page back, which will not be a table.
     #[inline(always)]
     pub(crate) fn discard(self) -> FormerTable {
         // INVARIANT: By the type's invariant the page belonged to `self`, which ends here.
@@ -209,7 +209,7 @@ impl TablePage {
         mem.count(Counted::Tables, 1);
     }
 
-    /// The page's frame.
+    /// Returns the page's frame.
     #[inline(always)]
     pub(super) fn ppn(&self) -> Ppn {
         self.0
@@ -228,8 +228,8 @@ impl TablePage {
         }
     }
 
-    /// As [`linked`](Self::linked), for a table that was [filled](Self::fill) with entries of
-    /// `level` and took the place of the block.
+    /// Does what [`linked`](Self::linked) does, for a table that was [filled](Self::fill) with
+    /// entries of `level` and took the place of the block.
     #[inline(always)]
     pub(super) fn replaced_block<M: TableMemory>(self, mem: M, level: Level) {
         let block = match level {
@@ -245,12 +245,14 @@ impl TablePage {
 /// Entries of leaf tables that are about to go, counted.
 #[derive(Clone, Copy, Default)]
 pub(super) struct StatDelta {
+    /// The valid entries, those of Svnapot runs among them.
     entries: u64,
+    /// The entries of Svnapot runs.
     run_entries: u64,
 }
 
 impl StatDelta {
-    /// What is in the leaf table of `slots`.
+    /// Counts the entries of the leaf table of `slots`.
     #[inline]
     pub(super) fn of(slots: &[PteCell]) -> Self {
         // Most tables are full, which is cheaper to find out than how many entries there are; and
@@ -284,18 +286,18 @@ impl StatDelta {
     /// Counts an entry, unless it is empty.
     #[inline(always)]
     pub(super) fn add(&mut self, entry: Pte) {
-        // No branch: it is asked about many pages.
+        // Without a branch, because this runs for many pages.
         self.entries += u64::from(entry.valid());
         self.run_entries += u64::from(entry.in_run());
     }
 
-    /// Whether there was none.
+    /// Returns whether there was no entry.
     #[inline(always)]
     pub(super) fn is_empty(self) -> bool {
         self.entries == 0
     }
 
-    /// Tells that they are gone.
+    /// Subtracts them from the counts of `mem`.
     #[inline(always)]
     pub(super) fn count_out<M: TableMemory>(self, mem: M) {
         let pages = self.entries.wrapping_sub(self.run_entries);
@@ -315,10 +317,10 @@ impl StatDelta {
     }
 }
 
-/// Where tables come from while `mmu_lock` is held: allocated before.
+/// A source of tables while `mmu_lock` is held, which were allocated before.
 pub(crate) trait TableSource {
-    /// The next table, zeroed; none if there are no more, so that the caller must drop the lock
-    /// and allocate.
+    /// Takes the next table, zeroed; [`None`] if there are no more, so that the caller must drop
+    /// the lock and allocate.
     fn take(&mut self) -> Option<TablePage>;
 
     /// Takes back a table that is not needed, because another CPU was first to link one.
@@ -326,7 +328,7 @@ pub(crate) trait TableSource {
 }
 
 impl<'a, M: TableMemory> MmuRead<'a, M> {
-    /// The root's entries.
+    /// Returns the root's entries.
     #[inline(always)]
     pub(super) fn root_table(&self) -> &RootTable {
         let root = self.root.mem.root(self.root.pfn);
@@ -335,7 +337,7 @@ impl<'a, M: TableMemory> MmuRead<'a, M> {
         unsafe { root.as_ref() }
     }
 
-    /// The table that a live entry points to.
+    /// Returns the table that a live entry points to.
     #[inline(always)]
     pub(super) fn table(&self, entry: TablePtr) -> &Table {
         let table = self.root.mem.table(Pfn::new(entry.ppn().get()));
@@ -356,10 +358,13 @@ impl<'a, M: TableMemory> MmuRead<'a, M> {
 /// The tables from `head` to `tail` belong to this value, and the first entry of each but the last
 /// names the next.
 pub(super) struct Retired<M> {
+    /// Access to the tables.
     mem: M,
+    /// The first and the last table; [`None`] for an empty list.
     ends: Option<Ends>,
 }
 
+/// The first and the last table of a list.
 #[derive(Clone, Copy)]
 struct Ends {
     head: Ppn,
@@ -367,20 +372,20 @@ struct Ends {
 }
 
 impl<M: TableMemory> Retired<M> {
-    /// No table.
+    /// Returns an empty list.
     #[inline(always)]
     pub(super) fn none(mem: M) -> Self {
         // INVARIANT: There is no table, so there is no link.
         Retired { mem, ends: None }
     }
 
-    /// Whether there is none.
+    /// Returns whether there is no table.
     #[inline(always)]
     pub(super) fn is_empty(&self) -> bool {
         self.ends.is_none()
     }
 
-    /// The first entry of the table at `ppn`, one of ours.
+    /// Returns the first entry of the table at `ppn`, one of this list's.
     #[inline(always)]
     fn first(&self, ppn: Ppn) -> &PteCell {
         let table = self.mem.table(Pfn::new(ppn.get()));
@@ -407,7 +412,7 @@ impl<M: TableMemory> Retired<M> {
         self.ends = Some(Ends { head, tail });
     }
 
-    /// All tables of both.
+    /// Joins both lists.
     #[cfg(test)]
     pub(super) fn and(mut self, other: Self) -> Self {
         self.ends = match (self.ends, other.ends) {
@@ -436,7 +441,7 @@ impl<M: TableMemory> Retired<M> {
                 tail,
             })
         };
-        // INVARIANT: The table belonged to `self`, which has let go of it above.
+        // INVARIANT: The list begins after the table now, so the table belongs to the result alone.
         Some(FormerTable(head))
     }
 }

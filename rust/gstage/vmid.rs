@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! VMIDs: which VM a translation in a TLB belongs to. Answers to `vmid.c`.
+//! VMIDs, which tag the translations of a VM in TLBs. Answers to `vmid.c`.
 //!
 //! VMIDs are handed out in order; when they run out, a new generation begins, in which every VM
 //! gets a new one the next time one of its vCPUs is loaded. No vCPU is stopped for that, unlike in
@@ -10,13 +10,13 @@
 //!
 //! - A VMID means something to one hart only. The Privileged Architecture lets software use VMID
 //!   (and ASID) 0 everywhere at the price of a local fence, so what one hart caches under a VMID
-//!   cannot show on another.
+//!   has no effect on another.
 //! - When a vCPU is loaded on a hart, it uses its VM's VMID only if that is of the newest
 //!   generation that the hart has seen, and otherwise gets a new one. So on one hart the
 //!   generations of the VMIDs in use never go back, and within a generation a VMID has one owner.
-//! - The first time that a vCPU uses a [`Tag`] on a hart, everything that the hart has under its
-//!   VMID is forgotten ([`tlb`](crate::mmu::tlb)): that is what other VMs left there in generations
-//!   before.
+//! - The first time that a vCPU uses a [`Tag`] on a hart, everything that the hart has cached under
+//!   its VMID is flushed ([`tlb`](crate::mmu::tlb)): other VMs may have left it there in earlier
+//!   generations.
 //!
 //! A vCPU that stays loaded through a rollover keeps its old VMID: its hart runs no other VM's
 //! meanwhile.
@@ -42,26 +42,26 @@ impl Tag {
     /// VMID 0 of no generation: no VMID was handed out yet, or the host has none.
     pub(crate) const NONE: Tag = Tag(0);
 
-    /// What `hgatp` shall hold.
+    /// Returns the VMID, for `hgatp`.
     #[inline(always)]
     pub(crate) const fn vmid(self) -> Vmid {
         Vmid::new(self.0 as u16)
     }
 
-    /// In which generation it was handed out.
+    /// Returns the generation in which the VMID was handed out.
     #[inline(always)]
     pub(crate) const fn generation(self) -> u64 {
         self.0 >> GENERATION_SHIFT
     }
 
-    /// The tag to hand out after this one, where `max` is the highest VMID. 0 is left out: it is
-    /// what an idle `hgatp` holds.
+    /// Returns the tag to hand out after this one, where `max` is the highest VMID. 0 is left out:
+    /// it is what an idle `hgatp` holds.
     #[inline(always)]
     const fn next(self, max: u16) -> Tag {
         if self.vmid().get() < max {
             Tag(self.0.wrapping_add(1))
         } else {
-            // 48 bits of generations do not come to an end.
+            // 48 bits of generations do not overflow in practice.
             Tag(self.generation().wrapping_add(1) << GENERATION_SHIFT | 1)
         }
     }
@@ -71,7 +71,7 @@ impl Tag {
 pub(crate) struct Cell(AtomicU64);
 
 impl Cell {
-    /// None yet.
+    /// Returns the cell of a VM that has no VMID yet.
     pub(crate) fn new() -> Self {
         Cell(AtomicU64::new(Tag::NONE.0))
     }
@@ -79,14 +79,14 @@ impl Cell {
 
 /// All VMIDs of the host.
 pub(crate) struct Space {
-    /// What was handed out last.
+    /// The tag that was handed out last.
     last: AtomicU64,
     /// The highest VMID; 0 if there are no VMIDs.
     max: u16,
 }
 
 impl Space {
-    /// The VMIDs of a host whose `hgatp.VMID` has `bits` bits.
+    /// Returns the VMIDs of a host whose `hgatp.VMID` has `bits` bits.
     pub(crate) fn new(bits: u32) -> Self {
         let max = 1_u16
             .checked_shl(bits)
@@ -98,7 +98,7 @@ impl Space {
         }
     }
 
-    /// The current tag of the VM with `cell`, a new one if need be.
+    /// Returns the current tag of the VM with `cell`, a new one if need be.
     #[inline]
     pub(crate) fn current(&self, cell: &Cell) -> Tag {
         // Acquire: a CPU that uses a tag of some generation sees that the generation has begun, and
@@ -136,7 +136,7 @@ impl Space {
                 .compare_exchange(seen.0, new.0, Ordering::AcqRel, Ordering::Acquire);
             match set.map_err(Tag) {
                 Ok(_) => return new,
-                // Ours is lost, which costs nothing but a number.
+                // The new tag is not used, which costs only a number.
                 Err(theirs) if theirs.generation() >= new.generation() => return theirs,
                 Err(theirs) => seen = theirs,
             }

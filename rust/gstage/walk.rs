@@ -39,21 +39,21 @@ pub(super) struct VisitCtx<'v> {
     pub(super) slot: &'v PteCell,
     /// Its level; above [`Level::Page`].
     pub(super) level: Level,
-    /// All that it maps.
+    /// All frames that the entry maps.
     pub(super) span: GfnRange,
-    /// The part of that which the walk is about.
+    /// The part of `span` that the walk is about.
     pub(super) part: GfnRange,
 }
 
 impl VisitCtx<'_> {
-    /// Whether the walk is about all that the entry maps.
+    /// Returns whether the walk is about all that the entry maps.
     #[inline(always)]
     pub(super) fn is_whole(&self) -> bool {
         self.span == self.part
     }
 }
 
-/// What a walk does about an entry above the leaf tables next.
+/// The next step of a walk at an entry above the leaf tables.
 pub(super) enum WalkAction {
     /// Goes on with the next entry.
     Next,
@@ -65,43 +65,43 @@ pub(super) enum WalkAction {
     End(Stop),
 }
 
-/// What happens to the entries that a walk comes to.
+/// The action at the entries that a walk comes to.
 pub(super) trait Visitor<M: TableMemory> {
-    /// Entries of one leaf table, the first for `first`.
+    /// Visits entries of one leaf table, the first for `first`.
     ///
     /// A Svnapot run is a block: if the walk is about a part of it, all its entries are among
     /// these, so they may begin before the range and end after it.
     fn pages(&mut self, slots: &[PteCell], first: Gfn);
 
-    /// A leaf of more than one page, but no run.
+    /// Visits a leaf of more than one page, but no run.
     fn block(&mut self, place: &VisitCtx<'_>, leaf: Leaf) -> WalkAction;
 
-    /// Whether the visitor need not see the table in an entry for `frames` frames which maps all of
-    /// `part`, the walk's range: neither [`table`](Self::table) nor
+    /// Returns whether the visitor need not see the table in an entry for `frames` frames which
+    /// maps all of `part`, the walk's range: neither [`table`](Self::table) nor
     /// [`table_post`](Self::table_post) would do anything.
     #[inline(always)]
     fn passes(&self, _part: GfnRange, _frames: u64) -> bool {
         false
     }
 
-    /// A table of `slots` that is about to be entered.
+    /// Visits a table of `slots` that is about to be entered.
     #[inline(always)]
     fn table(&mut self, _place: &VisitCtx<'_>, _table: TablePtr, _slots: &[PteCell]) -> WalkAction {
         WalkAction::Enter
     }
 
-    /// A table of `slots` that the walk has been through.
+    /// Visits a table of `slots` that the walk has been through.
     #[inline(always)]
     fn table_post(&mut self, _place: &VisitCtx<'_>, _table: TablePtr, _slots: &[PteCell]) {}
 
-    /// Asked after every block and every table: whether to end the walk there.
+    /// Returns whether to end the walk here; asked after every block and every table.
     #[inline(always)]
     fn stop_here(&mut self) -> bool {
         false
     }
 }
 
-/// Where a walk ended before its range did, and why.
+/// The frame at which a walk ended, and why.
 type Ended = (Gfn, Stop);
 
 impl<M: TableMemory> MmuWrite<'_, M> {
@@ -116,7 +116,7 @@ impl<M: TableMemory> MmuWrite<'_, M> {
             return (range.end(), Stop::Done);
         }
         let mut slots = self.root_table().slots();
-        // Most walks are about a single page: straight down to its table.
+        // Most walks are about a single page, so go straight down to its table.
         let first = part.start().get();
         let differ = first ^ part.end().get().wrapping_sub(1);
         let mut shift = mode.top().frame_shift();
@@ -141,7 +141,7 @@ impl<M: TableMemory> MmuWrite<'_, M> {
     }
 }
 
-/// The level whose entries map `1 << shift` frames; none if those are pages.
+/// Returns the level whose entries map `1 << shift` frames; [`None`] if those are pages.
 #[inline(always)]
 fn table_level(shift: u32) -> Option<Level> {
     match shift / Level::Mega.frame_shift() {
@@ -153,8 +153,8 @@ fn table_level(shift: u32) -> Option<Level> {
     }
 }
 
-/// The positions of the entries for the first and the last frame of `part`, which is not empty, in
-/// the table of `slots`, which maps all of it with entries of `level`.
+/// Returns the positions of the entries for the first and the last frame of `part`, which is not
+/// empty, in the table of `slots`, which maps all of it with entries of `level`.
 #[inline(always)]
 fn positions(slots: &[PteCell], level: Level, part: GfnRange) -> (usize, usize) {
     let mask = slots.len().wrapping_sub(1);
@@ -230,7 +230,7 @@ fn walk_table<M: TableMemory, V: Visitor<M>>(
     ControlFlow::Continue(())
 }
 
-/// Positions `first` to `last` of a leaf table's `slots`, but with all entries of the runs that
+/// Widens positions `first` to `last` of a leaf table's `slots` to all entries of the runs that
 /// they begin and end in.
 #[inline(always)]
 pub(super) fn whole_runs(slots: &[PteCell], first: usize, last: usize) -> (usize, usize) {
@@ -255,7 +255,7 @@ pub(super) fn whole_runs(slots: &[PteCell], first: usize, last: usize) -> (usize
 }
 
 impl<D> Progress<D> {
-    /// What a walk that ended so has done.
+    /// Says how far a walk that ended so has come, and what `duty` it leaves.
     #[inline(always)]
     pub(super) fn new((done_to, stop): Ended, duty: D) -> Self {
         Progress {

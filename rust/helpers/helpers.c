@@ -105,7 +105,7 @@ __rust_helper bool rust_helper_xfer_to_guest_mode_work_pending(void)
 }
 __rust_helper void rust_helper_guest_timing_enter_irqoff(void) { guest_timing_enter_irqoff(); }
 __rust_helper void rust_helper_guest_timing_exit_irqoff(void) { guest_timing_exit_irqoff(); }
-/* With context tracking the bracket in enter.c has told RCU. */
+/* With context tracking, the bracket in enter.c tells RCU. */
 __rust_helper void rust_helper_kvm_rs_note_guest(void)
 {
 	if (!context_tracking_enabled())
@@ -150,7 +150,7 @@ __rust_helper struct kvm_vcpu *rust_helper_kvm_rs_running_vcpu(void)
 {
 	return *this_cpu_ptr(kvm_get_running_vcpus());
 }
-/* A macro that evaluates its condition again and again: woken by the caller's function. */
+/* The macro evaluates its condition repeatedly, so the caller passes a function, @woken. */
 __rust_helper int rust_helper_kvm_rs_wait_event(struct kvm_vcpu *vcpu, bool (*woken)(struct kvm_vcpu *))
 {
 	return rcuwait_wait_event(kvm_arch_vcpu_get_wait(vcpu), woken(vcpu), TASK_INTERRUPTIBLE);
@@ -320,8 +320,8 @@ __rust_helper pte_t *rust_helper_kvm_rs_ptep(pmd_t pmd, unsigned long addr)
 }
 __rust_helper pte_t rust_helper_kvm_rs_ptep_get(pte_t *ptep) { return ptep_get(ptep); }
 /*
- * Readable by the process, and with a struct page of ordinary memory behind it:
- * neither PROT_NONE, nor special, nor of another memory type.
+ * Returns whether the process may read through @pte, and it maps ordinary memory with
+ * a struct page: neither PROT_NONE, nor special, nor of another memory type.
  */
 __rust_helper bool rust_helper_kvm_rs_pte_is_ordinary(pte_t pte)
 {
@@ -330,7 +330,7 @@ __rust_helper bool rust_helper_kvm_rs_pte_is_ordinary(pte_t pte)
 	return (pte_val(pte) & (wanted | _PAGE_SPECIAL | _PAGE_MTMASK)) == wanted;
 }
 __rust_helper bool rust_helper_kvm_rs_pte_none(pte_t pte) { return pte_none(pte); }
-/* Readable by the process, whatever is behind it. */
+/* Returns whether the process may read through @pte, whatever memory it maps. */
 __rust_helper bool rust_helper_kvm_rs_pte_is_readable(pte_t pte)
 {
 	const unsigned long wanted = _PAGE_PRESENT | _PAGE_READ | _PAGE_USER;
@@ -341,13 +341,13 @@ __rust_helper bool rust_helper_kvm_rs_pte_write(pte_t pte) { return pte_write(pt
 __rust_helper bool rust_helper_kvm_rs_pte_dirty(pte_t pte) { return pte_dirty(pte); }
 __rust_helper unsigned long rust_helper_kvm_rs_pte_pfn(pte_t pte) { return pte_pfn(pte); }
 __rust_helper bool rust_helper_kvm_rs_pte_napot(pte_t pte) { return pte_napot(pte); }
-/* 4K, or what a Svnapot entry is a part of. */
+/* Returns 4K, or the size of the block that a Svnapot entry is a part of. */
 __rust_helper unsigned long rust_helper_kvm_rs_pte_leaf_size(pte_t pte)
 {
 	return pte_leaf_size(pte);
 }
 
-/* What mm/ notes about pages. */
+/* Flags that mm/ keeps of pages. */
 
 /*
  * Returns the struct page of frame 0, which is the base of the array of all of them.
@@ -402,7 +402,7 @@ __rust_helper bool rust_helper_kvm_rs_folio_anon(const struct folio *folio)
 {
 	return folio_test_anon(folio);
 }
-/* Whether all CPUs have seen the instructions in it, see flush_icache_pte(). */
+/* Returns whether all CPUs have seen the instructions in @folio, see flush_icache_pte(). */
 __rust_helper bool rust_helper_kvm_rs_folio_icache_clean(const struct folio *folio)
 {
 	return test_bit(PG_dcache_clean, &folio->flags.f);
@@ -446,7 +446,7 @@ __rust_helper void rust_helper_riscv_cs_get_mult_shift(u32 *mult, u32 *shift)
 	riscv_cs_get_mult_shift(mult, shift);
 }
 
-/* The host's interrupt files; but for the first of these, only if there are any. */
+/* The host's interrupt files. All but the first are called only if there are any. */
 
 __rust_helper bool rust_helper_kvm_rs_imsic_is_there(void) { return imsic_get_global_config(); }
 __rust_helper u32 rust_helper_kvm_rs_imsic_guest_ids(void)
@@ -474,7 +474,7 @@ __rust_helper void rust_helper_kvm_rs_writel(u32 value, void *to)
 	writel(value, (__force void __iomem *)to);
 }
 
-/* The interrupt by which they wake the host; its cookie must be per-CPU, and is no more. */
+/* The interrupt by which they wake the host. Its cookie must be a per-CPU variable, and is not used. */
 
 static DEFINE_PER_CPU(u8, kvm_rs_irq_cookie);
 
@@ -529,7 +529,7 @@ __rust_helper void rust_helper_kvm_rs_vstate_restore(struct __riscv_v_ext_state 
 	__riscv_v_vstate_restore(v, data);
 }
 __rust_helper unsigned long rust_helper_kvm_rs_vsize(void) { return riscv_v_vsize; }
-/* Of the thread's user mode, see arch/vector.rs: as the scheduler does at both ends of a switch. */
+/* Saves user mode's registers and has them restored later, as a thread switch does. */
 __rust_helper void rust_helper_kvm_rs_user_vector_save(void)
 {
 	struct pt_regs *regs = task_pt_regs(current);
@@ -584,14 +584,14 @@ __rust_helper int rust_helper_kvm_rs_put_user_u64(u64 value, void __user *to)
 	return put_user(value, (u64 __user *)to);
 }
 
-/* What the host's caches and page tables are like. */
+/* The block sizes of the host's caches, and the mode of its page tables. */
 
 __rust_helper unsigned long rust_helper_kvm_rs_cbom_block_size(void) { return riscv_cbom_block_size; }
 __rust_helper unsigned long rust_helper_kvm_rs_cboz_block_size(void) { return riscv_cboz_block_size; }
 __rust_helper unsigned long rust_helper_kvm_rs_cbop_block_size(void) { return riscv_cbop_block_size; }
 __rust_helper unsigned long rust_helper_kvm_rs_satp_mode(void) { return satp_mode >> SATP_MODE_SHIFT; }
 
-/* The rate limit is a static of the call site, which Rust's pr_err has none of. */
+/* The rate limit is a static of the call site; Rust's pr_err! has no rate limit. */
 
 __rust_helper void rust_helper_kvm_rs_log_exit_error(unsigned long vcpu_id, int err,
 						     unsigned long sepc, unsigned long scause,
@@ -663,7 +663,7 @@ __rust_helper int rust_helper_sbi_err_map_linux_errno(int err) { return sbi_err_
 void kvm_rs_nacl_use(void);
 void kvm_rs_nacl_enter_guest(void *frame);
 
-/* What core KVM calls in place of its own, in abi/stats.rs. */
+/* Core KVM calls this in place of its own function, see kvm_core/stats.rs. */
 ssize_t kvm_rs_stats_read(char *id, const struct kvm_stats_header *header,
 			  const struct kvm_stats_desc *desc, void *stats, size_t size_stats,
 			  char __user *user_buffer, size_t size, loff_t *offset);
@@ -704,7 +704,7 @@ rust_helper_kvm_rs_perf_create(u32 type, u64 config, bool exclude_user, bool exc
 	return perf_event_create_kernel_counter(&attr, -1, current, kvm_rs_overflow_handler,
 						context);
 }
-/* Whether @event, which is pinned, found no counter when it was last to be put on a CPU. */
+/* Returns whether @event, which is pinned, found no counter when it was last scheduled in. */
 __rust_helper bool rust_helper_kvm_rs_perf_is_refused(struct perf_event *event)
 {
 	return READ_ONCE(event->state) == PERF_EVENT_STATE_ERROR;
@@ -713,7 +713,7 @@ __rust_helper bool rust_helper_kvm_rs_perf_counts_current(struct perf_event *eve
 {
 	return event->hw.target == current;
 }
-/* With interrupts off, in the thread that @event counts. */
+/* Called with interrupts off, in the thread that @event counts. */
 __rust_helper u64 rust_helper_kvm_rs_perf_read(struct perf_event *event)
 {
 	if (READ_ONCE(event->state) == PERF_EVENT_STATE_ACTIVE &&
@@ -725,7 +725,7 @@ __rust_helper u64 rust_helper_kvm_rs_perf_count(struct perf_event *event)
 {
 	return local64_read(&event->count);
 }
-/* In its overflow handler: has @event overflow next after @period. */
+/* Called in the overflow handler of @event: sets the period up to its next overflow. */
 __rust_helper void rust_helper_kvm_rs_perf_rearm(struct perf_event *event, u64 period)
 {
 	event->pmu->stop(event, PERF_EF_UPDATE);

@@ -36,14 +36,14 @@ use crate::{
     }, //
 };
 
-/// A table of core KVM's.
+/// A `struct kvm_device_ops`, for a static.
 #[repr(transparent)]
 struct Ops(bindings::kvm_device_ops);
 
 // SAFETY: The table is constant, and so is the name that it points to.
 unsafe impl Sync for Ops {}
 
-/// There is no `release`: a controller lives as long as its VM, whatever becomes of its file.
+/// There is no `release`: a controller lives as long as its VM, also after its file is closed.
 static OPS: Ops = Ops(bindings::kvm_device_ops {
     name: c"kvm-riscv-aia".to_bytes_with_nul().as_ptr(),
     create: Some(create),
@@ -57,11 +57,11 @@ static OPS: Ops = Ops(bindings::kvm_device_ops {
     mmap: None,
 });
 
-/// Core KVM offers the device while this lives.
+/// The registration of the device type: core KVM offers the device while this lives.
 pub(crate) struct DeviceType(());
 
 impl DeviceType {
-    /// Has it offered.
+    /// Registers the device type with core KVM.
     ///
     /// # Errors
     ///
@@ -88,6 +88,8 @@ impl Drop for DeviceType {
     }
 }
 
+/// Creates the device for `KVM_CREATE_DEVICE` (`struct kvm_device_ops`).
+///
 /// # Safety
 ///
 /// Core KVM calls this with `kvm->lock` held. `dev` is core KVM's own, new and live.
@@ -120,7 +122,7 @@ unsafe extern "C" fn destroy(dev: *mut bindings::kvm_device) {
     unsafe { bindings::kfree(dev.cast_const().cast()) };
 }
 
-/// The VM and the attribute that userspace means, and where it has the value.
+/// Returns the VM and the attribute that userspace means, and where it has the value.
 ///
 /// # Safety
 ///
@@ -149,6 +151,8 @@ fn locked<R>(vm: &Vm, f: impl FnOnce(&Device<'_, '_>) -> R) -> R {
     VmLock::with(vm, |lock| f(&device(lock)))
 }
 
+/// Sets an attribute for `KVM_SET_DEVICE_ATTR`.
+///
 /// # Safety
 ///
 /// Core KVM passes a live `dev`, and in `attr` its own copy of the user's argument.
@@ -169,6 +173,8 @@ unsafe extern "C" fn set_attr(
     })
 }
 
+/// Reads an attribute for `KVM_GET_DEVICE_ATTR`.
+///
 /// # Safety
 ///
 /// Core KVM passes a live `dev`, and in `attr` its own copy of the user's argument.
@@ -189,6 +195,8 @@ unsafe extern "C" fn get_attr(
     })
 }
 
+/// Returns whether there is an attribute, for `KVM_HAS_DEVICE_ATTR`.
+///
 /// # Safety
 ///
 /// Core KVM passes a live `dev`, and in `attr` its own copy of the user's argument.

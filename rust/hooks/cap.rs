@@ -30,7 +30,7 @@ use crate::{
     }, //
 };
 
-/// What `KVM_ENABLE_CAP` on a VM asks for, decoded and range-checked.
+/// The argument of `KVM_ENABLE_CAP` on a VM, decoded and range-checked.
 pub(crate) enum EnableCap {
     /// `KVM_CAP_RISCV_MP_STATE_RESET`: `KVM_MP_STATE_INIT_RECEIVED` resets a vCPU.
     MpStateReset,
@@ -59,7 +59,7 @@ impl TryFrom<&bindings::kvm_enable_cap> for EnableCap {
 }
 
 impl Vm {
-    /// `KVM_ENABLE_CAP`.
+    /// Enables a capability of a VM (`KVM_ENABLE_CAP`).
     ///
     /// # Errors
     ///
@@ -81,8 +81,8 @@ impl Vm {
     }
 }
 
-/// `KVM_CHECK_EXTENSION`, on a VM or (`None`) on `/dev/kvm`. What is not here is answered by core
-/// KVM, or absent: 0.
+/// Returns the value of a capability for `KVM_CHECK_EXTENSION`, on a VM or ([`None`]) on
+/// `/dev/kvm`. What is not here is answered by core KVM, or absent: 0.
 pub(crate) fn check(vm: Option<&Vm>, ext: c_long) -> c_int {
     let Ok(ext) = u32::try_from(ext) else {
         return 0;
@@ -112,7 +112,8 @@ pub(crate) fn check(vm: Option<&Vm>, ext: c_long) -> c_int {
     }
 }
 
-/// The formats of the host, as `KVM_RISCV_HGATP_MODE_*_BIT`s. A host with one has all narrower.
+/// Returns the formats of the host, as `KVM_RISCV_HGATP_MODE_*_BIT`s. A host with one has all
+/// narrower.
 fn host_modes() -> c_int {
     Mode::ALL
         .into_iter()
@@ -120,7 +121,7 @@ fn host_modes() -> c_int {
         .fold(0, |bits, mode| bits | 1 << mode_bit(mode))
 }
 
-/// The bit that stands for `mode` in `KVM_CHECK_EXTENSION`.
+/// Returns the bit that stands for `mode` in `KVM_CHECK_EXTENSION`.
 const fn mode_bit(mode: Mode) -> u32 {
     match mode {
         Mode::Sv39x4 => bindings::KVM_RISCV_HGATP_MODE_SV39X4_BIT,

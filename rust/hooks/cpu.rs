@@ -39,6 +39,7 @@ pub(crate) fn enable_cpu() -> Result {
     Ok(())
 }
 
+/// Sets the hypervisor registers to their values while no vCPU is loaded.
 fn write_defaults() {
     csr::delegate_nothing(&Direct);
     Direct.write(csr::HCOUNTEREN, HCOUNTEREN);
@@ -53,7 +54,7 @@ pub(crate) fn disable_cpu() {
     residency::set_in_use(cpu, InUse::No);
 }
 
-/// This CPU is about to lose its registers in idle.
+/// Prepares this CPU for losing its registers in idle. Interrupts are off.
 pub(crate) fn idle_enter() {
     let cpu = cpu();
     if residency::in_use(cpu) == InUse::Yes {
@@ -62,7 +63,7 @@ pub(crate) fn idle_enter() {
     }
 }
 
-/// This CPU is back from idle, without its registers.
+/// Makes this CPU ready again after idle, in which it lost its registers. Interrupts are off.
 pub(crate) fn idle_exit() {
     let cpu = cpu();
     if residency::in_use(cpu) == InUse::Yes {
@@ -71,12 +72,13 @@ pub(crate) fn idle_exit() {
     }
 }
 
+/// Clears what could interrupt the host, and forgets whose registers this CPU has.
 fn clear() {
     csr::delegate_nothing(&Direct);
     residency::evict(cpu());
 }
 
-/// Every caller is bound to its CPU; the guard only asks which one it is.
+/// Returns this CPU. Every caller is bound to it; the guard only asks which one it is.
 fn cpu() -> usize {
     PreemptOff::new().cpu()
 }

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The file of a VM in debugfs, `/sys/kernel/debug/kvm/<pid>-<fd>/gstage_page_tables`: what it is
-//! called says what is in it. One file, not one more for each number: making and removing one costs
-//! each VM some 5,000 instructions.
+//! The file of a VM in debugfs, `/sys/kernel/debug/kvm/<pid>-<fd>/gstage_page_tables`: the G-stage
+//! page table as text. There is only one file, because to make and remove a file costs each VM some
+//! 5,000 instructions.
 //!
 //! Core KVM makes the directory and removes it with all that is in it, so the file is no
-//! [`kernel::debugfs::File`], which owns its own. An open file holds a reference to the VM: core
-//! KVM does not destroy the VM while a process has the file open, and [`open`] fails if the VM's
-//! end has begun.
+//! [`kernel::debugfs::File`], which would own its entry. An open file holds a reference to the VM:
+//! core KVM does not destroy the VM while a process has the file open, and [`open`] fails if the
+//! VM's end has begun.
 //!
 //! Locks: `mmu_lock` for reading, and not for long, see [`ptdump`].
 //!
-//! Answers to `arch/arm64/kvm/ptdump.c`; the C arch layer has nothing of the kind.
+//! Answers to `arch/arm64/kvm/ptdump.c`; the C arch layer has no counterpart.
 
 use core::{
     mem::size_of,
@@ -47,7 +47,7 @@ use crate::{
 
 #[expect(improper_ctypes, reason = "no C code sees it through this declaration")]
 extern "C" {
-    /// Only its address is used.
+    /// The module's own structure; only its address is used.
     static __this_module: Opaque<bindings::module>;
 }
 
@@ -62,7 +62,7 @@ const OWNER_READS: u16 = 0o400;
 struct VmRef(NonNull<bindings::kvm>);
 
 impl VmRef {
-    /// A reference to the VM that a file is about; none if its end has begun.
+    /// Takes a reference to the VM that a file is about; [`None`] if its end has begun.
     ///
     /// # Safety
     ///
@@ -79,7 +79,7 @@ impl VmRef {
         live.then(|| Self(vm))
     }
 
-    /// The reference that an open file holds.
+    /// Takes back the reference that an open file holds.
     ///
     /// # Safety
     ///
@@ -92,7 +92,7 @@ impl VmRef {
         NonNull::new(unsafe { (*inode).i_private }.cast()).map(Self)
     }
 
-    /// The VM.
+    /// Returns the VM.
     fn vm(&self) -> &Vm {
         // SAFETY: By the type's invariant the VM is live. It went through `Vm::create` before core
         // KVM made its directory, and keeps its state as long as there are references to it.
@@ -109,8 +109,8 @@ impl Drop for VmRef {
 }
 
 /// Where a reader is. Position 0 in the file is the head; any other is one more than the frame from
-/// which on the next line is to be looked for: so lines stay where they are while others come and
-/// go.
+/// which on the next line is to be looked for: so a line keeps its position while other lines
+/// change.
 struct Cursor {
     vm: VmRef,
     line: Line,
@@ -134,7 +134,7 @@ impl Cursor {
         }
     }
 
-    /// The position of the next line.
+    /// Returns the position of the next line.
     fn next(&self) -> u64 {
         match self.line {
             Line::Head(_) => 1,
@@ -151,6 +151,7 @@ struct FileOps(bindings::file_operations);
 // any thread may use.
 unsafe impl Sync for FileOps {}
 
+/// The operations of the file, for the VFS.
 static FILE_OPS: FileOps = FileOps(bindings::file_operations {
     owner: (&raw const __this_module).cast_mut().cast(),
     open: Some(open),
@@ -160,6 +161,7 @@ static FILE_OPS: FileOps = FileOps(bindings::file_operations {
     ..pin_init::zeroed()
 });
 
+/// The operations of the file, for the `seq_file` code.
 static SEQ_OPS: bindings::seq_operations = bindings::seq_operations {
     start: Some(start),
     stop: Some(stop),
@@ -167,6 +169,8 @@ static SEQ_OPS: bindings::seq_operations = bindings::seq_operations {
     show: Some(show),
 };
 
+/// Opens the file: takes a reference to the VM, and a cursor.
+///
 /// # Safety
 ///
 /// The VFS calls this, by way of debugfs, to open the file in a VM's directory.
@@ -195,6 +199,8 @@ unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file
     })
 }
 
+/// Closes the file: gives the cursor and the reference back.
+///
 /// # Safety
 ///
 /// The VFS calls this once for a file that [`open`] opened.
@@ -207,7 +213,7 @@ unsafe extern "C" fn release(inode: *mut bindings::inode, file: *mut bindings::f
     unsafe { bindings::seq_release_private(inode, file) }
 }
 
-/// The cursor of an open file.
+/// Returns the cursor of an open file.
 ///
 /// # Safety
 ///
@@ -219,6 +225,8 @@ unsafe fn cursor<'s>(seq: *mut bindings::seq_file) -> &'s mut Cursor {
     unsafe { &mut *(*seq).private.cast() }
 }
 
+/// Seeks the line at the reader's position.
+///
 /// # Safety
 ///
 /// The `seq_file` code calls this for a file that [`open`] opened, and holds the file's lock. `at`
@@ -232,6 +240,8 @@ unsafe extern "C" fn start(seq: *mut bindings::seq_file, at: *mut bindings::loff
     cursor.seek(unsafe { *at } as u64)
 }
 
+/// Seeks the next line.
+///
 /// # Safety
 ///
 /// The `seq_file` code calls this for a file that [`open`] opened, and holds the file's lock. `at`
@@ -251,11 +261,15 @@ unsafe extern "C" fn next(
     cursor.seek(position)
 }
 
+/// Does nothing: no lock is held from one line to the next.
+///
 /// # Safety
 ///
 /// The `seq_file` code calls this. The function uses none of its arguments, so any will do.
 unsafe extern "C" fn stop(_seq: *mut bindings::seq_file, _line: *mut c_void) {}
 
+/// Prints the line at the cursor.
+///
 /// # Safety
 ///
 /// The `seq_file` code calls this for a file that [`open`] opened, and holds the file's lock.
@@ -270,7 +284,7 @@ unsafe extern "C" fn show(seq: *mut bindings::seq_file, _line: *mut c_void) -> c
     0
 }
 
-/// Puts our file into the directory of a VM, which core KVM has just made.
+/// Creates the file in the directory of a VM, which core KVM has just made.
 ///
 /// # Safety
 ///

@@ -31,7 +31,7 @@ use crate::{
     }, //
 };
 
-/// What core KVM is told of an interrupt: how many got it.
+/// Returns what core KVM is told of an interrupt: how many got it.
 fn count(delivery: Delivery) -> Result<c_int> {
     match delivery {
         Delivery::Delivered => Ok(1),
@@ -40,6 +40,7 @@ fn count(delivery: Delivery) -> Result<c_int> {
     }
 }
 
+/// Returns the level that core KVM means: anything but 0 is high.
 fn level(level: c_int) -> Level {
     if level == 0 {
         Level::Low
@@ -57,6 +58,8 @@ fn owner(source: c_int) -> LineOwner {
     }
 }
 
+/// Returns where an entry of the routing table leads.
+///
 /// # Safety
 ///
 /// `entry` points to a live entry that is not written during the call, and its union holds what its
@@ -75,6 +78,8 @@ unsafe fn route_of(entry: *const bindings::kvm_kernel_irq_routing_entry) -> Rout
     }
 }
 
+/// Returns the APLIC source that an entry leads to.
+///
 /// # Safety
 ///
 /// `entry` points to a live entry that is not written during the call, and its union holds a pin.
@@ -85,6 +90,8 @@ unsafe fn pin_of(entry: *const bindings::kvm_kernel_irq_routing_entry) -> u32 {
     unsafe { entry.__bindgen_anon_1.irqchip.as_ref() }.pin
 }
 
+/// Returns the MSI that an entry makes.
+///
 /// # Safety
 ///
 /// `entry` points to a live entry that is not written during the call, and its union holds an MSI.
@@ -99,7 +106,7 @@ unsafe fn msi_of(entry: *const bindings::kvm_kernel_irq_routing_entry) -> Route 
     }
 }
 
-/// Sends what is signalled where `route` leads, and tells core KVM what became of it.
+/// Delivers the interrupt to the target of `route`, and returns the outcome as core KVM wants it.
 ///
 /// # Safety
 ///
@@ -110,7 +117,7 @@ unsafe fn signal(kvm: *mut bindings::kvm, route: Route) -> c_int {
     from_result(|| count(route::signal(vm, route)?))
 }
 
-/// Whether the VM has an in-kernel interrupt controller.
+/// Returns whether the VM has an in-kernel interrupt controller.
 ///
 /// # Safety
 ///
@@ -122,7 +129,7 @@ unsafe extern "C" fn kvm_arch_irqchip_in_kernel(kvm: *mut bindings::kvm) -> bool
 }
 check_prototype!(kvm_arch_irqchip_in_kernel);
 
-/// Whether `KVM_SET_GSI_ROUTING` has anything to route to.
+/// Returns whether `KVM_SET_GSI_ROUTING` has anything to route to.
 ///
 /// # Safety
 ///
@@ -134,7 +141,7 @@ unsafe extern "C" fn kvm_arch_can_set_irq_routing(kvm: *mut bindings::kvm) -> bo
 }
 check_prototype!(kvm_arch_can_set_irq_routing);
 
-/// `KVM_IRQ_LINE`: the number is that of an APLIC source.
+/// Changes the wire of an APLIC source, whose number userspace gives (`KVM_IRQ_LINE`).
 ///
 /// # Safety
 ///
@@ -162,7 +169,7 @@ unsafe extern "C" fn kvm_vm_ioctl_irq_line(
 }
 check_prototype!(kvm_vm_ioctl_irq_line);
 
-/// The wire that an entry of the routing table leads to changes.
+/// Changes the wire that an entry of the routing table leads to.
 ///
 /// # Safety
 ///
@@ -251,7 +258,7 @@ unsafe extern "C" fn kvm_set_msi(
     _line_status: bool,
 ) -> c_int {
     if level == 0 {
-        // Nothing to take back.
+        // An MSI has no level, so there is nothing to lower.
         return -1;
     }
     // SAFETY: Core KVM passes a live VM, and a live entry with an MSI in its union.
@@ -259,7 +266,7 @@ unsafe extern "C" fn kvm_set_msi(
 }
 check_prototype!(kvm_set_msi);
 
-/// An irqfd is signalled, maybe in interrupt context.
+/// Delivers the interrupt of an irqfd that is signalled, maybe in interrupt context.
 ///
 /// # Safety
 ///

@@ -38,12 +38,12 @@ use crate::{
     }, //
 };
 
-/// Frames of a notification.
+/// Returns the frames of a notification.
 fn frames(range: &bindings::kvm_gfn_range) -> GfnRange {
     GfnRange::new(Gfn::new(range.start), Gfn::new(range.end))
 }
 
-/// Has all vCPUs forget the translations of `pages` frames from `gfn` on.
+/// Flushes the translations of `pages` frames from `gfn` on in all vCPUs.
 ///
 /// # Safety
 ///
@@ -61,7 +61,7 @@ unsafe extern "C" fn kvm_arch_flush_remote_tlbs_range(
 }
 check_prototype!(kvm_arch_flush_remote_tlbs_range);
 
-/// The host takes pages away. They are flushed here, so core KVM need not.
+/// Unmaps pages that the host takes away. They are flushed here, so core KVM need not.
 ///
 /// # Safety
 ///
@@ -90,7 +90,7 @@ unsafe extern "C" fn kvm_unmap_gfn_range(
 }
 check_prototype!(kvm_unmap_gfn_range);
 
-/// Whether the guest used pages, and forgets it.
+/// Returns whether the guest used pages, and forgets it.
 ///
 /// # Safety
 ///
@@ -113,7 +113,7 @@ unsafe extern "C" fn kvm_age_gfn(
 }
 check_prototype!(kvm_age_gfn);
 
-/// Whether the guest used pages.
+/// Returns whether the guest used pages.
 ///
 /// # Safety
 ///
@@ -136,7 +136,7 @@ unsafe extern "C" fn kvm_test_age_gfn(
 }
 check_prototype!(kvm_test_age_gfn);
 
-/// The VM's address space goes.
+/// Unmaps everything, because the VM's address space goes.
 ///
 /// # Safety
 ///
@@ -148,7 +148,7 @@ unsafe extern "C" fn kvm_arch_flush_shadow_all(kvm: *mut bindings::kvm) {
 }
 check_prototype!(kvm_arch_flush_shadow_all);
 
-/// A slot goes, or moves.
+/// Unmaps a slot that goes, or moves.
 ///
 /// # Safety
 ///
@@ -169,7 +169,7 @@ unsafe extern "C" fn kvm_arch_flush_shadow_memslot(
 }
 check_prototype!(kvm_arch_flush_shadow_memslot);
 
-/// Whether a slot can be as userspace wants it.
+/// Checks that a slot can be as userspace wants it.
 ///
 /// # Safety
 ///
@@ -197,7 +197,7 @@ unsafe extern "C" fn kvm_arch_prepare_memory_region(
 }
 check_prototype!(kvm_arch_prepare_memory_region);
 
-/// A slot is now as userspace wants it.
+/// Notes that a slot is now as userspace wants it.
 ///
 /// # Safety
 ///
@@ -221,7 +221,7 @@ unsafe extern "C" fn kvm_arch_commit_memory_region(
 }
 check_prototype!(kvm_arch_commit_memory_region);
 
-/// Slots have no arch part. Called also after the VM's is gone.
+/// Does nothing: slots have no arch part. Called also after the VM's is gone.
 ///
 /// # Safety
 ///
@@ -234,7 +234,7 @@ unsafe extern "C" fn kvm_arch_free_memslot(
 }
 check_prototype!(kvm_arch_free_memslot);
 
-/// Nothing is cached by the slots' generation.
+/// Does nothing: nothing is cached by the slots' generation.
 ///
 /// # Safety
 ///
@@ -243,7 +243,7 @@ check_prototype!(kvm_arch_free_memslot);
 unsafe extern "C" fn kvm_arch_memslots_updated(_kvm: *mut bindings::kvm, _generation: u64) {}
 check_prototype!(kvm_arch_memslots_updated);
 
-/// The log is written as the guest writes; no hardware keeps a part of it.
+/// Does nothing: the log is written as the guest writes; no hardware keeps a part of it.
 ///
 /// # Safety
 ///
@@ -256,7 +256,7 @@ unsafe extern "C" fn kvm_arch_sync_dirty_log(
 }
 check_prototype!(kvm_arch_sync_dirty_log);
 
-/// Has the next writes to some frames be noticed. Core KVM flushes afterwards.
+/// Write-protects some frames of a slot for the dirty log. Core KVM flushes afterwards.
 ///
 /// # Safety
 ///

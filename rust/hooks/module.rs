@@ -77,7 +77,7 @@ impl Drop for CoreKvm {
     }
 }
 
-/// perf knows how to tell guest samples from the host's.
+/// The registration of the callbacks by which perf tells guest samples from the host's.
 pub(crate) struct PerfCallbacks(());
 
 impl PerfCallbacks {
@@ -102,7 +102,8 @@ impl Drop for PerfCallbacks {
     }
 }
 
-/// CPUs that lose their registers in idle get the hypervisor's back.
+/// The registration of the notifier by which a CPU that loses its registers in idle gets the
+/// hypervisor's back.
 pub(crate) struct IdleNotifier(Pin<KBox<Opaque<bindings::notifier_block>>>);
 
 // SAFETY: The block is only handed to the notifier chain, which has its own lock.
@@ -137,7 +138,7 @@ impl Drop for IdleNotifier {
     }
 }
 
-/// `CPU_PM_ENTER` and its kin.
+/// Handles `CPU_PM_ENTER` and its kin.
 ///
 /// # Safety
 ///

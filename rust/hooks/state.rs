@@ -3,8 +3,8 @@
 //! The state of the arch layer in a VM and in a vCPU: one part of each layer, made and dropped as a
 //! whole. Answers to `struct kvm_arch` and `struct kvm_vcpu_arch`.
 //!
-//! A layer owns its part and reaches it by its type, see [`VmPart`] and [`VcpuPart`]; only here are
-//! they known together.
+//! A layer owns its part and reaches it by its type, see [`VmPart`] and [`VcpuPart`]; only this
+//! file knows all parts.
 
 use core::{
     cell::UnsafeCell,

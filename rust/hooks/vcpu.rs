@@ -48,7 +48,7 @@ use crate::{
     }, //
 };
 
-/// Nothing to prepare.
+/// Does nothing: there is nothing to prepare.
 ///
 /// # Safety
 ///
@@ -75,7 +75,7 @@ unsafe extern "C" fn kvm_arch_vcpu_create(vcpu: *mut bindings::kvm_vcpu) -> c_in
 }
 check_prototype!(kvm_arch_vcpu_create);
 
-/// The vCPU has become visible to other threads.
+/// Sets the first state of a vCPU that has become visible to other threads.
 ///
 /// # Safety
 ///
@@ -101,7 +101,7 @@ unsafe extern "C" fn kvm_arch_vcpu_destroy(vcpu: *mut bindings::kvm_vcpu) {
 }
 check_prototype!(kvm_arch_vcpu_destroy);
 
-/// The scheduler, or `vcpu_load()`, puts the vCPU on this CPU.
+/// Loads the vCPU, which the scheduler, or `vcpu_load()`, puts on this CPU.
 ///
 /// # Safety
 ///
@@ -117,7 +117,7 @@ unsafe extern "C" fn kvm_arch_vcpu_load(vcpu: *mut bindings::kvm_vcpu, cpu: c_in
 }
 check_prototype!(kvm_arch_vcpu_load);
 
-/// The scheduler, or `vcpu_put()`, takes the vCPU off this CPU.
+/// Puts the vCPU, which the scheduler, or `vcpu_put()`, takes off this CPU.
 ///
 /// # Safety
 ///
@@ -133,7 +133,7 @@ unsafe extern "C" fn kvm_arch_vcpu_put(vcpu: *mut bindings::kvm_vcpu) {
 }
 check_prototype!(kvm_arch_vcpu_put);
 
-/// `KVM_RUN`.
+/// Runs the guest (`KVM_RUN`).
 ///
 /// # Safety
 ///
@@ -150,7 +150,7 @@ unsafe extern "C" fn kvm_arch_vcpu_ioctl_run(vcpu: *mut bindings::kvm_vcpu) -> c
 }
 check_prototype!(kvm_arch_vcpu_ioctl_run);
 
-/// The vCPU ioctls that are ours.
+/// Handles the vCPU ioctls that are ours.
 ///
 /// # Safety
 ///
@@ -168,7 +168,7 @@ unsafe extern "C" fn kvm_arch_vcpu_ioctl(
     // holds `vcpu->mutex` during the call and has not loaded the vCPU.
     let mut vcpu = unsafe { OwnedVcpu::from_raw(vcpu) };
     let user = UserPtr::from_addr(arg);
-    // First, as a VMM calls nothing as often.
+    // Check for it first, because VMMs call it most often.
     let result = if ioctl as usize == bindings::KVM_GET_ONE_REG {
         vcpu.apply_pending_reset();
         onereg::get(&mut vcpu, user)
@@ -179,7 +179,7 @@ unsafe extern "C" fn kvm_arch_vcpu_ioctl(
 }
 check_prototype!(kvm_arch_vcpu_ioctl);
 
-/// Those other than `KVM_GET_ONE_REG`.
+/// Handles those other than `KVM_GET_ONE_REG`.
 #[inline(never)]
 fn vcpu_ioctl_slow(vcpu: &mut OwnedVcpu<'_>, ioctl: c_uint, user: UserPtr) -> Result {
     match ioctl as usize {
@@ -192,7 +192,7 @@ fn vcpu_ioctl_slow(vcpu: &mut OwnedVcpu<'_>, ioctl: c_uint, user: UserPtr) -> Re
     }
 }
 
-/// `KVM_INTERRUPT`, which needs no mutex.
+/// Handles `KVM_INTERRUPT`, which needs no mutex.
 ///
 /// # Safety
 ///
@@ -222,8 +222,8 @@ unsafe extern "C" fn kvm_arch_vcpu_unlocked_ioctl(
 }
 check_prototype!(kvm_arch_vcpu_unlocked_ioctl);
 
-/// One step of `KVM_PRE_FAULT_MEMORY`: maps what is at the start of the range; returns how many
-/// bytes of it that covers.
+/// Does one step of `KVM_PRE_FAULT_MEMORY`: maps what is at the start of the range; returns how
+/// many bytes of it that covers.
 ///
 /// # Safety
 ///
@@ -246,7 +246,7 @@ unsafe extern "C" fn kvm_arch_vcpu_pre_fault_memory(
 }
 check_prototype!(kvm_arch_vcpu_pre_fault_memory);
 
-/// `KVM_GET_MP_STATE`.
+/// Reads the state of the hart (`KVM_GET_MP_STATE`).
 ///
 /// # Safety
 ///
@@ -266,7 +266,7 @@ unsafe extern "C" fn kvm_arch_vcpu_ioctl_get_mpstate(
 }
 check_prototype!(kvm_arch_vcpu_ioctl_get_mpstate);
 
-/// `KVM_SET_MP_STATE`.
+/// Changes the state of the hart (`KVM_SET_MP_STATE`).
 ///
 /// # Safety
 ///
@@ -289,7 +289,7 @@ unsafe extern "C" fn kvm_arch_vcpu_ioctl_set_mpstate(
 }
 check_prototype!(kvm_arch_vcpu_ioctl_set_mpstate);
 
-/// `KVM_SET_GUEST_DEBUG`: software breakpoints go to userspace.
+/// Sets whether software breakpoints go to userspace (`KVM_SET_GUEST_DEBUG`).
 ///
 /// # Safety
 ///
@@ -312,7 +312,7 @@ unsafe extern "C" fn kvm_arch_vcpu_ioctl_set_guest_debug(
 }
 check_prototype!(kvm_arch_vcpu_ioctl_set_guest_debug);
 
-/// Whether a blocked vCPU can go on.
+/// Returns whether a blocked vCPU can go on.
 ///
 /// # Safety
 ///
@@ -324,7 +324,7 @@ unsafe extern "C" fn kvm_arch_vcpu_runnable(vcpu: *mut bindings::kvm_vcpu) -> c_
 }
 check_prototype!(kvm_arch_vcpu_runnable);
 
-/// Whether a vCPU must be interrupted to notice a change.
+/// Returns whether a vCPU must be interrupted to notice a change.
 ///
 /// # Safety
 ///
@@ -336,7 +336,7 @@ unsafe extern "C" fn kvm_arch_vcpu_should_kick(vcpu: *mut bindings::kvm_vcpu) ->
 }
 check_prototype!(kvm_arch_vcpu_should_kick);
 
-/// Whether the guest's timer is due.
+/// Returns whether the guest's timer is due.
 ///
 /// # Safety
 ///
@@ -349,7 +349,7 @@ unsafe extern "C" fn kvm_cpu_has_pending_timer(vcpu: *mut bindings::kvm_vcpu) ->
 }
 check_prototype!(kvm_cpu_has_pending_timer);
 
-/// Whether the guest was in its supervisor mode.
+/// Returns whether the guest was in its supervisor mode.
 ///
 /// # Safety
 ///
@@ -365,7 +365,7 @@ unsafe extern "C" fn kvm_arch_vcpu_in_kernel(vcpu: *mut bindings::kvm_vcpu) -> b
 check_prototype!(kvm_arch_vcpu_in_kernel);
 
 #[cfg(CONFIG_GUEST_PERF_EVENTS)]
-/// Where the guest was.
+/// Returns the guest's pc as of its last exit.
 ///
 /// # Safety
 ///
@@ -378,7 +378,7 @@ unsafe extern "C" fn kvm_arch_vcpu_get_ip(vcpu: *mut bindings::kvm_vcpu) -> c_ul
 #[cfg(CONFIG_GUEST_PERF_EVENTS)]
 check_prototype!(kvm_arch_vcpu_get_ip);
 
-/// There are no more pages in a vCPU's file than core KVM serves.
+/// Refuses a page: there are no more in a vCPU's file than core KVM serves.
 ///
 /// # Safety
 ///
@@ -392,7 +392,7 @@ unsafe extern "C" fn kvm_arch_vcpu_fault(
 }
 check_prototype!(kvm_arch_vcpu_fault);
 
-/// Not an ioctl of this architecture: `EINVAL`.
+/// Refuses `KVM_GET_REGS`, which this architecture does not have: `EINVAL`.
 ///
 /// # Safety
 ///
@@ -406,7 +406,7 @@ unsafe extern "C" fn kvm_arch_vcpu_ioctl_get_regs(
 }
 check_prototype!(kvm_arch_vcpu_ioctl_get_regs);
 
-/// Not an ioctl of this architecture: `EINVAL`.
+/// Refuses `KVM_SET_REGS`, which this architecture does not have: `EINVAL`.
 ///
 /// # Safety
 ///
@@ -420,7 +420,7 @@ unsafe extern "C" fn kvm_arch_vcpu_ioctl_set_regs(
 }
 check_prototype!(kvm_arch_vcpu_ioctl_set_regs);
 
-/// Not an ioctl of this architecture: `EINVAL`.
+/// Refuses `KVM_GET_SREGS`, which this architecture does not have: `EINVAL`.
 ///
 /// # Safety
 ///
@@ -434,7 +434,7 @@ unsafe extern "C" fn kvm_arch_vcpu_ioctl_get_sregs(
 }
 check_prototype!(kvm_arch_vcpu_ioctl_get_sregs);
 
-/// Not an ioctl of this architecture: `EINVAL`.
+/// Refuses `KVM_SET_SREGS`, which this architecture does not have: `EINVAL`.
 ///
 /// # Safety
 ///
@@ -448,7 +448,7 @@ unsafe extern "C" fn kvm_arch_vcpu_ioctl_set_sregs(
 }
 check_prototype!(kvm_arch_vcpu_ioctl_set_sregs);
 
-/// Not an ioctl of this architecture: `EINVAL`.
+/// Refuses `KVM_GET_FPU`, which this architecture does not have: `EINVAL`.
 ///
 /// # Safety
 ///
@@ -462,7 +462,7 @@ unsafe extern "C" fn kvm_arch_vcpu_ioctl_get_fpu(
 }
 check_prototype!(kvm_arch_vcpu_ioctl_get_fpu);
 
-/// Not an ioctl of this architecture: `EINVAL`.
+/// Refuses `KVM_SET_FPU`, which this architecture does not have: `EINVAL`.
 ///
 /// # Safety
 ///
@@ -476,7 +476,7 @@ unsafe extern "C" fn kvm_arch_vcpu_ioctl_set_fpu(
 }
 check_prototype!(kvm_arch_vcpu_ioctl_set_fpu);
 
-/// Not an ioctl of this architecture: `EINVAL`.
+/// Refuses `KVM_TRANSLATE`, which this architecture does not have: `EINVAL`.
 ///
 /// # Safety
 ///

@@ -61,7 +61,8 @@ unsafe extern "C" fn kvm_arch_destroy_vm(kvm: *mut bindings::kvm) {
 }
 check_prototype!(kvm_arch_destroy_vm);
 
-/// `KVM_CHECK_EXTENSION` on a VM, or with a null pointer on `/dev/kvm`.
+/// Returns the value of a capability for `KVM_CHECK_EXTENSION` on a VM, or with a null pointer on
+/// `/dev/kvm`.
 ///
 /// # Safety
 ///
@@ -74,7 +75,7 @@ unsafe extern "C" fn kvm_vm_ioctl_check_extension(kvm: *mut bindings::kvm, ext: 
 }
 check_prototype!(kvm_vm_ioctl_check_extension);
 
-/// `KVM_ENABLE_CAP` on a VM.
+/// Enables a capability of a VM (`KVM_ENABLE_CAP`).
 ///
 /// # Safety
 ///
@@ -95,7 +96,7 @@ unsafe extern "C" fn kvm_vm_ioctl_enable_cap(
 }
 check_prototype!(kvm_vm_ioctl_enable_cap);
 
-/// No VM ioctls of our own.
+/// Refuses all VM ioctls: there are none of our own.
 ///
 /// # Safety
 ///
@@ -110,7 +111,7 @@ unsafe extern "C" fn kvm_arch_vm_ioctl(
 }
 check_prototype!(kvm_arch_vm_ioctl);
 
-/// No ioctls of our own on `/dev/kvm`.
+/// Refuses all ioctls on `/dev/kvm`: there are none of our own.
 ///
 /// # Safety
 ///
@@ -125,7 +126,7 @@ unsafe extern "C" fn kvm_arch_dev_ioctl(
 }
 check_prototype!(kvm_arch_dev_ioctl);
 
-/// A CPU comes into use for VMs.
+/// Brings a CPU into use for VMs.
 ///
 /// # Safety
 ///
@@ -137,7 +138,7 @@ unsafe extern "C" fn kvm_arch_enable_virtualization_cpu() -> c_int {
 }
 check_prototype!(kvm_arch_enable_virtualization_cpu);
 
-/// A CPU goes out of use for VMs.
+/// Takes a CPU out of use for VMs.
 ///
 /// # Safety
 ///

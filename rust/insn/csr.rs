@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! CSRs that the guest sees but the hardware does not give it.
+//! CSRs that the guest has but the hardware does not implement for it.
 //!
 //! One table row per range of CSRs. The only way to a row's handler is [`CsrAccess::authorise`],
-//! which asks for the mode that the guest was in, so that no handler can forget to. No lock: the
-//! table is constant. It answers to `csr_insn()` and `csr_funcs` in `vcpu_insn.c`.
+//! which takes the mode that the guest was in, so that no handler can forget to check it. No lock:
+//! the table is constant. It answers to `csr_insn()` and `csr_funcs` in `vcpu_insn.c`.
 //!
 //! A CSR without a row is illegal, as in C: userspace gets only those that a handler sends there.
 //! `time` has no row: the hardware serves it.
@@ -56,21 +56,21 @@ impl CsrNum {
     /// The last one.
     pub(crate) const HPMCOUNTER31: Self = Self::from_raw(bindings::CSR_HPMCOUNTER31 as u16);
 
-    /// Whether the number says that the CSR cannot be written.
+    /// Returns whether the number makes the CSR read-only: its top two bits are set.
     fn is_read_only(self) -> bool {
         self.access() == 0b11
     }
 }
 
-/// What a CSR instruction does to the CSR. It depends on which registers it names, not on what
-/// they hold: to set no bits with a register that holds zero is a write.
+/// The effect of a CSR instruction on the CSR. It depends on the registers that the instruction
+/// names, not on their values: to set no bits with a register that holds zero is a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CsrEffect {
-    /// It reads only: it sets or clears the bits of x0.
+    /// The instruction reads only: it sets or clears the bits of x0.
     Read,
-    /// It writes only: what was swapped out goes to x0.
+    /// The instruction writes only: the old value goes to x0.
     Write,
-    /// It reads and writes.
+    /// The instruction reads and writes.
     ReadWrite,
 }
 
@@ -133,7 +133,7 @@ impl CsrOp {
         })
     }
 
-    /// Whether this writes the CSR.
+    /// Returns whether the instruction writes the CSR. `csrrs` and its kin with x0 do not.
     pub(crate) const fn writes(&self) -> bool {
         match self.effect {
             CsrEffect::Read => false,
@@ -155,14 +155,14 @@ pub(crate) enum CsrHandler {
     Counter,
 }
 
-/// In which ways a CSR can be accessed, beyond what its number says.
+/// The restrictions on accesses to a CSR, beyond those of its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CsrManner {
-    /// In all ways.
+    /// Any access is allowed.
     Any,
-    /// Only by instructions that write. What is written may not matter.
+    /// Only instructions that write are allowed, whatever they write.
     MustWrite,
-    /// By user mode only as far as `scounteren` lets it.
+    /// User mode needs the counter's bit in `scounteren`.
     Counter,
 }
 
@@ -171,12 +171,12 @@ pub(crate) enum CsrManner {
 pub(crate) struct CounterEnable(u32);
 
 impl CounterEnable {
-    /// What the register holds: it has 32 bits.
+    /// Returns the enables in `scounteren`, which has 32 bits.
     pub(crate) const fn from_raw(scounteren: usize) -> Self {
         Self(scounteren as u32)
     }
 
-    /// Whether `mode` may read the counter behind `csr`.
+    /// Returns whether `mode` may read the counter behind `csr`.
     fn admits(self, csr: CsrNum, mode: GuestMode) -> bool {
         let number = csr.into_raw().checked_sub(CsrNum::CYCLE.into_raw());
         let bit = number.and_then(|number| 1u32.checked_shl(number.into()));
@@ -187,7 +187,7 @@ impl CounterEnable {
     }
 }
 
-/// A range of CSRs: all that is known about it.
+/// A range of CSRs, with the rules for accesses to it.
 pub(crate) struct CsrRange {
     /// The first CSR of the range.
     pub(crate) first: CsrNum,
@@ -204,12 +204,13 @@ pub(crate) struct CsrRange {
 }
 
 impl CsrRange {
-    /// Whether `csr` is in the range.
+    /// Returns whether `csr` is in the row's range.
     fn contains(&self, csr: CsrNum) -> bool {
         (self.first.into_raw()..=self.last.into_raw()).contains(&csr.into_raw())
     }
 
-    /// Whether a guest with `isa` may do `op` in `mode`, with `counters` in its `scounteren`.
+    /// Returns whether a guest with `isa` may do `op` in `mode`, with `counters` in its
+    /// `scounteren`.
     pub(crate) fn admits(
         &self,
         op: &CsrOp,
@@ -282,7 +283,8 @@ const CSRS: &[CsrRange] = &[
     },
 ];
 
-/// The rows are in order and do not overlap, and none gives away more than the numbers allow.
+/// The rows are in order and do not overlap, and none allows an access that the numbers of its CSRs
+/// forbid.
 const _: () = {
     let mut i = 0;
     while i < CSRS.len() {
@@ -308,7 +310,9 @@ const _: () = {
 /// An access that the guest was allowed to make, and what emulates it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CsrAccess {
+    /// What emulates the CSR.
     handler: CsrHandler,
+    /// The instruction with its operand.
     op: CsrOp,
 }
 
@@ -334,23 +338,23 @@ impl CsrAccess {
             .ok_or(Illegal)
     }
 
-    /// What emulates it.
+    /// Returns what emulates the CSR.
     pub(crate) const fn handler(&self) -> CsrHandler {
         self.handler
     }
 
-    /// What is to be done.
+    /// Returns the instruction with its operand.
     pub(crate) const fn op(&self) -> &CsrOp {
         &self.op
     }
 }
 
-/// What became of an access to an emulated CSR.
+/// The outcome of an access to an emulated CSR.
 #[must_use]
 pub(crate) enum CsrOutcome {
-    /// It is done, and the register held this.
+    /// The access is done, and the register held this value.
     Done(usize),
-    /// Userspace is to do it: the interrupt controller is its own.
+    /// Userspace must complete the access, because it has the interrupt controller.
     Userspace,
     /// There is no such register.
     Illegal,

@@ -55,9 +55,9 @@ bitfield! {
         11:7 rd;
         /// S format: the low bits of a store's offset, which decide its alignment.
         9:7 store_offset_low;
-        /// What kind of instruction this is.
+        /// The major opcode.
         6:2 opcode;
-        /// The part of the opcode that also tells longer encodings apart.
+        /// The part of the opcode that is 0b111 in longer encodings.
         4:2 length;
         /// `11` in memory; in `htinst` also `01`, which marks what was compressed.
         1:0 space;
@@ -65,7 +65,7 @@ bitfield! {
 }
 
 impl Wide {
-    /// Whether this is the beginning of an instruction of more than 32 bits.
+    /// Returns whether this is the beginning of an instruction of more than 32 bits.
     pub(crate) fn is_long(self) -> bool {
         self.length() == 0b111
     }
@@ -94,7 +94,7 @@ bitfield! {
 }
 
 impl Compressed {
-    /// Whether this is a whole instruction and not the first half of a longer one.
+    /// Returns whether this is a whole instruction and not the first half of a longer one.
     pub(crate) fn is_compressed(self) -> bool {
         self.quadrant() != NOT_COMPRESSED
     }
@@ -150,7 +150,7 @@ pub(crate) mod quadrant_2 {
     pub(crate) const SDSP: u16 = 0b111;
 }
 
-/// How far the program counter moves when an instruction is done.
+/// The length of an instruction, by which the pc advances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InsnLen {
     /// A compressed instruction.
@@ -160,7 +160,7 @@ pub(crate) enum InsnLen {
 }
 
 impl InsnLen {
-    /// The length in bytes.
+    /// Returns the length in bytes.
     pub(crate) const fn bytes(self) -> usize {
         match self {
             Self::Two => 2,
@@ -169,22 +169,24 @@ impl InsnLen {
     }
 }
 
-/// An instruction that trapped, by what is known about it.
+/// An instruction that trapped, by its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Insn {
     /// 16 bits, as they stand in the guest's memory.
     Compressed(Compressed),
     /// 32 bits, as they stand in the guest's memory.
     Wide(Wide),
-    /// The transformation that `htinst` gave: no immediate, and the address offset in place of
-    /// `rs1`. A compressed instruction was expanded, so its length has to be kept beside it.
+    /// The transformed instruction in `htinst`: without immediate, and with the address offset in
+    /// place of `rs1`. A compressed instruction was expanded, so its length has to be kept beside
+    /// it.
     Transformed(Wide, InsnLen),
     /// More than 32 bits: no standard instruction is that long.
     Long,
 }
 
 impl Insn {
-    /// The instruction that begins at the lowest bit of `word`, as fetched from the guest's memory.
+    /// Returns the instruction that begins at the lowest bit of `word`, as fetched from the guest's
+    /// memory.
     ///
     /// Of a compressed instruction only the low half counts: it may be the last one of a mapped
     /// page, so its fetcher need not have more.
@@ -200,8 +202,8 @@ impl Insn {
         }
     }
 
-    /// The instruction that a virtual-instruction exception left in `stval`, or [`None`] when the
-    /// hardware leaves zero there and the instruction has to be fetched.
+    /// Returns the instruction that a virtual-instruction exception left in `stval`, or [`None`]
+    /// when the hardware leaves zero there and the instruction has to be fetched.
     pub(crate) fn from_stval(stval: usize) -> Option<Self> {
         match u32::try_from(stval) {
             Ok(0) => None,
@@ -210,9 +212,9 @@ impl Insn {
         }
     }
 
-    /// The bits of the instruction, as far as they are known: what the guest's `stval` shall hold
-    /// when it is illegal, and what a trace shows. Zero, which the privileged specification
-    /// allows, for one that is too long.
+    /// Returns the bits of the instruction, as far as they are known: what the guest's `stval`
+    /// shall hold when it is illegal, and what a trace shows. Zero, which the privileged
+    /// specification allows, for one that is too long.
     pub(crate) fn stval(self) -> usize {
         match self {
             Self::Compressed(insn) => usize::from(insn.into_raw()),

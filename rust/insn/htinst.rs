@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! What the hardware said about the instruction that trapped.
+//! Decodes `htinst`, the hardware's description of the instruction that trapped.
 //!
 //! Privileged specification, "Transformed Instruction or Pseudoinstruction for mtinst or htinst".
 //! No lock: these are values. It answers to the uses of `htinst` in `vcpu_insn.c`, which tests a
@@ -20,26 +20,26 @@ use crate::insn::{
 /// An access that the hardware made by itself to the guest's own page table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PteAccess {
-    /// It read an entry.
+    /// The hardware read an entry.
     Read,
-    /// It set the accessed or the dirty bit of an entry. Even on the way to a *load*, so the
-    /// mapping that it needs is a writable one.
+    /// The hardware set the accessed or the dirty bit of an entry, maybe on behalf of a *load*, so
+    /// it needs a writable mapping.
     Write,
 }
 
 /// The register `htinst`, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Htinst {
-    /// Zero: the hardware does not tell. The instruction has to be fetched.
+    /// Zero: the hardware gives no description, so the instruction must be fetched.
     Absent,
-    /// The instruction that trapped, without what `htval` and `stval` tell already.
+    /// The instruction that trapped, without the address, which is in `htval` and `stval`.
     Transformed(Insn),
-    /// The instruction itself did not fault: the walk of the guest's page table, which the
-    /// hardware made for its sake, did. The faulting address is that of a page-table entry.
+    /// The instruction itself did not fault, but the walk of the guest's page table on its behalf.
+    /// The faulting address is that of a page-table entry.
     Pseudo(PteAccess),
-    /// A custom instruction trapped; only its inventor can read the value.
+    /// A custom instruction trapped, whose format is not known.
     Custom,
-    /// No value that the specification defines.
+    /// A value that the specification does not define.
     Reserved,
 }
 
@@ -89,8 +89,8 @@ impl Htinst {
         }
     }
 
-    /// The instruction to complete when no memory backs the faulting address, or [`None`] when it
-    /// has to be fetched.
+    /// Returns the instruction to complete when no memory backs the faulting address, or [`None`]
+    /// when it has to be fetched.
     ///
     /// # Errors
     ///

@@ -78,7 +78,7 @@ pub(crate) enum Width {
 }
 
 impl Width {
-    /// The number of bytes.
+    /// Returns the number of bytes.
     pub(crate) const fn bytes(self) -> u8 {
         match self {
             Self::Byte => 1,
@@ -88,7 +88,7 @@ impl Width {
         }
     }
 
-    /// How far a value of this width has to be shifted for its top bit to become bit 63.
+    /// Returns how far a value of this width has to be shifted for its top bit to become bit 63.
     const fn headroom(self) -> u32 {
         match self {
             Self::Byte => u64::BITS - u8::BITS,
@@ -98,13 +98,13 @@ impl Width {
         }
     }
 
-    /// Whether an access of this width at `address` is naturally aligned.
+    /// Returns whether an access of this width at `address` is naturally aligned.
     const fn aligns(self, address: u64) -> bool {
         address & (self.bytes() as u64 - 1) == 0
     }
 }
 
-/// What fills the register above a loaded value.
+/// The bits that fill the register above a loaded value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extend {
     /// Copies of the value's top bit. Also for eight bytes, where nothing is left to fill.
@@ -113,7 +113,7 @@ pub(crate) enum Extend {
     Zero,
 }
 
-/// A load: what becomes of the value that the device gives.
+/// A load: how the device's value goes into a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Load {
     /// The register that is written.
@@ -125,7 +125,8 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// The value of `rd` for the bytes that the device gave. Those beyond the width do not count.
+    /// Returns the value of `rd` for the bytes that the device gave. Those beyond the width do not
+    /// count.
     pub(crate) const fn value(self, data: [u8; 8]) -> usize {
         let shift = self.width.headroom();
         let top = u64::from_le_bytes(data) << shift;
@@ -141,7 +142,7 @@ impl Load {
     }
 }
 
-/// A store: what the device is given.
+/// A store: the register and the width of the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Store {
     /// The register that is stored.
@@ -151,24 +152,24 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// The bytes to write; those beyond the width are zero.
+    /// Returns the bytes to write, little-endian; those beyond the width are zero.
     pub(crate) const fn data(self, gprs: &Gprs) -> [u8; 8] {
         let shift = self.width.headroom();
         ((gprs.get(self.rs2) as u64) << shift >> shift).to_le_bytes()
     }
 }
 
-/// What a decoded instruction does.
+/// The operation of a decoded instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MmioOp {
-    /// It reads from the device.
+    /// A load from the device.
     Load(Load),
-    /// It writes to the device.
+    /// A store to the device.
     Store(Store),
 }
 
 impl MmioOp {
-    /// How many bytes are accessed.
+    /// Returns the width of the access.
     pub(crate) const fn width(self) -> Width {
         match self {
             Self::Load(load) => load.width,
@@ -176,7 +177,7 @@ impl MmioOp {
         }
     }
 
-    /// Whether it is a load or a store.
+    /// Returns whether it is a load or a store.
     const fn direction(self) -> Direction {
         match self {
             Self::Load(_) => Direction::Load,
@@ -188,13 +189,13 @@ impl MmioOp {
 /// A load or store that can be completed in the guest's stead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MmioInsn {
-    /// What it does.
+    /// Its operation.
     pub(crate) op: MmioOp,
-    /// How far the program counter moves when it is done.
+    /// The length of the instruction, by which the pc advances.
     pub(crate) len: InsnLen,
 }
 
-/// What an instruction tells about the alignment of its address.
+/// The information of an instruction about the alignment of its address.
 #[derive(Clone, Copy)]
 enum Alignment {
     /// The address is that of the register, plus these low bits of an offset.
@@ -211,6 +212,12 @@ impl MmioInsn {
     /// second one faults at an aligned address. So the address that the instruction computes, or
     /// the distance that `htinst` gives, has to be aligned too. Then the whole access lies where
     /// it faulted.
+    ///
+    /// # Errors
+    ///
+    /// [`Undecodable::Rewritten`] if the instruction does not access memory in `direction`, so it
+    /// is not the one that trapped; [`Undecodable::Misaligned`] if the access is not naturally
+    /// aligned; otherwise the variant for an instruction that cannot be completed.
     pub(crate) fn decode(
         insn: Insn,
         direction: Direction,

@@ -5,9 +5,9 @@
 //!
 //! The hardware raises it where a hypervisor may have something to emulate, and also where a
 //! machine without hypervisor would call the instruction illegal: in user mode, for instance, for
-//! every supervisor CSR. So the mode that the guest was in is part of the decoding, and what it
-//! may not do never becomes a [`SystemInsn`]. No lock: these are values. It answers to
-//! `kvm_riscv_vcpu_virtual_insn()` and its tables.
+//! every supervisor CSR. So the mode that the guest was in is part of the decoding, and an
+//! instruction that the guest may not execute never becomes a [`SystemInsn`]. No lock: these are
+//! values. It answers to `kvm_riscv_vcpu_virtual_insn()` and its tables.
 
 use crate::{
     arch::{
@@ -37,8 +37,8 @@ use crate::{
 pub(crate) enum SystemInsn {
     /// `wfi`: sleep until an interrupt is pending.
     Wfi,
-    /// `wrs.nto`: let other threads run for a while. What it waits for cannot be watched from
-    /// here, and it may end at any time.
+    /// `wrs.nto`: let other threads run for a while. The hypervisor cannot watch the memory that it
+    /// waits for, and the wait may end at any time.
     WrsNto,
     /// Access to a CSR that is emulated.
     Csr(CsrAccess),
@@ -52,6 +52,11 @@ const WRS_NTO: u32 = 0x00d0_0073;
 impl SystemInsn {
     /// Decodes an instruction that raised a virtual-instruction exception in `mode`, of a guest
     /// with `isa`, with `counters` in its `scounteren` and `gprs` in the registers.
+    ///
+    /// # Errors
+    ///
+    /// [`Illegal`] for an instruction that is not emulated, or that the guest may not execute in
+    /// `mode`.
     pub(crate) fn decode(
         insn: Insn,
         mode: GuestMode,
@@ -75,7 +80,7 @@ impl SystemInsn {
         }
     }
 
-    /// Decodes what can only be an access to a CSR.
+    /// Decodes an instruction that can only be an access to a CSR.
     fn csr(
         insn: Wide,
         mode: GuestMode,

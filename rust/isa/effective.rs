@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! What the guest gets of the extensions that userspace chose, and the CSR values that follow.
+//! The extensions that a guest has in effect, of those that userspace chose, and the CSR values
+//! that follow.
 
 use crate::{
     bindings,
@@ -24,6 +25,7 @@ const ENVCFG_CBCFE: u64 = bindings::ENVCFG_CBCFE as u64;
 const ENVCFG_CBZE: u64 = bindings::ENVCFG_CBZE as u64;
 const ENVCFG_ADUE: u64 = bindings::ENVCFG_ADUE as u64;
 const STATEEN0_ENVCFG: u64 = bindings::SMSTATEEN0_HSENVCFG as u64;
+/// All that a guest with AIA needs: the IMSIC, the other CSRs, and the indirect ones.
 const STATEEN0_AIA: u64 = bindings::SMSTATEEN0_AIA_IMSIC as u64
     | bindings::SMSTATEEN0_AIA as u64
     | bindings::SMSTATEEN0_AIA_ISEL as u64;
@@ -34,9 +36,9 @@ const STATEEN0_SSTATEEN0: u64 = bindings::SMSTATEEN0_SSTATEEN0 as u64;
 pub(crate) enum FpUnit {
     /// None: sstatus.FS is off.
     Off,
-    /// Those of F.
+    /// The registers of F.
     Single,
-    /// Those of D.
+    /// The registers of D.
     Double,
 }
 
@@ -45,13 +47,13 @@ pub(crate) enum FpUnit {
 /// # Invariants
 ///
 /// The set is closed under `requires`: if an extension is in the set, then so is everything that it
-/// needs and that can be switched off. (What cannot be switched off but is missing in the host's
-/// own list is the host's affair.)
+/// needs and that can be switched off. (An extension that cannot be switched off but is missing in
+/// the host's own list does not count.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EffectiveIsa(IsaSet);
 
 impl EffectiveIsa {
-    /// What `chosen` has in effect.
+    /// Returns what `chosen` has in effect.
     pub(crate) fn of(chosen: IsaSet) -> Self {
         let mut set = IsaSet::EMPTY;
 
@@ -65,20 +67,20 @@ impl EffectiveIsa {
         Self(set)
     }
 
-    /// Whether the guest has `ext`.
+    /// Returns whether the guest has `ext`.
     #[inline]
     pub(crate) const fn has(self, ext: Ext) -> bool {
         self.0.contains(ext)
     }
 
-    /// All that the guest has.
+    /// Returns all extensions that the guest has.
     #[cfg(test)]
     pub(crate) const fn set(self) -> IsaSet {
         self.0
     }
 
-    /// The floating-point registers of the guest; with [`FpUnit::Off`], sstatus.FS is off for
-    /// good.
+    /// Returns which floating-point registers the guest has; with [`FpUnit::Off`], sstatus.FS is
+    /// off for good.
     #[inline]
     pub(crate) const fn fp(self) -> FpUnit {
         if self.has(Ext::D) {
@@ -90,13 +92,13 @@ impl EffectiveIsa {
         }
     }
 
-    /// Whether the guest has vector registers; if not, sstatus.VS is off for good.
+    /// Returns whether the guest has vector registers; if not, sstatus.VS is off for good.
     #[inline]
     pub(crate) const fn has_vector(self) -> bool {
         self.has(Ext::V)
     }
 
-    /// henvcfg before the guest has asked for anything through SBI FWFT.
+    /// Returns henvcfg as it is before the guest has asked for anything through SBI FWFT.
     pub(crate) fn henvcfg(self) -> u64 {
         let mut value = 0;
 
@@ -119,7 +121,7 @@ impl EffectiveIsa {
         value
     }
 
-    /// hstateen0, on a host that has it.
+    /// Returns hstateen0, or [`None`] on a host that does not have it.
     pub(crate) fn hstateen0(self, host: &HostIsa) -> Option<u64> {
         if !host.smstateen {
             return None;

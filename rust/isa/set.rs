@@ -24,7 +24,7 @@ impl IsaSet {
     /// No extension.
     pub(crate) const EMPTY: Self = Self(0);
 
-    /// The extension with this number, or none if there is none.
+    /// Returns the extension with this number as a set of one; the empty set if there is none.
     #[inline]
     pub(crate) fn from_id(id: u64) -> Self {
         if id < ROWS.len() as u64 {
@@ -34,67 +34,67 @@ impl IsaSet {
         }
     }
 
-    /// The 64 bits of `word`, the first of them being extension number `first`.
+    /// Returns a set of the 64 bits of `word`, the first of them being extension number `first`.
     #[inline]
     pub(crate) fn from_word(word: u64, first: u32) -> Self {
         Self(u128::from(word).wrapping_shl(first))
     }
 
-    /// The 64 bits that begin with extension number `first`.
+    /// Returns the 64 bits that begin with extension number `first`.
     #[inline]
     pub(crate) fn word(self, first: u32) -> u64 {
         self.0.wrapping_shr(first) as u64
     }
 
-    /// Whether `ext` is in the set.
+    /// Returns whether `ext` is in the set.
     #[inline]
     pub(crate) const fn contains(self, ext: Ext) -> bool {
         self.0 & Self::EMPTY.with(ext).0 != 0
     }
 
-    /// The set with `ext` added.
+    /// Returns the set with `ext` added.
     #[inline]
     pub(crate) const fn with(self, ext: Ext) -> Self {
         Self(self.0 | 1u128.wrapping_shl(ext.id()))
     }
 
-    /// What is in `self` but not in `other`.
+    /// Returns what is in `self` but not in `other`.
     #[inline]
     pub(crate) const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// What is in both.
+    /// Returns what is in both sets.
     #[inline]
     pub(crate) const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// What is in either.
+    /// Returns what is in either set.
     #[inline]
     pub(crate) const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Whether all of the set is in `other`.
+    /// Returns whether all of the set is in `other`.
     #[inline]
     pub(crate) const fn is_subset_of(self, other: Self) -> bool {
         self.0 & !other.0 == 0
     }
 
-    /// Whether nothing is in the set.
+    /// Returns whether nothing is in the set.
     #[inline]
     pub(crate) const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// How many extensions are in the set.
+    /// Returns how many extensions are in the set.
     #[cfg(test)]
     pub(crate) const fn count(self) -> u32 {
         self.0.count_ones()
     }
 
-    /// The numbers of the extensions in the set, in ascending order.
+    /// Returns the numbers of the extensions in the set, in ascending order.
     #[cfg(test)]
     pub(crate) fn ids(self) -> impl Iterator<Item = u32> {
         let mut rest = self.0;

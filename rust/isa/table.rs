@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! The table of ISA extensions: one row says all that KVM knows about one of them.
+//! The table of ISA extensions: each row has all properties of one extension.
 //!
 //! The rows answer to the map and the two `switch` statements of `arch/riscv/kvm/isa.c`, and,
 //! for `requires`, to the dependencies of `arch/riscv/kernel/cpufeature.c` and of the
@@ -16,9 +16,9 @@ use crate::{
 /// When an extension may be switched on for a guest, on a host that has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Enable {
-    /// Whenever the host has it.
+    /// The extension may be switched on whenever the host has it.
     Always,
-    /// Never: we do not virtualise it.
+    /// The extension may never be switched on, because KVM does not virtualise it.
     Never,
     /// Only while this one is offered, too.
     NeedsOffered(Ext),
@@ -34,7 +34,8 @@ pub(crate) enum Enable {
 pub(crate) enum Disable {
     /// Always: there is a control for it (sstatus.FS or VS, henvcfg, hstateen0).
     Allowed,
-    /// Never: nothing takes it away, and to hide it would be a lie that the guest sees through.
+    /// Never: there is no control that disables its instructions, so a guest would find them
+    /// working.
     Never,
     /// Not by itself, but the control of this one takes it away as well, so a guest without that
     /// one is also without this. To userspace, the same as [`Self::Never`].
@@ -62,7 +63,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// An extension with the policies that most have.
+    /// Returns a row of `ext` with the policies that most extensions have.
     const fn new(ext: Ext, base: u32, disable: Disable) -> Self {
         Self {
             ext,
@@ -106,7 +107,7 @@ macro_rules! extensions {
 }
 
 impl Ext {
-    /// The number in the user API, `KVM_RISCV_ISA_EXT_*`.
+    /// Returns the number in the user API, `KVM_RISCV_ISA_EXT_*`.
     #[inline]
     pub(crate) const fn id(self) -> u32 {
         self as u32
@@ -414,6 +415,7 @@ extensions! {
 /// extension with a control of its own has itself; that of one which nothing takes away is empty.
 pub(crate) const LOSSES: [IsaSet; COUNT] = losses();
 
+/// Computes [`LOSSES`].
 const fn losses() -> [IsaSet; COUNT] {
     let mut losses = [IsaSet::EMPTY; COUNT];
 

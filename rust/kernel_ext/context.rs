@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Preemption or interrupts disabled for a while. The `kernel` crate has nothing for preemption, and
-//! nothing for interrupts that gives a proof.
+//! Preemption or interrupts disabled for a while. The `kernel` crate has nothing for preemption,
+//! and its `interrupt` promises nothing on a kernel that is not preemptible.
 
 use kernel::{
     prelude::*,
@@ -21,7 +21,7 @@ impl PreemptOff {
         Self(NotThreadSafe)
     }
 
-    /// The CPU that this code runs on, and stays on.
+    /// Returns the number of the CPU that this code runs on, and stays on.
     pub(crate) fn cpu(&self) -> usize {
         // SAFETY: Preemption is off while `self` lives, so this thread stays on the CPU.
         unsafe { bindings::kvm_rs_smp_processor_id() as usize }

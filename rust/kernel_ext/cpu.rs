@@ -4,7 +4,7 @@
 
 use crate::bindings;
 
-/// How many CPUs are online.
+/// Returns how many CPUs are online.
 pub(crate) fn online_cpus() -> u32 {
     // SAFETY: This only reads the kernel's counter of online CPUs.
     unsafe { bindings::kvm_rs_num_online_cpus() }

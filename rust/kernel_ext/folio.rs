@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Folios of the host's memory, and what its memory management notes about them. The kernel
-//! crate has no folios.
+//! Folios of the host's memory, and the flags that the host's MM keeps about them. The kernel crate
+//! has no folios.
 
 use core::marker::PhantomData;
 
 use crate::bindings;
 
-/// A folio of the host's, which stays in use for `'m`: it is mapped and a lock keeps it so, or some
+/// A folio of the host, which stays in use for `'m`: it is mapped and a lock keeps it mapped, or a
 /// value holds a reference to it.
 ///
 /// # Invariants
@@ -17,6 +17,8 @@ use crate::bindings;
 pub(crate) struct LiveFolio<'m>(*mut bindings::folio, PhantomData<&'m ()>);
 
 impl LiveFolio<'_> {
+    /// Takes a folio that is in use.
+    ///
     /// # Safety
     ///
     /// `folio` must point to a folio that stays in use for the lifetime of the result.
@@ -37,8 +39,8 @@ impl LiveFolio<'_> {
         unsafe { bindings::kvm_rs_folio_icache_clean(self.0) }
     }
 
-    /// Notes that they have: since the host last moved its contents, all CPUs have executed
-    /// FENCE.I. The host clears the mark when it gives the folio away or writes to it.
+    /// Marks the folio so (`PG_dcache_clean`): since the host last moved its contents, all CPUs
+    /// have executed FENCE.I. The host clears the mark when it frees the folio or writes to it.
     pub(crate) fn set_icache_clean(self) {
         // SAFETY: By the type's invariant the folio is in use.
         unsafe { bindings::kvm_rs_folio_set_icache_clean(self.0) };

@@ -2,8 +2,8 @@
 
 //! Values that are made when the module is loaded, read by all of it, and freed when it goes.
 //!
-//! Nothing drops a module's `static`s: what they own would be lost with each unload. A
-//! `static` [`SetOnce`](kernel::sync::SetOnce) is such a one.
+//! The `static`s of a module are never dropped, so each unload would leak what they own. That is
+//! true of a `static` [`SetOnce`](kernel::sync::SetOnce), too.
 
 use core::ptr;
 
@@ -23,16 +23,16 @@ use crate::kernel_ext::atomic::{
 pub(crate) struct ModuleCell<T>(AtomicPtr<T>);
 
 impl<T: Send + Sync> ModuleCell<T> {
-    /// Nothing yet.
+    /// Returns a cell without a value.
     pub(crate) const fn new() -> Self {
         // INVARIANT: The pointer is null.
         Self(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// The value, if there is one.
+    /// Returns the value, if there is one.
     #[inline(always)]
     pub(crate) fn get(&self) -> Option<&'static T> {
-        // Relaxed: what calls into the module was registered after the value was made.
+        // Relaxed: all callers into the module were registered after the value was made.
         let value = self.0.load(Ordering::Relaxed);
         // SAFETY: By the type's invariant the pointer is null, or the value lives as long as code
         // that reads it runs.
@@ -61,7 +61,7 @@ impl<T: Send + Sync> ModuleCell<T> {
     }
 }
 
-/// What ends with the module: a field of it.
+/// The owner of a cell's value, a field of the module: dropping it frees the value.
 pub(crate) struct ModuleCellOwner<T: 'static>(&'static ModuleCell<T>);
 
 impl<T> Drop for ModuleCellOwner<T> {

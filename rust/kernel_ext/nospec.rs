@@ -2,7 +2,7 @@
 
 //! Protection against speculation past a bounds check, which the kernel crate lacks.
 
-/// `index` if it is below `len`, otherwise 0, without a branch that could be mispredicted.
+/// Returns `index` if it is below `len`, otherwise 0, without a branch that could be mispredicted.
 /// Answers to `array_index_nospec()`.
 #[inline(always)]
 pub(crate) fn index(index: usize, len: usize) -> usize {

@@ -38,6 +38,7 @@ pub(crate) use new_raw_spinlock;
 /// restore what it found, and leave interrupts off if it was not the first to be taken.
 #[pin_data]
 pub(crate) struct RawSpinLock<T> {
+    /// The lock of the `kernel` crate, with the operations below.
     #[pin]
     lock: Lock<T, RawSpinLockBackend>,
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a thread that runs a guest tells the scheduler, the accounting of time and RCU. The
-//! kernel crate has none of it.
+//! Calls of a thread that runs a guest into the scheduler, the accounting of time, and RCU. The
+//! kernel crate has none of them.
 
 use crate::bindings;
 
@@ -19,13 +19,13 @@ pub(crate) fn cond_resched() {
     unsafe { bindings::kvm_rs_cond_resched() };
 }
 
-/// Books time on the guest from here on. Interrupts are off.
+/// Accounts time to the guest from here on. Interrupts are off.
 pub(crate) fn guest_timing_enter() {
     // SAFETY: The caller has interrupts disabled, as `guest_timing_enter_irqoff()` requires.
     unsafe { bindings::guest_timing_enter_irqoff() };
 }
 
-/// Books time on the host from here on. Interrupts are off.
+/// Accounts time to the host from here on. Interrupts are off.
 pub(crate) fn guest_timing_exit() {
     // SAFETY: The caller has interrupts disabled, as `guest_timing_exit_irqoff()` requires.
     unsafe { bindings::guest_timing_exit_irqoff() };
@@ -34,18 +34,18 @@ pub(crate) fn guest_timing_exit() {
 /// Tells RCU that this CPU was in the guest, hence used nothing that RCU protects: a quiescent
 /// state. Interrupts are off.
 ///
-/// Once after any number of entries, if no interrupt was let in between them. RCU can do nothing
-/// with the note before this CPU takes an interrupt: it is a flag of the CPU, which the CPU's own
-/// tick looks at, and other CPUs that cannot wait send an IPI. Either ends the guest and comes
-/// after the note. So one at each entry and one at each exit, as `guest_state_enter_irqoff()` and
-/// its counterpart have it, say no more. Where there may be no tick (`nohz_full`) RCU tracks the
-/// context instead, and is told by the bracket of each entry.
+/// Call it once after any number of entries, if interrupts stayed off between them. RCU does not
+/// read the note, a flag of this CPU, before this CPU takes an interrupt: its own tick, or an IPI
+/// of another CPU that cannot wait. Either ends the guest and comes after the note. So two notes
+/// for each entry, as `guest_state_enter_irqoff()` and its counterpart make, have no more effect.
+/// On a CPU without tick (`nohz_full`) RCU tracks the context instead, which the bracket of each
+/// entry in `enter.c` reports.
 pub(crate) fn note_guest() {
     // SAFETY: The caller has interrupts disabled, as `rcu_virt_note_context_switch()` requires.
     unsafe { bindings::kvm_rs_note_guest() };
 }
 
-/// Whether the kernel counts how long threads wait for a CPU.
+/// Returns whether the kernel counts how long threads wait for a CPU.
 pub(crate) fn counts_waiting() -> bool {
     // SAFETY: `sched_info_on()` returns a constant of the kernel's configuration.
     unsafe { bindings::sched_info_on() != 0 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The host's `time` counter. Answers to what `vcpu_timer.c` asks of `asm/timex.h`, `asm/delay.h`
-//! and `clocksource/timer-riscv.h`. `kernel::time` has clocks in nanoseconds and no counter.
+//! The host's `time` counter. Answers to the uses of `asm/timex.h`, `asm/delay.h` and
+//! `clocksource/timer-riscv.h` in `vcpu_timer.c`. `kernel::time` has clocks in nanoseconds and no
+//! counter.
 
 use kernel::{
     prelude::*,
@@ -10,21 +11,21 @@ use kernel::{
 
 use crate::bindings;
 
-/// `time` now, in ticks.
+/// Returns `time` now, in ticks.
 #[inline(always)]
 pub(crate) fn now() -> u64 {
     // SAFETY: This only reads a counter.
     unsafe { bindings::kvm_rs_get_cycles64() }
 }
 
-/// Ticks per second, for the host as for its guests.
+/// Returns the ticks per second, for the host as for its guests.
 pub(crate) fn frequency() -> u64 {
     // SAFETY: The kernel writes the variable once, at boot, so no CPU writes it now.
     let ticks = unsafe { bindings::riscv_timebase };
     ticks as u64
 }
 
-/// How long `ticks` are; what is longer than a timer can wait, 292 years, is cut to that.
+/// Converts `ticks` to a time; what is longer than a timer can wait, 292 years, is cut to that.
 pub(crate) fn duration(ticks: u64) -> Delta {
     let scale = scale();
     let nanos = (u128::from(ticks) * u128::from(scale.mult)).wrapping_shr(scale.shift);
@@ -37,7 +38,7 @@ struct Scale {
     shift: u32,
 }
 
-/// From ticks to nanoseconds.
+/// Returns the factor from ticks to nanoseconds.
 fn scale() -> Scale {
     let mut scale = Scale { mult: 0, shift: 0 };
     // SAFETY: Both pointers come from mutable references, so they are valid for a write.

@@ -60,8 +60,8 @@ pub(crate) fn get_user_pair(from: UserPtr) -> Result<[u64; 2]> {
         ])
     }
 
-    // The check comes here, so that the compiler can drop the one that `unsafe_get_user()` makes
-    // for each double word.
+    // Check here, so that the compiler can drop the check that `unsafe_get_user()` makes for each
+    // double word.
     if !from.as_const_ptr().cast::<u64>().is_aligned() {
         return misaligned(from);
     }

@@ -47,7 +47,7 @@ macro_rules! number {
 }
 
 number! {
-    /// A guest physical address: what the guest believes to be physical memory.
+    /// A guest physical address.
     Gpa(u64)
 }
 number! {
@@ -75,8 +75,8 @@ number! {
     Asid(u16)
 }
 number! {
-    /// A hart id, in all its 64 bits: what the guest says, and what userspace gave a vCPU as its id
-    /// (`KVM_CREATE_VCPU`). Not every one names a vCPU.
+    /// A hart id of 64 bits: the id that userspace gave a vCPU (`KVM_CREATE_VCPU`), or one that a
+    /// guest passes and that may belong to no vCPU.
     HartId(u64)
 }
 number! {
@@ -85,19 +85,19 @@ number! {
 }
 
 impl Gpa {
-    /// The frame that holds this address.
+    /// Returns the frame that holds this address.
     #[inline(always)]
     pub(crate) const fn gfn(self) -> Gfn {
         Gfn(self.0 >> PAGE_SHIFT)
     }
 
-    /// The offset of this address in its frame, in bytes.
+    /// Returns the offset of this address in its frame, in bytes.
     #[cfg(test)]
     pub(crate) const fn offset(self) -> u64 {
         self.0 & (PAGE_SIZE - 1)
     }
 
-    /// The address `bytes` further on, unless it lies beyond 64 bits.
+    /// Returns the address `bytes` further on, or [`None`] if it lies beyond 64 bits.
     #[cfg(test)]
     pub(crate) const fn checked_add(self, bytes: u64) -> Option<Gpa> {
         match self.0.checked_add(bytes) {
@@ -108,7 +108,7 @@ impl Gpa {
 }
 
 impl Gfn {
-    /// The address of the frame's first byte.
+    /// Returns the address of the frame's first byte.
     ///
     /// A frame number of more than 52 bits has no address; its upper bits are lost. Frames that
     /// were compared with the width of a VM's mode never have so many.
@@ -117,7 +117,7 @@ impl Gfn {
         Gpa(self.0 << PAGE_SHIFT)
     }
 
-    /// The frame `frames` further on, unless its number exceeds 64 bits.
+    /// Returns the frame `frames` further on, or [`None`] if its number exceeds 64 bits.
     #[cfg(test)]
     pub(crate) const fn checked_add(self, frames: u64) -> Option<Gfn> {
         match self.0.checked_add(frames) {
@@ -126,13 +126,13 @@ impl Gfn {
         }
     }
 
-    /// The frame `frames` further on, or the last one that can be numbered.
+    /// Returns the frame `frames` further on, or the last one that can be numbered.
     #[inline(always)]
     pub(crate) const fn saturating_add(self, frames: u64) -> Gfn {
         Gfn(self.0.saturating_add(frames))
     }
 
-    /// The first frame of the block of `size` that holds this frame.
+    /// Returns the first frame of the block of `size` that holds this frame.
     #[inline(always)]
     pub(crate) const fn align_down(self, size: PageSize) -> Gfn {
         Gfn(self.0 & !(size.frames() - 1))
@@ -140,7 +140,7 @@ impl Gfn {
 }
 
 impl Hpa {
-    /// The frame that holds this address.
+    /// Returns the frame that holds this address.
     #[inline(always)]
     pub(crate) const fn pfn(self) -> Pfn {
         Pfn(self.0 >> PAGE_SHIFT)
@@ -148,13 +148,13 @@ impl Hpa {
 }
 
 impl Pfn {
-    /// The address of the frame's first byte.
+    /// Returns the address of the frame's first byte.
     #[inline(always)]
     pub(crate) const fn hpa(self) -> Hpa {
         Hpa(self.0 << PAGE_SHIFT)
     }
 
-    /// The frame `frames` further on, unless its number exceeds 64 bits.
+    /// Returns the frame `frames` further on, or [`None`] if its number exceeds 64 bits.
     #[inline(always)]
     pub(crate) const fn checked_add(self, frames: u64) -> Option<Pfn> {
         match self.0.checked_add(frames) {
@@ -171,18 +171,21 @@ impl Pfn {
 /// `start <= end`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GfnRange {
+    /// The first frame.
     start: Gfn,
+    /// The frame after the last one.
     end: Gfn,
 }
 
 impl GfnRange {
-    /// No frame.
+    /// The range without frames.
     pub(crate) const EMPTY: GfnRange = GfnRange {
         start: Gfn(0),
         end: Gfn(0),
     };
 
-    /// The frames from `start` up to, not including, `end`; empty if `end` lies before `start`.
+    /// Returns the frames from `start` up to, not including, `end`; empty if `end` lies before
+    /// `start`.
     #[inline(always)]
     pub(crate) const fn new(start: Gfn, end: Gfn) -> Self {
         // INVARIANT: An `end` that lies before `start` is moved up to it.
@@ -192,61 +195,61 @@ impl GfnRange {
         }
     }
 
-    /// The `frames` frames from `start`, cut off where frame numbers end.
+    /// Returns the `frames` frames from `start`, cut off where frame numbers end.
     #[inline(always)]
     pub(crate) const fn from_len(start: Gfn, frames: u64) -> Self {
         Self::new(start, start.saturating_add(frames))
     }
 
-    /// The frame `gfn` alone.
+    /// Returns the frame `gfn` alone.
     #[inline(always)]
     pub(crate) const fn single(gfn: Gfn) -> Self {
         Self::from_len(gfn, 1)
     }
 
-    /// The first frame.
+    /// Returns the first frame.
     #[inline(always)]
     pub(crate) const fn start(self) -> Gfn {
         self.start
     }
 
-    /// The frame after the last one.
+    /// Returns the frame after the last one.
     #[inline(always)]
     pub(crate) const fn end(self) -> Gfn {
         self.end
     }
 
-    /// The number of frames.
+    /// Returns the number of frames.
     #[inline(always)]
     pub(crate) const fn len(self) -> u64 {
         self.end.0 - self.start.0
     }
 
-    /// Whether there is no frame.
+    /// Returns whether there is no frame.
     #[inline(always)]
     pub(crate) const fn is_empty(self) -> bool {
         self.start.0 == self.end.0
     }
 
-    /// Whether `gfn` is one of the frames.
+    /// Returns whether `gfn` is one of the frames.
     #[inline(always)]
     pub(crate) const fn contains(self, gfn: Gfn) -> bool {
         self.start.0 <= gfn.0 && gfn.0 < self.end.0
     }
 
-    /// Whether all frames of `other` are among these.
+    /// Returns whether all frames of `other` are among these.
     #[inline(always)]
     pub(crate) const fn covers(self, other: GfnRange) -> bool {
         other.is_empty() || (self.start.0 <= other.start.0 && other.end.0 <= self.end.0)
     }
 
-    /// The frames that both have.
+    /// Returns the frames that both have.
     #[inline(always)]
     pub(crate) fn intersection(self, other: GfnRange) -> GfnRange {
         GfnRange::new(self.start.max(other.start), self.end.min(other.end))
     }
 
-    /// The smallest run that covers both; an empty one adds nothing.
+    /// Returns the smallest run that covers both; an empty one adds nothing.
     #[inline(always)]
     pub(crate) fn hull(self, other: GfnRange) -> GfnRange {
         if self.is_empty() {
@@ -284,25 +287,26 @@ pub(crate) enum Level {
 }
 
 impl Level {
-    /// log2 of the number of frames that one entry maps.
+    /// Returns log2 of the number of frames that one entry maps.
     #[inline(always)]
     pub(crate) const fn frame_shift(self) -> u32 {
         9 * self as u32
     }
 
-    /// The number of frames that one entry maps.
+    /// Returns the number of frames that one entry maps.
     #[inline(always)]
     pub(crate) const fn frames(self) -> u64 {
         1 << self.frame_shift()
     }
 
-    /// log2 of what one entry maps, in bytes.
+    /// Returns log2 of what one entry maps, in bytes.
     #[inline(always)]
     pub(crate) const fn shift(self) -> u32 {
         PAGE_SHIFT + self.frame_shift()
     }
 
-    /// The level that a table entry of this level points to; none below [`Level::Page`].
+    /// Returns the level that a table entry of this level points to; [`None`] below
+    /// [`Level::Page`].
     #[inline(always)]
     pub(crate) const fn below(self) -> Option<Level> {
         match self {
@@ -314,8 +318,8 @@ impl Level {
         }
     }
 
-    /// How much one leaf of this level maps. There are none above [`Level::Giga`]: no host has
-    /// larger pages.
+    /// Returns how much one leaf of this level maps. There are none above [`Level::Giga`]: no host
+    /// has larger pages.
     #[inline(always)]
     pub(crate) const fn leaf_size(self) -> PageSize {
         match self {
@@ -325,7 +329,7 @@ impl Level {
         }
     }
 
-    /// The frames of the entry that maps `gfn`.
+    /// Returns the frames of the entry that maps `gfn`.
     #[inline(always)]
     pub(crate) const fn span(self, gfn: Gfn) -> GfnRange {
         let first = gfn.0 & !(self.frames() - 1);
@@ -335,7 +339,7 @@ impl Level {
 
 /// A size in which hosts map memory.
 ///
-/// Ordered by size. That of Svnapot is no size of one G-stage entry: see [`PageSize::level`].
+/// Ordered by size. No single G-stage entry has the size of a Svnapot run: see [`PageSize::level`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum PageSize {
     /// 4 KiB.
@@ -358,7 +362,7 @@ impl PageSize {
         PageSize::Size1G,
     ];
 
-    /// log2 of the size, in bytes.
+    /// Returns log2 of the size, in bytes.
     #[inline(always)]
     pub(crate) const fn shift(self) -> u32 {
         match self {
@@ -369,13 +373,13 @@ impl PageSize {
         }
     }
 
-    /// The size, in bytes.
+    /// Returns the size, in bytes.
     #[inline(always)]
     pub(crate) const fn bytes(self) -> u64 {
         1 << self.shift()
     }
 
-    /// The size, in frames.
+    /// Returns the size, in frames.
     #[inline(always)]
     pub(crate) const fn frames(self) -> u64 {
         1 << (self.shift() - PAGE_SHIFT)

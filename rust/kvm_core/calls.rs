@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Core KVM's functions, for safe callers. One function each; the reason why it is sound to call
-//! stands in it.
+//! Core KVM's functions, for safe callers. Each function here calls one of them, and its SAFETY
+//! comments say why that is sound.
 
 use kernel::{
     error::to_result,
@@ -28,7 +28,7 @@ use crate::{
     }, //
 };
 
-/// Whether this `KVM_RUN` is to enter the guest at all (`immediate_exit` says no).
+/// Returns whether this `KVM_RUN` is to enter the guest at all (`immediate_exit` says no).
 pub(crate) fn wants_to_run(vcpu: HeldVcpu<'_>) -> bool {
     // SAFETY: By the invariant of `Vcpu` the vCPU is live. Core KVM writes `wants_to_run` with
     // `vcpu->mutex` held, which this thread holds.
@@ -49,6 +49,7 @@ pub(crate) enum Inside {
 ///
 /// Interrupts are disabled all the while, so that the IPI is taken after what it is about.
 pub(crate) struct VcpuMode<'v> {
+    /// The vCPU, whose mode this thread sets.
     vcpu: HeldVcpu<'v>,
 }
 
@@ -67,7 +68,8 @@ impl<'v> VcpuMode<'v> {
         Self { vcpu }
     }
 
-    /// Whether the mode is still `IN_GUEST_MODE`: no CPU has asked the vCPU to leave the guest.
+    /// Returns whether the mode is still `IN_GUEST_MODE`: no CPU has asked the vCPU to leave the
+    /// guest.
     #[inline(always)]
     pub(crate) fn is_in_guest(&self) -> bool {
         // SAFETY: By the invariant of `Vcpu` the vCPU is live. This only computes the field's
@@ -87,6 +89,7 @@ impl Drop for VcpuMode<'_> {
     }
 }
 
+/// Stores the mode, for other CPUs to read or to exchange.
 #[inline(always)]
 fn set_mode(vcpu: HeldVcpu<'_>, mode: u32) {
     // SAFETY: By the invariant of `Vcpu` the vCPU is live. This only computes the field's address.
@@ -97,7 +100,8 @@ fn set_mode(vcpu: HeldVcpu<'_>, mode: u32) {
     unsafe { cell.write_volatile(mode as i32) };
 }
 
-/// Whether the vCPU is in the guest; if so, it is told to leave (`kvm_arch_vcpu_should_kick()`).
+/// Tells the vCPU to leave the guest, and returns whether it was there
+/// (`kvm_arch_vcpu_should_kick()`).
 pub(crate) fn leaving_guest(vcpu: &Vcpu) -> bool {
     // SAFETY: By the invariant of `Vcpu` the vCPU is live. The call changes the mode by an atomic
     // exchange, which any CPU may do.
@@ -105,7 +109,7 @@ pub(crate) fn leaving_guest(vcpu: &Vcpu) -> bool {
     mode == bindings::IN_GUEST_MODE as i32
 }
 
-/// Signals, rescheduling and task work that come before the guest.
+/// Handles signals, rescheduling and task work that come before the guest. May sleep.
 ///
 /// # Errors
 ///
@@ -129,7 +133,7 @@ pub(crate) fn dirty_ring_is_soft_full(vcpu: &Vcpu) -> bool {
     vcpu.requests().load(Ordering::Relaxed) & BIT != 0
 }
 
-/// Whether the dirty ring is so full that userspace must collect it; `kvm_run` says so.
+/// Returns whether the dirty ring is so full that userspace must collect it; `kvm_run` says so.
 pub(crate) fn dirty_ring_is_full(vcpu: HeldVcpu<'_>) -> bool {
     // SAFETY: By the invariant of `Vcpu` the vCPU is live. This thread holds `vcpu->mutex`, so it
     // may write to `kvm_run`.
@@ -207,7 +211,8 @@ pub(crate) fn bus_write(slots: &SlotsRead<'_>, gpa: Gpa, width: u8, data: &[u8; 
     result == 0
 }
 
-/// The low bits of a `KVM_REQ_*` are its number (`KVM_REQUEST_MASK`); the others say how it is made.
+/// The low bits of a `KVM_REQ_*`, which are its number (`KVM_REQUEST_MASK`); the others say how it
+/// is made.
 pub(crate) const REQUEST_MASK: u32 = 0xff;
 
 /// Returns `raw`, a request's constant, with a number that is a bit of `vcpu->requests`, as that of
@@ -228,12 +233,13 @@ pub(crate) fn request_all(vm: &Vm, raw: u32) {
 /// One bit for each vCPU that a VM can have, by index.
 pub(crate) type VcpuBitmap = [usize; MASK_WORDS];
 
+/// The words of a [`VcpuBitmap`].
 const MASK_WORDS: usize = (bindings::KVM_MAX_VCPUS as usize).div_ceil(usize::BITS as usize);
 
-/// No vCPU.
+/// The bitmap without vCPUs.
 pub(crate) const NO_VCPUS: VcpuBitmap = [0; MASK_WORDS];
 
-/// The same for the vCPUs in `mask`. Interrupts are on.
+/// Makes the request with the constant `raw` of the vCPUs in `mask`. Interrupts are on.
 pub(crate) fn request_vcpus(vm: &Vm, raw: u32, mask: &mut VcpuBitmap) {
     let raw = with_valid_number(raw);
     // SAFETY: By the invariant of `Vm` the VM is live. `mask` has a bit for every vCPU that there

@@ -42,26 +42,32 @@ use crate::{
 pub(crate) enum NoPlace {
     /// There is no memory, or the guest cannot write to it.
     NoMemory,
-    /// The vCPU's dirty ring is full but for its reserve. What needs the memory is tried again when
-    /// userspace has made room.
+    /// The vCPU's dirty ring is full but for its reserve. The caller tries again when userspace has
+    /// collected the ring.
     RingFull,
 }
 
-/// Some bytes of guest memory, all in one page, that the guest could write to. Dropping this notes
-/// in the dirty log what was written.
+/// Some bytes of guest memory, all in one page, that the guest could write to. Dropping this marks
+/// the page in the dirty log if it was written to.
 ///
 /// A vCPU whose dirty ring is full but for its reserve gets no place in memory that is logged. So
 /// one exit adds at most one entry of a place to the reserve, however many places it finds.
 pub(crate) struct Place<'s> {
+    /// The vCPU on whose behalf memory is written.
     vcpu: HeldVcpu<'s>,
+    /// The slot of the page.
     slot: Slot<'s>,
+    /// The guest frame of the page.
     gfn: Gfn,
+    /// The host address of the first byte.
     start: UserPtr,
+    /// The number of bytes.
     len: usize,
+    /// Whether there was a write.
     log: Log,
 }
 
-/// Whether the dirty log has to know.
+/// Whether the place was written to, for the dirty log.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Log {
     Nothing,
@@ -101,7 +107,7 @@ impl<'s> Place<'s> {
         })
     }
 
-    /// Where `len` bytes at `offset` are.
+    /// Returns the address of the `len` bytes at `offset`.
     fn part(&self, offset: usize, len: usize) -> Result<UserPtr> {
         match offset.checked_add(len) {
             Some(end) if end <= self.len => Ok(self.start.wrapping_byte_add(offset)),

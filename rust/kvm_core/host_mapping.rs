@@ -28,14 +28,18 @@ pub(crate) enum HostWrite {
 /// Only core KVM and the host's page table give it, so no other frame reaches a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HostMapping<'l> {
+    /// The frame of the page itself.
     pfn: Pfn,
+    /// How much the host maps around it, with the same rights.
     size: PageSize,
+    /// What a store of the process meets.
     stores: HostWrite,
     lock: PhantomData<&'l ()>,
 }
 
 impl<'l> HostMapping<'l> {
-    /// The process may access the block of `size` around `pfn`, and store to it as `stores` says.
+    /// Says that the process may access the block of `size` around `pfn`, and store to it as
+    /// `stores` says.
     #[inline(always)]
     pub(super) const fn new(pfn: Pfn, size: PageSize, stores: HostWrite) -> Self {
         Self {

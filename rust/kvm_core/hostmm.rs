@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The host's own address space: how it maps what is behind a guest page. Answers to
+//! The host's own address space: its mappings of the pages behind guest pages. Answers to
 //! `get_hva_mapping_size()` and to the loop over VMAs of `mmu.c`.
 
 use core::{
@@ -55,6 +55,7 @@ use crate::{
 /// The frame has a `struct page`. The page stays mapped, and so its folio stays in use, for `'t`.
 #[derive(Clone, Copy)]
 pub(crate) struct PresentPage<'t> {
+    /// How the entry maps the page.
     mapping: HostMapping<'t>,
 }
 
@@ -74,7 +75,7 @@ impl<'t> PresentPage<'t> {
         self.mapping
     }
 
-    /// Returns what the page is a part of.
+    /// Returns the folio that the page is a part of.
     pub(crate) fn folio(self) -> LiveFolio<'t> {
         let folio = PageMap::new().folio(self.pfn());
         // SAFETY: By the type's invariant the frame has a `struct page`, and its folio stays in use
@@ -83,25 +84,29 @@ impl<'t> PresentPage<'t> {
     }
 }
 
-/// What the host maps, while `kvm->mmu_lock` is held: the lock's guards make it.
+/// The host's page table, while `kvm->mmu_lock` is held: the guards of the lock create it.
 ///
-/// The host takes no page away, makes none read-only and splits no block before it has told the
-/// notifier, and that waits for the lock to unmap it from the guest. So what the host's page table
-/// says is true until the lock is dropped, except about frames that the host has announced before
-/// and is not through with. A thread that installs a page needs no reference to it: the host must
-/// wait for the lock before it can give the page to another owner. Nor is the page put on the list
-/// of active ones for it: whether the guest uses it, ageing finds in the entry.
+/// The host's MM takes no page away, makes none read-only and splits no block before it has called
+/// the MMU notifier, which waits for the lock to unmap the page from the guest. So the host's page
+/// table stays true until the lock is dropped, except for frames whose invalidation is in progress.
+/// A thread that installs a page needs no reference to it: the host must wait for the lock before
+/// it can give the page to another owner. Nor does the host have to mark the page active: ageing
+/// finds in the entry whether the guest uses it.
 ///
 /// # Invariants
 ///
 /// For `'l`, `mmu_lock` of `vm` is held for reading or writing, and no invalidation is in progress
 /// of a frame that is not in `changing`.
 pub(crate) struct HostPgtable<'l> {
+    /// The VM, whose `mm` has the page table.
     vm: &'l Vm,
+    /// The hull of the frames whose invalidation is in progress.
     changing: GfnRange,
 }
 
 impl<'l> HostPgtable<'l> {
+    /// Reads which frames the host is changing.
+    ///
     /// # Safety
     ///
     /// The caller must hold `mmu_lock` of `vm`, for reading or writing, for `'l`.
@@ -141,8 +146,8 @@ impl<'l> HostPgtable<'l> {
         })
     }
 
-    /// Those of `frames` that can be relied on from `gfn` on in both directions. `gfn` itself is
-    /// one of them, and not changing.
+    /// Returns those of `frames`, from `gfn` on in both directions, that the host is not changing.
+    /// `gfn` itself is one of them, and not changing.
     fn settled(&self, frames: GfnRange, gfn: Gfn) -> GfnRange {
         let changing = self.changing;
         if frames.intersection(changing).is_empty() {
@@ -157,19 +162,25 @@ impl<'l> HostPgtable<'l> {
 
 /// A part of the host's page table, behind a slot: what an entry for a block maps, or a leaf table.
 ///
-/// Only pages are seen that `get_user_pages_fast()` would give for reading, too, but for what
-/// [`HostTable::mapping`] tells. Entries are read without the host's locks.
+/// Apart from [`HostTable::mapping`], only pages are shown that `get_user_pages_fast()` would give
+/// for reading, too. Entries are read without the host's locks.
 ///
 /// # Invariants
 ///
 /// `kind` maps the page behind `gfn`, a frame of `slot`, as entry `index` of its pages. `gfn` is
 /// not in `host.changing`. Interrupts are off for `'t`, so a leaf table in `kind` is not freed.
 pub(crate) struct HostTable<'t> {
+    /// The page table that this is a part of.
     host: &'t HostPgtable<'t>,
+    /// The slot of `gfn`.
     slot: Slot<'t>,
+    /// The frame that the table was looked up for.
     gfn: Gfn,
+    /// The position of `gfn` in `kind`, in pages.
     index: u64,
+    /// The entry or the leaf table that maps `gfn`.
     kind: Kind,
+    /// The base of the array of `struct page`.
     map: PageMap,
     /// With interrupts off tables are not freed: that waits for an RCU grace period, or for this
     /// CPU to take an IPI.
@@ -182,10 +193,13 @@ pub(crate) struct HostTable<'t> {
 ///
 /// `table` maps all of `frames`, its slot has all of them, and none is in `table.host.changing`.
 pub(crate) struct HostPages<'t> {
+    /// The table that the pages are in.
     table: &'t HostTable<'t>,
+    /// The guest frames of the pages.
     frames: GfnRange,
 }
 
+/// What the walk ended at.
 #[derive(Clone, Copy)]
 enum Kind {
     /// This entry maps all of it.
@@ -195,8 +209,8 @@ enum Kind {
 }
 
 impl Kind {
-    /// Returns what `entry`, which is not present, is if it is anything: the place of a block that
-    /// is swapped out or on its way to other frames.
+    /// Returns the block of `entry`, which is not present, if it is swapped out or being migrated;
+    /// [`None`] if the entry is empty.
     #[cold]
     fn absent(entry: bindings::pte_t, size: PageSize) -> Option<Self> {
         // SAFETY: `pte_none()` only inspects its argument.
@@ -204,7 +218,7 @@ impl Kind {
         (!is_none).then_some(Kind::Block(entry, size))
     }
 
-    /// How many pages it maps.
+    /// Returns how many pages it maps.
     #[inline(always)]
     fn pages(self) -> u64 {
         match self {
@@ -215,8 +229,8 @@ impl Kind {
 }
 
 impl<'t> HostTable<'t> {
-    /// The part behind `gfn`, a frame of `slot`; none if there is none, or if the host is about to
-    /// take the page away.
+    /// Returns the part of the host's page table behind `gfn`, a frame of `slot`; [`None`] if there
+    /// is none, or if the host is about to take the page away.
     #[inline(always)]
     pub(crate) fn around(
         host: &'t HostPgtable<'_>,
@@ -243,7 +257,7 @@ impl<'t> HostTable<'t> {
         })
     }
 
-    /// The pages of the slot in this part, as far as they can be relied on.
+    /// Returns the pages of the slot in this part, without those that the host is changing.
     pub(crate) fn pages(&self) -> HostPages<'_> {
         let start = Gfn::new(self.gfn.get().saturating_sub(self.index));
         let end = self.gfn.saturating_add(self.kind.pages() - self.index);
@@ -256,7 +270,8 @@ impl<'t> HostTable<'t> {
         }
     }
 
-    /// Each entry is read once: it may turn from a table into a block meanwhile.
+    /// Walks the host's page table to `hva`. Each entry is read once: it may turn from a table into
+    /// a block meanwhile.
     #[inline(always)]
     fn walk(vm: &Vm, hva: usize) -> Option<Kind> {
         // SAFETY: By its type's invariant `vm` points to a live `struct kvm`. Core KVM sets `mm`
@@ -311,7 +326,7 @@ impl<'t> HostTable<'t> {
         Some(Kind::Leaves(unsafe { bindings::kvm_rs_ptep(pmd, first) }))
     }
 
-    /// The page behind the frame that the table was looked for.
+    /// Returns the page behind the frame that the table was looked up for.
     #[inline(always)]
     pub(crate) fn page(&self) -> Option<PresentPage<'_>> {
         self.look(self.gfn, self.index)
@@ -331,8 +346,8 @@ impl<'t> HostTable<'t> {
         is_readable.then(|| self.decode(self.gfn, self.index, entry, size))
     }
 
-    /// Returns whether the host has nothing behind the frame that the table was looked for, nor
-    /// anything swapped out or on its way.
+    /// Returns whether the host has no page behind the frame that the table was looked up for, not
+    /// even one that is swapped out or being migrated.
     pub(crate) fn is_none(&self) -> bool {
         let (entry, _) = self.entry(self.index);
         // SAFETY: `pte_none()` only inspects its argument.
@@ -357,7 +372,7 @@ impl<'t> HostTable<'t> {
         }
     }
 
-    /// The page behind `gfn`, which is not changing, in place `index`.
+    /// Returns the page behind `gfn`, which is not changing, in place `index`.
     #[inline(always)]
     fn look(&self, gfn: Gfn, index: u64) -> Option<PresentPage<'_>> {
         let (entry, size) = self.entry(index);
@@ -383,7 +398,7 @@ impl<'t> HostTable<'t> {
     ) -> HostMapping<'t> {
         // SAFETY: `pte_pfn()` only computes a number from its argument.
         let first = unsafe { bindings::kvm_rs_pte_pfn(entry) } as u64;
-        // What is contiguous is aligned in both address spaces, so the offset is that of the
+        // A contiguous block is aligned in both address spaces, so the offset is that of the
         // address. This is true of a Svnapot entry, too, which is repeated for each of its pages,
         // and which the kernel resolves to the first one's frame (differences-from-c M19).
         let offset = index & (size.frames() - 1);
@@ -395,8 +410,8 @@ impl<'t> HostTable<'t> {
         HostMapping::new(Pfn::new(first | offset), size, stores(entry))
     }
 
-    /// Returns whether the page is secret memory (`memfd_secret()`), which only its process is to
-    /// reach, and which `get_user_pages()` refuses.
+    /// Returns whether the page is secret memory (`memfd_secret()`), which only its process may
+    /// access, and which `get_user_pages()` refuses.
     #[inline(always)]
     fn is_secret(&self, pfn: Pfn) -> bool {
         if !cfg!(CONFIG_SECRETMEM) {
@@ -409,7 +424,7 @@ impl<'t> HostTable<'t> {
         unsafe { bindings::kvm_rs_page_is_secret(self.map.page(pfn)) }
     }
 
-    /// Tells the host's memory management that `page` is used, as `get_user_pages_fast()` does.
+    /// Marks `page` as used for the host's MM, as `get_user_pages_fast()` does.
     #[inline]
     pub(crate) fn note_use(&self, page: PresentPage<'_>) {
         let folio = self.map.folio(page.pfn());
@@ -420,7 +435,7 @@ impl<'t> HostTable<'t> {
         }
     }
 
-    /// Whether nothing changes in the block of `size` in which `gfn` is in place `offset`.
+    /// Returns whether nothing changes in the block of `size` in which `gfn` is in place `offset`.
     #[inline(always)]
     fn is_settled(&self, gfn: Gfn, offset: u64, size: PageSize) -> bool {
         let start = Gfn::new(gfn.get().saturating_sub(offset));
@@ -430,12 +445,12 @@ impl<'t> HostTable<'t> {
 }
 
 impl HostPages<'_> {
-    /// The frames.
+    /// Returns the frames.
     pub(crate) fn frames(&self) -> GfnRange {
         self.frames
     }
 
-    /// The page behind `gfn`; none if that is no frame of these.
+    /// Returns the page behind `gfn`; [`None`] if that is no frame of these.
     #[inline(always)]
     pub(crate) fn page(&self, gfn: Gfn) -> Option<PresentPage<'_>> {
         if !self.frames.contains(gfn) {
@@ -447,11 +462,12 @@ impl HostPages<'_> {
     }
 }
 
-/// Where the kernel has the `struct page` of each frame. It is looked up once for many frames.
+/// The base of the kernel's array of `struct page`, looked up once for many frames.
 #[derive(Clone, Copy)]
 struct PageMap(*mut bindings::page);
 
 impl PageMap {
+    /// Reads where the kernel's array of `struct page` begins.
     #[inline(always)]
     fn new() -> Self {
         // SAFETY: `kvm_rs_memmap()` only computes an address from constants of this boot.
@@ -474,7 +490,7 @@ impl PageMap {
     }
 }
 
-/// How much an entry of a leaf table is a part of.
+/// Returns the size of what an entry of a leaf table is a part of: a page, or 64 KiB (Svnapot).
 #[inline(always)]
 fn leaf_size(entry: bindings::pte_t) -> PageSize {
     // SAFETY: `pte_napot()` only inspects its argument.
@@ -490,6 +506,7 @@ fn leaf_size(entry: bindings::pte_t) -> PageSize {
     }
 }
 
+/// Returns what a store through the entry would do.
 #[inline(always)]
 fn stores(entry: bindings::pte_t) -> HostWrite {
     // SAFETY: `pte_write()` only inspects its argument.
@@ -516,20 +533,20 @@ pub(crate) fn flush_icache_all() {
     unsafe { bindings::kvm_rs_flush_icache_all() };
 }
 
-/// Whether the CPUs of the host set A bits of page tables themselves (Svadu).
+/// Returns whether the CPUs of the host set A bits of page tables themselves (Svadu).
 pub(crate) fn has_hw_young() -> bool {
     // SAFETY: `arch_has_hw_pte_young()` takes no argument, and only tests whether the host has
     // Svadu.
     unsafe { bindings::arch_has_hw_pte_young() }
 }
 
-/// Whether the calling thread has a signal to handle.
+/// Returns whether the calling thread has a signal to handle.
 pub(crate) fn signal_pending() -> bool {
     // SAFETY: `signal_pending()` only reads flags of `current`, which is live.
     unsafe { bindings::kvm_rs_signal_pending() }
 }
 
-/// Whether the calling process maps memory behind `slot` that can serve it. Holes are allowed.
+/// Checks that the calling process maps memory behind `slot` that can serve it. Holes are allowed.
 ///
 /// # Errors
 ///
@@ -570,13 +587,13 @@ fn next_vma<'a>(
     (!vma.is_null()).then(|| unsafe { VmaRef::from_raw(vma) })
 }
 
-/// Tells the calling process that it needs memory at `hva` that is broken.
+/// Sends the calling process a SIGBUS, because its memory at `hva` is broken.
 pub(crate) fn send_poison_signal(hva: Hva) {
     // SAFETY: This only sends a signal to `current`. `hva` is a number that the signal carries.
     unsafe { bindings::kvm_rs_send_sig_mceerr(hva.get(), poisoned_shift(hva)) };
 }
 
-/// log2 of how much is lost when the page at `hva` is broken.
+/// Returns log2 of how many bytes are lost when the page at `hva` is broken.
 fn poisoned_shift(hva: Hva) -> i16 {
     let task = current!();
     let Some(mm) = task.mm() else {

@@ -33,17 +33,17 @@ use crate::{
     }, //
 };
 
-/// What is behind pages on the MMIO bus. Called in the thread of the vCPU that makes the access,
+/// The device behind pages on the MMIO bus. Called in the thread of the vCPU that makes the access,
 /// with `kvm->srcu` held.
 pub(crate) trait BusPort: Copy + Send + Sync {
-    /// Reads the word at `offset`; [`None`] if nothing answers there.
+    /// Reads the word at `offset`; returns [`None`] if there is no device.
     fn read(self, vm: &Vm, offset: u32) -> Option<u32>;
 
-    /// Writes the word at `offset`; [`None`] if nothing answers there.
+    /// Writes the word at `offset`; returns [`None`] if there is no device.
     fn write(self, vm: &Vm, offset: u32, value: u32) -> Option<()>;
 }
 
-/// A page, or several, where guest accesses end up at a [`BusPort`].
+/// One or more pages, in which guest accesses call a [`BusPort`].
 ///
 /// # Invariants
 ///
@@ -51,8 +51,11 @@ pub(crate) trait BusPort: Copy + Send + Sync {
 /// `BusDevice`.
 #[repr(C)]
 pub(crate) struct BusDevice<P> {
+    /// Core KVM's part of the device.
     raw: Opaque<bindings::kvm_io_device>,
+    /// The guest physical address of offset 0.
     base: Gpa,
+    /// The device that serves the accesses.
     port: P,
 }
 
@@ -63,12 +66,14 @@ unsafe impl<P: BusPort> Send for BusDevice<P> {}
 unsafe impl<P: BusPort> Sync for BusDevice<P> {}
 
 impl<P: BusPort> BusDevice<P> {
+    /// Core KVM's table of the device's operations.
     const OPS: &'static bindings::kvm_io_device_ops = &bindings::kvm_io_device_ops {
         read: Some(read::<P>),
         write: Some(write::<P>),
         destructor: None,
     };
 
+    /// Allocates a device with its registers at `base`.
     fn new(base: Gpa, port: P) -> Result<KBox<Self>> {
         let raw = bindings::kvm_io_device { ops: Self::OPS };
         // INVARIANT: `raw` is the first field, and `repr(C)` keeps the order of the fields.
@@ -82,11 +87,13 @@ impl<P: BusPort> BusDevice<P> {
         )?)
     }
 
-    /// What core KVM knows the device by.
+    /// Returns the pointer that core KVM knows the device by.
     fn as_raw(&self) -> *mut bindings::kvm_io_device {
         ptr::from_ref(self).cast_mut().cast()
     }
 
+    /// Returns the device that core KVM passes to an operation.
+    ///
     /// # Safety
     ///
     /// `raw` comes from [`as_raw`](Self::as_raw) of a device that is live for `'a`.
@@ -96,7 +103,8 @@ impl<P: BusPort> BusDevice<P> {
         unsafe { &*raw.cast() }
     }
 
-    /// The offset of an access of `len` bytes at `addr`; only naturally aligned words are for us.
+    /// Returns the offset of an access of `len` bytes at `addr`, or [`None`] unless it is a
+    /// naturally aligned word.
     fn offset(&self, addr: u64, len: c_int) -> Option<u32> {
         (len == 4 && addr & 3 == 0)
             .then(|| addr.wrapping_sub(self.base.get()))
@@ -104,6 +112,8 @@ impl<P: BusPort> BusDevice<P> {
     }
 }
 
+/// Reads a word of a device for core KVM's `read` operation.
+///
 /// # Safety
 ///
 /// Core KVM calls this in a vCPU's thread and passes that vCPU. `this` is a device that is on the
@@ -129,6 +139,8 @@ unsafe extern "C" fn read<P: BusPort>(
     })
 }
 
+/// Writes a word of a device for core KVM's `write` operation.
+///
 /// # Safety
 ///
 /// Core KVM calls this in a vCPU's thread and passes that vCPU. `this` is a device that is on the
@@ -154,14 +166,17 @@ unsafe extern "C" fn write<P: BusPort>(
     })
 }
 
-/// Devices on the bus of a VM that is not finished; they come off it when this is dropped.
+/// Devices on the bus of a VM whose controller is being built; dropping this removes them from the
+/// bus.
 pub(crate) struct Registrations<'v, P: BusPort> {
+    /// The VM whose bus the devices are on.
     vm: &'v Vm,
+    /// The devices that are on the bus.
     devices: KVec<KBox<BusDevice<P>>>,
 }
 
 impl<'v, P: BusPort> Registrations<'v, P> {
-    /// None yet.
+    /// Returns the devices of a VM that has none yet.
     pub(crate) fn new(vm: &'v Vm) -> Self {
         Self {
             vm,
@@ -192,8 +207,8 @@ impl<'v, P: BusPort> Registrations<'v, P> {
         Ok(self.devices.push(device, GFP_KERNEL_ACCOUNT)?)
     }
 
-    /// The devices stay on the bus, for as long as the bus lives: the caller keeps them until the
-    /// VM's state is dropped, which core KVM has done after it destroyed the bus.
+    /// Leaves the devices on the bus, for as long as the bus lives: the caller keeps them until the
+    /// VM's state is dropped, which core KVM does after it has destroyed the bus.
     pub(crate) fn keep(mut self) -> KVec<KBox<BusDevice<P>>> {
         core::mem::take(&mut self.devices)
     }

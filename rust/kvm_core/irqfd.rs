@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Core KVM's functions for an interrupt controller, for safe callers: resampling irqfds and the
-//! routing table. As in [`calls`](crate::kvm_core::calls), the reason why each is sound stands in
-//! it.
+//! routing table. As in [`calls`](crate::kvm_core::calls), the SAFETY comments say why each is
+//! sound.
 
 use kernel::{
     error::to_result,
@@ -18,8 +18,8 @@ use crate::{
 /// The only irqchip's number.
 const IRQCHIP: u32 = 0;
 
-/// Tells the resampling irqfds that drive pin `pin` that the guest is done with it. They call back
-/// into us to lower the wire, so the caller holds no lock of the controller.
+/// Notifies the resampling irqfds that drive pin `pin` that the guest has handled the interrupt.
+/// They call back to lower the wire, so the caller holds no lock of the controller.
 pub(crate) fn notify_acked_irq(vm: &Vm, pin: u32) {
     if let Some(pin) = known_pin(pin) {
         // SAFETY: By the invariant of `Vm` the VM is live, and `known_pin` checked that its table
@@ -37,7 +37,7 @@ pub(crate) fn irq_has_notifier(vm: &Vm, pin: u32) -> bool {
     })
 }
 
-/// `pin`, if core KVM's table has an entry for it, also in speculation.
+/// Returns `pin`, also in speculation, if core KVM's table has an entry for it.
 fn known_pin(pin: u32) -> Option<u32> {
     const PINS: usize = bindings::KVM_IRQCHIP_NUM_PINS as usize;
 
@@ -45,7 +45,7 @@ fn known_pin(pin: u32) -> Option<u32> {
     (pin < PINS).then(|| nospec::index(pin, PINS) as u32)
 }
 
-/// Leads each global number up to `last` to the pin of that number.
+/// Routes each global number up to `last` to the pin of that number.
 ///
 /// # Errors
 ///

@@ -33,12 +33,12 @@ impl<'v> VmLock<'v> {
         f(&VmLock(vm, NotThreadSafe))
     }
 
-    /// The VM.
+    /// Returns the VM.
     pub(crate) fn vm(&self) -> &'v Vm {
         self.0
     }
 
-    /// Whether a vCPU is being created.
+    /// Returns whether a vCPU is being created.
     pub(crate) fn is_creating_vcpu(&self) -> bool {
         // SAFETY: `self` exists, so `kvm->lock` is held. By the invariant of `Vm` the VM is live.
         unsafe { bindings::kvm_is_vcpu_creation_in_progress(self.0.as_ptr()) }
@@ -70,7 +70,7 @@ impl Drop for SlotsLock<'_> {
 pub(crate) struct Uncommitted<'a>(&'a Vm, NotThreadSafe);
 
 impl<'a> Uncommitted<'a> {
-    /// Takes the locks, in their order; `None` if the VM is committed already.
+    /// Takes the locks, in their order; [`None`] if the VM is committed already.
     pub(crate) fn lock(vm: &'a Vm) -> Option<Self> {
         // SAFETY: By the invariant of `Vm` the VM is live. The caller may sleep and holds no lock
         // of the VM, and `drop` releases both locks.
@@ -83,7 +83,7 @@ impl<'a> Uncommitted<'a> {
         (created_vcpus == 0 && is_empty).then_some(this)
     }
 
-    /// The VM.
+    /// Returns the VM.
     pub(crate) fn vm(&self) -> &'a Vm {
         self.0
     }

@@ -50,6 +50,7 @@ use crate::{
 /// so this type makes no reference to the whole structure.
 #[derive(Clone, Copy)]
 pub(crate) struct Slot<'s> {
+    /// Core KVM's slot.
     raw: NonNull<bindings::kvm_memory_slot>,
     life: PhantomData<&'s bindings::kvm_memory_slot>,
 }
@@ -63,16 +64,16 @@ pub(crate) enum SlotAccess {
     ReadWrite,
 }
 
-/// What happens to a slot (`enum kvm_mr_change`).
+/// The change of a slot (`enum kvm_mr_change`).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SlotChange {
-    /// It is new.
+    /// The slot is new.
     Create,
-    /// It goes.
+    /// The slot is deleted.
     Delete,
-    /// It gets another guest physical address.
+    /// The slot gets another guest physical address.
     Move,
-    /// It gets other flags.
+    /// The slot gets other flags.
     Flags,
 }
 
@@ -94,6 +95,8 @@ impl SlotChange {
 }
 
 impl<'s> Slot<'s> {
+    /// Takes a slot of core KVM's; [`None`] for a null pointer.
+    ///
     /// # Safety
     ///
     /// `raw` is null, or points to a slot that keeps its guest physical address, size, host address
@@ -107,7 +110,7 @@ impl<'s> Slot<'s> {
         })
     }
 
-    /// The slot with `gfn`, if there is one; it may be [about to go](Self::is_invalid).
+    /// Returns the slot with `gfn`, if there is one; it may be [about to go](Self::is_invalid).
     #[inline]
     pub(crate) fn find(slots: &'s SlotsRead<'_>, gfn: Gfn) -> Option<Self> {
         let vcpu = slots.vcpu().as_ptr();
@@ -119,50 +122,54 @@ impl<'s> Slot<'s> {
         unsafe { Self::from_raw(raw) }
     }
 
-    /// Whether it is about to be deleted or moved, and userspace waits for that.
+    /// Returns whether it is about to be deleted or moved, and userspace waits for that.
     #[inline]
     pub(crate) fn is_invalid(&self) -> bool {
         self.flags() & bindings::KVM_MEMSLOT_INVALID != 0
     }
 
+    /// Returns `KVM_MEM_*` and `KVM_MEMSLOT_*`.
     fn flags(&self) -> u32 {
         // SAFETY: By the type's invariant the slot is live and the field does not change.
         unsafe { (*self.raw.as_ptr()).flags }
     }
 
+    /// Returns the number of the first frame.
     fn base_gfn(&self) -> u64 {
         // SAFETY: By the type's invariant the slot is live and the field does not change.
         unsafe { (*self.raw.as_ptr()).base_gfn }
     }
 
+    /// Returns the number of frames.
     fn npages(&self) -> usize {
         // SAFETY: By the type's invariant the slot is live and the field does not change.
         unsafe { (*self.raw.as_ptr()).npages }
     }
 
+    /// Returns the host address of the first byte.
     fn userspace_addr(&self) -> usize {
         // SAFETY: By the type's invariant the slot is live and the field does not change.
         unsafe { (*self.raw.as_ptr()).userspace_addr }
     }
 
-    /// The guest's frames.
+    /// Returns the guest's frames.
     pub(crate) fn frames(&self) -> GfnRange {
         GfnRange::from_len(Gfn::new(self.base_gfn()), self.npages() as u64)
     }
 
-    /// The host address of the first frame.
+    /// Returns the host address of the first frame.
     pub(crate) fn start(&self) -> Hva {
         Hva::new(self.userspace_addr())
     }
 
-    /// How many bytes it has.
+    /// Returns how many bytes it has.
     pub(crate) fn bytes(&self) -> usize {
-        // Core KVM has checked that it fits.
+        // Core KVM has checked that the size fits.
         self.npages() << PAGE_SHIFT
     }
 
-    /// The host address of the frame `gfn`, which is the guest's choice: bounded also where the
-    /// CPU guesses.
+    /// Returns the host address of the frame `gfn`, which is the guest's choice: bounded also where
+    /// the CPU guesses.
     #[inline]
     pub(crate) fn hva(&self, gfn: Gfn) -> Hva {
         let offset = gfn.get().wrapping_sub(self.base_gfn()) as usize;
@@ -170,7 +177,7 @@ impl<'s> Slot<'s> {
         Hva::new(self.userspace_addr().wrapping_add(offset << PAGE_SHIFT))
     }
 
-    /// Whether the guest may write.
+    /// Returns whether the guest may write.
     pub(crate) fn access(&self) -> SlotAccess {
         if self.flags() & bindings::KVM_MEM_READONLY != 0 {
             SlotAccess::ReadOnly
@@ -179,14 +186,14 @@ impl<'s> Slot<'s> {
         }
     }
 
-    /// Whether writes must be noticed.
+    /// Returns whether writes must be noticed.
     pub(crate) fn is_logged(&self) -> bool {
         self.flags() & bindings::KVM_MEM_LOG_DIRTY_PAGES != 0
     }
 
-    /// The largest block around `gfn` that lies in the slot, that has the same place in a block of
-    /// the host's address space as of the guest's, and that a leaf can map. `napot` says whether a
-    /// leaf can map 64 KiB.
+    /// Returns the largest block around `gfn` that lies in the slot, that has the same place in a
+    /// block of the host's address space as of the guest's, and that a leaf can map. `napot` says
+    /// whether a leaf can map 64 KiB.
     pub(crate) fn largest_block(&self, gfn: Gfn, napot: bool) -> PageSize {
         let hva_frame = (self.userspace_addr() >> PAGE_SHIFT) as u64;
         let differ = hva_frame ^ self.base_gfn();
@@ -213,6 +220,7 @@ impl<'s> Slot<'s> {
         self.mark(vcpu.get().vm(), gfn);
     }
 
+    /// Has core KVM mark `gfn` in the bitmap or the ring of `vm`, unless it is not in the slot.
     #[inline(always)]
     fn mark(&self, vm: &Vm, gfn: Gfn) {
         if gfn.get().wrapping_sub(self.base_gfn()) >= self.npages() as u64 {
@@ -278,7 +286,7 @@ fn frame_at(page: *mut bindings::page, pfn: u64, hva: Hva) -> Pfn {
     Pfn::new(pfn & !frames.wrapping_sub(1) | offset)
 }
 
-/// What became of [`Slot::fault_in`].
+/// The outcome of [`Slot::fault_in`].
 pub(crate) enum FaultIn {
     /// The page is there.
     Page(HostRef),
@@ -290,7 +298,7 @@ pub(crate) enum FaultIn {
     Failed,
 }
 
-/// What the host lets its process do with a page.
+/// The host's permission for its process on a page.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HostAccess {
     /// Read.
@@ -299,7 +307,7 @@ pub(crate) enum HostAccess {
     ReadWrite,
 }
 
-/// A page of the host's, with a reference to it.
+/// A page of the host, with a reference to it. C: `kvm_faultin_pfn()`.
 ///
 /// # Invariants
 ///
@@ -307,8 +315,11 @@ pub(crate) enum HostAccess {
 /// `pfn` is the frame behind the address that the host was asked for; `page` may be another part of
 /// the same folio (see [`frame_at`]).
 pub(crate) struct HostRef {
+    /// The `struct page` that the reference is to; null for memory without.
     page: *mut bindings::page,
+    /// The host frame.
     pfn: Pfn,
+    /// The host's permission on the page.
     access: HostAccess,
 }
 
@@ -328,12 +339,13 @@ impl HostRef {
         (!lock.is_stale(seq, gfn)).then(|| HostMapping::new(self.pfn, PageSize::Size4K, stores))
     }
 
-    /// What the host allows now.
+    /// Returns what the host allows now.
     pub(crate) fn access(&self) -> HostAccess {
         self.access
     }
 
-    /// Whether it is ordinary memory; if not, it is a device's or another remapping (`VM_PFNMAP`).
+    /// Returns whether it is ordinary memory; if not, it is a device's or another remapping
+    /// (`VM_PFNMAP`).
     pub(crate) fn is_memory(&self) -> bool {
         !self.page.is_null()
     }
@@ -348,13 +360,13 @@ impl HostRef {
         })
     }
 
-    /// Gives the reference back after the page was installed. The lock, still held, keeps the
-    /// host's invalidations from passing in between.
+    /// Gives the reference back after the page was installed. The lock, which is still held, keeps
+    /// the host from invalidating the page in between.
     ///
-    /// `kvm_release_faultin_page()` would mark the page accessed, too. But finding it was a use
-    /// that `get_user_pages()` has noted (`PG_referenced`), and the guest's use is in the entry,
-    /// where ageing looks for it. A second note for one access makes the kernel think that the
-    /// page is used all the time: it moves to the active list, at once.
+    /// `kvm_release_faultin_page()` would mark the page accessed, too. But `get_user_pages()` has
+    /// already marked the page (`PG_referenced`), and the guest's use is in the entry, where ageing
+    /// finds it. A second mark for one access would move the page to the active list at once, as if
+    /// it were used all the time.
     pub(crate) fn release_faultin_page(self, _lock: &ReadGuard<'_>) {
         // A page that the guest can write, or can be allowed to write without asking the host
         // again, counts as dirty from now on.
@@ -363,6 +375,7 @@ impl HostRef {
         }
     }
 
+    /// Marks the page dirty, unless it is dirty already or the kernel does not track it.
     fn set_dirty(&self) {
         let page = self.page;
         if page.is_null() {
@@ -392,26 +405,26 @@ impl Drop for HostRef {
     }
 }
 
-/// When the host had last taken something away (`kvm->mmu_invalidate_seq`).
+/// The number of invalidations so far (`kvm->mmu_invalidate_seq`).
 #[derive(Clone, Copy)]
 pub(crate) struct InvalidateSeq(usize);
 
 impl InvalidateSeq {
-    /// Reads it, before anything that it is to vouch for.
+    /// Reads `mmu_invalidate_seq`. Must be called before the host page is looked up.
     pub(crate) fn read(vm: &Vm) -> Self {
         // SAFETY: By the invariant of `Vm` the VM is live.
         Self(unsafe { bindings::kvm_rs_mmu_invalidate_seq(vm.as_ptr()) })
     }
 
-    /// The number.
+    /// Returns the number.
     pub(super) fn get(self) -> usize {
         self.0
     }
 }
 
-/// Whether the dirty log of `vm` starts out with all pages set, so that pages are write-protected
-/// piece by piece as userspace clears it. A dirty ring has nothing to be set, so it starts empty,
-/// whatever userspace asked for. `kvm->slots_lock` is held.
+/// Returns whether the dirty log of `vm` starts out with all pages set, so that pages are
+/// write-protected piece by piece as userspace clears it. A dirty ring has nothing to be set, so it
+/// starts empty, whatever userspace asked for. `kvm->slots_lock` is held.
 pub(crate) fn log_starts_full(vm: &Vm) -> bool {
     // SAFETY: By the invariant of `Vm` the VM is live. The caller holds `kvm->slots_lock`, as
     // `kvm_use_dirty_bitmap()` requires.

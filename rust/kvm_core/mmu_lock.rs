@@ -32,20 +32,21 @@ impl<'v> ReadGuard<'v> {
         Self(vm, NotThreadSafe)
     }
 
-    /// What the host maps.
+    /// Returns what the host maps.
     #[inline]
     pub(crate) fn host(&self) -> HostPgtable<'_> {
         // SAFETY: `self` holds `mmu_lock` for reading for as long as the result borrows it.
         unsafe { HostPgtable::new(self.0) }
     }
 
-    /// Whether the host has changed, or is changing, what it had at `gfn` when `seq` was read.
+    /// Returns whether the host has changed, or is changing, what it had at `gfn` when `seq` was
+    /// read.
     pub(super) fn is_stale(&self, seq: InvalidateSeq, gfn: Gfn) -> bool {
         // SAFETY: By its type's invariant the VM is live, and `self` holds `mmu_lock` for reading.
         unsafe { bindings::mmu_invalidate_retry_gfn(self.0.as_ptr(), seq.get(), gfn.get()) }
     }
 
-    /// The VM.
+    /// Returns the VM.
     pub(crate) fn vm(&self) -> &'v Vm {
         self.0
     }
@@ -67,7 +68,7 @@ impl Drop for ReadGuard<'_> {
 pub(crate) struct WriteHeld<'v>(&'v Vm, NotThreadSafe);
 
 impl<'v> WriteHeld<'v> {
-    /// For hooks that core KVM calls with the lock held.
+    /// Returns the guard of a hook that core KVM calls with the lock held.
     ///
     /// # Safety
     ///
@@ -79,12 +80,13 @@ impl<'v> WriteHeld<'v> {
         Self(vm, NotThreadSafe)
     }
 
-    /// The VM.
+    /// Returns the VM.
     pub(crate) fn vm(&self) -> &'v Vm {
         self.0
     }
 
-    /// Runs `f`, which may sleep, without the lock. What is known of the tree is void after it.
+    /// Runs `f`, which may sleep, without the lock. Facts about the tree from before are void
+    /// afterwards.
     pub(crate) fn unlocked<R>(&mut self, f: impl FnOnce() -> R) -> R {
         // SAFETY: By the type's invariant the lock is held. This function takes it again below, and
         // no view of the tree can live on, because views borrow `self`.
@@ -106,7 +108,7 @@ impl<'v> WriteHeld<'v> {
     }
 }
 
-/// Whether another CPU waits for the lock, or another thread for this CPU.
+/// Returns whether another CPU waits for the lock, or another thread for this CPU.
 pub(crate) fn is_contended(vm: &Vm) -> bool {
     // SAFETY: By its type's invariant `vm` points to a live `struct kvm`.
     unsafe { bindings::kvm_rs_mmu_needbreak(vm.as_ptr()) }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Core KVM's objects, from the outside: a VM and a vCPU. The state of the arch layer is behind the
-//! one pointer that `<asm/kvm_host.h>` gives each, in parts that belong to other layers.
+//! Core KVM's objects as the arch layer sees them: a VM and a vCPU. The state of the arch layer is
+//! behind the one pointer that `<asm/kvm_host.h>` gives each, in parts that belong to other layers.
 
 use core::ptr;
 
@@ -28,7 +28,7 @@ use crate::{
 /// thread may have a shared reference to that `Self`, and no code makes a mutable one before the
 /// state is dropped.
 pub(crate) unsafe trait VmPart: Sized {
-    /// Where the part is, in bytes.
+    /// The offset of the part, in bytes.
     const OFFSET: usize;
 }
 
@@ -40,7 +40,7 @@ pub(crate) unsafe trait VmPart: Sized {
 /// thread may have a shared reference to that `Self`, and no code makes a mutable one before the
 /// state is dropped.
 pub(crate) unsafe trait VcpuPart: Sized {
-    /// Where the part is, in bytes.
+    /// The offset of the part, in bytes.
     const OFFSET: usize;
 }
 
@@ -63,6 +63,8 @@ unsafe impl Send for Vm {}
 unsafe impl Sync for Vm {}
 
 impl Vm {
+    /// Takes a VM of core KVM's.
+    ///
     /// # Safety
     ///
     /// For `'a`, `kvm` is live and keeps its state.
@@ -88,7 +90,7 @@ impl Vm {
         (!state.is_null()).then(|| unsafe { Vm::from_raw(kvm) })
     }
 
-    /// Core KVM's own pointer, for calls into it.
+    /// Returns core KVM's own pointer, for calls into it.
     pub(crate) fn as_ptr(&self) -> *mut bindings::kvm {
         self.0.get()
     }
@@ -102,13 +104,13 @@ impl Vm {
         unsafe { &*(*self.as_ptr()).arch.rust.byte_add(T::OFFSET).cast::<T>() }
     }
 
-    /// How many vCPUs there are.
+    /// Returns how many vCPUs there are.
     pub(crate) fn online_vcpus(&self) -> usize {
         // SAFETY: By the type's invariant `as_ptr()` points to a live `struct kvm`.
         unsafe { bindings::kvm_rs_online_vcpus(self.as_ptr()) as usize }
     }
 
-    /// The vCPU that was created at position `idx`.
+    /// Returns the vCPU that was created at position `idx`, if one was.
     pub(crate) fn vcpu(&self, idx: VcpuIdx) -> Option<&Vcpu> {
         if idx.get() >= self.online_vcpus() {
             return None;
@@ -121,7 +123,8 @@ impl Vm {
         (!vcpu.is_null()).then(|| unsafe { Vcpu::from_raw(vcpu) })
     }
 
-    /// The vCPU that the guest knows as hart `hart`. All 64 bits of the id count.
+    /// Returns the vCPU that the guest knows as hart `hart`, if there is one. All 64 bits of the id
+    /// count.
     pub(crate) fn hart(&self, hart: HartId) -> Option<&Vcpu> {
         let id = i32::try_from(hart.get()).ok()?;
         // SAFETY: By the type's invariant `as_ptr()` points to a live `struct kvm`.
@@ -149,6 +152,8 @@ unsafe impl Send for Vcpu {}
 unsafe impl Sync for Vcpu {}
 
 impl Vcpu {
+    /// Takes a vCPU of core KVM's.
+    ///
     /// # Safety
     ///
     /// For `'a`, `vcpu` is live and keeps its state.
@@ -158,7 +163,7 @@ impl Vcpu {
         unsafe { &*vcpu.cast() }
     }
 
-    /// Core KVM's own pointer, for calls into it.
+    /// Returns core KVM's own pointer, for calls into it.
     pub(crate) fn as_ptr(&self) -> *mut bindings::kvm_vcpu {
         self.0.get()
     }
@@ -172,27 +177,27 @@ impl Vcpu {
         unsafe { &*(*self.as_ptr()).arch.rust.byte_add(T::OFFSET).cast::<T>() }
     }
 
-    /// The VM that this vCPU belongs to.
+    /// Returns the VM that this vCPU belongs to.
     pub(crate) fn vm(&self) -> &Vm {
         // SAFETY: Core KVM sets `kvm` before it calls `kvm_arch_vcpu_create()` and never changes
         // it. The VM has its state, and it outlives its vCPUs.
         unsafe { Vm::from_raw((*self.as_ptr()).kvm) }
     }
 
-    /// The hart id that the guest knows this vCPU by.
+    /// Returns the hart id that the guest knows this vCPU by.
     pub(crate) fn hart(&self) -> HartId {
         // SAFETY: Core KVM sets `vcpu_id` once, before it calls `kvm_arch_vcpu_create()`.
         HartId::new(unsafe { (*self.as_ptr()).vcpu_id } as u64)
     }
 
-    /// Its position among the VM's vCPUs.
+    /// Returns the vCPU's position among the VM's vCPUs.
     pub(crate) fn idx(&self) -> VcpuIdx {
         // SAFETY: Core KVM writes `vcpu_idx` in the thread that creates the vCPU, while no other
         // thread can reach the vCPU; it is -1 during `kvm_arch_vcpu_create()`.
         VcpuIdx::new(unsafe { (*self.as_ptr()).vcpu_idx } as usize)
     }
 
-    /// The pending requests, by bit.
+    /// Returns the pending requests, by bit (`vcpu->requests`).
     pub(crate) fn requests(&self) -> &AtomicU64 {
         // SAFETY: By the type's invariant the field is live, and core KVM only ever touches it with
         // atomic operations.
@@ -211,7 +216,7 @@ impl Vcpu {
         unsafe { bindings::kvm_vcpu_wake_up(self.as_ptr()) };
     }
 
-    /// Whether its thread is about to block, or blocks, in the kernel.
+    /// Returns whether the vCPU's thread is about to block, or blocks, in the kernel.
     pub(crate) fn is_blocking(&self) -> bool {
         // SAFETY: By the type's invariant `as_ptr()` points to a live `struct kvm_vcpu`.
         unsafe { bindings::kvm_vcpu_is_blocking(self.as_ptr()) }
@@ -235,11 +240,14 @@ impl Vcpu {
 /// fields of `struct kvm_vcpu` to that thread alone.
 #[derive(Clone, Copy)]
 pub(crate) struct HeldVcpu<'a> {
+    /// The vCPU.
     vcpu: &'a Vcpu,
     _thread: NotThreadSafe,
 }
 
 impl<'a> HeldVcpu<'a> {
+    /// Says that this thread holds the mutex.
+    ///
     /// # Safety
     ///
     /// For `'a`, the calling thread holds `vcpu->mutex`, or is the only user of the vCPU.
@@ -256,7 +264,7 @@ impl<'a> HeldVcpu<'a> {
         self.vcpu
     }
 
-    /// Core KVM's own pointer, for calls into it.
+    /// Returns core KVM's own pointer, for calls into it.
     #[inline(always)]
     pub(crate) fn as_ptr(self) -> *mut bindings::kvm_vcpu {
         self.vcpu.as_ptr()

@@ -4,9 +4,9 @@
 //! `vcpu->run` throughout C.
 //!
 //! Userspace has it mapped and may write any of it at any time, so there is never a reference into
-//! it: every access is volatile, and every method reads a field at most once. What is read is not
-//! to be trusted, and what was written is not to be read back: an exit that userspace completes is
-//! remembered in [`VcpuInner::pending`](crate::vcpu::VcpuInner), not in the page.
+//! it: every access is volatile, and every method reads a field at most once. A value that is read
+//! is not trusted, and a value that was written is not read back: an exit that userspace completes
+//! is kept in [`VcpuInner::pending`](crate::vcpu::VcpuInner), not in the page.
 
 use core::{
     marker::PhantomData,
@@ -54,7 +54,7 @@ macro_rules! field {
     }};
 }
 
-/// What is at the place of a member of a union.
+/// Returns the address of a member of a union.
 fn member<T>(place: *mut __BindgenUnionField<T>) -> *mut T {
     place.cast()
 }
@@ -63,12 +63,14 @@ fn member<T>(place: *mut __BindgenUnionField<T>) -> *mut T {
 struct Field<T>(*mut T);
 
 impl<T: Copy> Field<T> {
+    /// Reads the field once.
     fn get(self) -> T {
         // SAFETY: `field!` made the pointer from a field of the page, so it is aligned and the page
         // is alive. The access is volatile because userspace may write the field now.
         unsafe { self.0.read_volatile() }
     }
 
+    /// Writes the field once.
     fn set(self, value: T) {
         // SAFETY: `field!` made the pointer from a field of the page, so it is aligned and the page
         // is alive. The access is volatile because userspace may access the field now.
@@ -77,7 +79,7 @@ impl<T: Copy> Field<T> {
 }
 
 impl<'a> RunPage<'a> {
-    /// The page of `vcpu`.
+    /// Returns the page of `vcpu`.
     pub(crate) fn new(vcpu: &'a Vcpu) -> Self {
         // SAFETY: By the invariant of `Vcpu` the vCPU is live. Core KVM sets `run` before the arch
         // layer sees the vCPU, and never changes it.
@@ -87,22 +89,23 @@ impl<'a> RunPage<'a> {
         Self(unsafe { NonNull::new_unchecked(run) }, PhantomData)
     }
 
-    /// Why `KVM_RUN` returns, a `KVM_EXIT_*`.
+    /// Sets why `KVM_RUN` returns, a `KVM_EXIT_*`.
     pub(crate) fn set_exit_reason(&self, reason: u32) {
         field!(self, exit_reason).set(reason);
     }
 
-    /// `KVM_EXIT_MMIO`: a load of `len` bytes at `gpa`.
+    /// Sets `KVM_EXIT_MMIO`: a load of `len` bytes at `gpa`.
     pub(crate) fn exit_mmio_load(&self, gpa: Gpa, len: u8) {
         self.exit_mmio(gpa, len, 0);
     }
 
-    /// `KVM_EXIT_MMIO`: a store of the first `len` bytes of `data` at `gpa`.
+    /// Sets `KVM_EXIT_MMIO`: a store of the first `len` bytes of `data` at `gpa`.
     pub(crate) fn exit_mmio_store(&self, gpa: Gpa, len: u8, data: [u8; 8]) {
         self.mmio_word().set(u64::from_ne_bytes(data));
         self.exit_mmio(gpa, len, 1);
     }
 
+    /// Sets `KVM_EXIT_MMIO` without data.
     fn exit_mmio(&self, gpa: Gpa, len: u8, is_write: u8) {
         field!(self, in mmio.phys_addr).set(gpa.get());
         field!(self, in mmio.len).set(len.into());
@@ -110,18 +113,19 @@ impl<'a> RunPage<'a> {
         self.set_exit_reason(bindings::KVM_EXIT_MMIO);
     }
 
-    /// What userspace loaded.
+    /// Returns the bytes that userspace loaded.
     pub(crate) fn mmio_data(&self) -> [u8; 8] {
         self.mmio_word().get().to_ne_bytes()
     }
 
-    /// The bytes of an MMIO access, all at once: they follow a `u64`, hence are aligned as one.
+    /// Returns the bytes of an MMIO access, all at once: they follow a `u64`, hence are aligned as
+    /// one.
     fn mmio_word(&self) -> Field<u64> {
         let bytes: Field<[u8; 8]> = field!(self, in mmio.data);
         Field(bytes.0.cast())
     }
 
-    /// `KVM_EXIT_RISCV_SBI`: a call that userspace serves. Until it does, the results are
+    /// Sets `KVM_EXIT_RISCV_SBI`: a call that userspace serves. Until it does, the results are
     /// `default_error` and 0.
     pub(crate) fn exit_sbi(
         &self,
@@ -137,12 +141,12 @@ impl<'a> RunPage<'a> {
         self.set_exit_reason(bindings::KVM_EXIT_RISCV_SBI);
     }
 
-    /// Error and value that userspace returned.
+    /// Returns error and value that userspace returned.
     pub(crate) fn sbi_return(&self) -> [usize; 2] {
         field!(self, in riscv_sbi.ret).get()
     }
 
-    /// `KVM_EXIT_RISCV_CSR`: an access to a CSR. Until userspace serves it, what is read is 0.
+    /// Sets `KVM_EXIT_RISCV_CSR`: an access to a CSR. Until userspace serves it, what is read is 0.
     pub(crate) fn exit_csr(&self, csr: u16, new_value: usize, write_mask: usize) {
         field!(self, in riscv_csr.csr_num).set(csr.into());
         field!(self, in riscv_csr.new_value).set(new_value);
@@ -151,12 +155,12 @@ impl<'a> RunPage<'a> {
         self.set_exit_reason(bindings::KVM_EXIT_RISCV_CSR);
     }
 
-    /// What the CSR held, as userspace says.
+    /// Returns what the CSR held, as userspace says.
     pub(crate) fn csr_return(&self) -> usize {
         field!(self, in riscv_csr.ret_value).get()
     }
 
-    /// `KVM_EXIT_SYSTEM_EVENT`: a `KVM_SYSTEM_EVENT_*` with one word of detail.
+    /// Sets `KVM_EXIT_SYSTEM_EVENT`: a `KVM_SYSTEM_EVENT_*` with one word of detail.
     pub(crate) fn exit_system_event(&self, event: u32, detail: u64) {
         let mut data = [0; 16];
         data[0] = detail;
@@ -167,7 +171,7 @@ impl<'a> RunPage<'a> {
         self.set_exit_reason(bindings::KVM_EXIT_SYSTEM_EVENT);
     }
 
-    /// `KVM_EXIT_MEMORY_FAULT`: the host cannot provide the page of `gpa`. `KVM_RUN` fails.
+    /// Sets `KVM_EXIT_MEMORY_FAULT`: the host cannot provide the page of `gpa`. `KVM_RUN` fails.
     pub(crate) fn exit_memory_fault(&self, gpa: Gpa) {
         field!(self, in memory_fault.flags).set(0);
         field!(self, in memory_fault.gpa).set(gpa.gfn().gpa().get());
@@ -175,14 +179,14 @@ impl<'a> RunPage<'a> {
         self.set_exit_reason(bindings::KVM_EXIT_MEMORY_FAULT);
     }
 
-    /// `KVM_EXIT_FAIL_ENTRY`: the guest cannot be entered on this CPU.
+    /// Sets `KVM_EXIT_FAIL_ENTRY`: the guest cannot be entered on this CPU.
     pub(crate) fn exit_fail_entry(&self, reason: u64, cpu: u32) {
         field!(self, in fail_entry.hardware_entry_failure_reason).set(reason);
         field!(self, in fail_entry.cpu).set(cpu);
         self.set_exit_reason(bindings::KVM_EXIT_FAIL_ENTRY);
     }
 
-    /// `KVM_EXIT_DEBUG`: a breakpoint that userspace asked for.
+    /// Sets `KVM_EXIT_DEBUG`: a breakpoint that userspace asked for.
     pub(crate) fn exit_debug(&self) {
         self.set_exit_reason(bindings::KVM_EXIT_DEBUG);
     }

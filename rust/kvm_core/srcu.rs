@@ -9,13 +9,15 @@ use crate::{
     kvm_core::object::HeldVcpu, //
 };
 
-/// The memslots and buses of a vCPU's VM stay as they are while this lives (`kvm->srcu`).
+/// A read-side section of `kvm->srcu`: the memslots and buses of a vCPU's VM stay as they are while
+/// this lives.
 ///
 /// Taken around the users of memslots only, not around the whole of `KVM_RUN` as in C. Sections may
 /// nest: each has an index of its own, unlike those that core KVM keeps in the vCPU.
 pub(crate) struct SlotsRead<'a> {
     /// Not [`Send`]: the thread that entered the section leaves it.
     vcpu: HeldVcpu<'a>,
+    /// The index that `srcu_read_lock()` returned.
     index: c_int,
 }
 

@@ -5,8 +5,8 @@
 //!
 //! Names, order, types and units are userspace ABI; those of core KVM's own counters are the ones
 //! of `KVM_GENERIC_VM_STATS()` and `KVM_GENERIC_VCPU_STATS()`, then come those of the C module, and
-//! last those that it lacks. That each table describes every word of its structure once is proved
-//! at compile time.
+//! last those that it lacks. A compile-time assertion checks that each table describes every word
+//! of its structure once.
 //!
 //! Those that the C module lacks have no files in debugfs, because to make and remove one costs
 //! each VM some 5,000 instructions. Core KVM makes as many files as the headers say that it finds
@@ -52,22 +52,22 @@ use crate::{
     kvm_core::object::Vcpu, //
 };
 
-/// What a statistic measures.
+/// The kind of a statistic.
 #[derive(Clone, Copy)]
 enum Kind {
-    /// Events so far.
+    /// The number of events so far.
     Events,
-    /// Time so far, in nanoseconds.
+    /// The time so far, in nanoseconds.
     Nanos,
     /// Events so far, by the time that each took: entry n is for those below 2^n ns.
     NanosHistogram,
-    /// Whether something is so now.
+    /// Whether a condition is true now.
     Flag,
-    /// How many there are now. Userspace cannot clear it.
+    /// The number that there is now. Userspace cannot clear it.
     Now,
 }
 
-/// The description of the statistic `name`, `offset` bytes into its structure.
+/// Returns the description of the statistic `name`, `offset` bytes into its structure.
 const fn describe(name: &str, offset: usize, kind: Kind) -> kvm_stats_desc {
     let (type_, unit, exponent, size) = match kind {
         Kind::Events => (KVM_STATS_TYPE_CUMULATIVE, KVM_STATS_UNIT_NONE, 0, 1),
@@ -100,7 +100,7 @@ const fn describe(name: &str, offset: usize, kind: Kind) -> kvm_stats_desc {
     }
 }
 
-/// The header in front of the first `count` of a table.
+/// Returns the header in front of the first `count` of a table.
 const fn header(count: usize) -> kvm_stats_header {
     let id = size_of::<kvm_stats_header>() as u32;
     let desc = id + KVM_STATS_NAME_SIZE;
@@ -114,7 +114,7 @@ const fn header(count: usize) -> kvm_stats_header {
     }
 }
 
-/// How many of `table` come before the one at `offset`.
+/// Returns how many of `table` come before the one at `offset`.
 const fn before<const N: usize>(table: &[kvm_stats_desc; N], offset: usize) -> usize {
     let mut count = 0;
     while (table[count].offset as usize) < offset {
@@ -165,7 +165,7 @@ use last;
 /// The gauges of the arch layer: defines [`Gauge`] and the end of the VMs' table.
 macro_rules! gauges {
     ($($(#[$attr:meta])* $name:ident = $field:ident,)+) => {
-        /// A number that goes up and down; as a number itself, where it lies in `kvm->stat`.
+        /// A number that goes up and down; its discriminant is its offset in `kvm->stat`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(usize)]
         pub(crate) enum Gauge {
@@ -202,7 +202,7 @@ gauges! {
 pub(crate) struct Gauges(NonNull<kvm_vm_stat>);
 
 impl Gauges {
-    /// Those of `vm`.
+    /// Returns the statistics of `vm`.
     ///
     /// # Safety
     ///
@@ -230,7 +230,7 @@ impl Gauges {
 /// The counters of the arch layer: defines [`Counter`] and the end of the vCPUs' table.
 macro_rules! counters {
     ($($(#[$attr:meta])* $name:ident = $field:ident,)+) => {
-        /// A counter of ours; as a number, where it lies in `vcpu->stat`.
+        /// A counter of the arch layer; its discriminant is its offset in `vcpu->stat`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(usize)]
         pub(crate) enum Counter {
@@ -284,18 +284,18 @@ counters! {
     LoadAccessExits = load_access_exits,
     /// Store access faults that were given back to the guest.
     StoreAccessExits = store_access_exits,
-    /// Faults that the host's answer settled.
+    /// Faults that were handled with a page of the host.
     PfFixed = pf_fixed,
-    /// Stores that only the dirty log was waiting for: settled in the tree alone.
+    /// Stores to pages that were write-protected for the dirty log, handled in the tree alone.
     PfFast = pf_fast,
     /// Faults that found the entry as they wanted it: another vCPU was faster, or the hart
     /// remembered an older one.
     PfSpurious = pf_spurious,
-    /// Faults that the guest must repeat, because the host changed something meanwhile.
+    /// Faults that the guest must repeat, because the host has begun an invalidation meanwhile.
     PfRetry = pf_retry,
     /// Neighbours of faulting pages that were mapped with them.
     PfAround = pf_around,
-    /// Faults before which all CPUs forgot old instructions.
+    /// Faults before which all CPUs executed FENCE.I.
     PfFenceI = pf_fence_i,
 }
 
@@ -309,36 +309,42 @@ pub(crate) fn add(vcpu: &Vcpu, counter: Counter, events: u64) {
     // SAFETY: The field is a `u64`, naturally aligned, as all of the structure. Rust code reaches
     // it in this way alone, and C code loads and stores it whole.
     let word = unsafe { AtomicU64::from_ptr(word) };
-    // Not `fetch_add`: there is one writer, and if userspace clears the counter in this moment,
-    // it does so in vain, as in C.
+    // No `fetch_add` is needed: there is one writer, and if userspace clears the counter at this
+    // moment, that is lost, as in C.
     word.store(
         word.load(Ordering::Relaxed).wrapping_add(events),
         Ordering::Relaxed,
     );
 }
 
-// What core KVM looks for. `bindings` declares these, too, but arrays without a length.
+// The symbols that core KVM uses. `bindings` declares these, too, but as arrays without a length.
 
+/// The descriptions of a VM's statistics, for core KVM.
 #[no_mangle]
 static kvm_vm_stats_desc: [kvm_stats_desc; VM_TABLE.len()] = VM_TABLE;
 
+/// The header that core KVM reads; it counts only the statistics that C has, too.
 #[no_mangle]
 static kvm_vm_stats_header: kvm_stats_header = header(before(&VM_TABLE, Gauge::Pages4K as usize));
 
+/// The descriptions of a vCPU's statistics, for core KVM.
 #[no_mangle]
 static kvm_vcpu_stats_desc: [kvm_stats_desc; VCPU_TABLE.len()] = VCPU_TABLE;
 
+/// The header that core KVM reads; it counts only the statistics that C has, too.
 #[no_mangle]
 static kvm_vcpu_stats_header: kvm_stats_header =
     header(before(&VCPU_TABLE, Counter::PfFixed as usize));
 
-// What userspace finds.
+// The headers that userspace reads.
 
+/// The header that userspace reads, which counts all statistics of a VM.
 static VM_HEADER: kvm_stats_header = header(VM_TABLE.len());
 
+/// The header that userspace reads, which counts all statistics of a vCPU.
 static VCPU_HEADER: kvm_stats_header = header(VCPU_TABLE.len());
 
-/// Userspace reads the file of `KVM_GET_STATS_FD`: as `kvm_stats_read()`, with the header that
+/// Reads the file of `KVM_GET_STATS_FD` for userspace: as `kvm_stats_read()`, with the header that
 /// counts all statistics.
 ///
 /// # Safety

@@ -26,23 +26,24 @@ use crate::{
 /// How many tables a cache has room for.
 const CAPACITY: usize = 16;
 
-/// How many can be given back at a time: one for each level below the root's.
+/// The number of tables that one fault can give back: one for each level below the root's.
 const RETURNS: usize = 4;
 
-/// Zeroed pages for tables. What is left is freed with it.
+/// Zeroed pages for tables. Dropping the cache frees them. C: `struct kvm_mmu_memory_cache`.
 pub(crate) struct TableCache {
+    /// The tables; the first `filled` places have one each.
     tables: [Option<TablePage>; CAPACITY],
-    /// The tables are in front.
+    /// The number of tables, which are in front.
     filled: usize,
-    /// What was given back.
+    /// The tables that were given back.
     returned: [Option<FormerTable>; RETURNS],
 }
 
 impl TableCache {
-    /// How many there can be.
+    /// The number of tables that the cache has room for.
     pub(crate) const CAPACITY: usize = CAPACITY;
 
-    /// No tables.
+    /// Returns a cache without tables.
     pub(crate) fn new() -> Self {
         Self {
             tables: [const { None }; CAPACITY],
@@ -51,7 +52,7 @@ impl TableCache {
         }
     }
 
-    /// Makes sure that there are `least` tables, or as many as there is room for. May sleep.
+    /// Fills the cache up to `least` tables, or as many as there is room for. May sleep.
     ///
     /// # Errors
     ///
@@ -64,6 +65,7 @@ impl TableCache {
         self.fill(least)
     }
 
+    /// Frees what came back, and allocates tables until there are `least`.
     fn fill(&mut self, least: usize) -> Result {
         self.free_returned();
         for place in self.tables.iter_mut().take(least).skip(self.filled) {
@@ -73,6 +75,7 @@ impl TableCache {
         Ok(())
     }
 
+    /// Frees the tables that came back.
     fn free_returned(&mut self) {
         self.returned
             .iter_mut()
@@ -88,8 +91,8 @@ impl TableSource for TableCache {
         self.tables.get_mut(last)?.take()
     }
 
-    /// Keeps it until the next [`TableCache::top_up`] that has something to do: the caller may have
-    /// interrupts off, where freeing could have to wait on a kernel with `PREEMPT_RT`.
+    /// Keeps the table until the next [`TableCache::top_up`] that allocates: the caller may have
+    /// interrupts off, where to free a page may have to sleep on a kernel with `PREEMPT_RT`.
     fn give_back(&mut self, table: FormerTable) {
         match self.returned.iter_mut().find(|place| place.is_none()) {
             Some(place) => *place = Some(table),
@@ -151,7 +154,7 @@ mod tests {
         cache.top_up(usize::MAX)?;
         let mut count = 0;
         while let Some(table) = cache.take() {
-            // More than it keeps: the others are freed at once.
+            // More than the cache keeps: the rest is freed at once.
             cache.give_back(table.discard());
             count += 1;
         }
@@ -159,7 +162,7 @@ mod tests {
         Ok(())
     }
 
-    /// What was given back is not zero any more.
+    /// A table that was given back is not zero any more.
     #[test]
     fn what_comes_back_is_not_given_again() -> Result {
         let mut cache = TableCache::new();

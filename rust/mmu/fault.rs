@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A guest touches a page that its G-stage does not map, or not with that permission. Answers to
-//! `kvm_riscv_mmu_map()`.
+//! Guest-page faults: an access to a page that the G-stage does not map, or not with that
+//! permission. Answers to `kvm_riscv_mmu_map()`.
 //!
 //! Three ways lead to a mapping. A store to a page that is write-protected for the dirty log, and
-//! that the host is known to let its process write, is settled in the tree alone. What the host's
-//! own page table has present is installed from there, under `mmu_lock` held for reading, next to
-//! other faults, and its neighbours with it. For everything else the host is asked, without locks;
-//! the page is installed unless the host has taken something away meanwhile: then the guest tries
-//! again.
+//! that the host is known to let its process write, is handled in the tree alone. A page that is
+//! present in the host's own page table is installed from there, with its neighbours, under
+//! `mmu_lock` held for reading, in parallel to other faults. For all other pages, the fault asks
+//! the host, without locks, and installs the page unless the host has begun an invalidation
+//! meanwhile: then the guest repeats the access.
 //!
-//! Locks: `kvm->srcu`, then `mmu_lock` for reading. Sleeps, and so does the host.
+//! Locks: `kvm->srcu`, then `mmu_lock` for reading. May sleep.
 
 use kernel::prelude::*;
 
@@ -78,7 +78,7 @@ use crate::{
     }, //
 };
 
-/// What the guest wanted to do.
+/// The access that the guest attempted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     /// Read, also on behalf of an address translation.
@@ -89,19 +89,18 @@ pub(crate) enum Access {
     Fetch,
 }
 
-/// What became of [`Loaded::fault`].
+/// The outcome of [`Loaded::fault`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Outcome {
-    /// The guest can go on. It may fault again, if the host changed something meanwhile, or
-    /// userspace is about to; if the memory is broken, the thread has a signal pending that says
-    /// so.
+    /// The guest can go on. It may fault again, if the host has changed its mapping meanwhile, or
+    /// userspace is changing the slot; if the memory is broken, the thread has SIGBUS pending.
     Mapped,
-    /// There is no memory to access so: an address without a slot, a device's, or a store to a
+    /// There is no memory for this access: the address has no slot, or the access is a store to a
     /// read-only slot, which is to be treated as one to a device.
     NoMemory,
-    /// There is a slot, but the host has no page there, or none with that access. `kvm_run` says
-    /// so, and `KVM_RUN` is to fail with `EFAULT`.
+    /// There is a slot, but the host has no page there, or does not allow that access. `kvm_run`
+    /// has `KVM_EXIT_MEMORY_FAULT`, and `KVM_RUN` is to fail with `EFAULT`.
     Refused,
 }
 
@@ -122,7 +121,7 @@ impl Loaded<'_> {
             return Ok(Outcome::NoMemory);
         };
         if slot.is_invalid() {
-            // Not yet a device's: it stays if what userspace wants of it fails.
+            // The slot is still memory, not a device's: it stays if the ioctl of userspace fails.
             return Ok(Outcome::Mapped);
         }
         if access == Access::Store && slot.access() == SlotAccess::ReadOnly {
@@ -158,9 +157,9 @@ impl Loaded<'_> {
 
     /// Maps what is at `gpa`, as for a load of the guest, and what the host has present of the
     /// `size` bytes from there on; returns how many bytes from there on are mapped, at least. The
-    /// guest sees nothing of it.
+    /// guest's state does not change.
     ///
-    /// Nothing is fenced: a hart that remembers that nothing was mapped faults, and then forgets
+    /// No fence is executed: a hart that remembers that nothing was mapped faults, and then forgets
     /// it.
     ///
     /// # Errors
@@ -173,7 +172,8 @@ impl Loaded<'_> {
         loop {
             let slot = Slot::find(&slots, gpa.gfn()).ok_or(ENOENT)?;
             if slot.is_invalid() {
-                // Core KVM, which takes it away, waits until the caller has left `kvm->srcu`.
+                // Core KVM, which deletes or moves the slot, waits until the caller has left
+                // `kvm->srcu`.
                 return Err(EAGAIN);
             }
             let frames = (size >> PAGE_SHIFT).min(PRE_FAULT_FRAMES);
@@ -196,7 +196,7 @@ impl Loaded<'_> {
 }
 
 /// How many pages are mapped at once where userspace asks for them: the host's table is read with
-/// interrupts off, and in vain where the host has nothing present.
+/// interrupts off, and to no end where the host has no page present.
 const PRE_FAULT_FRAMES: u64 = 64;
 
 /// A fault on a page of a slot.
@@ -205,23 +205,23 @@ struct Fault<'f> {
     slot: Slot<'f>,
     gpa: FaultGpa,
     access: Access,
-    /// What userspace asked for, from the page on; none if the guest asked.
+    /// What userspace asked for, from the page on; [`None`] if the guest asked.
     asked: Option<GfnRange>,
 }
 
-/// Which neighbours are mapped with a page.
+/// The neighbours that are mapped with a page.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Around {
-    /// All that the host has.
+    /// All neighbours that the host has present.
     All,
-    /// Those whose instructions all CPUs have seen.
+    /// The neighbours whose instructions all CPUs have seen.
     Seen,
 }
 
-/// A page that the host was asked for.
+/// A page that the host gave when a fault asked for it.
 struct Given<'g> {
     page: &'g HostRef,
-    /// The host had nothing in its place before.
+    /// Whether the host had no page in its place before.
     was_absent: bool,
 }
 
@@ -251,15 +251,16 @@ enum Next {
     Fence(Fence),
     /// Have the guest try again.
     Retry,
-    /// The same, without what is in the page's place.
+    /// Unmap what is in the page's place, and have the guest try again.
     Evict,
     /// Give up.
     Refuse,
 }
 
-/// How it was settled.
+/// How a fault ended.
 enum Done {
-    /// The page is mapped; so many pages are from there on, if userspace asked.
+    /// The page is mapped, and so many pages from there on if userspace asked. The hart must
+    /// execute the fence.
     Mapped(Fence, u64),
     Retry,
     Poisoned,
@@ -267,7 +268,7 @@ enum Done {
 }
 
 impl Done {
-    /// What it counts as.
+    /// Returns the statistic that counts it.
     fn counter(&self) -> Counter {
         match self {
             Done::Mapped(Fence::Everything, _) => Counter::PfSpurious,
@@ -279,25 +280,27 @@ impl Done {
     }
 }
 
-/// What this hart must forget for the guest to go on. Other harts that remember as much fault
-/// once, and then forget it themselves.
+/// The fence that this hart must execute for the guest to go on. Another hart that remembers the
+/// old entry faults once, and then executes its own.
 #[derive(Clone, Copy)]
 enum Fence {
-    /// It sees entries that become valid without being told.
+    /// No fence: the hart sees entries that become valid by itself (Svvptc).
     Nothing,
-    /// What it knows of the faulting address.
+    /// A fence for the faulting address.
     Address,
-    /// Everything: it may remember an entry above the faulting page's, which a fence for an address
-    /// leaves alone.
+    /// A fence for everything: the hart may remember an entry above the faulting page's, which a
+    /// fence for an address leaves alone.
     Everything,
 }
 
 impl Fault<'_> {
+    /// Returns whether this is a store to a slot whose writes are logged.
     fn is_logged_store(&self) -> bool {
         self.access == Access::Store && self.slot.is_logged()
     }
 
-    /// Gives the page its write permission back and logs it; fails if that was not what it lacked.
+    /// Gives the page its write permission back and logs it; returns false if the fault has another
+    /// reason.
     fn unprotect(&self) -> bool {
         let lock = ReadGuard::lock(self.vm);
         let Some(tree) = lock.tree() else {
@@ -314,9 +317,10 @@ impl Fault<'_> {
         }
     }
 
+    /// Maps the page, as the host has it now or after it was asked for it. May sleep.
     fn map(&self, vcpu: &mut Loaded<'_>) -> Result<Done> {
         let (me, tables) = vcpu.with_tables();
-        // A table for each level below the root's.
+        // The fault needs at most a table for each level below the root's.
         tables.top_up(self.vm.memory().mode().top() as usize)?;
 
         let (done, around) = match self.map_present(me, tables) {
@@ -330,7 +334,7 @@ impl Fault<'_> {
     }
 
     /// Installs what the host's page table has for the page already, and for its neighbours; tells
-    /// how many of them. None if the host must be asked.
+    /// how many of them. Returns [`None`] if the host must be asked.
     fn map_present(&self, vcpu: &Vcpu, tables: &mut TableCache) -> Option<(Done, u64)> {
         let gfn = self.gpa.gfn();
         let lock = ReadGuard::lock(self.vm);
@@ -349,7 +353,7 @@ impl Fault<'_> {
                 (HostWrite::Dirty, SlotAccess::ReadWrite) => HostAccess::ReadWrite,
                 (HostWrite::ReadOnly, _) if self.access == Access::Store => return None,
                 (HostWrite::ReadOnly, _) | (_, SlotAccess::ReadOnly) => HostAccess::ReadOnly,
-                // Asking the host marks the page dirty, and then it can be writable.
+                // Return, to ask the host, which marks the page dirty, so that it can be writable.
                 (HostWrite::Clean, SlotAccess::ReadWrite) => return None,
             };
             table.note_use(present);
@@ -368,7 +372,7 @@ impl Fault<'_> {
     }
 
     /// Has all CPUs see the instructions of the page and its neighbours, as far as the host has
-    /// them and has not shown them before. What `tree` maps already is not looked at.
+    /// them and has not shown them before. Pages that `tree` maps already are skipped.
     ///
     /// `given` is the page, if the host was asked for it.
     ///
@@ -392,7 +396,7 @@ impl Fault<'_> {
             }
         };
         self.for_window(host, &mut look);
-        // The page itself may be none that the host's table shows: the zero page.
+        // The page itself may be the zero page, which [`HostTable`] does not show.
         if let Some(folio) = given_folio {
             look(gfn, folio);
         }
@@ -427,8 +431,8 @@ impl Fault<'_> {
         });
     }
 
-    /// Returns whether the host has nothing in the page's place, not even elsewhere. If it is
-    /// changing something there, the answer is void.
+    /// Returns whether the host has no page in its place, not even swapped out. If the host is
+    /// changing its mapping there, the answer may be wrong.
     #[cold]
     fn is_absent(&self) -> bool {
         let lock = ReadGuard::lock(self.vm);
@@ -498,8 +502,9 @@ impl Fault<'_> {
         }
         let pages = table.pages();
         let frames = window.intersection(pages.frames());
-        // Where the CPU notes use itself, ageing can tell that a neighbour was never used.
-        // Elsewhere the note would be a fault, which is what this is to avoid.
+        // Where CPUs set the A bit themselves (Svadu), it starts clear, so that ageing sees that a
+        // neighbour was never used. Elsewhere the first access would fault to set it, and this is
+        // to avoid that fault.
         let age = if hostmm::has_hw_young() {
             Age::Old
         } else {
@@ -553,7 +558,7 @@ impl Fault<'_> {
     /// Asks the host for the page and installs it, and its neighbours; tells how many of them.
     fn map_faulted_in(&self, vcpu: &Vcpu, tables: &mut TableCache) -> Result<(Done, u64)> {
         let gfn = self.gpa.gfn();
-        // What the host says is true as long as it does not say otherwise; from here on we notice.
+        // From here on, `is_stale()` notices if the host invalidates what it is about to say.
         let seq = InvalidateSeq::read(self.vm);
         let may_be_moved = self.may_be_moved();
         let was_absent = may_be_moved && self.is_absent();
@@ -597,8 +602,8 @@ impl Fault<'_> {
         Ok(self.finish(lock, installed, Some(given)))
     }
 
-    /// How much of `size` around the page a single entry may map. Writes that are logged are
-    /// noticed page by page.
+    /// Returns how much of `size` around the page a single entry may map. Writes that are logged
+    /// are noticed page by page.
     fn limit(&self, size: PageSize) -> PageSize {
         if size == PageSize::Size4K || self.slot.is_logged() {
             return PageSize::Size4K;
@@ -608,7 +613,7 @@ impl Fault<'_> {
             .min(size)
     }
 
-    /// What the guest may do with the page.
+    /// Returns what the guest may do with the page.
     fn rights(&self, access: HostAccess) -> Rights {
         match access {
             HostAccess::ReadOnly => Rights::HostReadOnly,
@@ -645,21 +650,22 @@ impl Fault<'_> {
             given.release_faultin_page(&lock);
         }
         if let Some(size) = installed.larger {
-            // Smaller pages are there, or were: the tree keeps the table.
+            // The table of smaller pages, which are or were there, is in the way of a block: join
+            // them.
             drop(lock);
             memslots::join(self.vm, &self.slot, self.gpa.gfn(), size);
         }
         (Done::Mapped(fence, installed.mapped), installed.around)
     }
 
-    /// Unmaps what is in the page's place, which is nothing that the host has now.
+    /// Unmaps the entry in the page's place, which is none that the host has now.
     fn evict(&self) {
         let mut lock = WriteGuard::lock(self.vm);
         memslots::unmap_page(&mut lock, self.gpa.gfn());
     }
 }
 
-/// Whether harts see entries that become valid without a fence (Svvptc).
+/// Returns whether harts see entries that become valid without a fence (Svvptc).
 fn sees_new_entries() -> bool {
     shared().is_some_and(|shared| shared.host.svvptc)
 }

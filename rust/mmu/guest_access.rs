@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reads of guest memory as the guest itself would make them, and what becomes of those that find
-//! no page. Answers to `kvm_riscv_vcpu_unpriv_read()`.
+//! Reads of guest memory as the guest itself would make them, and handling of those that find no
+//! page. Answers to `kvm_riscv_vcpu_unpriv_read()`.
 
 use kernel::prelude::*;
 
@@ -48,8 +48,8 @@ use crate::{
 #[inline(always)]
 pub(crate) fn lacking(trap: &Trap, access: Access) -> (Gpa, Access) {
     let gpa = Gpa::new((trap.htval as u64) << 2 | trap.stval as u64 & 3);
-    // The walk of the guest's own tables may have been about to set an accessed or dirty bit, on
-    // behalf of a load.
+    // The walk of the guest's own tables may have faulted as it set an accessed or dirty bit on
+    // behalf of a load, which is a store.
     let wanted = match Htinst::decode(trap.htinst) {
         Htinst::Pseudo(PteAccess::Write) => Access::Store,
         Htinst::Pseudo(PteAccess::Read) => Access::Load,
@@ -58,7 +58,7 @@ pub(crate) fn lacking(trap: &Trap, access: Access) -> (Gpa, Access) {
     (gpa, wanted)
 }
 
-/// Whether the G-stage, not the guest's own translation, refused an access.
+/// Returns whether the G-stage, not the guest's own translation, refused an access.
 pub(crate) fn is_guest_page_fault(trap: &Trap) -> bool {
     matches!(
         u32::try_from(trap.scause),
@@ -100,8 +100,8 @@ impl Loaded<'_> {
     /// (differences-from-c M18).
     ///
     /// A CPU that takes a page away from the guest makes a request for a flush, then reads the
-    /// mode. Either it sees the mode, sends an IPI and waits until this CPU has taken it, after
-    /// `f`; or this sees the request, and flushes before `f`.
+    /// mode. Either that CPU sees the mode, sends an IPI and waits until this CPU has taken it,
+    /// after `f`; or this CPU sees the request, and flushes before `f`.
     fn with_translation<R>(&mut self, f: impl FnOnce(usize) -> R) -> R {
         self.pinned(|vcpu| {
             IrqOff::with(|irqs| {
@@ -109,7 +109,8 @@ impl Loaded<'_> {
                 tlb::serve_pending(vcpu);
                 vcpu.update_hgatp();
                 let result = f(vcpu.ctx.hstatus());
-                // The reads of `f` come before the mode that lets the other CPU go on.
+                // The reads of `f` come before the store of the mode, after which the other CPU
+                // does not wait.
                 fence(Ordering::SeqCst);
                 drop(mode);
                 result
@@ -121,8 +122,8 @@ impl Loaded<'_> {
     /// G-stage: `trap` is the guest-page fault that the HLV or HLVX took, and `access` is what the
     /// guest attempted. After [`Outcome::Mapped`] the read can be made again.
     ///
-    /// To have the guest repeat its instruction would not do: its own fetch may hit a translation
-    /// that the hart has cached, and HLVX need not use that, so the two could repeat for ever.
+    /// The guest cannot simply repeat its instruction: its own fetch may hit a translation that the
+    /// hart has cached and HLVX need not use, so that the two would repeat for ever.
     ///
     /// # Errors
     ///
@@ -135,7 +136,7 @@ impl Loaded<'_> {
         self.fault(&slots, gpa, wanted)
     }
 
-    /// Deals with `fault`, which the hypervisor's fetch of the guest's instruction took. If the
+    /// Handles `fault`, which the hypervisor's fetch of the guest's instruction took. If the
     /// G-stage lacked the page, provides it and has the guest repeat the instruction; otherwise the
     /// guest takes the trap.
     ///
@@ -161,7 +162,7 @@ impl Loaded<'_> {
         }
     }
 
-    /// Has the guest take an access fault: nothing answers at the address.
+    /// Has the guest take an access fault: there is no memory or device at the address.
     pub(crate) fn access_fault(&mut self, access: Access, trap: &Trap) {
         let cause = match access {
             Access::Fetch => bindings::EXC_INST_ACCESS,

@@ -4,9 +4,9 @@
 //! Which guest memory may hold instructions that the host's CPUs have not seen yet.
 //!
 //! A guest that writes instructions executes FENCE.I, or has the SBI do so on its harts, before it
-//! executes them. It cannot do so for what the host's kernel moves: migration, collapse, swap-in
-//! and copy-on-write put the same contents into another frame, and the instruction cache of a CPU
-//! may still hold what was executed in that frame before. For a process of the host,
+//! executes them. It cannot do so for pages that the host's kernel moves: migration, collapse,
+//! swap-in and copy-on-write put the same contents into another frame, and the instruction cache of
+//! a CPU may still hold what was executed in that frame before. For a process of the host,
 //! `flush_icache_pte()` has all CPUs execute FENCE.I when an executable page is mapped, once for
 //! each folio, which it marks with `PG_dcache_clean`. The host maps guest memory as data, so
 //! nothing does that for a guest, while every page is executable for it.
@@ -14,8 +14,8 @@
 //! A fault therefore does the same as `flush_icache_pte()` before it maps a page, and with the same
 //! mark, in two cases: the guest fetches an instruction from the page; or the host has taken pages
 //! of that region away from the guest before, as it does to move them. A load or store anywhere
-//! else finds memory that is new to the guest. Nor are pages of zeros synchronised that the host
-//! has allocated for the fault: what instructions they will hold, the guest writes.
+//! else finds memory that is new to the guest. Pages of zeros that the host has allocated for the
+//! fault are not synchronised either: the guest itself writes the instructions that they will hold.
 //!
 //! This module is pure: it also compiles on the host (`selftests/host`). C has no counterpart.
 
@@ -75,6 +75,7 @@ impl MovedRegions {
         self.0[word].load(Ordering::Relaxed) & bit != 0
     }
 
+    /// Returns the number of the region of 2 MiB that has `gfn`.
     #[inline(always)]
     fn region(gfn: Gfn) -> u64 {
         gfn.get() >> Level::Mega.frame_shift()
@@ -115,6 +116,7 @@ impl FrameSet {
         self.0[word] & bit != 0
     }
 
+    /// Returns the word and the bit of `gfn`.
     #[inline(always)]
     fn place(gfn: Gfn) -> (usize, u64) {
         let index = gfn.get() as usize % SET_FRAMES;

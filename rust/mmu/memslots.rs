@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What there is to be mapped changes: memory slots come, go and are logged; the host takes pages
-//! away or asks whether they were used. Answers to the memory-slot and notifier functions of
+//! Changes of memslots by userspace, dirty logging, and the MMU notifiers by which the host takes
+//! pages away or asks whether they were used. Answers to the memory-slot and notifier functions of
 //! `mmu.c`.
 //!
-//! All changes are made under `mmu_lock` held for writing. Long ones let other CPUs at the
-//! lock in between; they flush what they owe the TLBs before, because the next holder trusts that
-//! what is not in the tree is in no TLB.
+//! All changes are made under `mmu_lock` held for writing. Long ones drop the lock in between. They
+//! flush the TLBs before they do, because the next holder relies on it that no TLB has an entry
+//! that is not in the tree.
 //!
 //! Locks: core KVM holds `kvm->slots_lock` for what concerns slots, `mmu_lock` for notifications.
 
@@ -61,16 +61,16 @@ use crate::{
     }, //
 };
 
-/// Whether an operation may let go of `mmu_lock` in between.
+/// Whether an operation may drop `mmu_lock` in between. C: `range->may_block`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MayBlock {
-    /// It may: other CPUs get the lock, and other threads this CPU.
+    /// The operation may drop the lock and yield the CPU.
     MayYield,
-    /// The caller relies on the lock.
+    /// The operation may not drop the lock, because the caller relies on it.
     Atomic,
 }
 
-/// Whether a slot can be as userspace wants it.
+/// Checks that a slot can be as userspace wants it.
 ///
 /// # Errors
 ///
@@ -88,7 +88,8 @@ pub(crate) fn prepare(vm: &Vm, slot: &Slot<'_>, change: SlotChange) -> Result {
     }
 }
 
-/// A slot is now as userspace wants it. `kvm->slots_lock` is held.
+/// Notes that a slot is now as userspace wants it: begins or ends dirty logging. `kvm->slots_lock`
+/// is held.
 pub(crate) fn commit(vm: &Vm, slot: &Slot<'_>, change: SlotChange) {
     // New slots and slots in a new place are logged from their first page on.
     if change != SlotChange::Flags {
@@ -98,7 +99,7 @@ pub(crate) fn commit(vm: &Vm, slot: &Slot<'_>, change: SlotChange) {
         recover(&mut WriteGuard::lock(vm), slot, slot.frames());
         return;
     }
-    // Piece by piece, by `protect_logged`.
+    // `protect_logged` write-protects the pages piece by piece.
     if memslot::log_starts_full(vm) {
         return;
     }
@@ -111,13 +112,14 @@ pub(crate) fn commit(vm: &Vm, slot: &Slot<'_>, change: SlotChange) {
         Flush::NONE
     };
     drop(lock);
-    // The guest's writes until here belong to no log: userspace has not been told that it is on.
+    // A write of the guest until here need not be logged: the ioctl that begins the log has not
+    // returned.
     protected
         .and(split)
         .issue(|frames| tlb::flush_frames(vm, frames));
 }
 
-/// Has the next write to the frames of `mask`, counted from `base` on, be noticed. The caller
+/// Write-protects the frames of `mask`, counted from `base` on, for the dirty log. The caller
 /// flushes the slot. `kvm->slots_lock` is held.
 pub(crate) fn protect_logged(lock: &mut WriteHeld<'_>, base: Gfn, mask: u64) {
     if let Some(mut tree) = lock.tree() {
@@ -138,12 +140,12 @@ pub(crate) fn protect_logged(lock: &mut WriteHeld<'_>, base: Gfn, mask: u64) {
     }
 }
 
-/// Makes blocks of what the log had split among `frames` of `slot`, and the rest writable again:
-/// the slot is not logged. Readers of flags from when it was are through, and will not split or
-/// protect anything now.
+/// Joins the blocks among `frames` of `slot` that logging had split, and makes the rest writable
+/// again. The slot is not logged any more, and readers that saw it logged have left `kvm->srcu`, so
+/// none splits or protects a page now.
 ///
-/// The host's page table says what is a block, as far as it is not about to take some of it away.
-/// (What such an invalidation has unmapped stays so; the rest of the slot is put together.)
+/// The host's page table decides what is a block, except where the host is invalidating a part of
+/// it: the pages that such an invalidation has unmapped stay unmapped.
 fn recover(lock: &mut WriteHeld<'_>, slot: &Slot<'_>, frames: GfnRange) {
     let vm = lock.vm();
     let smallest = if has_svnapot() {
@@ -163,8 +165,8 @@ fn recover(lock: &mut WriteHeld<'_>, slot: &Slot<'_>, frames: GfnRange) {
             |gfn| host_block(&host, slot, gfn),
             || is_contended(vm),
         );
-        // Before other CPUs get the lock: they trust that no hart is in tables that are not in the
-        // tree.
+        // Flush and free before the lock is dropped: other CPUs rely on it that no hart walks
+        // tables that are not in the tree.
         settle(vm, duty, free_table);
         if stop != Stop::Asked {
             break;
@@ -175,8 +177,8 @@ fn recover(lock: &mut WriteHeld<'_>, slot: &Slot<'_>, frames: GfnRange) {
 }
 
 /// Puts a block of `size` around `gfn`, a frame of `slot`, if the host has one, in place of the
-/// tables that are there. A fault found that it could not, because smaller pages had been mapped,
-/// if only for a time.
+/// tables that are there. A fault could not install the block, because smaller pages are mapped
+/// there or were.
 ///
 /// The slot must not be logged, and the caller must be in a section of `kvm->srcu` since it saw
 /// that: a log that begins then waits for it before it splits blocks.
@@ -186,9 +188,9 @@ pub(super) fn join(vm: &Vm, slot: &Slot<'_>, gfn: Gfn, size: PageSize) {
     recover(&mut WriteGuard::lock(vm), slot, frames);
 }
 
-/// How the host maps `gfn`, which the tree maps, as far as that is one block within `slot`.
+/// Returns how the host maps `gfn`, which the tree maps, as far as that is one block within `slot`.
 fn host_block(host: &HostPgtable<'_>, slot: &Slot<'_>, gfn: Gfn) -> Option<HostPage> {
-    // The tree compares the frame with its own.
+    // `recover()` of the tree compares the frame with its own.
     let present = host.mapping(slot, gfn)?;
     let rights = match (slot.access(), present.stores()) {
         (SlotAccess::ReadOnly, _) | (_, HostWrite::ReadOnly) => Rights::HostReadOnly,
@@ -201,13 +203,13 @@ fn host_block(host: &HostPgtable<'_>, slot: &Slot<'_>, gfn: Gfn) -> Option<HostP
     Some(HostPage::new(block, rights))
 }
 
-/// A slot goes; no fault finds it any more. `kvm->slots_lock` is held.
+/// Unmaps a slot that goes; no fault finds it any more. `kvm->slots_lock` is held.
 pub(crate) fn flush(vm: &Vm, slot: &Slot<'_>) {
     unmap(&mut WriteGuard::lock(vm), slot.frames(), MayBlock::MayYield);
 }
 
-/// The VM's address space goes: nothing is ever mapped again. May come at any time, once or more
-/// often (differences-from-c M5).
+/// Unmaps everything for good, because the VM's address space goes. May come at any time, once or
+/// more often (differences-from-c M5).
 pub(crate) fn flush_all(vm: &Vm) {
     let closed = WriteGuard::lock(vm).close();
     if let Some(tree) = closed {
@@ -215,15 +217,15 @@ pub(crate) fn flush_all(vm: &Vm) {
     }
 }
 
-/// The host takes `frames` away, maybe to put the same contents into others: unmaps them. No CPU
-/// remembers a translation of them when this returns.
+/// Unmaps `frames`, which the host takes away, maybe to put the same contents into other frames. No
+/// CPU remembers a translation of them when this returns.
 pub(crate) fn invalidate(lock: &mut WriteHeld<'_>, frames: GfnRange, patience: MayBlock) {
     if unmap(lock, frames, patience) {
         lock.vm().memory().moved().add(frames);
     }
 }
 
-/// Unmaps `frames`; nothing remembers them when it returns. Returns whether anything was mapped.
+/// Unmaps `frames`; no TLB remembers them when it returns. Returns whether anything was mapped.
 fn unmap(lock: &mut WriteHeld<'_>, frames: GfnRange, patience: MayBlock) -> bool {
     let vm = lock.vm();
     let mut rest = frames;
@@ -249,12 +251,12 @@ pub(super) fn unmap_page(lock: &mut WriteHeld<'_>, gfn: Gfn) {
     unmap(lock, GfnRange::single(gfn), MayBlock::Atomic);
 }
 
-/// Whether the guest used `frames` since it was last asked so, and forgets it.
+/// Returns whether the guest used `frames` since it was last asked so, and forgets it.
 pub(crate) fn age(lock: &mut WriteHeld<'_>, frames: GfnRange) -> Age {
     lock.tree().map_or(Age::Old, |mut tree| tree.age(frames))
 }
 
-/// Whether the guest used `frames` since [`age`].
+/// Returns whether the guest used `frames` since [`age`].
 pub(crate) fn test_age(lock: &mut WriteHeld<'_>, frames: GfnRange) -> Age {
     lock.tree()
         .map_or(Age::Old, |mut tree| tree.test_age(frames))
@@ -280,7 +282,7 @@ fn settle<M: TableMemory>(vm: &Vm, duty: Teardown<M>, free: impl FnMut(FormerTab
 /// Takes write permission from `frames`.
 ///
 /// The flush may wait until the whole operation is done, with the lock dropped in between: only
-/// [`commit`], which owes it, depends on it.
+/// [`commit`], which issues it, depends on it.
 fn write_protect(lock: &mut WriteHeld<'_>, frames: GfnRange) -> Flush {
     let vm = lock.vm();
     let mut rest = frames;
@@ -297,8 +299,8 @@ fn write_protect(lock: &mut WriteHeld<'_>, frames: GfnRange) -> Flush {
     owed
 }
 
-/// Splits the blocks among `frames`, with `batch` tables allocated at a time. Stops early without
-/// memory: the guest's writes split what is left.
+/// Splits the blocks among `frames`, with `batch` tables allocated at a time. Stops early if there
+/// is no memory: the guest's writes split the rest.
 fn split(lock: &mut WriteHeld<'_>, frames: GfnRange, batch: usize) -> Flush {
     let vm = lock.vm();
     let mut tables = TableCache::new();

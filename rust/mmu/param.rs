@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Module parameters that can change while the module runs. `module!` has only constant ones, so
-//! these are laid down by hand, in the sections that `module_param()` uses.
+//! Module parameters that can change while the module runs. `module!` supports only constant ones,
+//! so these are put by hand into the sections that `module_param()` uses.
 
 use kernel::{
     error::{
@@ -37,7 +37,7 @@ const READ_WRITE: u16 = 0o644;
 /// The name in sysfs and on the command line.
 static EAGER_PAGE_SPLIT_NAME: [u8; 17] = *b"eager_page_split\0";
 
-/// As in the C module.
+/// Whether blocks are split when logging begins; the default is that of the C module.
 static EAGER_PAGE_SPLIT: AtomicBool = AtomicBool::new(true);
 
 /// The name in sysfs and on the command line.
@@ -48,10 +48,11 @@ static FAULT_AROUND_BYTES: AtomicU64 = AtomicU64::new(64 << 10);
 
 #[expect(improper_ctypes, reason = "no C code sees it through this declaration")]
 extern "C" {
-    /// Only its address is used.
+    /// The module's own structure; only its address is used.
     static __this_module: Opaque<bindings::module>;
 }
 
+/// The parameter `eager_page_split`, for the module loader.
 #[link_section = "__param"]
 #[used]
 static EAGER_PAGE_SPLIT_PARAM: KernelParam = KernelParam::new(bindings::kernel_param {
@@ -66,10 +67,12 @@ static EAGER_PAGE_SPLIT_PARAM: KernelParam = KernelParam::new(bindings::kernel_p
     },
 });
 
+/// The type of `eager_page_split`, for modinfo.
 #[link_section = ".modinfo"]
 #[used]
 static EAGER_PAGE_SPLIT_TYPE: [u8; 31] = *b"parmtype=eager_page_split:bool\0";
 
+/// How `fault_around_bytes` is read and written.
 static FAULT_AROUND_OPS: bindings::kernel_param_ops = bindings::kernel_param_ops {
     flags: 0,
     set: Some(set_fault_around),
@@ -77,6 +80,7 @@ static FAULT_AROUND_OPS: bindings::kernel_param_ops = bindings::kernel_param_ops
     free: None,
 };
 
+/// The parameter `fault_around_bytes`, for the module loader.
 #[link_section = "__param"]
 #[used]
 static FAULT_AROUND_PARAM: KernelParam = KernelParam::new(bindings::kernel_param {
@@ -91,6 +95,7 @@ static FAULT_AROUND_PARAM: KernelParam = KernelParam::new(bindings::kernel_param
     },
 });
 
+/// The type of `fault_around_bytes`, for modinfo.
 #[link_section = ".modinfo"]
 #[used]
 static FAULT_AROUND_TYPE: [u8; 34] = *b"parmtype=fault_around_bytes:ulong\0";
@@ -110,6 +115,8 @@ unsafe fn with_value(
     copy
 }
 
+/// Sets `fault_around_bytes` from text.
+///
 /// # Safety
 ///
 /// `text` points to a string that ends with a NUL, `param` to a parameter of this module.
@@ -130,6 +137,8 @@ unsafe extern "C" fn set_fault_around(
     })
 }
 
+/// Prints `fault_around_bytes`.
+///
 /// # Safety
 ///
 /// `text` has room for a page, and `param` points to a parameter of this module.
@@ -145,8 +154,8 @@ unsafe extern "C" fn get_fault_around(
     unsafe { bindings::param_get_ulong(text, &copy) }
 }
 
-/// Rounds as mm's own `fault_around_bytes` does, down to a power of two. The faulting page itself
-/// does not count: one page is as good as nothing.
+/// Rounds as mm's own `fault_around_bytes` does, down to a power of two. A window of one page is
+/// the same as none, 0.
 ///
 /// # Errors
 ///
@@ -161,13 +170,14 @@ fn whole_window(bytes: u64) -> Result<u64> {
     })
 }
 
-/// How many frames are mapped when one of them faults, itself included: a power of two.
+/// Returns how many frames are mapped when one of them faults, itself included: a power of two.
 #[inline]
 pub(crate) fn fault_around_frames() -> u64 {
     (FAULT_AROUND_BYTES.load(Ordering::Relaxed) / PAGE_SIZE).max(1)
 }
 
-/// Whether blocks are split when their slot is logged, rather than by the guest's first writes.
+/// Returns whether blocks are split when their slot is logged, rather than by the guest's first
+/// writes.
 pub(crate) fn eager_page_split() -> bool {
     EAGER_PAGE_SPLIT.load(Ordering::Relaxed)
 }

@@ -41,21 +41,25 @@ use crate::{
     }, //
 };
 
-/// Leaves in a row that look the same: one line. It does not say where in the host's memory
-/// they are.
+/// Adjacent leaves that look the same, which are one line. It does not show their host addresses.
 #[derive(Clone, Copy)]
 pub(crate) struct Run {
     /// What they map.
     pub(crate) frames: GfnRange,
+    /// The size of each leaf.
     size: PageSize,
+    /// The permissions of guest and host.
     rights: Rights,
+    /// Whether the guest has used them since ageing last looked.
     age: Age,
+    /// Their memory attributes.
     pbmt: Pbmt,
+    /// Whether they map memory or a device.
     kind: Kind,
 }
 
 impl Run {
-    /// Both as one, if `next` is the rest of the same.
+    /// Joins both runs to one; [`None`] unless `next` continues this one with the same properties.
     fn and(self, next: Run) -> Option<Run> {
         let adjoins = self.frames.end() == next.frames.start();
         let looks = |run: Run| (run.size, run.rights, run.age, run.pbmt, run.kind);
@@ -88,7 +92,7 @@ impl From<Extent> for Run {
     }
 }
 
-/// A number of bytes, in the largest unit that it is a multiple of.
+/// Returns a number of bytes in the largest unit that it is a multiple of.
 fn in_units(bytes: u64) -> (u64, char) {
     let (shift, unit) = match bytes.trailing_zeros() {
         30.. => (30, 'G'),
@@ -98,8 +102,9 @@ fn in_units(bytes: u64) -> (u64, char) {
     (bytes >> shift, unit)
 }
 
-/// Guest physical addresses, how many bytes that is, the size of each leaf, what the guest may do
-/// (`rwx`), the accessed and dirty bits (`ad`), what the host lets be done, and the memory type.
+/// Guest physical addresses, how many bytes that is, the size of each leaf, the guest's permissions
+/// (`rwx`), the accessed and dirty bits (`ad`), whether the host allows writes, and the memory
+/// type.
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (write, host) = match self.rights {
@@ -136,9 +141,9 @@ impl fmt::Display for Run {
 /// A line of the dump.
 #[derive(Clone, Copy)]
 pub(crate) enum Line {
-    /// The first: what the table is like.
+    /// The first line: the format of the table.
     Head(Mode),
-    /// Each other.
+    /// Each other line: a run.
     Run(Run),
 }
 
@@ -156,12 +161,12 @@ impl fmt::Display for Line {
     }
 }
 
-/// The first line about `vm`.
+/// Returns the first line about `vm`.
 pub(crate) fn head(vm: &Vm) -> Line {
     Line::Head(vm.memory().mode())
 }
 
-/// The first run with `from` or a later frame; none if nothing is mapped there.
+/// Returns the first run with `from` or a later frame; [`None`] if nothing is mapped there.
 ///
 /// # Errors
 ///

@@ -54,26 +54,29 @@ use crate::{
 /// log2 of the pages of a root table: 16 KiB.
 const ROOT_ORDER: u32 = 2;
 
-/// Where in the kernel's address space physical address 0 would be.
+/// Returns where in the kernel's address space physical address 0 would be.
 fn linear_base() -> usize {
     // SAFETY: `phys_to_virt()` only computes an address and accesses no memory.
     unsafe { bindings::kvm_rs_phys_to_virt(0) as usize }
 }
 
-/// Frame `pfn` in the kernel's address space, which has all memory at a constant distance.
+/// Returns the address of frame `pfn` in the kernel's address space, which has all memory at a
+/// constant distance.
 #[inline(always)]
 fn address<T>(base: usize, pfn: Pfn) -> NonNull<T> {
     let address = base.wrapping_add(pfn.hpa().get() as usize);
-    // The frames that this is asked for come from the kernel's own allocator, so there is memory at
-    // the address; nothing is mapped at address 0.
+    // All callers pass frames from the kernel's own allocator, so there is memory at the address,
+    // which is not 0.
     NonNull::new(core::ptr::with_exposed_provenance_mut(address)).unwrap_or(NonNull::dangling())
 }
 
-/// How the tables of a VM are reached, and where it is told what they hold.
+/// Access to the tables of a VM by the kernel's linear map (C: `__va()`), and the statistics that
+/// count their entries.
 #[derive(Clone, Copy)]
 pub(crate) struct LinearMap {
-    /// [`linear_base`]
+    /// What [`linear_base`] returns.
     base: usize,
+    /// The statistics of the VM.
     gauges: Gauges,
 }
 
@@ -104,8 +107,8 @@ unsafe impl TableMemory for LinearMap {
     }
 }
 
-/// `1 << order` zeroed pages, aligned to their size, charged to the calling process, as memory for
-/// secondary page tables.
+/// Allocates `1 << order` zeroed pages, aligned to their size, charged to the calling process, as
+/// memory for secondary page tables. May sleep.
 fn alloc(order: u32) -> Option<Pfn> {
     // SAFETY: `__get_free_pages()` has no requirement but a context that may sleep, for
     // `GFP_KERNEL_ACCOUNT`, and the callers of this function may sleep.
@@ -124,6 +127,8 @@ fn alloc(order: u32) -> Option<Pfn> {
     Some(Hpa::new(hpa).pfn())
 }
 
+/// Frees what [`alloc`] allocated. Does not sleep.
+///
 /// # Safety
 ///
 /// `pfn` must have come from [`alloc`] with the same `order`, and must not be used any more.
@@ -137,7 +142,7 @@ unsafe fn free(pfn: Pfn, order: u32) {
     unsafe { bindings::kvm_rs_free_pages(page as usize, order) };
 }
 
-/// A page for a table, charged to the calling process. May sleep.
+/// Allocates a page for a table, charged to the calling process. May sleep.
 ///
 /// # Errors
 ///
@@ -148,8 +153,8 @@ pub(crate) fn alloc_table() -> Result<TablePage> {
     // and only this function has it.
     let table = unsafe { TablePage::new(pfn) };
     table.ok_or_else(|| {
-        // SAFETY: `alloc(0)` returned the page above, and `TablePage::new()` did not take it. (A
-        // frame number that no entry can hold does not exist.)
+        // SAFETY: `alloc(0)` returned the page above, and `TablePage::new()` did not take it. There
+        // is no page whose frame number an entry cannot hold, so this is never reached.
         unsafe { free(pfn, 0) };
         ENOMEM
     })
@@ -162,7 +167,8 @@ pub(crate) fn free_table(table: FormerTable) {
     unsafe { free(table.into_pfn(), 0) };
 }
 
-/// The same for one of very many: calls `cond_resched()`, so it may sleep.
+/// Gives one of very many pages back, as [`free_table`] does, and calls `cond_resched()`, so it may
+/// sleep.
 pub(crate) fn free_table_politely(table: FormerTable) {
     free_table(table);
     // SAFETY: The caller is in a context that may sleep: it frees the tables of a `ClosedTree`,
@@ -180,13 +186,16 @@ pub(crate) fn free_table_politely(table: FormerTable) {
 ///   [`ClosedTree`] uses the root.
 /// - `root_pfn` is the root's frame, which belongs to this value.
 pub(crate) struct TreeCell {
+    /// What `mmu_lock` protects.
     state: UnsafeCell<Tree>,
+    /// The frame of the root, which needs no lock.
     root_pfn: Pfn,
 }
 
+/// What `mmu_lock` protects.
 struct Tree {
     root: Root<LinearMap>,
-    /// Nothing may be installed once this is set.
+    /// Whether the tree is closed: nothing may be installed then.
     closed: bool,
 }
 
@@ -195,7 +204,7 @@ struct Tree {
 unsafe impl Sync for TreeCell {}
 
 impl TreeCell {
-    /// An empty tree, the contents of which show in `gauges`.
+    /// Makes an empty tree, the contents of which show in `gauges`.
     ///
     /// # Errors
     ///
@@ -219,7 +228,7 @@ impl TreeCell {
         })
     }
 
-    /// The frame for `hgatp`.
+    /// Returns the frame for `hgatp`.
     pub(crate) fn root_pfn(&self) -> Pfn {
         self.root_pfn
     }
@@ -271,7 +280,7 @@ impl ClosedTree<'_> {
 }
 
 impl ReadGuard<'_> {
-    /// The tree; none if the VM's address space is gone.
+    /// Returns the tree; [`None`] if the VM's address space is gone.
     #[inline]
     pub(crate) fn tree(&self) -> Option<MmuRead<'_, LinearMap>> {
         // SAFETY: `self` holds `mmu_lock` for reading, so there is no mutable reference: only a
@@ -283,7 +292,7 @@ impl ReadGuard<'_> {
 }
 
 impl<'v> WriteHeld<'v> {
-    /// The tree; none if the VM's address space is gone.
+    /// Returns the tree; [`None`] if the VM's address space is gone.
     pub(crate) fn tree(&mut self) -> Option<MmuWrite<'_, LinearMap>> {
         // SAFETY: By the type's invariant `mmu_lock` is held for writing. `self` is borrowed
         // mutably for as long as the result, so `open()` makes no mutable reference meanwhile.
@@ -293,7 +302,7 @@ impl<'v> WriteHeld<'v> {
         (!tree.closed).then(|| unsafe { MmuWrite::new(&tree.root) })
     }
 
-    /// The same, and what the host maps.
+    /// Returns the tree, and what the host maps; [`None`] if the VM's address space is gone.
     pub(crate) fn tree_and_host(&mut self) -> Option<(MmuWrite<'_, LinearMap>, HostPgtable<'_>)> {
         let vm = self.vm();
         let tree = self.tree()?;
@@ -311,8 +320,8 @@ impl<'v> WriteHeld<'v> {
         self.open().ok_or(InUse)?.root.set_mode(mode)
     }
 
-    /// Closes the tree: from now on [`tree`](Self::tree) gives none, and what is in it, only the
-    /// result reaches. None if it was closed already.
+    /// Closes the tree: from now on [`tree`](Self::tree) returns [`None`], and only the result
+    /// reaches what is in it. Returns [`None`] if the tree was closed already.
     pub(crate) fn close(&mut self) -> Option<ClosedTree<'v>> {
         self.open()?.closed = true;
         // INVARIANT: The tree was open, so there is no `ClosedTree` for this VM yet, and it is
@@ -320,7 +329,7 @@ impl<'v> WriteHeld<'v> {
         Some(ClosedTree(self.vm()))
     }
 
-    /// What the cell holds, unless it is closed.
+    /// Returns what the cell holds, unless it is closed.
     fn open(&mut self) -> Option<&mut Tree> {
         self.tree()?;
         // SAFETY: By the type's invariant `mmu_lock` is held for writing, and `self` is borrowed
@@ -351,7 +360,7 @@ mod tests {
     #[test]
     fn tables_are_zeroed() -> Result {
         for order in [0, ROOT_ORDER] {
-            // The allocator gives the same again, most likely.
+            // The allocator most likely gives the same frames again.
             with_frames(order, |_, words| words.fill(u64::MAX))?;
             assert!(with_frames(order, |_, words| words
                 .iter()

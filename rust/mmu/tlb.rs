@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What TLBs remember: fences on this CPU, fences on others, and what a CPU owes before a vCPU may
-//! run on it. Answers to `tlb.c`.
+//! TLB maintenance: fences on this CPU, fences on other CPUs, and the fences that a CPU must
+//! execute before a vCPU may run on it. Answers to `tlb.c`.
 //!
 //! A fence reaches every vCPU that may have cached something, by a request, and is executed by the
 //! vCPU's own thread on the CPU that the vCPU is on. What the vCPU left on other CPUs, it flushes
 //! when it comes back to one ([`Pinned::update_hgatp`]): all vCPUs of a VM share a VMID, so a CPU
 //! may also hold translations of its siblings (differences-from-c M7).
 //!
-//! `hfence.vvma` acts on the VMID in `hgatp`. That is never swapped for a fence: if the vCPU's is
-//! not loaded, everything is left to `update_hgatp` (differences-from-c M17).
+//! `hfence.vvma` acts on the VMID in `hgatp`. `hgatp` is never swapped for a fence: if the vCPU's
+//! is not loaded, the fence is left to `update_hgatp` (differences-from-c M17).
 //!
 //! Locks: [`HfenceQueue`] has one, below all others. It is a raw spinlock, as the vCPU's thread
 //! takes it with preemption or interrupts off.
@@ -79,8 +79,8 @@ use crate::{
 };
 
 impl Pinned<'_> {
-    /// Makes this CPU translate for the vCPU, and forget whatever it remembers that the vCPU must
-    /// not see.
+    /// Loads the vCPU's `hgatp` if it is not loaded, and flushes the translations of this CPU that
+    /// the vCPU must not use. C: `kvm_riscv_mmu_update_hgatp()`.
     #[inline(always)]
     pub(crate) fn update_hgatp(&mut self) {
         let vcpu = self.vcpu();
@@ -92,7 +92,7 @@ impl Pinned<'_> {
         }
     }
 
-    /// Where the vCPU left translations, and the CPU that it is on.
+    /// Returns where the vCPU left translations, and the CPU that it is on.
     #[inline(always)]
     fn translation(&mut self) -> (&mut TranslationState, usize) {
         let cpu = self.cpu();
@@ -102,7 +102,7 @@ impl Pinned<'_> {
 
 impl Memory {
     /// Loads the translation of `vcpu`, one of this VM, on `cpu`, this CPU, and executes the fences
-    /// that it owes.
+    /// that this CPU owes.
     fn load_translation(
         &self,
         regs: &(impl Registers + Fences),
@@ -110,7 +110,7 @@ impl Memory {
         cpu: usize,
         state: &mut TranslationState,
     ) {
-        // From here on other CPUs tell the vCPU what they take away.
+        // From here on, other CPUs request fences of the vCPU for what they take away.
         vcpu.hfences().set_gstage_active();
         let tag = shared().map_or(Tag::NONE, |shared| shared.vmids.current(&self.vmid));
         let hgatp = Hgatp::from_raw(self.hgatp.load(Ordering::Relaxed)).with_vmid_of(tag.vmid());
@@ -124,12 +124,13 @@ impl Memory {
         let me = (vcpu.idx().get() as u32).wrapping_add(1);
         let last = self.last.get(cpu);
         if tag == Tag::NONE || !state.is_from(cpu, tag) {
-            // Other VMs that had the VMID, siblings, and this vCPU before it was elsewhere.
+            // Flush the translations of other VMs that had the VMID, of siblings, and of this vCPU
+            // from before it ran elsewhere.
             regs.gvma_vmid(tag.vmid());
             regs.vvma_all();
             fence::fence_i();
         } else if last.is_none_or(|last| last.load(Ordering::Relaxed) != me) {
-            // A sibling was here, with address spaces and instructions of its own. Guest-physical
+            // A sibling ran here, with address spaces and instructions of its own. Guest-physical
             // translations are the same for both.
             regs.vvma_all();
             fence::fence_i();
@@ -143,13 +144,13 @@ impl Memory {
     }
 }
 
-/// Serves [`Request::TlbFlush`]: forgets all guest-physical translations.
+/// Serves [`Request::TlbFlush`]: flushes all guest-physical translations.
 pub(crate) fn flush_all(vcpu: &mut Pinned<'_>) {
     let (state, cpu) = vcpu.translation();
     state.fence_gvma(cpu, fence::gvma_vmid);
 }
 
-/// Forgets the translation of one guest-physical address, after a fault on it.
+/// Flushes the translation of one guest-physical address, after a fault on it.
 pub(crate) fn flush_gpa(vcpu: &mut Pinned<'_>, gpa: Gpa) {
     let (state, cpu) = vcpu.translation();
     state.fence_gvma(cpu, |vmid| fence::gvma_vmid_gpa(vmid, gpa));
@@ -163,8 +164,9 @@ pub(crate) fn fence_i(vcpu: &mut Pinned<'_>) {
 
 /// Serves [`Request::Hfence`]: executes what is in the vCPU's queue.
 ///
-/// Other CPUs may add to it faster than fences are executed. So, as in one fence, after so many
-/// pages everything goes; what is added after that comes with a new request.
+/// Other CPUs may add fences faster than this CPU executes them. So, as in one fence, after
+/// `MAX_PAGES` pages a fence for everything replaces the rest; fences that are added after that
+/// come with a new request.
 pub(crate) fn process(vcpu: &mut Loaded<'_>) {
     let mut pages = 0;
     while pages < inval::MAX_PAGES {
@@ -177,14 +179,14 @@ pub(crate) fn process(vcpu: &mut Loaded<'_>) {
     vcpu.pinned(process_at_once);
 }
 
-/// The same in a moment: what waits becomes fences for everything.
+/// Executes all fences that wait, in a moment: what waits becomes fences for everything.
 fn process_at_once(vcpu: &mut Pinned<'_>) {
     let hfences = vcpu.vcpu().hfences().take_all();
     hfences.for_each(|hfence| hfence.execute(vcpu));
 }
 
-/// Serves what other CPUs asked of the TLB by now, for a caller that is about to use translations
-/// without entering the guest. Interrupts may be off.
+/// Serves the TLB requests that other CPUs have made, for a caller that is about to use
+/// translations without entering the guest. Interrupts may be off.
 pub(crate) fn serve_pending(vcpu: &mut Pinned<'_>) {
     if vcpu.vcpu().take_request(Request::TlbFlush) {
         flush_all(vcpu);
@@ -208,14 +210,14 @@ pub(crate) enum GvaSpan {
     },
 }
 
-/// A fence that a guest asks for, on its own harts.
+/// A fence that a guest requests on its own harts (`SBI_EXT_RFENCE`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GuestFence {
-    /// Old instructions.
+    /// Synchronises instruction fetches with stores (FENCE.I).
     Instructions,
-    /// Old translations.
+    /// Flushes guest-virtual translations (SFENCE.VMA).
     Translations {
-        /// The address space; none means all, and global mappings.
+        /// The address space; [`None`] means all, and global mappings.
         asid: Option<Asid>,
         /// The addresses.
         span: GvaSpan,
@@ -240,7 +242,7 @@ impl Hfence {
         span: GvaSpan::Everything,
     };
 
-    /// How many pages it is about, roughly; at least 1.
+    /// Returns how many pages it is about, roughly; at least 1.
     fn pages(&self) -> u64 {
         match self {
             Hfence::Gvma(frames) => frames.len().max(1),
@@ -256,6 +258,7 @@ impl Hfence {
         }
     }
 
+    /// Executes the fence on this CPU, as far as the vCPU left something here.
     fn execute(self, vcpu: &mut Pinned<'_>) {
         let (state, cpu) = vcpu.translation();
         match self {
@@ -275,10 +278,10 @@ impl Hfence {
 /// How many fences wait one by one.
 const QUEUE_LEN: usize = 64;
 
-/// Fences that other CPUs want a vCPU to execute. Any thread adds them, the vCPU's thread takes
-/// them.
+/// Fences that other CPUs have requested of a vCPU. C: `hfence_queue`. Any thread adds them, the
+/// vCPU's thread takes them.
 ///
-/// It cannot overflow: when it is full, the fences in it become one for everything.
+/// The queue cannot overflow: when it is full, one fence for everything replaces the fences in it.
 ///
 /// # Invariants
 ///
@@ -286,8 +289,10 @@ const QUEUE_LEN: usize = 64;
 /// forgets all of them before it uses one.
 #[pin_data]
 pub(crate) struct HfenceQueue {
+    /// The waiting fences. Taken in any context.
     #[pin]
     ring: RawSpinLock<Ring>,
+    /// Whether the vCPU may have used guest-physical translations.
     gstage_active: AtomicBool,
 }
 
@@ -308,14 +313,14 @@ struct Ring {
     hfences: [Hfence; QUEUE_LEN],
     first: usize,
     len: usize,
-    /// All guest-physical translations must go.
+    /// Whether a fence for all guest-physical translations waits.
     gvma_all: bool,
-    /// All guest-virtual translations must go.
+    /// Whether a fence for all guest-virtual translations waits.
     vvma_all: bool,
 }
 
 impl HfenceQueue {
-    /// Nothing to do.
+    /// Returns a queue without fences, of a vCPU that has not run.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             ring <- new_raw_spinlock!(Ring::new(), "HfenceQueue"),
@@ -324,7 +329,7 @@ impl HfenceQueue {
         })
     }
 
-    /// The vCPU is about to use guest-physical translations.
+    /// Notes that the vCPU is about to use guest-physical translations.
     #[inline(always)]
     fn set_gstage_active(&self) {
         if !self.gstage_active.load(Ordering::Relaxed) {
@@ -336,27 +341,31 @@ impl HfenceQueue {
         }
     }
 
-    /// Whether the vCPU must be told what is no longer in the tree. The tree was changed before.
+    /// Returns whether the vCPU must be told what is no longer in the tree. The tree was changed
+    /// before.
     #[inline(always)]
     fn is_gstage_active(&self) -> bool {
         self.gstage_active.load(Ordering::Relaxed)
     }
 
-    /// Turns all that waits into fences for everything. The vCPU is reset: single fences of before
-    /// mean nothing to it, but what they would have forgotten must go (differences-from-c M8).
+    /// Replaces all waiting fences by fences for everything, when the vCPU is reset: it does not
+    /// execute the single fences of before any more, but what they would have flushed must go
+    /// (differences-from-c M8).
     pub(crate) fn clear(&self) {
         self.ring.with(Ring::collapse);
     }
 
+    /// Adds a fence.
     fn push(&self, hfence: Hfence) {
         self.ring.with(|ring| ring.push(hfence));
     }
 
+    /// Takes the next fence, if one waits.
     fn take(&self) -> Option<Hfence> {
         self.ring.with(Ring::take)
     }
 
-    /// Takes all that waits, as at most two fences for everything.
+    /// Takes all waiting fences, as at most two fences for everything.
     fn take_all(&self) -> impl Iterator<Item = Hfence> {
         let all = self.ring.with(|ring| {
             ring.collapse();
@@ -367,7 +376,7 @@ impl HfenceQueue {
 }
 
 impl Ring {
-    /// Makes an empty one in place.
+    /// Makes an empty ring in place.
     fn new() -> impl Init<Self> {
         // INVARIANT: `len` and `first` are 0: the ring is empty.
         init!(Self {
@@ -379,6 +388,7 @@ impl Ring {
         })
     }
 
+    /// Adds a fence, unless one for everything waits; a full ring is replaced by such.
     fn push(&mut self, hfence: Hfence) {
         match hfence {
             Hfence::Gvma(_) if self.gvma_all => return,
@@ -397,11 +407,12 @@ impl Ring {
         let place = (self.first + self.len) % QUEUE_LEN;
         if let Some(place) = self.hfences.get_mut(place) {
             *place = hfence;
-            // INVARIANT: `len` was less than `QUEUE_LEN`: a full ring took the branch above.
+            // INVARIANT: A full ring has returned, so `len` was less than `QUEUE_LEN`.
             self.len += 1;
         }
     }
 
+    /// Takes the next fence: those for everything come first.
     fn take(&mut self) -> Option<Hfence> {
         if mem::take(&mut self.gvma_all) {
             return Some(Hfence::GvmaAll);
@@ -412,7 +423,7 @@ impl Ring {
         self.pop()
     }
 
-    /// The oldest single fence.
+    /// Takes the oldest single fence.
     fn pop(&mut self) -> Option<Hfence> {
         self.len = self.len.checked_sub(1)?;
         let hfence = self.hfences.get(self.first).copied();
@@ -437,12 +448,12 @@ impl Ring {
 pub(crate) struct VcpuMask(VcpuBitmap);
 
 impl VcpuMask {
-    /// None yet.
+    /// Returns a mask without vCPUs.
     pub(crate) fn none() -> Self {
         Self(kvm::NO_VCPUS)
     }
 
-    /// One more.
+    /// Adds a vCPU.
     pub(crate) fn add(&mut self, vcpu: &Vcpu) {
         let (word, bit) = Self::place(vcpu);
         if let Some(word) = self.0.get_mut(word) {
@@ -450,7 +461,7 @@ impl VcpuMask {
         }
     }
 
-    /// One less; tells whether it was there.
+    /// Removes a vCPU; tells whether it was there.
     fn remove(&mut self, vcpu: &Vcpu) -> bool {
         let (word, bit) = Self::place(vcpu);
         self.0.get_mut(word).is_some_and(|word| {
@@ -460,13 +471,14 @@ impl VcpuMask {
         })
     }
 
+    /// Returns the word and the bit of a vCPU.
     fn place(vcpu: &Vcpu) -> (usize, usize) {
         let idx = vcpu.idx().get();
         let bits = usize::BITS as usize;
         (idx / bits, 1 << (idx % bits))
     }
 
-    /// Their indices.
+    /// Returns the indices of the vCPUs.
     fn indices(&self) -> impl Iterator<Item = VcpuIdx> + '_ {
         let bits = usize::BITS as usize;
         self.0.iter().enumerate().flat_map(move |(at, &word)| {
@@ -511,8 +523,8 @@ pub(crate) fn guest_fence(caller: &mut Loaded<'_>, mut to: VcpuMask, fence: Gues
     }
 }
 
-/// The vCPUs of `vm` that may remember what the tree no longer has. A vCPU that has not run yet
-/// does not, and no CPU remembers anything on behalf of a VM that has run none of its vCPUs.
+/// Returns the vCPUs of `vm` that may remember what the tree no longer has. A vCPU that has not run
+/// yet does not, and no CPU remembers anything on behalf of a VM that has run none of its vCPUs.
 fn gstage_active_vcpus(vm: &Vm) -> impl Iterator<Item = &Vcpu> {
     // The tree was changed before the vCPUs are looked at.
     fence(Ordering::SeqCst);
@@ -542,7 +554,7 @@ pub(crate) fn flush_frames(vm: &Vm, frames: GfnRange) -> Flushed {
     unsafe { Flushed::new() }
 }
 
-/// As [`flush_frames`], for all of them.
+/// Flushes as [`flush_frames`] does, for all frames.
 pub(crate) fn flush_everything(vm: &Vm) -> Flushed {
     if gstage_active_vcpus(vm).next().is_some() {
         kvm::flush_remote_tlbs(vm);

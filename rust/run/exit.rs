@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Why the guest came back, and what is done about it. Answers to `vcpu_exit.c` and to the
-//! virtual-instruction half of `vcpu_insn.c`.
+//! The causes of exits and their handlers. Answers to `vcpu_exit.c` and to the virtual-instruction
+//! half of `vcpu_insn.c`.
 //!
-//! A cause is decoded once, into [`Cause`]; what the guest did wrong becomes a trap of the guest,
+//! A cause is decoded once, into [`Cause`]. An error of the guest becomes a trap of the guest,
 //! never an error of `KVM_RUN` (differences-from-c M22).
 
 use kernel::prelude::*;
@@ -48,21 +48,23 @@ use crate::{
 
 /// `scause` of an exception, decoded (Privileged Architecture, "Supervisor Cause Register").
 enum Cause {
-    /// Exceptions that are the guest's own business but cannot be delegated, or were not.
+    /// Exceptions that the guest itself is to handle, but that cannot be delegated to it, or were
+    /// not.
     Reflect(Option<(Counter, FirmwareEvent)>),
     /// `ebreak` while userspace debugs the guest.
     Breakpoint,
     /// `ecall` from VS-mode.
     Ecall,
-    /// The G-stage does not map, or not for this access.
+    /// The G-stage does not map the address, or not for this access.
     GuestPageFault(Access),
     /// An instruction that the hypervisor has to emulate, or refuse.
     VirtualInstruction,
-    /// Nothing that a guest can cause.
+    /// A cause that no guest can have.
     Unexpected,
 }
 
 impl Cause {
+    /// Decodes the cause of an exit.
     #[inline(always)]
     fn decode(scause: usize) -> Self {
         match u32::try_from(scause) {
@@ -99,7 +101,7 @@ impl Cause {
     }
 }
 
-/// Deals with what brought the guest back.
+/// Handles an exit.
 ///
 /// # Errors
 ///
@@ -134,7 +136,8 @@ pub(crate) fn handle(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<ExitAction> {
         }
     };
     match result {
-        // A signal came first. The guest would try again: before that, signals are looked at.
+        // A signal interrupted the handler. Resuming handles the signal before the guest repeats
+        // its access.
         Err(EINTR) => Ok(ExitAction::Resume),
         Err(err) => {
             report(vcpu, trap, err);
@@ -147,14 +150,14 @@ pub(crate) fn handle(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<ExitAction> {
     }
 }
 
-/// Tells the log what the guest was doing when `KVM_RUN` failed. A guest can repeat that at will,
-/// if its VMM lets it: hence the limit.
+/// Tells the log what the guest was doing when `KVM_RUN` failed. The rate is limited, because a
+/// guest can repeat that as often as its VMM lets it.
 fn report(vcpu: &Loaded<'_>, trap: &Trap, err: Error) {
     let (sstatus, hstatus) = vcpu.ctx.status();
     trace::log_exit_error(vcpu.vcpu(), trap, sstatus, hstatus, err);
 }
 
-/// The G-stage does not map the page.
+/// Handles a guest-page fault: the G-stage does not map the page, or does not allow the access.
 fn guest_page_fault(vcpu: &mut Loaded<'_>, trap: &Trap, access: Access) -> Result<ExitAction> {
     let (gpa, wanted) = lacking(trap, access);
     let slots = SlotsRead::new(vcpu.held());
@@ -172,8 +175,8 @@ fn guest_page_fault(vcpu: &mut Loaded<'_>, trap: &Trap, access: Access) -> Resul
     }
 }
 
-/// An instruction that raised a virtual-instruction exception.
-// Not in the way of exits that need fewer registers.
+/// Handles an instruction that raised a virtual-instruction exception.
+// Out of line, so that exits which need fewer registers save fewer.
 #[inline(never)]
 fn virtual_instruction(vcpu: &mut Loaded<'_>, trap: &Trap) -> Result<ExitAction> {
     let insn = match Insn::from_stval(trap.stval) {

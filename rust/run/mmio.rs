@@ -44,7 +44,7 @@ use crate::{
     }, //
 };
 
-/// A load or store took a guest-page fault at `gpa`, where there is no memory to map.
+/// Handles a load or store that took a guest-page fault at `gpa`, where there is no memory to map.
 ///
 /// # Errors
 ///
@@ -107,7 +107,7 @@ pub(crate) fn access(
     Ok(ExitAction::Userspace)
 }
 
-/// The guest accesses a CSR that is emulated, and may.
+/// Handles the guest's access to a CSR that is emulated and that it may access.
 ///
 /// # Errors
 ///

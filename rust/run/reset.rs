@@ -77,7 +77,8 @@ impl OwnedVcpu<'_> {
     }
 }
 
-/// `KVM_SET_MP_STATE`. No thread waits in `KVM_RUN` while the mutex is held, so none is woken.
+/// Sets the state of the hart (`KVM_SET_MP_STATE`). No thread waits in `KVM_RUN` while the mutex is
+/// held, so none is woken.
 ///
 /// # Errors
 ///

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! When a vCPU waits, and what ends that. Answers to `kvm_arch_vcpu_runnable()`,
+//! Blocking a vCPU, and what unblocks it. Answers to `kvm_arch_vcpu_runnable()`,
 //! `kvm_riscv_vcpu_has_interrupts()` and `kvm_riscv_vcpu_wfi()`.
 
 use crate::{
@@ -12,14 +12,15 @@ use crate::{
 };
 
 impl Vcpu {
-    /// Whether it could go on if it blocked: an interrupt that it has enabled is pending, and it
-    /// is not stopped.
+    /// Returns whether the vCPU could go on if it blocked: an interrupt that it has enabled is
+    /// pending, and it is not stopped.
     pub(crate) fn is_runnable(&self) -> bool {
         (self.shared().irqs.deliverable() || self.is_signalled())
             && !self.shared().mp_state.is_stopped()
     }
 
-    /// Whether its interrupt file is in hardware and signals an interrupt that it has enabled.
+    /// Returns whether the vCPU's interrupt file is in hardware and signals an interrupt that it
+    /// has enabled.
     fn is_signalled(&self) -> bool {
         self.imsic()
             .is_some_and(|imsic| self.awaits_external() && imsic.signals())

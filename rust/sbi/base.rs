@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The base extension: what the SBI is, and what there is of it. Answers to `vcpu_sbi_base.c`.
+//! The base extension: versions, ids, and which extensions there are. Answers to `vcpu_sbi_base.c`.
 
 use crate::{
     bindings,
@@ -12,13 +12,13 @@ use crate::{
     vcpu::VcpuInner, //
 };
 
-/// The specification that we follow, 3.0.
+/// The version of the specification that KVM implements, 3.0.
 const SPEC_VERSION: usize = 3 << bindings::SBI_SPEC_VERSION_MAJOR_SHIFT;
 
 /// The number of KVM among the implementations.
 const IMPL_KVM: usize = 3;
 
-/// Answers `question`. Does not sleep.
+/// Answers `question` of the base extension. Does not sleep.
 pub(super) fn handle(inner: &VcpuInner, question: Base) -> Outcome {
     Outcome::Done(Ok(match question {
         Base::SpecVersion => SPEC_VERSION,

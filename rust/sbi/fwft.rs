@@ -17,6 +17,11 @@ use crate::{
 };
 
 /// Sets a feature of the calling hart, or tells what it is set to.
+///
+/// # Errors
+///
+/// Those of `sbi_fwft_set()` and `sbi_fwft_get()`, as [`State`](crate::sbi_abi::fwft::State) has
+/// them.
 pub(super) fn handle(vcpu: &mut Loaded<'_>, request: Fwft) -> Result<usize, SbiError> {
     let platform = vcpu.platform();
     let features = &mut vcpu.sbi.fwft;
@@ -34,13 +39,14 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, request: Fwft) -> Result<usize, SbiE
     }
 }
 
-/// The guest's next instruction is subject to what it has set.
+/// Subjects the guest's next instruction to what it has set.
 fn apply(vcpu: &mut Loaded<'_>) {
     vcpu.pinned(|vcpu| {
         let hyp_config = vcpu.hyp_config();
         vcpu.context().set_config_at_once(hyp_config);
-        // Some change what the guest's page-table entries mean, and without a table of the guest's
-        // the mask applies to guest-physical addresses.
+        // Flush the guest's translations, because some features change the meaning of its
+        // page-table entries, and pointer masking without a page table of the guest applies to
+        // guest physical addresses.
         tlb::guest_fence_here(
             vcpu,
             GuestFence::Translations {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The harts that a call addresses, found among the vCPUs. Answers to the loops over vCPUs in
-//! `vcpu_sbi_replace.c` and `vcpu_sbi_v01.c`. No locks: vCPUs come and never go.
+//! `vcpu_sbi_replace.c` and `vcpu_sbi_v01.c`. No locks are needed: vCPUs are created, but not
+//! destroyed before their VM.
 
 use crate::{
     kvm_core::object::{
@@ -21,7 +22,9 @@ use crate::{
 ///
 /// Every hart that `harts` names is a vCPU of `vm`.
 pub(super) struct Targets<'v> {
+    /// The VM of the harts.
     vm: &'v Vm,
+    /// The harts, as the call names them.
     harts: Harts,
 }
 
@@ -48,7 +51,7 @@ impl<'v> Targets<'v> {
         }
     }
 
-    /// Those of `mask` that exist: SBI v0.1 has no way to say that one does not.
+    /// Returns those of `mask` that exist: SBI v0.1 has no way to say that one does not.
     pub(super) fn existing(vm: &'v Vm, mask: HartMask) -> Self {
         let there = mask.filter(|hart| vm.hart(hart).is_some());
         // INVARIANT: Only harts that exist are left in `there`, and vCPUs do not go away before
@@ -59,7 +62,7 @@ impl<'v> Targets<'v> {
         }
     }
 
-    /// All harts of `vm`.
+    /// Returns all harts of `vm`.
     pub(super) fn all(vm: &'v Vm) -> Self {
         // INVARIANT: `All` names only the vCPUs that exist.
         Self {

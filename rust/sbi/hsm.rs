@@ -52,11 +52,11 @@ fn start(vcpu: &Loaded<'_>, hart: HartId, start: Start) -> Result<usize, SbiErro
     Ok(0)
 }
 
-/// Whether a hart can begin at guest physical address `pc`: there is memory. It could do nothing
-/// without but fail.
+/// Returns whether a hart can begin at guest physical address `pc`: there is memory. It could do
+/// nothing without but fail.
 pub(super) fn can_start_at(vcpu: &Loaded<'_>, pc: usize) -> bool {
     let slots = SlotsRead::new(vcpu.held());
-    // Memory that is about to go is there: userspace may be replacing it by the same, larger or in
-    // parts.
+    // A slot that is being deleted or moved counts as memory: userspace may be replacing it by a
+    // larger one, or by parts.
     Slot::find(&slots, Gpa::new(pc as u64).gfn()).is_some()
 }

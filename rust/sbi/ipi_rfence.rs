@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The extensions that replace most of SBI v0.1: IPI and RFENCE; TIME is the timer's own business.
-//! Answers to `vcpu_sbi_replace.c`. Nothing here sleeps.
+//! The extensions that replace most of SBI v0.1: IPI and RFENCE; [`timer`](crate::vcpu::timer)
+//! serves TIME. Answers to `vcpu_sbi_replace.c`. Nothing here sleeps.
 
 use crate::{
     kvm_core::object::Vcpu,
@@ -30,6 +30,10 @@ use crate::{
 };
 
 /// Sends a software interrupt to `harts`.
+///
+/// # Errors
+///
+/// [`SbiError::InvalidParam`] if one of them does not exist; then none gets an interrupt.
 pub(super) fn send_ipi(vcpu: &Vcpu, harts: Harts) -> Result<usize, SbiError> {
     let targets = Targets::find(vcpu.vm(), harts)?;
     vcpu.note(FirmwareEvent::IpiSent);
@@ -37,8 +41,8 @@ pub(super) fn send_ipi(vcpu: &Vcpu, harts: Harts) -> Result<usize, SbiError> {
     Ok(0)
 }
 
-/// The same where no more than one is meant; none if there may be more: each of a thousand might
-/// have to be looked for, and interrupts are off.
+/// Sends a software interrupt where no more than one hart is meant; [`None`] if there may be more:
+/// each of a thousand might have to be looked for, and interrupts are off.
 #[inline]
 pub(super) fn send_ipi_at_once(vcpu: &Vcpu, harts: Harts) -> Option<Result<usize, SbiError>> {
     let Harts::Mask(mask) = harts else {
@@ -59,7 +63,8 @@ pub(super) fn send_ipi_at_once(vcpu: &Vcpu, harts: Harts) -> Option<Result<usize
     Some(Ok(0))
 }
 
-/// As [`fence`] where no hart but the caller is meant, with interrupts off; [`None`] if others are.
+/// Has the caller execute a fence, with interrupts off, if no hart but the caller is meant;
+/// [`None`] if more are.
 pub(super) fn fence_here(vcpu: &mut Pinned<'_>, harts: Harts, fence: Fence) -> Option<()> {
     match harts {
         Harts::Mask(mask) if mask.is_within(vcpu.vcpu().hart()) => {
@@ -77,6 +82,10 @@ pub(super) fn fence_here(vcpu: &mut Pinned<'_>, harts: Harts, fence: Fence) -> O
 }
 
 /// Has `harts` execute a fence before they execute another instruction.
+///
+/// # Errors
+///
+/// [`SbiError::InvalidParam`] if one of them does not exist; then none executes the fence.
 pub(super) fn fence(vcpu: &mut Loaded<'_>, harts: Harts, fence: Fence) -> Result<usize, SbiError> {
     let targets = Targets::find(vcpu.vcpu().vm(), harts)?;
     vcpu.vcpu().note(fence.sent());
@@ -89,6 +98,7 @@ pub(super) fn interrupt(targets: &Targets<'_>) {
     targets.for_each(interrupt_one);
 }
 
+/// Makes the software interrupt of `target` pending, and counts it there.
 fn interrupt_one(target: &Vcpu) {
     target.note(FirmwareEvent::IpiReceived);
     target.inject(Interrupt::Software);
@@ -105,9 +115,10 @@ pub(super) fn fence_on(vcpu: &mut Loaded<'_>, targets: &Targets<'_>, fence: Fenc
     tlb::guest_fence(vcpu, to, fence.into());
 }
 
-/// What the guest calls SFENCE.VMA is that for its counters, too, whatever it takes us.
+/// The firmware events of a fence. The guest's counters count SFENCE.VMA as such, whatever fence
+/// the host executes for it.
 impl Fence {
-    /// What a hart counts that asks for this.
+    /// Returns what a hart counts that asks for this.
     pub(super) fn sent(self) -> FirmwareEvent {
         match self {
             Self::Instructions => FirmwareEvent::FenceISent,
@@ -116,7 +127,7 @@ impl Fence {
         }
     }
 
-    /// What a hart counts that is asked for this.
+    /// Returns what a hart counts that is asked for this.
     fn received(self) -> FirmwareEvent {
         match self {
             Self::Instructions => FirmwareEvent::FenceIReceived,

@@ -4,7 +4,7 @@
 //! `vcpu_pmu.c` that are about guest memory.
 //!
 //! RISC-V Supervisor Binary Interface Specification 3.0, chapter "Performance Monitoring Unit
-//! Extension". No lock is held around what perf or guest memory do, which may sleep.
+//! Extension". No lock is held around calls of perf and accesses to guest memory, which may sleep.
 
 use crate::{
     bindings,
@@ -51,14 +51,18 @@ use crate::{
     }, //
 };
 
-/// Events that a guest can ask about in one call: more than there are numbers of any type, and a
-/// matter of milliseconds (differences-from-c S8).
+/// The most events that a guest can ask about in one call: more than any type has numbers, but few
+/// enough to take milliseconds (differences-from-c S8).
 const MAX_EVENTS: usize = 1 << 16;
 
-// A snapshot is half a kilobyte, so the functions that have one, and those that others do not often
-// call, have stack frames of their own.
+// A snapshot is half a kilobyte, so the functions that have one, and those that are rarely called,
+// have stack frames of their own.
 
 /// Serves `call`. May sleep.
+///
+/// # Errors
+///
+/// `Unfinished` with the error that the guest gets, or if the dirty ring has no room.
 #[inline(never)]
 pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Pmu) -> Result<usize, Unfinished> {
     // Without counters the extension does not exist.
@@ -78,13 +82,14 @@ pub(super) fn handle(vcpu: &mut Loaded<'_>, call: Pmu) -> Result<usize, Unfinish
             report,
         } => stop(vcpu, select(counters)?, events, report),
         Pmu::Read(index) => Ok(read_firmware(vcpu, index)? as usize),
-        // All of it fits.
+        // The upper half is 0, because a value fits into one register.
         Pmu::ReadHigh(index) => Ok(read_firmware(vcpu, index).map(|_| 0)?),
         Pmu::SetSnapshot(place) => set_snapshot(vcpu, place),
         Pmu::EventInfo { at, count } => event_info(vcpu, at, count),
     }
 }
 
+/// Has a counter count an event (`sbi_pmu_counter_config_matching()`); returns which.
 #[inline(never)]
 fn configure(
     vcpu: &mut Loaded<'_>,
@@ -112,6 +117,7 @@ fn configure(
     counters.configure(among, setup, &mut source, firmware)
 }
 
+/// Starts counters (`sbi_pmu_counter_start()`).
 #[inline(never)]
 fn start(vcpu: &mut Loaded<'_>, which: Selection, initial: Initial) -> Result<usize, Unfinished> {
     let mut snapshot = Snapshot::empty();
@@ -131,6 +137,7 @@ fn start(vcpu: &mut Loaded<'_>, which: Selection, initial: Initial) -> Result<us
     Ok(0)
 }
 
+/// Stops counters (`sbi_pmu_counter_stop()`).
 #[inline(never)]
 fn stop(
     vcpu: &mut Loaded<'_>,
@@ -162,10 +169,10 @@ fn stop(
     Ok(result.map(|()| 0)?)
 }
 
-/// What the guest reads of counters in its memory, each in the place that it has in the mask of the
-/// call (`struct riscv_pmu_snapshot_data`).
+/// The snapshot of counters in the guest's memory (`struct riscv_pmu_snapshot_data`). Each counter
+/// has the position that it has in the mask of the call.
 struct Snapshot {
-    /// Which places mean something.
+    /// The positions that have a counter.
     present: u64,
     /// Counters that have wrapped.
     overflows: u64,
@@ -173,9 +180,10 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    /// Bytes of a snapshot that mean something.
+    /// The size of the snapshot's fields, in bytes.
     const SIZE: usize = Self::offset(u64::BITS as usize);
 
+    /// Returns a snapshot without counters.
     const fn empty() -> Self {
         Self {
             present: 0,
@@ -184,14 +192,14 @@ impl Snapshot {
         }
     }
 
-    /// Where the value of place `bit` is.
+    /// Returns the offset of the value of place `bit`.
     const fn offset(bit: usize) -> usize {
         core::mem::offset_of!(bindings::riscv_pmu_snapshot_data, ctr_values)
             + bit * size_of::<u64>()
     }
 
-    /// Returns the memory of a snapshot at `gpa`. There is room for it in the dirty ring: it is the
-    /// only memory that its call writes to.
+    /// Returns the memory of a snapshot at `gpa`. The dirty ring has room for it, because the call
+    /// writes to no other memory.
     fn place<'s>(slots: &'s SlotsRead<'_>, gpa: Gpa) -> Result<Place<'s>, Unfinished> {
         let place = Place::find(slots, gpa, Self::SIZE);
         place.map_err(|none| Unfinished::without(none, SbiError::Failed))
@@ -212,7 +220,7 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Writes what is present, and nothing else but the overflows.
+    /// Writes the values of the counters that are present, and the overflows.
     fn write(&self, vcpu: &Loaded<'_>) -> Result<(), Unfinished> {
         let gpa = vcpu.pmu.snapshot;
         let gpa = gpa.ok_or(SbiError::NoSharedMemory)?;
@@ -229,6 +237,7 @@ impl Snapshot {
     }
 }
 
+/// Reads a counter of firmware (`sbi_pmu_counter_fw_read()`).
 fn read_firmware(vcpu: &mut Loaded<'_>, index: usize) -> Result<u64, SbiError> {
     let firmware = &vcpu.vcpu().shared().firmware;
     let counters = vcpu.pmu.counters();
@@ -237,7 +246,8 @@ fn read_firmware(vcpu: &mut Loaded<'_>, index: usize) -> Result<u64, SbiError> {
         .ok_or(SbiError::InvalidParam)
 }
 
-/// Nothing is written now: the specification allows that when counters stop only.
+/// Sets where snapshots go. Nothing is written now: the specification allows that when counters
+/// stop only.
 fn set_snapshot(vcpu: &mut Loaded<'_>, place: Option<Gpa>) -> Result<usize, Unfinished> {
     if let Some(gpa) = place {
         let slots = SlotsRead::new(vcpu.held());
@@ -275,8 +285,8 @@ fn event_info(vcpu: &mut Loaded<'_>, at: Gpa, count: usize) -> Result<usize, Unf
     Ok(0)
 }
 
-/// The same for events that are all in one page. Answers that are there already are not written:
-/// the page may be dirty because of them, but it does not become so again.
+/// Answers for events that are all in one page. Answers that are there already are not written: the
+/// page may be dirty because of them, but it does not become so again.
 fn event_info_in_page(vcpu: &Loaded<'_>, gpa: Gpa, count: usize) -> Result<(), Unfinished> {
     const IDX: usize = core::mem::offset_of!(bindings::riscv_pmu_event_info, event_idx);
     const OUTPUT: usize = core::mem::offset_of!(bindings::riscv_pmu_event_info, output);

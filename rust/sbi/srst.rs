@@ -17,12 +17,12 @@ use crate::{
     }, //
 };
 
-/// Stops every hart and tells userspace, which does the rest. The call does not return: pc stays
-/// where it is until userspace resets the hart.
+/// Stops every hart and exits to userspace, which resets or ends the VM. The call does not return:
+/// pc stays where it is until userspace resets the hart.
 pub(super) fn handle(vcpu: &mut Loaded<'_>, reset: Reset) -> Outcome {
     let vm = vcpu.vcpu().vm();
     vm.stop_all();
-    // What boots next must not find the steal time of what was there before in its memory.
+    // The next system must not find steal time in its memory that the previous one has asked for.
     vm.vcpus().for_each(|vcpu| vcpu.shared().steal.stop());
     vm.request_all(Request::Sleep);
     let event = match reset.kind {

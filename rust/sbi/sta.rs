@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The steal time extension: what a hart was ready to run, and did not, is reported to the guest in
-//! memory. Answers to `vcpu_sbi_sta.c`.
+//! The steal time extension: reports to the guest, in its memory, how long a hart was ready to run
+//! and did not. Answers to `vcpu_sbi_sta.c`.
 //!
-//! The host counts it for each thread anyway. Whether there is news is seen when the vCPU is
-//! loaded, from a [`Watch`](crate::vcpu::steal_time::Watch); it is written before the guest is next
-//! entered, by [`record`], where the thread may sleep. A guest that did not ask costs a load and a
-//! branch.
+//! The host counts it for each thread anyway. A load of the vCPU compares the count with a
+//! [`Watch`](crate::vcpu::steal_time::Watch); [`record`] writes the difference before the guest is
+//! next entered, where the thread may sleep. A guest that did not ask costs a load and a branch.
 //!
 //! Missing memory is no error of the host: userspace adds and removes slots while the guest runs,
-//! and their memory is userspace's. What cannot be written now is written later (differences-from-c
-//! S7).
+//! and their memory is userspace's. An amount that cannot be written now is written later
+//! (differences-from-c S7).
 //!
-//! `preempted` is always 0: the specification lets it be, and to write there the moment that a
-//! thread is switched away would take memory that cannot be missing.
+//! `preempted` is always 0: the specification allows that, and to write it when the scheduler
+//! switches the thread away would require memory that is always mapped.
 
 use kernel::prelude::*;
 
@@ -49,6 +48,11 @@ use crate::{
 };
 
 /// Serves `request`. May sleep.
+///
+/// # Errors
+///
+/// `Unfinished` with `SbiError::InvalidAddress` if there is no writable memory, or if the dirty
+/// ring has no room.
 #[inline(never)]
 pub(super) fn handle(vcpu: &mut Loaded<'_>, request: StealTime) -> Result<usize, Unfinished> {
     let watch = &vcpu.vcpu().shared().steal;
@@ -76,7 +80,8 @@ fn clear(vcpu: HeldVcpu<'_>, area: Area) -> Result<(), Unfinished> {
     written.map_err(|_| SbiError::InvalidAddress.into())
 }
 
-/// Serves [`Request::StealTime`]: reports what has come. May sleep.
+/// Serves [`Request::StealTime`](crate::vcpu::request::Request::StealTime): adds the time since the
+/// last report. May sleep.
 #[inline(never)]
 pub(crate) fn record(vcpu: &mut Loaded<'_>) {
     let waited = run_delay();
@@ -86,13 +91,13 @@ pub(crate) fn record(vcpu: &mut Loaded<'_>) {
         vcpu.sbi.sta = State::Off;
     }
     let Some(area) = vcpu.sbi.sta.area() else {
-        // The reset of the hart, or the ioctl that switched the extension off, left the watch to
-        // us.
+        // The reset of the hart, or the ioctl that switched the extension off, has not stopped the
+        // watch.
         shared.steal.stop();
         return;
     };
-    // The memory of a machine that does not run stays as it is. When the hart is loaded to run,
-    // this is asked for again.
+    // Userspace may be saving the memory of a VM that does not run, so leave it alone. The next
+    // load requests the report again.
     if shared.mp_state.is_stopped() {
         return;
     }
@@ -101,7 +106,7 @@ pub(crate) fn record(vcpu: &mut Loaded<'_>) {
         State::Restored(_) => begin(vcpu.held(), area),
         State::Reported(_, before) => add(vcpu.held(), area, waited.since(before)),
     };
-    // If not, the next load asks again, and nothing is lost.
+    // If nothing was written, the next load requests the report again, with the full amount.
     if written.is_some() {
         vcpu.sbi.sta = State::Reported(area, waited);
         shared.steal.advance(seen, waited);
@@ -123,7 +128,7 @@ fn add(vcpu: HeldVcpu<'_>, area: Area, nanos: u64) -> Option<()> {
     }
     let slots = SlotsRead::new(vcpu);
     let mut place = Place::find(&slots, area.gpa(), Area::BYTES).ok()?;
-    // Read first: what is not there is brought in before the sequence is odd.
+    // Read `steal` first, so that a missing page is faulted in before the sequence is odd.
     let steal = place.read_u64(Area::STEAL).ok()?;
     let changing = sta::changing(place.read_u32(Area::SEQUENCE).ok()?);
     place.write_u32(Area::SEQUENCE, changing).ok()?;

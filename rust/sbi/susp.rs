@@ -18,8 +18,8 @@ use crate::{
     }, //
 };
 
-/// Whether the system can be suspended; if so, userspace is to do it. The hart itself stays as it
-/// is until userspace says that it was done (differences-from-c S5).
+/// Has userspace suspend the system if that can be done. The hart itself stays as it is until
+/// userspace says that it was done (differences-from-c S5).
 pub(super) fn handle(vcpu: &Loaded<'_>, suspend: Suspend) -> Outcome {
     match check(vcpu, suspend) {
         Ok(start) => Outcome::Suspend(start),
@@ -27,6 +27,7 @@ pub(super) fn handle(vcpu: &Loaded<'_>, suspend: Suspend) -> Outcome {
     }
 }
 
+/// Checks that all other harts are stopped, and that there is memory to resume in.
 fn check(vcpu: &Loaded<'_>, suspend: Suspend) -> Result<Start, SbiError> {
     if !hsm::can_start_at(vcpu, suspend.resume) {
         return Err(SbiError::InvalidAddress);

@@ -83,8 +83,8 @@ fn clear_ipi(vcpu: &mut Loaded<'_>) -> usize {
     me.withdraw(Interrupt::Software).into()
 }
 
-/// Calls `f` with the harts, in one piece or in several, and counts `event` once; neither if their
-/// names cannot be read.
+/// Calls `f` with the harts, in one piece or in several, and counts `event` once; does neither if
+/// the bit-vector cannot be read.
 fn on_harts(
     vcpu: &mut Loaded<'_>,
     harts: LegacyHarts,
@@ -109,11 +109,11 @@ fn on_harts(
     Ok(Outcome::Done(Ok(0)))
 }
 
-/// What came of reading a bit-vector.
+/// The outcome of reading a bit-vector.
 enum Read {
     /// Its words; those beyond the VM's harts are 0.
     Words([u64; MAX_WORDS]),
-    /// It could not be read, now or ever.
+    /// The bit-vector could not be read; the call ends so.
     Not(Outcome),
 }
 
@@ -135,8 +135,8 @@ fn read_vector(vcpu: &mut Loaded<'_>, gva: usize) -> Result<Read> {
     Ok(Read::Words(words))
 }
 
-/// Reading took `trap`. If the page is only missing in the G-stage, this is not the guest's
-/// business: it is brought in, and the call made again (differences-from-c S9).
+/// Handles `trap`, which reading took. If the page is only missing in the G-stage, this is not the
+/// guest's business: it is brought in, and the call made again (differences-from-c S9).
 ///
 /// # Errors
 ///
@@ -148,7 +148,7 @@ fn unreadable(vcpu: &mut Loaded<'_>, trap: Trap) -> Result<Outcome> {
     Ok(match vcpu.provide(&trap, Access::Load)? {
         fault::Outcome::Mapped => Outcome::Retry,
         fault::Outcome::Refused => Outcome::Exit(ExitAction::MemoryFault),
-        // A machine refuses an access where nothing is that could answer.
+        // A real machine raises an access fault where no device or memory answers.
         fault::Outcome::NoMemory => Outcome::Redirect(Trap {
             sepc: trap.sepc,
             scause: bindings::EXC_LOAD_ACCESS as usize,

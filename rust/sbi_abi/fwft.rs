@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! The firmware features of a hart: which there are, and what the guest made of them.
+//! The firmware features of a hart: which there are, and how the guest has set them.
 //!
 //! RISC-V Supervisor Binary Interface Specification 3.0, chapter "Firmware Features Extension".
 //! It answers to the tables and the state of `vcpu_sbi_fwft.c`. Pure: no locks; a [`State`] is
 //! protected by `vcpu->mutex`.
 //!
-//! A state holds what was asked for, and nothing of what follows from it: the bits of hedeleg and
-//! henvcfg are worked out from all that they depend on, each time that something of it changes
-//! (`vcpu/config.rs`), so that none can stay behind when the feature itself goes, with an ISA
-//! extension that it needs (differences-from-c S18).
+//! A state holds the settings alone. The bits of hedeleg and henvcfg are derived from all that they
+//! depend on, each time that one of these changes (`vcpu/config.rs`), so that no bit stays set when
+//! the feature goes with an ISA extension that it needs (differences-from-c S18).
 
 use core::mem::offset_of;
 
@@ -31,7 +30,7 @@ use crate::{
 pub(crate) enum Feature {
     /// The guest takes the exceptions of misaligned loads and stores itself.
     MisalignedDelegation,
-    /// So many of the highest bits of an address mean nothing to VS-mode.
+    /// VS-mode ignores a number of the highest bits of an address.
     PointerMasking,
     /// The hart sets the bits A and D of the guest's page-table entries.
     AdUpdating,
@@ -42,12 +41,12 @@ pub(crate) enum Feature {
 }
 
 impl Feature {
-    /// The feature with this id, which is 32 bits wide.
+    /// Returns the feature with this id, which is 32 bits wide.
     ///
     /// # Errors
     ///
-    /// What the guest is told otherwise: some are defined that KVM does not have, all others are
-    /// reserved, or would be the platform's to define.
+    /// [`SbiError::NotSupported`] for a feature that KVM does not have; [`SbiError::Denied`] for an
+    /// id that is reserved, or would be the platform's to define.
     pub(crate) fn of(id: u32) -> Result<Self, SbiError> {
         match ROWS.iter().find(|row| row.id == id) {
             Some(row) => Ok(row.feature),
@@ -59,7 +58,7 @@ impl Feature {
     }
 }
 
-/// What features ask of the host, beyond its ISA.
+/// The properties of the host that features need, beyond its ISA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Host {
     /// The exceptions of misaligned loads and stores reach the host, which can pass them on.
@@ -70,28 +69,29 @@ pub(crate) struct Host {
     pub(crate) pmlen_16: bool,
 }
 
-/// All that support for a feature depends on.
+/// The guest and host properties that support for a feature depends on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Platform {
-    /// What the guest has.
+    /// The extensions that the guest has.
     pub(crate) isa: EffectiveIsa,
-    /// What the host has.
+    /// The properties of the host.
     pub(crate) host: Host,
 }
 
-/// Something of the platform that has to be there.
+/// A requirement on the platform.
 enum Need {
     /// An extension of the guest.
     Isa(Ext),
-    /// [`Host::misaligned_traps`]
+    /// [`Host::misaligned_traps`].
     MisalignedTraps,
-    /// [`Host::pmlen_7`]
+    /// [`Host::pmlen_7`].
     Pmlen7,
-    /// [`Host::pmlen_16`]
+    /// [`Host::pmlen_16`].
     Pmlen16,
 }
 
 impl Platform {
+    /// Returns whether the platform has all of `needs`.
     fn has_all(&self, needs: &[Need]) -> bool {
         needs.iter().all(|need| match need {
             Need::Isa(ext) => self.isa.has(*ext),
@@ -105,11 +105,11 @@ impl Platform {
 /// A value that a feature can have.
 struct Setting {
     value: u64,
-    /// What it needs beyond what the feature needs.
+    /// The requirements beyond those of the feature.
     needs: &'static [Need],
     /// Exceptions that the guest then takes itself.
     hedeleg: u64,
-    /// What is then on in henvcfg.
+    /// The bits that are then set in henvcfg.
     henvcfg: u64,
 }
 
@@ -122,7 +122,7 @@ impl Setting {
         henvcfg: 0,
     };
 
-    /// The other value of a feature that is either on or off.
+    /// Returns the other value of a feature that is either on or off.
     const fn on(hedeleg: u64, henvcfg: u64) -> Self {
         Self {
             value: 1,
@@ -132,6 +132,7 @@ impl Setting {
         }
     }
 
+    /// Returns the setting of a pointer masking length, with its value of `henvcfg.PMM`.
     const fn pmlen(value: u64, needs: &'static [Need], pmm: usize) -> Self {
         Self {
             value,
@@ -161,8 +162,9 @@ macro_rules! register {
     };
 }
 
+/// The bits of `hedeleg` for misaligned loads and stores.
 const MISALIGNED: u64 = 1 << bindings::EXC_LOAD_MISALIGNED | 1 << bindings::EXC_STORE_MISALIGNED;
-/// What landing pads and shadow stacks raise where they find something wrong.
+/// The exception of landing pads and shadow stacks, software-check.
 const SOFTWARE_CHECK: u64 = 1 << bindings::EXC_SOFTWARE_CHECK;
 
 /// All features, in the order of their registers.
@@ -189,7 +191,7 @@ const ROWS: &[Row; 5] = &[
         feature: Feature::AdUpdating,
         id: bindings::sbi_fwft_feature_t_SBI_FWFT_PTE_AD_HW_UPDATING,
         register: register!(pte_ad_hw_updating),
-        // A guest with Svadu alone has them on for good.
+        // The updates are always on in a guest with Svadu and without Svade.
         needs: &[Need::Isa(Ext::Svadu), Need::Isa(Ext::Svade)],
         settings: &[Setting::OFF, Setting::on(0, bindings::ENVCFG_ADUE as u64)],
     },
@@ -233,7 +235,7 @@ const _: () = {
 };
 
 impl Row {
-    /// The settings that `platform` has.
+    /// Returns the settings that `platform` has.
     fn settings(&self, platform: &Platform) -> impl Iterator<Item = &'static Setting> {
         let platform = *platform;
         self.settings
@@ -241,7 +243,7 @@ impl Row {
             .filter(move |setting| platform.has_all(setting.needs))
     }
 
-    /// Whether there is the feature: something else than off.
+    /// Returns whether `platform` supports the feature: it has a setting besides off.
     fn is_supported(&self, platform: &Platform) -> bool {
         platform.has_all(self.needs) && self.settings(platform).nth(1).is_some()
     }
@@ -250,9 +252,9 @@ impl Row {
 /// Whether the guest can still change a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lock {
-    /// It can.
+    /// The guest can change it.
     Open,
-    /// Not before the hart is reset.
+    /// The guest cannot change it before the hart is reset.
     Locked,
 }
 
@@ -266,7 +268,7 @@ impl Lock {
         }
     }
 
-    /// The flags that say so.
+    /// Returns the flags that the guest locked the feature with.
     const fn flags(self) -> u64 {
         match self {
             Self::Open => 0,
@@ -278,13 +280,13 @@ impl Lock {
 /// Whether userspace lets the guest have a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Access {
-    /// It does.
+    /// Userspace lets the guest have the feature.
     Granted,
-    /// For the guest there is no such feature. What it is set to counts nevertheless.
+    /// The guest does not have the feature. Its setting has effect nevertheless.
     Withheld,
 }
 
-/// What became of one feature.
+/// The state of one feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Item {
     access: Access,
@@ -314,7 +316,7 @@ const _: () = {
     );
 };
 
-/// What the features in effect come to.
+/// The bits that all features in effect set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Effect {
     /// Exceptions that the guest takes itself, beyond those that every guest does.
@@ -325,12 +327,12 @@ pub(crate) struct Effect {
 
 /// The features of one hart.
 ///
-/// What the platform does not support, or no more, keeps its place here, unseen and without effect.
+/// A feature that the platform does not support keeps its item here, without effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct State([Item; ROWS.len()]);
 
 impl State {
-    /// All is off, and the guest's to change.
+    /// Returns the state of a hart whose features are all off, and the guest's to change.
     pub(crate) const fn new() -> Self {
         Self(
             [Item {
@@ -341,7 +343,7 @@ impl State {
         )
     }
 
-    /// The hart is reset: values and locks are gone. What userspace withholds stays withheld.
+    /// Resets values and locks with the hart. What userspace withholds stays withheld.
     pub(crate) fn reset(&mut self) {
         for item in &mut self.0 {
             item.lock = Lock::Open;
@@ -349,7 +351,7 @@ impl State {
         }
     }
 
-    /// The feature that `is` picks, if `platform` supports it.
+    /// Returns the feature that `is` picks, if `platform` supports it.
     fn find(
         &self,
         platform: &Platform,
@@ -361,7 +363,7 @@ impl State {
             .filter(|(row, _)| row.is_supported(platform))
     }
 
-    /// As [`find`](Self::find), to be changed.
+    /// Returns the same as [`find`](Self::find), to be changed.
     fn find_mut(
         &mut self,
         platform: &Platform,
@@ -373,7 +375,7 @@ impl State {
             .filter(|(row, _)| row.is_supported(platform))
     }
 
-    /// `sbi_fwft_set()`: the guest sets `feature`.
+    /// Sets `feature` for the guest (`sbi_fwft_set()`).
     ///
     /// # Errors
     ///
@@ -404,7 +406,7 @@ impl State {
         Ok(())
     }
 
-    /// `sbi_fwft_get()`: what `feature` is set to.
+    /// Returns what `feature` is set to (`sbi_fwft_get()`).
     ///
     /// # Errors
     ///
@@ -416,7 +418,8 @@ impl State {
             .ok_or(SbiError::NotSupported)
     }
 
-    /// Numbers of the registers that there are: those of the features that `platform` supports.
+    /// Returns the numbers of the registers that there are: those of the features that `platform`
+    /// supports.
     pub(crate) fn registers(platform: &Platform) -> u128 {
         ROWS.iter()
             .filter(|row| row.is_supported(platform))
@@ -476,7 +479,7 @@ impl State {
         Ok(())
     }
 
-    /// What the features that `platform` supports come to.
+    /// Returns what the features that `platform` supports come to.
     pub(crate) fn effect(&self, platform: &Platform) -> Effect {
         ROWS.iter()
             .zip(&self.0)
@@ -493,7 +496,7 @@ impl State {
 }
 
 impl Row {
-    /// Which of the feature's registers has `number`, if one has.
+    /// Returns which of the feature's registers has `number`, if one has.
     fn part(&self, number: usize) -> Option<Part> {
         PARTS.get(number.checked_sub(self.register)?).copied()
     }

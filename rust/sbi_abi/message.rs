@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! What a guest asks for: registers to messages.
+//! Decodes the registers of a call into a message.
 //!
-//! RISC-V Supervisor Binary Interface Specification 3.0, chapter "Binary Encoding" and those of
-//! the extensions. Pure: this turns bits into types, and refuses what can be refused without
-//! looking at the machine. It answers to the decoding in the handlers of `vcpu_sbi_*.c`.
+//! RISC-V Supervisor Binary Interface Specification 3.0, chapter "Binary Encoding" and those of the
+//! extensions. Errors that do not depend on the state of the VM are found here. It answers to the
+//! decoding in the handlers of `vcpu_sbi_*.c`.
 
 use crate::{
     arch::gprs::{
@@ -50,15 +50,15 @@ pub(super) mod legacy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub(crate) enum SbiError {
-    /// It did not work.
+    /// The call failed for another reason.
     Failed = bindings::SBI_ERR_FAILURE,
-    /// No such extension or function.
+    /// There is no such extension or function.
     NotSupported = bindings::SBI_ERR_NOT_SUPPORTED,
     /// A value that is reserved or not implemented, or a hart that does not exist.
     InvalidParam = bindings::SBI_ERR_INVALID_PARAM,
-    /// No address, or none with what it takes there.
+    /// The address is not valid, or has no suitable memory.
     InvalidAddress = bindings::SBI_ERR_INVALID_ADDRESS,
-    /// Refused: not now, not by this hart, or not by this implementation.
+    /// The call is refused: at this time, to this hart, or by this implementation.
     Denied = bindings::SBI_ERR_DENIED,
     /// The hart is started, or about to be.
     AlreadyAvailable = bindings::SBI_ERR_ALREADY_AVAILABLE,
@@ -68,12 +68,12 @@ pub(crate) enum SbiError {
     AlreadyStopped = bindings::SBI_ERR_ALREADY_STOPPED,
     /// There is no shared memory.
     NoSharedMemory = bindings::SBI_ERR_NO_SHMEM,
-    /// Refused, because the guest itself wanted it so.
+    /// The call is refused, because the guest has locked the feature.
     DeniedLocked = bindings::SBI_ERR_DENIED_LOCKED,
 }
 
 impl SbiError {
-    /// What the guest finds in `a0`.
+    /// Returns the error as the guest finds it in `a0`.
     pub(crate) const fn code(self) -> usize {
         self as i32 as usize
     }
@@ -86,12 +86,12 @@ pub(crate) struct Call {
     pub(crate) extension: usize,
     /// `a6`
     pub(crate) function: usize,
-    /// `a0` to `a5`
+    /// `a0` to `a5`.
     pub(crate) args: [usize; 6],
 }
 
 impl Call {
-    /// The call that a guest with these registers makes.
+    /// Returns the call that a guest with these registers makes.
     #[inline]
     pub(crate) fn of(gprs: &Gprs) -> Self {
         Self {
@@ -102,7 +102,7 @@ impl Call {
     }
 }
 
-/// How results go back.
+/// The convention by which results are returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Convention {
     /// Error in `a0`, value in `a1`.
@@ -111,10 +111,10 @@ pub(crate) enum Convention {
     Legacy,
 }
 
-/// A call, understood.
+/// A call, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// About the SBI itself, and the machine.
+    /// A question about the SBI itself, or about the machine.
     Base(Base),
     /// The timer is to fire when `time` reaches this.
     SetTimer(u64),
@@ -122,13 +122,13 @@ pub(crate) enum Message {
     SendIpi(Harts),
     /// A fence on these harts.
     Fence(Harts, Fence),
-    /// Something about the power of a hart.
+    /// A request about the state of a hart.
     Hsm(Hsm),
     /// The system is to be reset.
     Reset(Reset),
-    /// Something about performance counters.
+    /// A request about performance counters.
     Pmu(Pmu),
-    /// Something about a feature of the hart.
+    /// A request about a feature of the hart.
     Fwft(Fwft),
     /// Steal time is to be reported, or not.
     StealTime(StealTime),
@@ -136,7 +136,7 @@ pub(crate) enum Message {
     Suspend(Suspend),
     /// A call of SBI v0.1.
     Legacy(Legacy),
-    /// Userspace serves it.
+    /// Userspace serves the call.
     Forward,
 }
 
@@ -164,7 +164,7 @@ pub(crate) enum Base {
 pub(crate) enum Harts {
     /// All that there are.
     All,
-    /// Some of the 64 from a base on.
+    /// Some of the 64 harts from a base on.
     Mask(HartMask),
 }
 
@@ -183,17 +183,20 @@ impl Harts {
 /// Some of the 64 harts from a base on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HartMask {
+    /// The id of the hart that bit 0 stands for.
     base: u64,
+    /// A bit for each of 64 harts.
     mask: u64,
 }
 
 impl HartMask {
-    /// Bit i of `mask` stands for hart `base + i`.
+    /// Returns the mask in which bit i of `mask` stands for hart `base + i`.
     pub(crate) const fn new(base: u64, mask: u64) -> Self {
         Self { base, mask }
     }
 
-    /// Which hart it names, if none or only its base, as a guest passes it to mean one hart.
+    /// Returns which hart it names, if none or only its base, as a guest passes it to mean one
+    /// hart.
     #[inline]
     pub(crate) fn few(self) -> Few {
         match self.mask {
@@ -203,13 +206,13 @@ impl HartMask {
         }
     }
 
-    /// Whether it names no hart.
+    /// Returns whether it names no hart.
     #[inline]
     pub(crate) fn is_empty(self) -> bool {
         self.mask == 0
     }
 
-    /// Whether it names no hart but `hart`, which may be missing, too.
+    /// Returns whether it names no hart but `hart`, which may be missing, too.
     #[inline]
     pub(crate) fn is_within(self, hart: HartId) -> bool {
         let own = hart
@@ -220,7 +223,7 @@ impl HartMask {
         self.mask & !own == 0
     }
 
-    /// The harts; [`None`] in place of one whose id would not fit in 64 bits.
+    /// Returns the harts; [`None`] in place of one whose id would not fit in 64 bits.
     #[inline]
     pub(crate) fn harts(self) -> impl Iterator<Item = Option<HartId>> {
         let mut left = self.mask;
@@ -233,7 +236,7 @@ impl HartMask {
         })
     }
 
-    /// Those harts of the mask for which `keep` is true.
+    /// Returns the mask with only those harts for which `keep` is true.
     pub(crate) fn filter(self, keep: impl Fn(HartId) -> bool) -> Self {
         let mask = (0..u64::BITS)
             .filter(|&bit| self.mask >> bit & 1 != 0)
@@ -247,25 +250,25 @@ impl HartMask {
     }
 }
 
-/// How many harts a [`HartMask`] names, as far as that is seen at a glance.
+/// The number of harts that a [`HartMask`] names, as far as one comparison shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Few {
-    /// None.
+    /// No hart.
     Nobody,
     /// This one.
     One(HartId),
-    /// It has to be looked through.
+    /// Maybe several harts: the mask must be searched.
     Perhaps,
 }
 
-/// What other harts shall forget.
+/// A fence for other harts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fence {
-    /// Old instructions.
+    /// Synchronises instruction fetches with stores (FENCE.I).
     Instructions,
-    /// Old translations of `span`, in one address space or in all.
+    /// Flushes translations of `span`, in one address space or in all (SFENCE.VMA).
     Translations {
-        /// The address space; none means all, global mappings included.
+        /// The address space; [`None`] means all, global mappings included.
         asid: Option<Asid>,
         /// The addresses.
         span: Span,
@@ -317,7 +320,7 @@ pub(crate) enum Hsm {
         hart: HartId,
         /// A guest physical address: translation is off.
         pc: usize,
-        /// Not ours to understand.
+        /// The value for the hart's `a1`, which KVM does not interpret.
         opaque: usize,
     },
     /// Stop the calling hart.
@@ -331,7 +334,7 @@ pub(crate) enum Hsm {
 /// Requests of the system reset extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reset {
-    /// Down, or down and up again.
+    /// Shutdown, or reboot.
     pub(crate) kind: ResetKind,
     /// Why, for userspace: 0 or 1, or a value that the platform has defined.
     pub(crate) reason: u32,
@@ -348,7 +351,7 @@ pub(crate) enum ResetKind {
 
 impl Reset {
     /// Reasons from here on are the platform's, which is userspace; those right below are the SBI
-    /// implementation's, and this one has none.
+    /// implementation's, and KVM defines none.
     const PLATFORM_REASONS: u32 = 0xf000_0000;
 
     /// Decodes `reset_type` and `reset_reason`, which are 32 bits wide.
@@ -378,7 +381,7 @@ pub(crate) enum Fwft {
         feature: Feature,
         /// To what.
         value: usize,
-        /// Looked at only where there is the feature.
+        /// The flags, which are checked only if the feature exists.
         flags: usize,
     },
     /// Tell what a feature is set to.
@@ -388,15 +391,15 @@ pub(crate) enum Fwft {
 /// Calls of SBI v0.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Legacy {
-    /// As [`Message::SetTimer`].
+    /// Set the timer, as [`Message::SetTimer`].
     SetTimer(u64),
     /// A character to or from the console, which userspace has.
     Console,
     /// Take back the calling hart's software interrupt.
     ClearIpi,
-    /// As [`Message::SendIpi`].
+    /// Send an IPI, as [`Message::SendIpi`].
     SendIpi(LegacyHarts),
-    /// As [`Message::Fence`].
+    /// Execute a fence, as [`Message::Fence`].
     Fence(LegacyHarts, Fence),
     /// Shut the system down.
     Shutdown,
@@ -412,6 +415,8 @@ pub(crate) enum LegacyHarts {
 }
 
 impl LegacyHarts {
+    /// Decodes the argument of a v0.1 call: the guest virtual address of a mask, or 0 for all
+    /// harts.
     fn decode(pointer: usize) -> Self {
         match pointer {
             0 => Self::All,
@@ -421,11 +426,12 @@ impl LegacyHarts {
 }
 
 impl Message {
-    /// Understands a call to `extension`, which the guest has.
+    /// Decodes a call to `extension`, which the guest has.
     ///
     /// # Errors
     ///
-    /// What the guest is told if there is no such function, or if its arguments can mean nothing.
+    /// [`SbiError::NotSupported`] if there is no such function; otherwise the error for arguments
+    /// that mean nothing.
     #[inline]
     pub(crate) fn decode(extension: Extension, call: &Call) -> Result<Self, SbiError> {
         match extension {
@@ -446,6 +452,7 @@ impl Message {
         }
     }
 
+    /// Decodes a call of the base extension.
     fn base(call: &Call) -> Result<Self, SbiError> {
         Ok(Self::Base(match function(call)? {
             bindings::sbi_ext_base_fid_SBI_EXT_BASE_GET_SPEC_VERSION => Base::SpecVersion,
@@ -459,6 +466,7 @@ impl Message {
         }))
     }
 
+    /// Decodes a call of the TIME extension.
     fn time(call: &Call) -> Result<Self, SbiError> {
         match function(call)? {
             bindings::sbi_ext_time_fid_SBI_EXT_TIME_SET_TIMER => {
@@ -468,6 +476,7 @@ impl Message {
         }
     }
 
+    /// Decodes a call of the IPI extension.
     fn ipi(call: &Call) -> Result<Self, SbiError> {
         match function(call)? {
             bindings::sbi_ext_ipi_fid_SBI_EXT_IPI_SEND_IPI => {
@@ -477,6 +486,7 @@ impl Message {
         }
     }
 
+    /// Decodes a call of the RFENCE extension.
     fn rfence(call: &Call) -> Result<Self, SbiError> {
         let [mask, base, start, size, asid, _] = call.args;
         let fence = match function(call)? {
@@ -491,12 +501,14 @@ impl Message {
                     span: Span::decode(start, size),
                 }
             }
-            // The fences of a hypervisor, which a guest without H cannot be, among them.
+            // The fences of a hypervisor are not supported either, because the guest has no H
+            // extension.
             _ => return Err(SbiError::NotSupported),
         };
         Ok(Self::Fence(Harts::decode(mask, base), fence))
     }
 
+    /// Decodes a call of the HSM extension.
     fn hsm(call: &Call) -> Result<Self, SbiError> {
         let [first, pc, opaque, ..] = call.args;
         let hart = HartId::new(first as u64);
@@ -514,6 +526,7 @@ impl Message {
         }))
     }
 
+    /// Decodes a call of the SRST extension.
     fn srst(call: &Call) -> Result<Self, SbiError> {
         match function(call)? {
             bindings::sbi_ext_srst_fid_SBI_EXT_SRST_RESET => {
@@ -523,6 +536,7 @@ impl Message {
         }
     }
 
+    /// Decodes a call of the FWFT extension.
     fn fwft(call: &Call) -> Result<Self, SbiError> {
         let [id, value, flags, ..] = call.args;
         let function = function(call)?;
@@ -539,6 +553,7 @@ impl Message {
         }))
     }
 
+    /// Decodes a call of SBI v0.1, where each call is an extension.
     fn legacy(call: &Call) -> Result<Self, SbiError> {
         let [first, start, size, asid, ..] = call.args;
         let harts = LegacyHarts::decode(first);
@@ -568,8 +583,8 @@ impl Message {
     }
 }
 
-/// The function id. Ids are 32 bits wide and fill the register sign-extended; those that are
-/// defined are not negative.
+/// Returns the function id. Ids are 32 bits wide and fill the register sign-extended; those that
+/// are defined are not negative.
 #[inline]
 fn function(call: &Call) -> Result<u32, SbiError> {
     u32::try_from(call.function).map_err(|_| SbiError::NotSupported)

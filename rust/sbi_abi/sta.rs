@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! Where steal time is reported, and how much of it has been.
+//! The state of steal time: where it is reported, and how much has been reported.
 //!
 //! RISC-V Supervisor Binary Interface Specification 3.0, chapter "Steal-time Accounting
 //! Extension". Answers to the state in `vcpu_sbi_sta.c`. A [`State`] is protected by `vcpu->mutex`.
@@ -25,7 +25,7 @@ impl Area {
     /// Where `preempted` is in it. It is a byte; the seven after it are zero as well.
     pub(crate) const PREEMPTED: usize = 16;
 
-    /// The area at `gpa`, if one can be there.
+    /// Returns the area at `gpa`, or [`None`] if that is not aligned to 64 bytes.
     pub(crate) const fn at(gpa: u64) -> Option<Self> {
         if gpa % Self::BYTES as u64 == 0 {
             Some(Self(Gpa::new(gpa)))
@@ -34,19 +34,19 @@ impl Area {
         }
     }
 
-    /// Its address.
+    /// Returns the area's address.
     pub(crate) const fn gpa(self) -> Gpa {
         self.0
     }
 }
 
-/// The value that `sequence` has during a change, if it has `sequence` before. A guest that has
-/// left an odd one there sees the change, too.
+/// Returns the value that `sequence` has during a change, if it has `sequence` before. A guest that
+/// has left an odd one there sees the change, too.
 pub(crate) const fn changing(sequence: u32) -> u32 {
     sequence.wrapping_add(1) | 1
 }
 
-/// The value after a change during which it was `changing`.
+/// Returns the value after a change during which it was `changing`.
 pub(crate) const fn changed(changing: u32) -> u32 {
     changing.wrapping_add(1)
 }
@@ -54,14 +54,15 @@ pub(crate) const fn changed(changing: u32) -> u32 {
 /// How long a thread had been ready to run and was not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RunDelay {
-    /// Which thread: no two that live at the same time have one number.
+    /// The thread; two threads that live at the same time have different numbers.
     pub(crate) thread: usize,
     /// How long, in nanoseconds.
     pub(crate) nanos: u64,
 }
 
 impl RunDelay {
-    /// What has come to `earlier`: nothing if that was another thread, whose vCPU it is no more.
+    /// Returns the time in ns that was added since `earlier`; 0 if that was another thread, which
+    /// the vCPU has left.
     pub(crate) const fn since(self, earlier: Self) -> u64 {
         if self.thread == earlier.thread {
             self.nanos.saturating_sub(earlier.nanos)
@@ -76,22 +77,22 @@ impl RunDelay {
 pub(crate) enum State {
     /// Not reported.
     Off,
-    /// Userspace has told where the area is. What is in it goes on; to be added is what its vCPU
-    /// waits from the next run on.
+    /// Userspace has set the area's address. Its contents stay, and the time that the vCPU waits
+    /// from the next run on is added.
     Restored(Area),
-    /// The area has everything up to then.
+    /// The area has all steal time up to this count.
     Reported(Area, RunDelay),
 }
 
-/// The address is not aligned.
+/// The error of [`State::set_low`]: the address is not aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Misaligned;
 
-/// What stands for no area.
+/// The address that stands for no area.
 const NOWHERE: u64 = u64::MAX;
 
 impl State {
-    /// Where the area is, if there is one.
+    /// Returns where the area is, if there is one.
     pub(crate) const fn area(self) -> Option<Area> {
         match self {
             Self::Off => None,
@@ -99,8 +100,8 @@ impl State {
         }
     }
 
-    /// The low word of the area's address, as `KVM_GET_ONE_REG` wants it; all ones without one.
-    /// The high word is always 0.
+    /// Returns the low word of the area's address, as `KVM_GET_ONE_REG` wants it; all ones without
+    /// one. The high word is always 0.
     pub(crate) const fn low(self) -> u64 {
         match self.area() {
             Some(area) => area.gpa().get(),
@@ -109,6 +110,10 @@ impl State {
     }
 
     /// Sets the low word.
+    ///
+    /// # Errors
+    ///
+    /// [`Misaligned`] if no area can be there.
     pub(crate) fn set_low(&mut self, low: u64) -> Result<(), Misaligned> {
         if low != self.low() {
             *self = match low {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! The table of SBI extensions: one row says all that KVM knows about one of them, and each vCPU's
-//! choice among them.
+//! The table of SBI extensions: a row has all properties of an extension; and the extensions that
+//! each vCPU has.
 //!
 //! Answers to the array of extensions in `vcpu_sbi.c` and to `KVM_REG_RISCV_SBI_EXT` there. Pure:
 //! no locks; a [`State`] is protected by `vcpu->mutex`.
@@ -18,23 +18,24 @@ use crate::{
     }, //
 };
 
-/// What a new vCPU has of an extension.
+/// The state of an extension in a new vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
-    /// It does not exist, and has no register.
+    /// The extension does not exist, and has no register.
     Unavailable,
-    /// Userspace has to ask for it, since it has to serve it.
+    /// Userspace must enable the extension, because userspace serves it.
     Disabled,
-    /// It is there unless userspace takes it away.
+    /// The extension is enabled unless userspace disables it.
     Enabled,
 }
 
-/// What answers a probe for an enabled extension.
+/// The answer to a probe for an enabled extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Probe {
-    /// KVM does: the extension is implemented.
+    /// KVM answers: the extension is implemented.
     Implemented,
-    /// Userspace: the row is a whole range of extensions, all of them its own.
+    /// Userspace answers: the row is a whole range of extensions, all of which userspace
+    /// implements.
     Userspace,
 }
 
@@ -63,7 +64,7 @@ macro_rules! extensions {
         }
 
         impl Extension {
-            /// The extension with this id (`a7`), whether a guest has it or not.
+            /// Returns the extension with this id (`a7`), whether a guest has it or not.
             #[inline]
             pub(crate) fn of(id: usize) -> Option<Self> {
                 match INDEX.find(id) {
@@ -72,7 +73,7 @@ macro_rules! extensions {
                 }
             }
 
-            /// The same, for those that have more ids than one.
+            /// Returns the extension with this id, if it is one that has more ids than one.
             #[inline(never)]
             const fn of_range(id: usize) -> Option<Self> {
                 match id {
@@ -108,7 +109,7 @@ extensions! {
         },
         probe: Probe::Implemented,
     }
-    /// What there is: mandatory.
+    /// Versions and probes; mandatory.
     Base(bindings::sbi_ext_id_SBI_EXT_BASE, bindings::sbi_ext_id_SBI_EXT_BASE) {
         register: None,
         initially: Status::Enabled,
@@ -200,7 +201,8 @@ extensions! {
     }
 }
 
-/// Slots of [`Index`]: enough for a shift to be found by which no two extensions meet.
+/// The number of slots of [`Index`]: large enough that there is a shift for which no two extensions
+/// have the same slot.
 const SLOTS: usize = 64;
 
 /// Extensions by id, each in the slot that its id says.
@@ -211,7 +213,8 @@ struct Index {
 }
 
 impl Index {
-    /// An index of those rows whose first id is the last. Fails to compile if there is none.
+    /// Returns an index of those rows whose first id is the last. Fails to compile if there is
+    /// none.
     const fn new(rows: &[(usize, usize, Extension)]) -> Self {
         let mut shift = 1;
         while shift < usize::BITS {
@@ -223,7 +226,7 @@ impl Index {
         panic!("more slots, please");
     }
 
-    /// The slots, unless two extensions have the same.
+    /// Returns the slots, or [`None`] if two extensions have the same.
     const fn slots(
         rows: &[(usize, usize, Extension)],
         shift: u32,
@@ -244,12 +247,13 @@ impl Index {
         Some(slots)
     }
 
-    /// Below [`SLOTS`] also where a guest would like the CPU to believe otherwise.
+    /// Returns the slot of `id`, below [`SLOTS`] also in speculation with a guest's `id`.
     #[inline(always)]
     const fn slot(id: usize, shift: u32) -> usize {
         (id ^ id >> shift) % SLOTS
     }
 
+    /// Returns the extension with this id, if the index has it.
     #[inline(always)]
     fn find(&self, id: usize) -> Option<Extension> {
         let (there, ext) = self.slots[Self::slot(id, self.shift)];
@@ -259,7 +263,7 @@ impl Index {
 }
 
 impl Extension {
-    /// What answers a probe for it.
+    /// Returns what answers a probe for the extension.
     pub(crate) fn probe(self) -> Probe {
         // Each extension has a row, because the macro makes both.
         ROWS.iter()
@@ -275,22 +279,26 @@ struct ExtSet(u16);
 const _: () = assert!(ROWS.len() <= u16::BITS as usize);
 
 impl ExtSet {
+    /// No extension.
     const EMPTY: Self = Self(0);
 
+    /// Returns whether `ext` is in the set.
     #[inline(always)]
     const fn contains(self, ext: Extension) -> bool {
         self.0 & 1 << ext as u8 != 0
     }
 
+    /// Returns the set with `ext` added.
     const fn with(self, ext: Extension) -> Self {
         Self(self.0 | 1 << ext as u8)
     }
 
+    /// Returns the set without `ext`.
     const fn without(self, ext: Extension) -> Self {
         Self(self.0 & !(1 << ext as u8))
     }
 
-    /// Those whose row is as `wanted`.
+    /// Returns the extensions whose row is as `wanted`.
     fn of_rows(wanted: impl Fn(&Row) -> bool) -> Self {
         ROWS.iter()
             .filter(|row| wanted(row))
@@ -322,17 +330,19 @@ const _: () = assert!(bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_MAX <= u6
 /// The SBI of one vCPU: the extensions that it has, and their state.
 #[derive(Clone, Debug)]
 pub(crate) struct State {
+    /// The extensions that exist for the vCPU, so that each has its register.
     existing: ExtSet,
+    /// The extensions that the guest has.
     enabled: ExtSet,
-    /// What the guest made of its firmware features.
+    /// The settings of the guest's firmware features.
     pub(crate) fwft: fwft::State,
     /// Where the guest wants to have its steal time reported.
     pub(crate) sta: sta::State,
 }
 
 impl State {
-    /// What a new vCPU has on a host that can provide the extensions for which `provided` is true.
-    /// A reset of the hart leaves it as userspace made it.
+    /// Returns what a new vCPU has on a host that can provide the extensions for which `provided`
+    /// is true. A reset of the hart leaves it as userspace made it.
     pub(crate) fn new(provided: impl Fn(Extension) -> bool) -> Self {
         let exists = |row: &Row| row.initially != Status::Unavailable && provided(row.ext);
         Self {
@@ -343,13 +353,13 @@ impl State {
         }
     }
 
-    /// The hart is reset: the extensions forget what it made of them.
+    /// Resets what the extensions keep, with the hart. Userspace's choice of extensions stays.
     pub(crate) fn reset(&mut self) {
         self.fwft.reset();
         self.sta = sta::State::Off;
     }
 
-    /// The extensions are `enabled` from now on. One that goes leaves nothing behind.
+    /// Makes the extensions be `enabled` from now on. One that goes leaves nothing behind.
     fn switch(&mut self, enabled: ExtSet) {
         if self.enabled.contains(Extension::Fwft) && !enabled.contains(Extension::Fwft) {
             self.fwft.reset();
@@ -360,18 +370,22 @@ impl State {
         self.enabled = enabled;
     }
 
-    /// Whether the guest has `ext`.
+    /// Returns whether the guest has `ext`.
     pub(crate) fn has(&self, ext: Extension) -> bool {
         self.enabled.contains(ext)
     }
 
-    /// The extension with this id, if the guest has it.
+    /// Returns the extension with this id, if the guest has it.
     #[inline]
     pub(crate) fn find(&self, id: usize) -> Option<Extension> {
         Extension::of(id).filter(|&ext| self.enabled.contains(ext))
     }
 
     /// Reads the register of the extension with number `id` in the user API.
+    ///
+    /// # Errors
+    ///
+    /// [`RegError::NotFound`] if there is no such register.
     pub(crate) fn get(&self, id: u64) -> Result<bool, RegError> {
         Ok(self.enabled.contains(self.extension_of_register(id)?))
     }
@@ -379,6 +393,11 @@ impl State {
     /// Writes the register of the extension with number `id` in the user API.
     ///
     /// [`RegError::Invalid`] for a value other than 0 and 1, then [`RegError::NotFound`].
+    ///
+    /// # Errors
+    ///
+    /// [`RegError::Invalid`] for a value other than 0 and 1; then [`RegError::NotFound`] if there
+    /// is no such register.
     pub(crate) fn set(&mut self, id: u64, value: u64) -> Result<(), RegError> {
         let switched = match value {
             0 => ExtSet::without,
@@ -390,6 +409,10 @@ impl State {
     }
 
     /// Reads multi register number `word`. Extensions that do not exist read as switched off.
+    ///
+    /// # Errors
+    ///
+    /// [`RegError::NotFound`] if there is no such register.
     pub(crate) fn get_multi(&self, multi: Multi, word: u64) -> Result<u64, RegError> {
         if word != 0 {
             return Err(RegError::NotFound);
@@ -410,6 +433,10 @@ impl State {
     /// [`RegError::NotFound`] to switch on what does not exist. To switch off what is not there
     /// anyway changes nothing and succeeds, so that what a multi register reads as can always be
     /// written back.
+    ///
+    /// # Errors
+    ///
+    /// [`RegError::NotFound`] if there is no such register, or to switch on what does not exist.
     pub(crate) fn set_multi(&mut self, multi: Multi, word: u64, mask: u64) -> Result<(), RegError> {
         if word != 0 {
             return Err(RegError::NotFound);
@@ -428,7 +455,7 @@ impl State {
         Ok(())
     }
 
-    /// The extensions that have a register, with their numbers in the user API.
+    /// Returns the extensions that have a register, with their numbers in the user API.
     fn registers(&self) -> impl Iterator<Item = (u32, Extension)> {
         let existing = self.existing;
         ROWS.iter()
@@ -436,8 +463,8 @@ impl State {
             .filter_map(|row| Some((row.register?, row.ext)))
     }
 
-    /// The extension whose register has number `id`. Comparison and not an index: nothing to
-    /// mispredict.
+    /// Returns the extension whose register has number `id`. Comparison and not an index: nothing
+    /// to mispredict.
     fn extension_of_register(&self, id: u64) -> Result<Extension, RegError> {
         self.registers()
             .find(|&(there, _)| u64::from(there) == id)
@@ -446,7 +473,7 @@ impl State {
     }
 }
 
-/// The bit of a register number in a multi register.
+/// Returns the bit of a register number in a multi register.
 fn bit(id: u32) -> u64 {
     1u64.wrapping_shl(id)
 }

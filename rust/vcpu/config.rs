@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! What a guest may do without us. Answers to `vcpu_config.c`.
+//! The registers that decide what a guest does without an exit. Answers to `vcpu_config.c`.
 //!
-//! Nothing here is state: the registers follow from what the guest has, what it asked for and
-//! whether userspace debugs it, and are worked out anew when something of that changes.
+//! They are no state: they follow from the guest's extensions, the firmware features that it has
+//! set, and whether userspace debugs it, and are derived anew when one of these changes.
 
 use crate::{
     bindings,
@@ -32,7 +32,8 @@ pub(crate) enum GuestDebug {
     Off,
 }
 
-/// What the guest may do, as far as SBI calls and ioctls of a vCPU that has run can change it.
+/// The registers of [`config`](self) that SBI calls and ioctls can still change after the vCPU has
+/// run. C: `struct kvm_vcpu_config`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HypConfig {
     /// Exceptions that the guest takes itself.
@@ -42,7 +43,7 @@ pub(crate) struct HypConfig {
 }
 
 impl HypConfig {
-    /// Those of a guest on `platform` whose features are `features`.
+    /// Returns the configuration of a guest on `platform` whose features are `features`.
     pub(crate) fn of(platform: &Platform, features: &State, debug: GuestDebug) -> Self {
         let effect = features.effect(platform);
         let intercepted = match debug {

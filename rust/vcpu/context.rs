@@ -3,9 +3,9 @@
 //! What a vCPU keeps in registers while it is loaded. Answers to `kvm_arch_vcpu_load()`,
 //! `kvm_arch_vcpu_put()` and `vcpu_config.c`.
 //!
-//! Loading and putting run with preemption off, also behind the back of the vCPU's own thread when
-//! the scheduler switches it. Most of the registers mean nothing to the host and stay in the CPU
-//! after a put; a [`CtxGeneration`] tells whether they are still there at the next load.
+//! Loading and putting run with preemption off; the scheduler does both whenever it switches the
+//! vCPU's thread. Most of the registers mean nothing to the host and stay in the CPU after a put; a
+//! [`CtxGeneration`] tells whether they are still there at the next load.
 
 use kernel::prelude::*;
 
@@ -91,16 +91,21 @@ pub(crate) struct CpuContext {
     pub(crate) fp: FpRegs,
     /// The guest's units, in its outer `sstatus`: what is live and what is dirty.
     pub(crate) units: UnitStatus,
+    /// The registers that follow from the configuration.
     config: Config,
-    /// Asked once: what it is to read a constant that is set late adds up.
+    /// The host's facts, looked up once: the lookup at each use would add up.
     facts: &'static Host,
-    /// As long asked for once as `facts`.
+    /// The CPUs' slots, looked up once as `facts` are.
     cpus: &'static CpuSlots,
+    /// The load whose registers a CPU may still hold.
     generation: CtxGeneration,
+    /// Where the vCPU left translations.
     translation: TranslationState,
+    /// `hvictl`, on a host with AIA.
     external: External,
     /// A put has cleared `vsie`: what the guest has enabled is in memory alone.
     parked: bool,
+    /// The host's values while the vCPU is loaded.
     host: HostSide,
 }
 
@@ -134,7 +139,7 @@ impl CpuContext {
         })
     }
 
-    /// Back to the state of a hart at reset.
+    /// Resets the state to that of a hart at reset.
     pub(crate) fn reset(&mut self, isa: EffectiveIsa, hyp_config: HypConfig) {
         self.csrs = GuestCsrs::RESET;
         self.external = External::QUIET;
@@ -167,19 +172,19 @@ impl CpuContext {
         self.changed();
     }
 
-    /// As [`configure`](Self::configure) for hyp_config alone, on the CPU that the vCPU is loaded
-    /// on. No other CPU can take what it may still hold for current.
+    /// Changes hyp_config alone, on the CPU that the vCPU is loaded on. No other CPU can take what
+    /// it may still hold for current.
     pub(crate) fn set_config_at_once(&mut self, hyp_config: HypConfig) {
         self.config.hyp_config = hyp_config;
         with_registers!(regs => self.load_config(regs));
     }
 
-    /// The state in memory was changed: what a CPU may still hold is out of date.
+    /// Marks the state in memory as changed: what a CPU may still hold is out of date.
     pub(crate) fn changed(&mut self) {
         self.generation = CtxGeneration::NONE;
     }
 
-    /// Memory to registers.
+    /// Moves the state from memory to registers. Preemption is off.
     pub(crate) fn load(&mut self, vcpu: &Vcpu, cpu: usize) {
         with_registers!(regs => self.load_registers(regs, vcpu, cpu));
         self.swap_in();
@@ -189,7 +194,7 @@ impl CpuContext {
         }
     }
 
-    /// Registers to memory.
+    /// Moves the state from registers to memory. Preemption is off.
     pub(crate) fn put(&mut self, vcpu: &Vcpu) {
         self.put_vector(vcpu);
         self.put_fp();
@@ -197,8 +202,9 @@ impl CpuContext {
         with_registers!(regs => self.put_registers(regs, vcpu));
     }
 
-    /// Tells the shared side which interrupts the guest has enabled, which it took back itself,
-    /// and when its timer is due. The check whether the vCPU can go on needs that.
+    /// Copies to [`VcpuShared`](crate::vcpu::VcpuShared) which interrupts the guest has enabled,
+    /// which it has cleared itself, and the timer's deadline, as the check whether a blocked vCPU
+    /// can go on needs them. Preemption is off.
     pub(crate) fn snapshot(&mut self, vcpu: &Vcpu) {
         with_registers!(regs => {
             self.put_interrupts(regs, vcpu);
@@ -206,6 +212,8 @@ impl CpuContext {
         });
     }
 
+    /// Reads which interrupts the guest has enabled, and which pending ones it has changed, into
+    /// memory.
     #[inline(always)]
     fn put_interrupts(&mut self, regs: &impl Registers, vcpu: &Vcpu) {
         let irqs = &vcpu.shared().irqs;
@@ -230,33 +238,34 @@ impl CpuContext {
         }
     }
 
-    /// What the guest is to see of an external interrupt that is not from a file in hardware.
+    /// Sets what the guest is to see of an external interrupt that is not from a file in hardware.
     pub(crate) fn set_external(&mut self, external: External) {
         self.external = external;
         with_registers!(regs => external.load(regs));
     }
 
-    /// What the guest's `siselect` holds.
+    /// Returns the guest's `siselect`.
     pub(crate) fn selected(&self) -> usize {
         with_registers!(regs => regs.read(csr::VSISELECT))
     }
 
-    /// The priorities of the guest's major interrupts.
+    /// Returns the priorities of the guest's major interrupts.
     pub(crate) fn priorities(&self) -> [u64; 2] {
         [self.csrs.iprio1 as u64, self.csrs.iprio2 as u64]
     }
 
-    /// Changes them, as far as the hardware knows them.
+    /// Changes the priorities of the guest's major interrupts, as far as the hardware implements
+    /// them.
     pub(crate) fn set_priorities(&mut self, priorities: [u64; 2]) {
         with_registers!(regs => self.csrs.set_priorities(regs, priorities));
     }
 
-    /// What the guest's `scounteren` holds.
+    /// Returns the guest's `scounteren`.
     pub(crate) fn scounteren(&self) -> usize {
         self.csrs.scounteren
     }
 
-    /// Where the vCPU left translations.
+    /// Returns where the vCPU left translations.
     #[inline(always)]
     pub(crate) fn translation(&mut self) -> &mut TranslationState {
         &mut self.translation
@@ -273,10 +282,11 @@ impl CpuContext {
         }
     }
 
+    /// Loads the CSRs that the CPU does not have any more, and the timer.
     #[inline(always)]
     fn load_registers(&mut self, regs: &impl Registers, vcpu: &Vcpu, cpu: usize) {
         if self.cpus.take(cpu, &mut self.generation) == Residency::Evicted {
-            // First, because it decides what the other registers can hold.
+            // The configuration comes first, because it decides what the other registers can hold.
             self.load_config(regs);
             self.load_csrs(regs);
         } else if self.parked {
@@ -286,6 +296,7 @@ impl CpuContext {
         vcpu.shared().timer.load(regs, vcpu);
     }
 
+    /// Saves interrupts, timer and CSRs, and clears `hgatp`.
     #[inline(always)]
     fn put_registers(&mut self, regs: &impl Registers, vcpu: &Vcpu) {
         self.put_interrupts(regs, vcpu);
@@ -300,12 +311,14 @@ impl CpuContext {
     #[inline(always)]
     fn park(&mut self, regs: &impl Registers) {
         if from_guest(self.csrs.sie) as usize & self.csrs.hvip != 0 {
-            // Read back, which makes it come into force at once, not at the next entry.
+            // The read makes a write that NACL has deferred take effect at once, not at the next
+            // entry.
             let _ = regs.write_readback(csr::VSIE, 0);
             self.parked = true;
         }
     }
 
+    /// Loads the CSRs that say what the guest may do.
     fn load_config(&self, regs: &impl Registers) {
         csr::delegate_to_guest(regs, self.config.hyp_config.hedeleg);
         regs.write(csr::HENVCFG, self.config.hyp_config.henvcfg as usize);
@@ -314,6 +327,7 @@ impl CpuContext {
         }
     }
 
+    /// Loads the guest's own CSRs.
     fn load_csrs(&mut self, regs: &impl Registers) {
         self.csrs.load(regs);
         regs.write(csr::VSIE, self.csrs.sie);
@@ -324,7 +338,8 @@ impl CpuContext {
         }
     }
 
-    /// `sie` and `hvip` are in [`put_interrupts`](Self::put_interrupts).
+    /// Saves the guest's own CSRs, but `sie` and `hvip`, which are in
+    /// [`put_interrupts`](Self::put_interrupts).
     fn put_csrs(&mut self, regs: &impl Registers) {
         self.csrs.save(regs);
         if self.config.aia == Aia::Present {
@@ -332,7 +347,7 @@ impl CpuContext {
         }
     }
 
-    /// Registers that act on user mode alone, of the host as of the guest: swapped here and not
+    /// Loads the guest's registers that act on user mode alone, and saves the host's: here and not
     /// around each entry, since the kernel between two entries runs in neither.
     fn swap_in(&mut self) {
         let host = self.facts;
@@ -351,6 +366,7 @@ impl CpuContext {
         }
     }
 
+    /// Saves the guest's registers that act on user mode alone, and loads the host's.
     fn swap_out(&mut self) {
         let host = self.facts;
         // SAFETY: This writes back the host's own value, which `swap_in` saved.
@@ -367,7 +383,7 @@ impl CpuContext {
     }
 
     /// Puts the guest's `scounteren` into the CPU, for as long as interrupts are off: perf changes
-    /// the host's by one, to let user mode at counters. Gives the host's.
+    /// the host's by one, to let user mode at counters. Returns the host's.
     #[inline(always)]
     pub(crate) fn swap_in_counters(&mut self) -> HostCounters {
         // SAFETY: `scounteren` acts on user mode alone. Interrupts are off, so this CPU does not
@@ -382,8 +398,9 @@ impl CpuContext {
         self.csrs.scounteren = unsafe { csr::SCOUNTEREN.swap(host.0) };
     }
 
+    /// Saves the floating-point registers of the host's user mode, and loads the guest's.
     fn load_fp(&mut self) {
-        // Off for a guest without a unit, for good: see `configure`.
+        // `configure` has set it Off for good in a guest without a unit.
         if !self.units.is(Unit::Fp, UnitState::Off) {
             UserFp::save();
             // SAFETY: A guest has a unit only if the host has that unit, and `UserFp::save()` has
@@ -393,6 +410,8 @@ impl CpuContext {
         }
     }
 
+    /// Saves the guest's floating-point registers if they are dirty, and loads those of the host's
+    /// user mode.
     fn put_fp(&mut self) {
         if self.units.is(Unit::Fp, UnitState::Off) {
             return;
@@ -407,6 +426,7 @@ impl CpuContext {
         unsafe { UserFp::restore() };
     }
 
+    /// Saves the guest's vector registers if they are dirty.
     fn put_vector(&mut self, vcpu: &Vcpu) {
         if self.config.vector {
             // SAFETY: The guest has vectors, so the host has them. Core KVM puts the vCPU in the
@@ -417,15 +437,15 @@ impl CpuContext {
     }
 }
 
-/// The states of the units of a hart with `isa` after reset.
+/// Returns the states of the units of a hart with `isa` after reset.
 fn initial_units(isa: EffectiveIsa) -> UnitStatus {
     UnitStatus::OFF
         .with(Unit::Fp, initial_state(isa, Unit::Fp))
         .with(Unit::Vector, initial_state(isa, Unit::Vector))
 }
 
-/// The state of `unit` of a hart with `isa` after reset: Initial where there is a unit, Off where
-/// not (differences-from-c M11).
+/// Returns the state of `unit` of a hart with `isa` after reset: Initial where there is a unit, Off
+/// where not (differences-from-c M11).
 fn initial_state(isa: EffectiveIsa, unit: Unit) -> UnitState {
     let is_there = match unit {
         Unit::Fp => isa.fp() != FpUnit::Off,

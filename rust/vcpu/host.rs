@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What this host is: asked once, at module init, and constant from then on.
+//! Facts of the host, probed once at module init and constant from then on.
 //!
 //! Answers to the probing half of `main.c`, and to the host checks that C repeats on every vCPU
 //! creation and register access.
@@ -71,10 +71,12 @@ pub(crate) struct Host {
     pub(crate) machine: MachineIds,
 }
 
+/// The facts, from [`probe`] until its result is dropped.
 static HOST: ModuleCell<Host> = ModuleCell::new();
 
-/// `mvendorid` of Andes, and the part of `marchid` that names the AX66.
+/// `mvendorid` of Andes.
 const ANDES: usize = 0x31e;
+/// The part of `marchid` that names the AX66.
 const ANDES_AX66: usize = 0x8a66;
 
 /// Asks the host. Called once, before core KVM can create a VM; the result is dropped after
@@ -108,8 +110,8 @@ pub(crate) fn probe() -> Result<ModuleCellOwner<Host>> {
     unsafe { HOST.own(host) }
 }
 
-/// Whether VS-mode of this CPU, hence of all, can ignore as many bits of an address as `pmm` says,
-/// a value of henvcfg.PMM.
+/// Returns whether VS-mode of this CPU, hence of all, can ignore as many bits of an address as
+/// `pmm` says, a value of henvcfg.PMM.
 fn masks_pointers(pmm: usize) -> bool {
     if !cpufeature::host_has(bindings::RISCV_ISA_EXT_SSNPM) {
         return false;
@@ -123,8 +125,8 @@ fn masks_pointers(pmm: usize) -> bool {
     accepted
 }
 
-/// The modes that `vsatp` of this CPU takes, hence that of all. A host that runs with fewer levels
-/// than its harts have does not keep guests from using them.
+/// Returns the modes that `vsatp` of this CPU takes, hence that of all. A host that runs with fewer
+/// levels than its harts have does not keep guests from using them.
 fn satp_modes() -> SatpModes {
     let _preempt = PreemptOff::new();
     // No vCPU is loaded, but the host may have left something here.
@@ -143,13 +145,13 @@ fn satp_modes() -> SatpModes {
     modes
 }
 
-/// The facts, once [`probe`] has asked.
+/// Returns the facts, once [`probe`] has asked.
 #[inline]
 pub(crate) fn get() -> Option<&'static Host> {
     HOST.get()
 }
 
-/// Whether the calling process may use vectors, hence give them to a guest.
+/// Returns whether the calling process may use vectors, hence give them to a guest.
 pub(crate) fn vector_use() -> VectorUse {
     if cpufeature::may_use_vectors() {
         VectorUse::Permitted
@@ -158,8 +160,8 @@ pub(crate) fn vector_use() -> VectorUse {
     }
 }
 
-/// Whether the host has what it takes for `extension`. Asked when a vCPU is made; what is missing
-/// then does not exist for it.
+/// Returns whether the host has what it takes for `extension`. Asked when a vCPU is made; what is
+/// missing then does not exist for it.
 pub(crate) fn provides_sbi(extension: Extension) -> bool {
     match extension {
         Extension::Sta => sched::counts_waiting(),

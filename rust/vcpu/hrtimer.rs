@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A timer of the host that wakes a vCPU.
+//! The hrtimer of the host that wakes a vCPU when its guest timer expires.
 
 use core::{
     pin::Pin,
@@ -42,8 +42,10 @@ use crate::{
 /// of. Dropping this stops the timer and waits for the callback, so the vCPU is live then.
 #[pin_data(PinnedDrop)]
 pub(crate) struct VcpuHrtimer {
+    /// The kernel's timer.
     #[pin]
     timer: HrTimer<Self>,
+    /// The vCPU; null until the timer is first started.
     vcpu: AtomicPtr<bindings::kvm_vcpu>,
 }
 
@@ -57,7 +59,7 @@ impl_has_hr_timer! {
 }
 
 impl VcpuHrtimer {
-    /// A timer that is not started.
+    /// Returns a timer that is not started.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             timer <- HrTimer::new(),
@@ -92,7 +94,7 @@ impl HrTimerCallback for VcpuHrtimer {
         // this is part of.
         let vcpu = unsafe { Vcpu::from_raw(this.vcpu.load(Ordering::Relaxed)) };
         vcpu.shared().timer.expired(vcpu);
-        // It has started the hrtimer by itself if need be.
+        // `expired` has started the hrtimer again if need be.
         HrTimerRestart::NoRestart
     }
 }

@@ -34,6 +34,7 @@ pub(crate) use crate::arch::irq_bits::{
 
 /// The interrupts of one vCPU.
 pub(crate) struct Irqs {
+    /// The pending interrupts, and which of them `hvip` may not show yet.
     word: irq_bits::Word,
     /// The guest's `sie`, in the positions of `hvip`, as of the last put or block.
     enabled: AtomicU64,
@@ -42,7 +43,7 @@ pub(crate) struct Irqs {
 }
 
 impl Irqs {
-    /// Nothing pending, nothing enabled.
+    /// Returns the interrupts of a hart that has nothing pending and nothing enabled.
     pub(crate) fn new() -> Self {
         Self {
             word: irq_bits::Word::new(),
@@ -51,7 +52,7 @@ impl Irqs {
         }
     }
 
-    /// What was made or unmade pending since the last call, if anything.
+    /// Takes what was made or unmade pending since the last call, if anything.
     ///
     /// Called on the way into the guest, with interrupts off, after `vcpu->mode` was set and a full
     /// fence: a CPU that changes something afterwards sees the mode and sends an IPI.
@@ -60,14 +61,14 @@ impl Irqs {
         self.word.take_changes()
     }
 
-    /// Learns what the guest did to its pending interrupts by itself. `hvip` was read on the CPU
+    /// Takes over which pending interrupts the guest has changed itself. `hvip` was read on the CPU
     /// that the vCPU is loaded on.
     #[inline]
     pub(crate) fn sync(&self, hvip: usize) {
         self.word.sync(hvip);
     }
 
-    /// Learns which interrupts the guest has enabled: `sie`, in the guest's own positions.
+    /// Notes which interrupts the guest has enabled: `sie`, in the guest's own positions.
     #[inline]
     pub(crate) fn set_enabled(&self, sie: usize) {
         self.enabled
@@ -79,7 +80,8 @@ impl Irqs {
         self.has_file.store(true, Ordering::Relaxed);
     }
 
-    /// Restores what is pending. Of the external interrupt, an interrupt file knows better.
+    /// Restores what is pending. The external interrupt stays as it is if an interrupt file drives
+    /// it.
     fn restore(&self, pending: u32) {
         if self.has_file.load(Ordering::Relaxed) {
             self.word.replace_but(Interrupt::External, pending);
@@ -88,18 +90,18 @@ impl Irqs {
         }
     }
 
-    /// Whether the guest had `interrupt` enabled when it was last put or blocked.
+    /// Returns whether the guest had `interrupt` enabled when it was last put or blocked.
     pub(crate) fn is_enabled(&self, interrupt: Interrupt) -> bool {
         self.enabled.load(Ordering::Relaxed) & 1 << interrupt.number() != 0
     }
 
-    /// Whether an interrupt is pending and enabled, hence ends a WFI.
+    /// Returns whether an interrupt is pending and enabled, hence ends a WFI.
     pub(crate) fn deliverable(&self) -> bool {
         u64::from(self.word.pending()) & self.enabled.load(Ordering::Relaxed) != 0
     }
 
-    /// Makes `interrupt` pending. In the vCPU's own thread, which notices when it next enters the
-    /// guest.
+    /// Makes `interrupt` pending. Called in the vCPU's own thread, so no kick is needed: the next
+    /// entry takes it along.
     pub(crate) fn set(&self, interrupt: Interrupt) {
         self.word.set(interrupt);
     }
@@ -109,7 +111,7 @@ impl Irqs {
         self.word.withdraw(interrupt);
     }
 
-    /// Nothing pending but what `wires` say, nothing enabled, as after a reset of the hart.
+    /// Resets the interrupts with the hart: nothing pending but what `wires` say, nothing enabled.
     pub(crate) fn reset(&self, wires: Wires) {
         match wires {
             Wires::Stay => self.word.replace_but(Interrupt::External, 0),
@@ -136,16 +138,16 @@ impl Vcpu {
         self.kick();
     }
 
-    /// Takes `interrupt` back; whether it was pending. The vCPU notices when it next enters the
-    /// guest. What other CPUs did before they set it is visible afterwards; what the guest did to
-    /// it since the vCPU's registers were last looked at is not known here.
+    /// Takes `interrupt` back; returns whether it was pending. The vCPU notices when it next enters
+    /// the guest. What other CPUs did before they set it is visible afterwards; a change by the
+    /// guest since the last [`Irqs::sync`] is not taken into account.
     pub(crate) fn withdraw(&self, interrupt: Interrupt) -> bool {
         let was_pending = self.shared().irqs.word.withdraw(interrupt);
         trace::trace_irq(self, interrupt, Line::Low);
         was_pending
     }
 
-    /// Userspace's interrupt controller moves the external interrupt line.
+    /// Moves the external interrupt line, as userspace's interrupt controller asks.
     pub(crate) fn set_external(&self, line: Line) {
         match line {
             Line::High => self.inject(Interrupt::External),
@@ -157,7 +159,7 @@ impl Vcpu {
 }
 
 impl OwnedVcpu<'_> {
-    /// The guest's `sip`. The vCPU is not loaded, so that what the guest did is known.
+    /// Returns the guest's `sip`. The vCPU is not loaded, so that what the guest did is known.
     pub(crate) fn sip(&self) -> usize {
         irq_bits::to_guest(self.vcpu().shared().irqs.word.pending())
     }
@@ -190,12 +192,12 @@ pub(crate) enum Line {
     High,
 }
 
-/// What `KVM_INTERRUPT` is given (differences-from-c M26).
+/// The argument of `KVM_INTERRUPT` (differences-from-c M26).
 impl TryFrom<u32> for Line {
     type Error = Error;
 
     fn try_from(irq: u32) -> Result<Self> {
-        // Unsigned in C, but bindgen sees a minus.
+        // The constant is unsigned in C, but bindgen makes a negative number of it.
         const SET: u32 = bindings::KVM_INTERRUPT_SET as u32;
         const UNSET: u32 = bindings::KVM_INTERRUPT_UNSET as u32;
 

@@ -35,7 +35,7 @@ use crate::{
     }, //
 };
 
-/// Where a hart starts, and with what in `a1`.
+/// The start address of a hart, and its `a1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Start {
     /// Guest physical address of the first instruction.
@@ -55,7 +55,7 @@ pub(crate) enum KvmMpState {
     Runnable,
     /// The hart is stopped.
     Stopped,
-    /// Only to be set: reset the hart. Whether it runs does not change.
+    /// Write-only: resets the hart. Whether it runs does not change.
     InitReceived,
 }
 
@@ -96,7 +96,7 @@ pub(crate) enum HartState {
     Suspended = bindings::sbi_hsm_hart_state_SBI_HSM_STATE_SUSPENDED,
 }
 
-/// The mp_state state of one hart.
+/// The mp_state of one hart.
 #[pin_data]
 pub(crate) struct MpState {
     /// Written under the lock of `start`, read without.
@@ -107,7 +107,7 @@ pub(crate) struct MpState {
 }
 
 impl MpState {
-    /// A hart that runs.
+    /// Returns the state of a hart that runs.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             stopped: AtomicBool::new(false),
@@ -115,7 +115,7 @@ impl MpState {
         })
     }
 
-    /// Whether the hart is stopped.
+    /// Returns whether the hart is stopped.
     #[inline]
     pub(crate) fn is_stopped(&self) -> bool {
         // Acquire: a CPU that sees that the hart was started sees the request to reset it.
@@ -150,7 +150,7 @@ impl MpState {
         }
     }
 
-    /// For `KVM_GET_MP_STATE`.
+    /// Returns the state for `KVM_GET_MP_STATE`.
     pub(crate) fn mp_state(&self) -> KvmMpState {
         if self.is_stopped() {
             KvmMpState::Stopped
@@ -189,7 +189,7 @@ impl Vcpu {
         Ok(())
     }
 
-    /// Lets the hart go. The caller wakes it.
+    /// Marks the hart as started. The caller wakes it.
     fn start(&self, start: Start) -> Result<(), AlreadyStarted> {
         let mp_state = &self.shared().mp_state;
         let mut pending = mp_state.start.lock();
@@ -205,15 +205,14 @@ impl Vcpu {
         Ok(())
     }
 
-    /// Stops the hart. It does not execute another instruction once it has left the guest, which
-    /// it is made to do.
+    /// Stops the hart: kicks it out of the guest, after which it executes no other instruction.
     pub(crate) fn stop(&self) {
         self.shared().mp_state.stop();
         self.request(Request::Sleep);
         self.kick();
     }
 
-    /// For SBI HSM.
+    /// Returns the state for SBI HSM.
     pub(crate) fn hart_state(&self) -> HartState {
         let mp_state = &self.shared().mp_state;
         let start = mp_state.start.lock();
@@ -229,7 +228,7 @@ impl Vcpu {
     }
 }
 
-/// Core KVM has created `vcpu`: all but the first hart wait for HSM to start them.
+/// Stops `vcpu`, which core KVM has created, unless it is the first: HSM starts the rest.
 pub(crate) fn postcreate(vcpu: &Vcpu) {
     if vcpu.idx().get() != 0 {
         vcpu.stop();
@@ -245,7 +244,8 @@ pub(crate) fn wait_while_stopped(vcpu: &mut Loaded<'_>) {
     }
 }
 
-/// Sleeps until the hart is started, or a signal comes. The vCPU's thread, without any lock.
+/// Sleeps until the hart is started, or a signal comes. Called in the vCPU's thread, which holds no
+/// lock.
 fn wait_until_started(vcpu: &Vcpu) {
     /// # Safety
     ///

@@ -3,11 +3,11 @@
 //! A vCPU's registers, one at a time: `KVM_GET_ONE_REG`, `KVM_SET_ONE_REG`, `KVM_GET_REG_LIST`.
 //!
 //! Answers to `vcpu_onereg.c` and to the register parts of `vcpu_fp.c`, `vcpu_vector.c`,
-//! `vcpu_timer.c` and `vcpu_sbi.c`. [`id`] takes an id apart, [`table`] knows which registers there
-//! are, [`config`], [`state`] and [`units`] get at them.
+//! `vcpu_timer.c` and `vcpu_sbi.c`. [`id`] decodes an id, [`table`] lists the registers, and
+//! [`config`], [`state`], [`units`] and [`sbi`] access them.
 //!
-//! The vCPU is idle and its mutex held, nothing else is locked; user memory is read and written
-//! once, before and after the register is.
+//! The vCPU is not loaded and its mutex is held, and no other lock; user memory is read before a
+//! register is written, and written after it is read.
 //!
 //! # Speculation
 //!
@@ -64,7 +64,7 @@ macro_rules! members {
         }
 
         impl $name {
-            /// The member that is register `number`.
+            /// Returns the member that is register `number`; `ENOENT` if there is none.
             #[inline]
             fn at(number: usize) -> Result<Self> {
                 match number {
@@ -96,7 +96,7 @@ const LIST: usize = size_of::<bindings::kvm_reg_list>();
 
 const _: () = assert!(offset_of!(bindings::kvm_reg_list, n) == 0);
 
-// What `request` reads.
+// `request` reads the two members as one pair.
 const _: () = assert!(
     offset_of!(bindings::kvm_one_reg, id) == 0
         && offset_of!(bindings::kvm_one_reg, addr) == size_of::<u64>()
@@ -114,7 +114,7 @@ fn request(user: UserPtr) -> Result<(Parts, UserPtr)> {
     Ok((parts, UserPtr::from_addr(addr as usize)))
 }
 
-/// Whether an id says that the register has the size that it has.
+/// Checks that an id says the size that the register has.
 ///
 /// # Errors
 ///
@@ -128,7 +128,7 @@ fn check_size(parts: Parts, size: u8) -> Result {
     }
 }
 
-/// `KVM_GET_ONE_REG`.
+/// Reads a register for userspace (`KVM_GET_ONE_REG`).
 ///
 /// # Errors
 ///
@@ -158,7 +158,7 @@ pub(crate) fn get(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
     }
 }
 
-/// `KVM_SET_ONE_REG`.
+/// Writes a register for userspace (`KVM_SET_ONE_REG`).
 ///
 /// # Errors
 ///
@@ -168,8 +168,9 @@ pub(crate) fn get(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
 pub(crate) fn set(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
     let (parts, addr) = request(user)?;
     let (group, number) = table::find(vcpu, parts)?;
-    // Here for all registers, so that none can forget: the CPU where this vCPU ran last must not
-    // take what it still holds of it for current (differences-from-c M2).
+    // Mark the state as changed here for all registers, so that no setter can forget it: the CPU
+    // where this vCPU ran last must not take the registers that it still holds for current
+    // (differences-from-c M2).
     vcpu.context().changed();
     match group.access {
         Access::U64(access) => {
@@ -188,7 +189,8 @@ pub(crate) fn set(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
     }
 }
 
-/// `KVM_GET_REG_LIST`: how many registers there are, and, if userspace has room for them, which.
+/// Tells userspace how many registers there are, and which, if it has room for them
+/// (`KVM_GET_REG_LIST`).
 ///
 /// # Errors
 ///
@@ -201,7 +203,7 @@ pub(crate) fn list(vcpu: &mut OwnedVcpu<'_>, user: UserPtr) -> Result {
     if room < count {
         return Err(E2BIG);
     }
-    // In pieces: to copy a word by itself costs several times as much.
+    // Copy in pieces, because to copy each word by itself costs several times as much.
     let mut piece = [0; PIECE];
     let mut filled = 0;
     let length = count as usize * size_of::<u64>();

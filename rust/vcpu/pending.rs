@@ -26,34 +26,39 @@ pub(crate) enum PendingExit {
     Load(PendingLoad),
     /// `KVM_EXIT_MMIO`, a store.
     Store(PendingStore),
-    /// `KVM_EXIT_RISCV_CSR`
+    /// `KVM_EXIT_RISCV_CSR`.
     Csr(PendingCsr),
-    /// `KVM_EXIT_RISCV_SBI`, whose results go back so.
+    /// `KVM_EXIT_RISCV_SBI`; its results go back by this convention.
     Sbi(Convention),
-    /// The same, to suspend the system: where the hart resumes.
+    /// `KVM_EXIT_RISCV_SBI` to suspend the system; the hart resumes there.
     Suspend(Start),
 }
 
 /// A load whose value userspace provides.
 #[derive(Clone, Copy)]
 pub(crate) struct PendingLoad {
+    /// How the value goes into a register.
     pub(crate) load: Load,
+    /// The length of the instruction.
     pub(crate) len: InsnLen,
 }
 
 /// A store that userspace has done.
 #[derive(Clone, Copy)]
 pub(crate) struct PendingStore {
+    /// The length of the instruction.
     pub(crate) len: InsnLen,
 }
 
 /// A CSR access that userspace has done.
 #[derive(Clone, Copy)]
 pub(crate) struct PendingCsr {
+    /// The register that the old value goes to.
     pub(crate) rd: Reg,
 }
 
 impl VcpuInner {
+    /// Moves the guest past an instruction of length `len`.
     fn skip(&mut self, len: InsnLen) {
         self.ctx.skip(len.bytes());
     }
@@ -69,7 +74,7 @@ impl PendingLoad {
 }
 
 impl PendingStore {
-    /// Goes on behind the store.
+    /// Moves the guest past the store.
     pub(crate) fn finish(self, vcpu: &mut OwnedVcpu<'_>) {
         vcpu.skip(self.len);
     }

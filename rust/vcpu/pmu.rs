@@ -2,14 +2,13 @@
 
 //! Performance counters of a vCPU. Answers to `vcpu_pmu.c`.
 //!
-//! What the counters are and do is pure and stands in [`counters`] and below; perf is behind
-//! [`perf_event`], the calls that a guest makes are [`sbi`](crate::sbi)'s. The state belongs to the
-//! holder of `vcpu->mutex`, but for the counts of firmware events, which are
-//! [`VcpuShared`](crate::vcpu::VcpuShared). What perf does may sleep, so it is not called with a
-//! lock held.
+//! The counters themselves are pure: [`counters`] and below. [`perf_event`] calls perf, and
+//! [`sbi`](crate::sbi) handles the guest's calls. The state belongs to the holder of `vcpu->mutex`,
+//! but for the counts of firmware events, which are [`VcpuShared`](crate::vcpu::VcpuShared). Calls
+//! of perf may sleep, so none is made with a lock held.
 //!
-//! Nothing of this can be saved: a reset, and a VM that is restored elsewhere, have free counters
-//! and no snapshot.
+//! The state cannot be saved: after a reset, and in a VM that was migrated, all counters are free
+//! and there is no snapshot.
 
 use kernel::prelude::*;
 
@@ -50,7 +49,7 @@ pub(crate) mod wrap;
 
 pub(crate) use crate::vcpu::pmu::event::FirmwareEvent;
 
-/// The counters that guests of this host have, if they have any.
+/// Returns the counters that guests of this host have, if they have any.
 pub(crate) fn layout() -> Option<Layout> {
     host::get()?.counters
 }
@@ -66,7 +65,7 @@ pub(crate) struct Pmu {
 }
 
 impl Pmu {
-    /// As after a reset.
+    /// Returns the PMU of a hart after a reset.
     pub(crate) const fn new() -> Self {
         Self {
             counters: None,
@@ -75,7 +74,7 @@ impl Pmu {
         }
     }
 
-    /// The counters, if any has ever been configured.
+    /// Returns the counters, if any has ever been configured.
     pub(crate) fn counters(&mut self) -> Option<&mut Counters<PerfEvent>> {
         self.counters.as_deref_mut()
     }
@@ -91,7 +90,7 @@ impl Pmu {
         self.counters()
     }
 
-    /// A `KVM_RUN` begins.
+    /// Counts from here on: a `KVM_RUN` begins.
     #[inline(always)]
     pub(crate) fn enter(&mut self) {
         if let Some(counters) = self.counters() {
@@ -99,7 +98,7 @@ impl Pmu {
         }
     }
 
-    /// A `KVM_RUN` ends.
+    /// Stops counting: a `KVM_RUN` ends.
     #[inline(always)]
     pub(crate) fn leave(&mut self) {
         if let Some(counters) = self.counters() {
@@ -111,7 +110,7 @@ impl Pmu {
     ///
     /// `cycle` and `instret` are Zicntr's, so they can be read without any call of the SBI. Only a
     /// guest that was told what they are, and has not used the PMU yet, is refused, as one would be
-    /// that reads any other counter without an event: upstream's `sbi_pmu_test` sees to that.
+    /// that reads any other counter without an event: upstream's `sbi_pmu_test` tests that.
     fn read(&mut self, index: usize, firmware: &FirmwareCounts) -> Option<u64> {
         match &self.counters {
             Some(counters) => counters.read_hardware(index, firmware),
@@ -119,7 +118,7 @@ impl Pmu {
         }
     }
 
-    /// The counters, to configure one.
+    /// Returns the counters, made if need be, to configure one.
     ///
     /// # Errors
     ///
@@ -141,20 +140,20 @@ impl Pmu {
 }
 
 impl Vcpu {
-    /// `event` happened to this hart. Any context.
+    /// Counts `event`, which happened to this hart. Any context.
     #[inline(always)]
     pub(crate) fn note(&self, event: FirmwareEvent) {
         self.shared().firmware.note(event);
     }
 }
 
-/// Whether `index` is the number of `cycle` or `instret`.
+/// Returns whether `index` is the number of `cycle` or `instret`.
 fn is_zicntr(index: usize) -> bool {
     const INSTRET: usize = (bindings::CSR_INSTRET - bindings::CSR_CYCLE) as usize;
     matches!(index, 0 | INSTRET)
 }
 
-/// The guest reads a counter (Zicntr, Zihpm). May sleep.
+/// Reads a counter for the guest (Zicntr, Zihpm). May sleep.
 ///
 /// Without counters there are still `cycle` and `instret`, which never move: guests rely on them
 /// (`kvm_riscv_vcpu_pmu_read_hpm()`).

@@ -21,7 +21,7 @@ pub(crate) enum Request {
     VmDead,
     /// The hart may have been stopped: wait until it is started.
     Sleep,
-    /// Reset the hart; [`MpState`](crate::vcpu::mp_state::MpState) knows where it is to start.
+    /// Reset the hart; [`MpState`](crate::vcpu::mp_state::MpState) has where it is to start.
     Reset,
     /// Synchronise instruction fetches with stores.
     FenceI,
@@ -29,11 +29,11 @@ pub(crate) enum Request {
     TlbFlush,
     /// Execute the fences that wait in the vCPU's queue.
     Hfence,
-    /// The interrupt file in hardware is not this CPU's, or there is none: see to it.
+    /// Move the interrupt file: it is not in hardware, or not on this CPU.
     InterruptFile,
     /// The thread had to wait for a CPU: report it to the guest.
     StealTime,
-    /// Do not block: look at the guest once more.
+    /// Do not block, but check the guest once more.
     Unblock,
     /// The dirty ring is so full that userspace must collect it.
     DirtyRingSoftFull,
@@ -57,7 +57,7 @@ impl Request {
         Self::Unblock,
     ];
 
-    /// Core KVM's constant, with the flags that say how the request is made.
+    /// Returns core KVM's constant, with the flags that say how the request is made.
     pub(crate) const fn raw(self) -> u32 {
         let raw = match self {
             Self::VmDead => bindings::KVM_REQ_VM_DEAD,
@@ -74,7 +74,7 @@ impl Request {
         raw as u32
     }
 
-    /// Its bit in `vcpu->requests`.
+    /// Returns the request's bit in `vcpu->requests`.
     pub(crate) const fn bit(self) -> u64 {
         1 << (self.raw() & kvm::REQUEST_MASK)
     }

@@ -19,7 +19,7 @@ use crate::kernel_ext::{
     }, //
 };
 
-/// What is known of each CPU, by its number.
+/// One [`CpuSlot`] for each CPU, by its number.
 pub(crate) struct CpuSlots(KVec<CpuSlot>);
 
 /// One CPU's part of [`CpuSlots`], on a cache line of its own.
@@ -29,6 +29,7 @@ struct CpuSlot {
     in_use: AtomicBool,
 }
 
+/// The slots of all CPUs, while the module is loaded.
 static CPU_SLOTS: ModuleCell<CpuSlots> = ModuleCell::new();
 
 /// Makes the slots. Called once, before core KVM can create a VM; the result is dropped last of
@@ -69,6 +70,7 @@ impl CtxGeneration {
     pub(crate) const NONE: Self = Self(0);
 }
 
+/// The number of the next load.
 static NEXT_GENERATION: AtomicU64 = AtomicU64::new(1);
 
 /// What [`CpuSlots::take`] found.

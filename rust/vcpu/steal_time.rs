@@ -35,7 +35,7 @@ pub(crate) struct Watch(AtomicU64);
 /// The guest did not ask for its steal time. No thread has waited so long.
 pub(crate) const OFF: u64 = u64::MAX;
 
-/// Nothing is known of the thread.
+/// It is not known how long the thread has waited, so that the next load compares unequal.
 const UNKNOWN: u64 = u64::MAX - 1;
 
 /// Returns what this thread has waited for a CPU.
@@ -47,13 +47,13 @@ pub(crate) fn run_delay() -> RunDelay {
 }
 
 impl Watch {
-    /// Of a vCPU without steal time.
+    /// Returns the state of a vCPU without steal time.
     pub(crate) const fn new() -> Self {
         Self(AtomicU64::new(OFF))
     }
 
-    /// The vCPU is loaded: makes [`Request::StealTime`] if there is something to be reported. Does
-    /// not sleep.
+    /// Makes [`Request::StealTime`] if there is something to be reported, when the vCPU is loaded.
+    /// Does not sleep.
     #[inline(always)]
     pub(crate) fn load(&self, vcpu: &Vcpu) {
         // Relaxed, here and below: nothing else depends on it.
@@ -68,32 +68,33 @@ impl Watch {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// From now on, `waited` is reported.
+    /// Starts reporting; the area has `waited` already.
     pub(crate) fn start(&self, waited: RunDelay) {
         self.0.store(waited.nanos, Ordering::Relaxed);
     }
 
-    /// `waited` is reported, unless what was `seen` before has changed: off stays off.
+    /// Notes that the area has `waited` now, unless what was `seen` before has changed: off stays
+    /// off.
     pub(crate) fn advance(&self, seen: u64, waited: RunDelay) {
         let _ = self
             .0
             .compare_exchange(seen, waited.nanos, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Nothing is reported any more, whatever the [`State`] says: the guest is no more that asked
-    /// for it. From any CPU.
+    /// Stops reporting, whatever the [`State`] says: the guest that asked for it is gone. From any
+    /// CPU.
     pub(crate) fn stop(&self) {
         self.0.store(OFF, Ordering::Relaxed);
     }
 
-    /// Whether nothing is reported.
+    /// Returns whether nothing is reported.
     pub(crate) fn is_off(&self) -> bool {
         self.0.load(Ordering::Relaxed) == OFF
     }
 }
 
 impl OwnedVcpu<'_> {
-    /// The low word of the area's address, as [`State::low`].
+    /// Returns the low word of the area's address, as [`State::low`].
     pub(crate) fn steal_time(&self) -> u64 {
         if self.vcpu().shared().steal.is_off() {
             State::Off.low()
@@ -103,6 +104,10 @@ impl OwnedVcpu<'_> {
     }
 
     /// Sets the low word, as [`State::set_low`]. There need not be memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Misaligned`] if no area can be there.
     pub(crate) fn set_steal_time(&mut self, low: u64) -> Result<(), Misaligned> {
         let watch = &self.vcpu().shared().steal;
         if watch.is_off() {

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The guest's timer: its deadline, and what watches it. Answers to `vcpu_timer.c`.
+//! The guest's timer: its deadline, and the hardware or hrtimer that watches it. Answers to
+//! `vcpu_timer.c`.
 //!
 //! A timer is one number, the guest time at which its interrupt becomes pending, and stays so
 //! until a later deadline is set; `u64::MAX` is never. Two ways to watch it:
 //!
 //! - With Sstc, the hardware does, while the vCPU is loaded. The deadline is then in `vstimecmp`,
-//!   where the guest may write it without our knowing, and the field here is stale: put and
-//!   [`Timer::snapshot`] bring it back (differences-from-c M10). A vCPU that is put because it
+//!   which the guest may write without an exit, and the field here is stale: put and
+//!   [`Timer::snapshot`] read it back (differences-from-c M10). A vCPU that is put because it
 //!   blocks has a [`VcpuHrtimer`] wake it.
 //! - Without, the hrtimer runs whether the vCPU is loaded or not, and makes the interrupt pending.
 //!
@@ -75,6 +76,7 @@ enum Deadline {
 /// The timer of one vCPU.
 #[pin_data]
 pub(crate) struct Timer {
+    /// What watches the deadline while the vCPU is loaded; constant.
     watch: Watch,
     /// Guest time at which the timer interrupt becomes pending.
     deadline: AtomicU64,
@@ -82,12 +84,13 @@ pub(crate) struct Timer {
     armed: AtomicBool,
     /// What guest time was ahead of the host's when the hrtimer was last to be started.
     armed_delta: AtomicU64,
+    /// The hrtimer.
     #[pin]
     alarm: VcpuHrtimer,
 }
 
 impl Timer {
-    /// A timer whose deadline never comes.
+    /// Returns a timer whose deadline never comes.
     pub(crate) fn new() -> impl PinInit<Self> {
         let watch = match host::get() {
             Some(host) if host.sstc => Watch::Hardware,
@@ -102,18 +105,18 @@ impl Timer {
         })
     }
 
-    /// For [`VcpuHrtimer::start`].
+    /// Returns the hrtimer, for [`VcpuHrtimer::start`].
     pub(crate) fn alarm(&self) -> &VcpuHrtimer {
         &self.alarm
     }
 
-    /// Whether the hardware derives the timer interrupt from the deadline, so that no timer needs
-    /// to inject it.
+    /// Returns whether the hardware derives the timer interrupt from the deadline, so that no timer
+    /// needs to inject it.
     pub(crate) fn is_in_hardware(&self) -> bool {
         self.watch == Watch::Hardware
     }
 
-    /// The scheduler puts `vcpu`, whose timer this is, on this CPU. Preemption is off.
+    /// Loads the timer of `vcpu`, which the scheduler puts on this CPU. Preemption is off.
     #[inline]
     pub(crate) fn load(&self, regs: &impl Registers, vcpu: &Vcpu) {
         let delta = vcpu.vm().time_delta();
@@ -127,8 +130,8 @@ impl Timer {
                 }
             }
             Watch::VcpuHrtimer => {
-                // Userspace may have moved guest time since, after it set the deadline. The hrtimer
-                // may even have gone off, by a time that was not the guest's.
+                // Userspace may have changed guest time after it set the deadline. The hrtimer may
+                // even have gone off, by a time that was not the guest's.
                 if self.armed_delta.load(Ordering::Relaxed) != delta {
                     self.rearm(vcpu);
                 }
@@ -136,14 +139,15 @@ impl Timer {
         }
     }
 
-    /// The scheduler takes `vcpu`, whose timer this is, off this CPU. Preemption is off; the
+    /// Saves the timer of `vcpu`, which the scheduler takes off this CPU. Preemption is off; the
     /// guest's interrupts are already known to [`Irqs`](crate::vcpu::irq::Irqs).
     #[inline]
     pub(crate) fn put(&self, regs: &impl Registers, vcpu: &Vcpu) {
         if self.watch == Watch::VcpuHrtimer {
             return;
         }
-        // Never, as a deadline of a guest that is not there would end WFI of the host at once.
+        // The register gets `NEVER`: a deadline that has come would end the host's WFI at once,
+        // though no guest is loaded.
         let deadline = regs.swap(csr::VSTIMECMP, NEVER as usize) as u64;
         self.deadline.store(deadline, Ordering::Relaxed);
         // A hart that is stopped, or does not want the interrupt, would only be woken to block and
@@ -153,8 +157,8 @@ impl Timer {
         }
     }
 
-    /// Learns the deadline of a vCPU that is loaded. Preemption is off. What is learnt is true
-    /// until the guest runs again: for one that blocks, polling first.
+    /// Reads the deadline of a vCPU that is loaded. Preemption is off. The copy is up to date until
+    /// the guest runs again, as a vCPU that polls before it blocks needs.
     #[inline]
     pub(crate) fn snapshot(&self, regs: &impl Registers) {
         if self.watch == Watch::Hardware {
@@ -163,51 +167,55 @@ impl Timer {
         }
     }
 
-    /// Whether the timer ends a WFI of `vcpu`, whose timer this is. True as of the last put or
-    /// [`snapshot`](Self::snapshot).
+    /// Returns whether the timer ends a WFI of `vcpu`, whose timer this is. True as of the last put
+    /// or [`snapshot`](Self::snapshot).
     pub(crate) fn pending(&self, vcpu: &Vcpu) -> bool {
         self.is_wanted(vcpu) && matches!(self.due(vcpu), Deadline::Now)
     }
 
-    /// Back to the state at reset. The vCPU is not loaded.
+    /// Resets the timer to its state at reset. The vCPU is not loaded.
     pub(crate) fn reset(&self) {
         self.disarm();
         self.deadline.store(NEVER, Ordering::Relaxed);
     }
 
-    /// The hrtimer of `vcpu`, whose timer this is, went off. Any CPU, in a hard interrupt.
+    /// Handles the expiry of the hrtimer of `vcpu`, whose timer this is. Any CPU, in a hard
+    /// interrupt.
     pub(crate) fn expired(&self, vcpu: &Vcpu) {
         match (self.due(vcpu), self.watch) {
             (Deadline::Never, _) => self.armed.store(false, Ordering::Release),
-            // The two clocks do not run quite alike.
+            // The hrtimer's clock is not exactly the guest's, so the rest is waited for.
             (Deadline::In(ticks), _) => VcpuHrtimer::start(vcpu, time::duration(ticks)),
             (Deadline::Now, Watch::Hardware) => {
-                // First, so that the thread that is woken does not stop the hrtimer for nothing.
+                // Clear it first, so that the woken thread does not stop an hrtimer that has
+                // expired.
                 self.armed.store(false, Ordering::Release);
                 vcpu.kick();
             }
             (Deadline::Now, Watch::VcpuHrtimer) => {
                 vcpu.inject(Interrupt::Timer);
-                // Afterwards, and with release: a CPU that sees that the hrtimer is not armed sees
-                // the interrupt, too, and can take it back.
+                // Clear it after the injection, and with release: a CPU that sees that the hrtimer
+                // is not armed sees the interrupt, too, and can withdraw it.
                 self.armed.store(false, Ordering::Release);
             }
         }
     }
 
-    /// What is pending for `vcpu`, whose timer this is, was replaced. The hrtimer may have gone off
-    /// before, and does not again for the same deadline.
+    /// Makes the interrupt pending again if it is due, after what is pending for `vcpu`, whose
+    /// timer this is, was replaced. The hrtimer may have gone off before, and does not again for
+    /// the same deadline.
     pub(crate) fn restore_pending(&self, vcpu: &Vcpu) {
         if self.watch == Watch::VcpuHrtimer && matches!(self.due(vcpu), Deadline::Now) {
             vcpu.inject(Interrupt::Timer);
         }
     }
 
-    /// Whether the guest has the timer interrupt enabled.
+    /// Returns whether the guest has the timer interrupt enabled.
     fn is_wanted(&self, vcpu: &Vcpu) -> bool {
         vcpu.shared().irqs.is_enabled(Interrupt::Timer)
     }
 
+    /// Returns when the deadline is.
     fn due(&self, vcpu: &Vcpu) -> Deadline {
         match self.deadline.load(Ordering::Relaxed) {
             NEVER => Deadline::Never,
@@ -254,14 +262,14 @@ impl Timer {
         self.arm(vcpu);
     }
 
-    /// A new deadline where the hrtimer watches.
+    /// Sets a new deadline where the hrtimer watches.
     #[inline(never)]
     fn restart(&self, vcpu: &Vcpu, deadline: u64) {
         self.disarm();
         self.deadline.store(deadline, Ordering::Relaxed);
         vcpu.withdraw(Interrupt::Timer);
         match self.due(vcpu) {
-            // At once, not when the host gets round to it: the guest may look.
+            // Inject at once and not by an hrtimer that expires later: the guest may read `sip`.
             Deadline::Now => vcpu.inject(Interrupt::Timer),
             Deadline::Never | Deadline::In(_) => self.arm(vcpu),
         }
@@ -272,7 +280,7 @@ impl Pinned<'_> {
     /// Sets the guest time at which the timer interrupt becomes pending; until then it is not.
     ///
     /// Pinned, because the register belongs to this vCPU only as long as the scheduler does not
-    /// take it off the CPU. What happens after that, put saves.
+    /// take it off the CPU. A put saves the deadline.
     #[inline]
     pub(crate) fn set_timer(&mut self, deadline: u64) {
         let timer = &self.vcpu().shared().timer;
@@ -284,7 +292,8 @@ impl Pinned<'_> {
         }
     }
 
-    /// The same if the hardware watches; none if not.
+    /// Sets the deadline as [`set_timer`](Self::set_timer) does, if the hardware watches; [`None`]
+    /// if not.
     #[inline]
     pub(crate) fn set_timer_in_hardware(&mut self, deadline: u64) -> Option<()> {
         self.vcpu()
@@ -306,7 +315,7 @@ impl Loaded<'_> {
 /// A timer register of ONE_REG, `KVM_REG_RISCV_TIMER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TimerReg {
-    /// Ticks per second. Not to be changed.
+    /// Ticks per second; read-only.
     Frequency,
     /// The guest's `time`, common to all vCPUs.
     Time,
@@ -329,8 +338,8 @@ impl OwnedVcpu<'_> {
         }
     }
 
-    /// Writes a timer register. A deadline counts as soon as it is there; `State` off takes it
-    /// away, whether there was one or not, and on leaves it as it is (differences-from-c M25).
+    /// Writes a timer register. A deadline counts as soon as it is there; `State` off removes the
+    /// deadline, if there is one, and on leaves it as it is (differences-from-c M25).
     ///
     /// # Errors
     ///
@@ -351,6 +360,7 @@ impl OwnedVcpu<'_> {
         Ok(())
     }
 
+    /// Sets the deadline of a vCPU that is not loaded.
     fn set_deadline(&mut self, deadline: u64) {
         let timer = &self.vcpu().shared().timer;
         match timer.watch {

@@ -3,9 +3,9 @@
 //! The states of a vCPU as tokens: the thread that holds one may do what the token's type offers.
 //!
 //! [`OwnedVcpu`] (mutex held, registers in memory) gives [`Loaded`] (registers in the CPU), gives
-//! [`Pinned`] (preemption off), gives [`EntryToken`](crate::run::EntryToken) (interrupts
-//! off), which enters the guest. Loading and putting happen behind the owner's back whenever the
-//! scheduler switches the thread, so a `&mut` of [`CpuContext`] exists only where it cannot.
+//! [`Pinned`] (preemption off), gives [`EntryToken`](crate::run::EntryToken) (interrupts off),
+//! which enters the guest. The scheduler loads and puts the vCPU whenever it switches the thread,
+//! so a `&mut` of [`CpuContext`] exists only where it cannot switch.
 
 use core::{
     cell::UnsafeCell,
@@ -75,11 +75,15 @@ impl Vcpu {
 /// loaded, except while [`loaded`](OwnedVcpu::loaded) runs. `inner` is the only reference to what
 /// the mutex protects. Only this file makes this token, like the other ones.
 pub(crate) struct OwnedVcpu<'a> {
+    /// The vCPU.
     vcpu: HeldVcpu<'a>,
+    /// What the mutex protects.
     inner: &'a mut VcpuInner,
 }
 
 impl<'a> OwnedVcpu<'a> {
+    /// Takes a vCPU that core KVM passes, with `vcpu->mutex` held.
+    ///
     /// # Safety
     ///
     /// `vcpu` is live and went through [`Vcpu::create`]. The caller holds `vcpu->mutex`, or is
@@ -98,7 +102,7 @@ impl<'a> OwnedVcpu<'a> {
         Self { vcpu, inner }
     }
 
-    /// The state that loading moves into registers.
+    /// Returns the state that loading moves into registers.
     pub(crate) fn context(&mut self) -> &mut CpuContext {
         // SAFETY: By the type's invariant the vCPU is not loaded, so the scheduler does not touch
         // it, and the mutex keeps other threads out, if there are any. The result borrows `self`,
@@ -106,14 +110,14 @@ impl<'a> OwnedVcpu<'a> {
         unsafe { self.vcpu().context_mut() }
     }
 
-    /// The vector registers.
+    /// Returns the vector registers.
     pub(crate) fn vector(&mut self) -> &mut VectorRegs {
         // SAFETY: By the type's invariant the vCPU is not loaded, and the mutex keeps other threads
         // out, if there are any. The result borrows `self`, so no second reference exists.
         unsafe { self.vcpu().vector().regs_mut() }
     }
 
-    /// Both parts at once.
+    /// Returns both parts at once.
     pub(crate) fn split(&mut self) -> (&mut VcpuInner, &mut CpuContext) {
         // SAFETY: By the type's invariant the vCPU is not loaded, so the scheduler does not touch
         // it, and the mutex keeps other threads out, if there are any. Both results borrow `self`,
@@ -148,11 +152,15 @@ impl<'a> OwnedVcpu<'a> {
 /// vCPU, except while [`unloaded`](Loaded::unloaded) runs. `inner` is the only reference to what
 /// the mutex protects.
 pub(crate) struct Loaded<'l> {
+    /// The vCPU.
     vcpu: HeldVcpu<'l>,
+    /// What the mutex protects.
     inner: &'l mut VcpuInner,
 }
 
 impl<'l> Loaded<'l> {
+    /// Takes a vCPU that core KVM passes, loaded and with `vcpu->mutex` held.
+    ///
     /// # Safety
     ///
     /// `vcpu` is live and went through [`Vcpu::create`]. The caller holds `vcpu->mutex` for `'l`,
@@ -213,9 +221,13 @@ impl Loaded<'_> {
 /// As for [`Loaded`]. Preemption is off for `'p`, and `context` is the only reference to what
 /// loading moves.
 pub(crate) struct Pinned<'p> {
+    /// The vCPU.
     vcpu: HeldVcpu<'p>,
+    /// What the mutex protects.
     inner: &'p mut VcpuInner,
+    /// What loading moves; the registers in the CPU are newer.
     context: &'p mut CpuContext,
+    /// Preemption, which is off.
     preempt: &'p PreemptOff,
 }
 
@@ -259,12 +271,12 @@ token!(Loaded, 'l);
 token!(Pinned, 'p);
 
 impl<'p> Pinned<'p> {
-    /// The CPU that the vCPU is on.
+    /// Returns the CPU that the vCPU is on.
     pub(crate) fn cpu(&self) -> usize {
         self.preempt.cpu()
     }
 
-    /// What keeps the vCPU there.
+    /// Returns what keeps the vCPU there.
     pub(crate) fn preempt(&self) -> &'p PreemptOff {
         self.preempt
     }
@@ -307,14 +319,14 @@ pub(crate) fn set_guest_debug(vcpu: &OwnedVcpu<'_>, control: u32) {
     unsafe { (*vcpu.vcpu().as_ptr()).guest_debug = control as usize };
 }
 
-/// Whether `f` says so of any vCPU, while none of them runs; none if one is in use, or is being
-/// created.
+/// Returns whether `f` says so of any vCPU, while none of them runs; [`None`] if one is in use, or
+/// is being created.
 pub(crate) fn any_idle_vcpu(
     lock: &VmLock<'_>,
     mut f: impl FnMut(&OwnedVcpu<'_>) -> bool,
 ) -> Option<bool> {
     let vm = lock.vm();
-    // Core KVM takes that for a bug of ours.
+    // `kvm_trylock_all_vcpus()` would warn.
     if lock.is_creating_vcpu() {
         return None;
     }

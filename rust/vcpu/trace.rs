@@ -24,13 +24,13 @@ use crate::{
     }, //
 };
 
-/// Tracepoint `kvm_entry`.
+/// Emits tracepoint `kvm_entry`.
 pub(crate) fn trace_entry(pc: usize) {
     // SAFETY: The tracepoint only records its arguments, which are numbers of any value.
     unsafe { bindings::trace_kvm_entry(pc) };
 }
 
-/// Tracepoint `kvm_exit`. While it is off, not even its arguments are looked at.
+/// Emits tracepoint `kvm_exit`. While it is off, not even its arguments are looked at.
 #[inline(always)]
 pub(crate) fn trace_exit(ctx: &SwitchContext) {
     #[cold]
@@ -48,8 +48,8 @@ pub(crate) fn trace_exit(ctx: &SwitchContext) {
     }
 }
 
-/// Tracepoint `kvm_vcpu_exit` for a trap that is handled before interrupts are on again. While it
-/// is off, not even its arguments are looked at.
+/// Emits tracepoint `kvm_vcpu_exit` for a trap that is handled before interrupts are on again.
+/// While it is off, not even its arguments are looked at.
 #[inline(always)]
 pub(crate) fn trace_vcpu_exit_at_once(vcpu: &Vcpu, ctx: &SwitchContext) {
     #[cold]
@@ -64,7 +64,7 @@ pub(crate) fn trace_vcpu_exit_at_once(vcpu: &Vcpu, ctx: &SwitchContext) {
     }
 }
 
-/// Tracepoint `kvm_vcpu_exit`.
+/// Emits tracepoint `kvm_vcpu_exit`.
 pub(crate) fn trace_vcpu_exit(vcpu: &Vcpu, trap: &Trap) {
     // SAFETY: The tracepoint only records its arguments, which are numbers of any value.
     unsafe {
@@ -79,7 +79,7 @@ pub(crate) fn trace_vcpu_exit(vcpu: &Vcpu, trap: &Trap) {
     };
 }
 
-/// Tracepoint `kvm_mmio_emulate`.
+/// Emits tracepoint `kvm_mmio_emulate`.
 pub(crate) fn trace_mmio(
     vcpu: &Vcpu,
     pc: usize,
@@ -120,7 +120,7 @@ pub(crate) fn log_exit_error(vcpu: &Vcpu, trap: &Trap, sstatus: usize, hstatus: 
     };
 }
 
-/// Tracepoint `kvm_vcpu_irq`.
+/// Emits tracepoint `kvm_vcpu_irq`.
 pub(crate) fn trace_irq(vcpu: &Vcpu, interrupt: Interrupt, line: Line) {
     let level = match line {
         Line::High => 1,

@@ -22,10 +22,11 @@ use crate::{
 ///
 /// If `loaded`, `hgatp` of the CPU that the vCPU is on holds the VM's tree and `tag.vmid()`.
 pub(crate) struct TranslationState {
-    /// What it last ran with.
+    /// The tag under which the vCPU last ran.
     tag: Tag,
-    /// The CPU that it last ran on, if what is remembered there can be relied on.
+    /// The CPU that the vCPU last ran on, if what its TLBs remember is up to date.
     cpu: Option<usize>,
+    /// Whether `hgatp` holds the VM's tree for the vCPU.
     loaded: bool,
 }
 
@@ -89,7 +90,7 @@ impl TranslationState {
         }
     }
 
-    /// The same for guest-physical translations.
+    /// Executes `fence` as [`fence`](Self::fence) does, for guest-physical translations.
     #[inline]
     pub(crate) fn fence_gvma(&mut self, cpu: usize, fence: impl FnOnce(Vmid)) {
         self.fence(cpu, |state| fence(state.tag.vmid()));
@@ -99,7 +100,8 @@ impl TranslationState {
         }
     }
 
-    /// The same for guest-virtual translations, which a fence finds only through `hgatp`.
+    /// Executes `fence` for guest-virtual translations, which it finds only through `hgatp`. If
+    /// that is not loaded, everything is forgotten before the vCPU enters the guest again.
     #[inline]
     pub(crate) fn fence_vvma(&mut self, fence: impl FnOnce()) {
         if self.loaded {

@@ -29,6 +29,7 @@ impl Loaded<'_> {
         with_registers!(regs => self.redirect_by(regs, trap));
     }
 
+    /// Has the guest take `trap`, by way of `regs`.
     fn redirect_by(&mut self, regs: &impl Registers, trap: &Trap) {
         let ctx = &mut self.ctx;
         let mut status = regs.read(csr::VSSTATUS);

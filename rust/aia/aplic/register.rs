@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! The APLIC's registers: where they are and what they hold.
+//! The registers of the APLIC: their offsets and fields.
 //!
 //! AIA specification, "Memory-mapped control region for an interrupt domain". Of its registers,
 //! `mmsiaddrcfg`, `smsiaddrcfg` and their upper halves belong to machine-level domains, which a
@@ -47,8 +47,8 @@ pub(super) enum Register {
 }
 
 impl Register {
-    /// The register at `offset`, if there is one: all other bytes of the region are read-only
-    /// zeros.
+    /// Returns the register at `offset`, if there is one: all other bytes of the region are
+    /// read-only zeros.
     pub(super) const fn at(offset: u32) -> Option<Register> {
         if offset & 3 != 0 {
             return None;
@@ -72,7 +72,8 @@ impl Register {
     }
 }
 
-/// Which word of a row of 32 registers of bits `offset` is: the rows are aligned to 256 bytes.
+/// Returns which word of a row of 32 registers of bits `offset` is: the rows are aligned to 256
+/// bytes.
 const fn word(offset: u32) -> usize {
     (offset as usize & 0x7f) >> 2
 }
@@ -98,7 +99,7 @@ impl DomainCfg {
 }
 
 bitfield! {
-    /// What is written to `sourcecfg`.
+    /// A value that is written to `sourcecfg`.
     pub(super) struct SourceCfg(u32) {
         /// Delegate to a child domain.
         10:10 d => bool;
@@ -112,7 +113,7 @@ bitfield! {
 pub(super) enum SourceMode {
     /// Never; it has no state.
     Inactive = 0,
-    /// When software says so; the wire is ignored.
+    /// By a write to `setip` alone; the wire is ignored.
     Detached = 1,
     /// When the wire rises.
     EdgeRise = 4,
@@ -125,7 +126,7 @@ pub(super) enum SourceMode {
 }
 
 impl SourceMode {
-    /// The mode that a write of `value` to `sourcecfg` chooses.
+    /// Returns the mode that a write of `value` to `sourcecfg` chooses.
     ///
     /// The domain has no children: a guest that tries to delegate gets an inactive source. So does
     /// one that writes a reserved mode.
@@ -143,15 +144,15 @@ impl SourceMode {
         }
     }
 
-    /// Its number in `sourcecfg.SM`.
+    /// Returns its number in `sourcecfg.SM`.
     pub(super) const fn sm(self) -> u32 {
         self as u32
     }
 }
 
 bitfield! {
-    /// `target` in MSI delivery mode, and `genmsi`, whose fields are the same and which is never
-    /// busy: its MSI is there before the write is over.
+    /// `target` in MSI delivery mode, and `genmsi`, whose fields are the same. `genmsi.Busy` is
+    /// always 0: the MSI has arrived before the write is over.
     ///
     /// Guest Index, bits 17:12, is read-only zero: the guest's harts have no H extension.
     pub(super) struct Target(u32) {
@@ -161,10 +162,10 @@ bitfield! {
 }
 
 impl Target {
-    /// What the source of no interrupt has.
+    /// The target of an inactive source.
     pub(super) const ZERO: Target = Target::from_raw(0);
 
-    /// What remains of a `value` that is written.
+    /// Returns what remains of a `value` that is written.
     pub(super) fn written(value: u32) -> Target {
         let value = Target::from(value);
         Target::ZERO
@@ -172,7 +173,7 @@ impl Target {
             .with_identity(value.identity())
     }
 
-    /// The MSI that goes there.
+    /// Returns the MSI that goes there.
     pub(super) fn msi(self) -> Msi {
         Msi {
             hart: HartIndex::new(self.hart_index().get()),

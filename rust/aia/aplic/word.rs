@@ -3,9 +3,9 @@
 
 //! 32 interrupt sources, as the registers of bits have them.
 //!
-//! One bit of each field belongs to one source, so that what holds for a source is worked out for
-//! all 32 at once: a write to `setip` costs the same, whatever it sets. AIA specification,
-//! "Source configurations" and "Precise effects on interrupt-pending bits", for MSI delivery mode.
+//! One bit of each field belongs to one source, so that one operation changes all 32 sources: a
+//! write to `setip` costs the same, whatever it sets. AIA specification, "Source configurations"
+//! and "Precise effects on interrupt-pending bits", for MSI delivery mode.
 
 use crate::aia::{
     aplic::register::{
@@ -21,12 +21,12 @@ use crate::aia::{
 /// Interrupt sources per word.
 pub(super) const SOURCES_PER_WORD: usize = u32::BITS as usize;
 
-/// Where a value that is written comes from.
+/// The origin of a value that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Writer {
     /// The guest.
     Guest,
-    /// Userspace puts it back as it was.
+    /// Userspace, which restores a saved value.
     Restore,
 }
 
@@ -38,34 +38,38 @@ pub(super) enum Writer {
 /// - A level-sensitive source is not pending while its rectified input is low.
 #[cfg_attr(not(test), derive(pin_init::Zeroable))]
 pub(super) struct Word {
-    /// Bits 0, 1 and 2 of SM. Reserved modes do not occur, so bit 2 says that the source heeds the
-    /// wire, and then bit 1 that it is level-sensitive, and bit 0 that it is inverted.
+    /// Bits 0, 1 and 2 of SM. Reserved modes do not occur, so bit 2 says that the wire matters to
+    /// the source, and then bit 1 that it is level-sensitive, and bit 0 that it is inverted.
     sm: [u32; 3],
-    /// What each owner makes of the wires, see [`LineOwner`].
+    /// The level that each [`LineOwner`] drives the wires to.
     lines: [u32; 2],
-    /// What the wires carry, also those that no source heeds: high if an owner says so. After a
-    /// restore, what was restored, until an owner speaks up.
+    /// The levels of the wires, also of sources that ignore them: high if an owner drives the wire
+    /// high. After a restore, the restored levels, until an owner changes the wire.
     wires: u32,
+    /// `setip`: a bit for each pending source.
     pending: u32,
     /// Level-sensitive sources that were restored as pending before their inputs, which are low.
     awaited: u32,
+    /// `setie`: a bit for each enabled source.
     enabled: u32,
+    /// `target` of each source.
     targets: [Target; SOURCES_PER_WORD],
 }
 
 impl Word {
+    /// Returns the sources that are not inactive.
     fn active(&self) -> u32 {
         let [low, _, high] = self.sm;
         low | high
     }
 
-    /// The sources that are level-sensitive.
+    /// Returns the sources that are level-sensitive.
     fn level(&self) -> u32 {
         let [_, middle, high] = self.sm;
         middle & high
     }
 
-    /// The rectified input values: 1 where the wire asserts an interrupt.
+    /// Returns the rectified input values: 1 where the wire asserts an interrupt.
     pub(super) fn rectified(&self) -> u32 {
         let [low, _, high] = self.sm;
         (self.wires ^ low) & high
@@ -76,20 +80,22 @@ impl Word {
         self.level() & self.rectified()
     }
 
-    /// The sources that can be pending now.
+    /// Returns the sources that can be pending now.
     fn can_be_pending(&self) -> u32 {
         self.active() & (!self.level() | self.rectified())
     }
 
+    /// Returns the sources that are pending (`setip`).
     pub(super) fn pending(&self) -> u32 {
         self.pending
     }
 
+    /// Returns the sources that are enabled (`setie`).
     pub(super) fn enabled(&self) -> u32 {
         self.enabled
     }
 
-    /// The mode of source `n`, as `sourcecfg` has it.
+    /// Returns the mode of source `n`, as `sourcecfg` has it.
     pub(super) fn sourcecfg(&self, n: Index) -> u32 {
         let bit = |plane: u32| plane >> n.0 & 1;
         let [low, middle, high] = self.sm;
@@ -99,8 +105,8 @@ impl Word {
     /// Gives source `n` a mode.
     ///
     /// The specification leaves open whether a source becomes pending if its input is high in its
-    /// new mode. A level-sensitive one does, so that no guest waits for a change of a wire that
-    /// already calls; an edge-sensitive one does not: there was no edge.
+    /// new mode. A level-sensitive one does, so that no guest waits for a change of a wire that is
+    /// already asserted. An edge-sensitive one does not, because there was no edge.
     pub(super) fn set_mode(&mut self, n: Index, mode: SourceMode, writer: Writer) {
         let mask = n.mask();
         let changes = self.sourcecfg(n) != mode.sm();
@@ -124,7 +130,8 @@ impl Word {
         }
     }
 
-    /// `owner` changes the wire of source `n`. Returns whether the source became pending by it.
+    /// Changes the wire of source `n`, as far as `owner` drives it. Returns whether the source
+    /// became pending by it.
     pub(super) fn change_wire(&mut self, n: Index, owner: LineOwner, level: Level) -> bool {
         let mask = n.mask();
         let line = match owner {
@@ -145,25 +152,26 @@ impl Word {
         news != 0
     }
 
-    /// Software makes the sources in `mask` pending, as far as they can be.
+    /// Makes the sources in `mask` pending, as far as they can be.
     pub(super) fn set_pending(&mut self, mask: u32) {
         self.pending |= mask & self.can_be_pending();
     }
 
-    /// Software withdraws the sources in `mask`: in MSI delivery mode, that is always possible.
+    /// Withdraws the sources in `mask`: in MSI delivery mode, that is always possible.
     pub(super) fn clear_pending(&mut self, mask: u32) {
         self.pending &= !mask;
         self.awaited &= !mask;
     }
 
-    /// The sources in `pending` were pending when the state was saved, all others not. If the input
-    /// that one depends on is restored later, it becomes pending then.
+    /// Restores that the sources in `pending` were pending when the state was saved, and no more.
+    /// If the input that one depends on is restored later, it becomes pending then.
     pub(super) fn restore_pending(&mut self, pending: u32) {
         self.pending = pending & self.can_be_pending();
         self.awaited = pending & self.level() & !self.pending;
     }
 
-    /// The rectified inputs were `rectified` when the state was saved. No edge is seen.
+    /// Restores that the rectified inputs were `rectified` when the state was saved. No edge is
+    /// seen.
     pub(super) fn restore_inputs(&mut self, rectified: u32) {
         let [low, _, high] = self.sm;
         self.wires = self.wires & !high | (rectified ^ low) & high;
@@ -181,12 +189,12 @@ impl Word {
         self.enabled &= !mask;
     }
 
-    /// The sources in `enabled` were enabled when the state was saved, all others not.
+    /// Restores that the sources in `enabled` were enabled when the state was saved, and no more.
     pub(super) fn restore_enabled(&mut self, enabled: u32) {
         self.enabled = enabled & self.active();
     }
 
-    /// Where interrupts of source `n` go.
+    /// Returns where interrupts of source `n` go.
     pub(super) fn target(&self, n: Index) -> Target {
         self.targets[n.place()]
     }
@@ -222,19 +230,20 @@ impl Word {
 pub(super) struct Index(u32);
 
 impl Index {
-    /// Which one of its word source `number` is.
+    /// Returns which one of its word source `number` is.
     pub(super) const fn of(number: u32) -> Index {
         // INVARIANT: A remainder of the division by 32 is below 32.
         Index(number % u32::BITS)
     }
 
-    /// The bit of the source in a register of bits.
+    /// Returns the bit of the source in a register of bits.
     pub(super) const fn mask(self) -> u32 {
         1 << self.0
     }
 
+    /// Returns the source's position in the array of targets.
     const fn place(self) -> usize {
-        // Changes nothing, and spares the check that it is in the array.
+        // The remainder changes nothing; it spares the bounds check.
         self.0 as usize % SOURCES_PER_WORD
     }
 }
@@ -242,7 +251,7 @@ impl Index {
 /// The source of a wire's level. The wire is low when no source makes it high.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LineOwner {
-    /// Userspace, by KVM_IRQ_LINE or an irqfd that pulses.
+    /// Userspace, by `KVM_IRQ_LINE` or an irqfd without resampling.
     Userspace,
     /// The irqfds whose level lasts until the guest acknowledges it.
     Resample,

@@ -4,7 +4,8 @@
 //! `kvm_riscv_vcpu_aia_rmw_*` functions of `aia.c`.
 //!
 //! The hardware serves the interrupt file that `hstatus.VGEIN` names, and no priorities of major
-//! interrupts. Whatever a guest's machine does not have is an illegal instruction there.
+//! interrupts. An access to a register that the guest's machine does not have is an illegal
+//! instruction.
 //!
 //! Locks: none; the vCPU's own thread is the owner of its file.
 
@@ -30,7 +31,7 @@ use crate::{
     vcpu::token::Loaded, //
 };
 
-/// `sireg`: the register that `siselect` selects.
+/// Accesses `sireg` for the guest: the register that `siselect` selects.
 pub(crate) fn indirect(vcpu: &mut Loaded<'_>, op: &CsrOp) -> CsrOutcome {
     let select = vcpu.pinned(|vcpu| vcpu.context().selected()) as u64;
     match Row::select(select) {
@@ -50,7 +51,8 @@ pub(crate) fn indirect(vcpu: &mut Loaded<'_>, op: &CsrOp) -> CsrOutcome {
     }
 }
 
-/// `stopei`: the first interrupt of the file. A write claims it, whatever is written.
+/// Accesses `stopei` for the guest: the first interrupt of the file. A write claims it, whatever is
+/// written.
 pub(crate) fn top(vcpu: &mut Loaded<'_>, op: &CsrOp) -> CsrOutcome {
     let Some(imsic) = vcpu.vcpu().imsic() else {
         return CsrOutcome::Userspace;
@@ -66,11 +68,12 @@ pub(crate) fn top(vcpu: &mut Loaded<'_>, op: &CsrOp) -> CsrOutcome {
 }
 
 impl Imsic {
-    /// Has `access` read, and maybe change, a file in software.
+    /// Runs `access` on a file in software, which it may change.
     fn access(&self, vcpu: &Vcpu, op: &CsrOp, access: impl FnOnce(&Self) -> usize) -> CsrOutcome {
         match self.home() {
-            // What the hardware does not serve, its file does not have: zeros that cannot be
-            // written, though some raise exceptions instead.
+            // The hardware serves all registers that its file has. The guest asks for another: it
+            // reads as zero and ignores writes, though some implementations raise an exception
+            // instead.
             FileLocation::Hardware(_) => CsrOutcome::Done(0),
             FileLocation::Software => {
                 let old = access(self);
@@ -83,7 +86,7 @@ impl Imsic {
     }
 }
 
-/// A row of priorities of major interrupts.
+/// Accesses a row of priorities of major interrupts for the guest.
 fn priorities(vcpu: &mut Loaded<'_>, row: Row, op: &CsrOp) -> CsrOutcome {
     vcpu.pinned(|vcpu| {
         let mut priorities = Priorities(vcpu.context().priorities());

@@ -12,14 +12,14 @@
 //!
 //! A sender holds a lock while it sets an identity and, if that is to be signalled, raises the
 //! hart's external-interrupt [`Line`]; the owner holds the lock to [`drive`](File::drive) the line
-//! after a change. So one comes after the other: either the owner sees what was set, or the sender
-//! sees the owner's change; and no sender raises the line for what is claimed by then.
+//! after a change. So either the owner sees the identity that was set, or the sender sees the
+//! owner's change; and no sender raises the line for an identity that is claimed by then.
 //!
 //! # Finding the first
 //!
 //! Bit `w` of `summary` is set if word `w` may have an identity that is pending and enabled, so
-//! that [`File::top`] need not look at the others. It is set after what it announces, and cleared
-//! before the word is looked at once more.
+//! that [`File::top`] skips the rest. A sender sets the bit after it has changed the word, and the
+//! owner clears it before it looks at the word once more.
 //!
 //! RISC-V AIA, "Incoming MSI Controller". Answers to the software half of `aia_imsic.c`.
 
@@ -39,7 +39,7 @@ pub(crate) const WORDS: usize = 32;
 pub(crate) struct Identities(u16);
 
 impl Identities {
-    /// `count` of them, if a file can have so many.
+    /// Returns `count` identities, if a file can have so many.
     pub(crate) const fn new(count: u32) -> Option<Self> {
         if count % 64 == 63 && count < 64 * WORDS as u32 {
             Some(Self(count as u16))
@@ -48,17 +48,17 @@ impl Identities {
         }
     }
 
-    /// How many there are.
+    /// Returns how many there are.
     pub(crate) const fn count(self) -> u32 {
         self.0 as u32
     }
 
-    /// How many words of 64 they take.
+    /// Returns how many words of 64 they take.
     pub(crate) const fn words(self) -> usize {
         self.0 as usize / 64 + 1
     }
 
-    /// The identity with this number, if it is implemented.
+    /// Returns the identity with this number, if it is implemented.
     pub(crate) const fn get(self, number: u32) -> Option<Identity> {
         if number != 0 && number <= self.0 as u32 {
             Some(Identity(number as u16))
@@ -67,10 +67,10 @@ impl Identities {
         }
     }
 
-    /// Bits of word `word` that stand for an identity.
+    /// Returns the bits of word `word` that stand for an identity.
     const fn bits(self, word: usize) -> u64 {
         match word {
-            // There is no identity 0.
+            // Bit 0 of word 0 stands for no identity.
             0 => !1,
             _ if word < self.words() => u64::MAX,
             _ => 0,
@@ -78,27 +78,28 @@ impl Identities {
     }
 }
 
-/// The number of an interrupt at one file, which is also its priority: the lower, the sooner.
+/// The number of an interrupt at one file, which is also its priority: the lowest comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Identity(u16);
 
 impl Identity {
-    /// The number.
+    /// Returns the number.
     pub(crate) const fn number(self) -> u32 {
         self.0 as u32
     }
 
-    /// What `*topei` reads while this one is the first.
+    /// Returns what `*topei` reads while this one is the first.
     pub(crate) const fn topei(self) -> u64 {
         (self.0 as u64) << 16 | self.0 as u64
     }
 
-    /// The word that it is in. `% WORDS` changes nothing; it spares a check and bounds what the
-    /// CPU speculates on.
+    /// Returns the word that it is in. `% WORDS` changes nothing; it spares a check and bounds what
+    /// the CPU speculates on.
     const fn word(self) -> usize {
         self.0 as usize / 64 % WORDS
     }
 
+    /// Returns its bit in that word.
     const fn bit(self) -> u64 {
         1 << (self.0 % 64)
     }
@@ -107,9 +108,9 @@ impl Identity {
 /// A register that `*iselect` selects, where a register has 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Register {
-    /// `eidelivery`
+    /// `eidelivery`.
     Delivery,
-    /// `eithreshold`
+    /// `eithreshold`.
     Threshold,
     /// A number without a register: reads zero, ignores writes.
     Reserved,
@@ -129,7 +130,7 @@ pub(crate) enum NoRegister {
 }
 
 impl Register {
-    /// The register that `select` selects.
+    /// Returns the register that `select` selects.
     ///
     /// # Errors
     ///
@@ -154,13 +155,13 @@ impl Register {
 
 /// The external-interrupt line from a file to its hart.
 pub(crate) trait Line {
-    /// The hart is to take an interrupt.
+    /// Raises the line: the hart is to take an interrupt.
     fn raise(&self);
-    /// There is none to take.
+    /// Lowers the line: there is none to take.
     fn lower(&self);
 }
 
-/// Whether what was set is to be signalled.
+/// Whether the identity that was set is to be signalled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Signal {
@@ -171,13 +172,14 @@ pub(crate) enum Signal {
     Quiet,
 }
 
-/// 64 identities.
+/// The bits of 64 identities.
 struct Word {
     pending: AtomicU64,
     enabled: AtomicU64,
 }
 
 impl Word {
+    /// Returns what is pending and enabled.
     fn due(&self) -> u64 {
         self.pending.load(Ordering::Acquire) & self.enabled.load(Ordering::Relaxed)
     }
@@ -185,35 +187,41 @@ impl Word {
 
 /// The file.
 pub(crate) struct File {
+    /// How many identities the file implements.
     identities: Identities,
+    /// `eidelivery`, which is 0 or 1.
     delivery: AtomicBool,
+    /// `eithreshold`; 0 for none.
     threshold: AtomicU32,
+    /// A bit for each word that may have an identity which is pending and enabled.
     summary: AtomicU32,
+    /// `eip` and `eie`.
     words: [Word; WORDS],
 }
 
-/// `bits` of `new`, the others of `old`.
+/// Returns `bits` of `new`, and the rest of `old`.
 const fn merge(old: u64, new: u64, bits: u64) -> u64 {
     old & !bits | new & bits
 }
 
-/// [`merge`]s `new` into `atomic`; returns what it was.
+/// Merges `bits` of `new` into `atomic`; returns what it was.
 fn modify(atomic: &AtomicU64, new: u64, bits: u64) -> u64 {
-    // Two steps at most, so that a bit which another CPU sets meanwhile stays set.
+    // Clearing and setting are two steps at most, so that a bit which another CPU sets meanwhile
+    // stays set.
     let old = match bits & !new {
         0 => atomic.load(Ordering::Relaxed),
         clear => atomic.fetch_and(!clear, Ordering::AcqRel),
     };
     if bits & new != 0 {
         let between = atomic.fetch_or(bits & new, Ordering::AcqRel);
-        // Of the bits that the first step did not touch, what they were at the second.
+        // Bits that the first step did not change count as they were at the second step.
         return merge(old, between, !(bits & !new));
     }
     old
 }
 
 impl File {
-    /// A file with these identities: delivery off, nothing pending, nothing enabled.
+    /// Returns a file with these identities: delivery off, nothing pending, nothing enabled.
     pub(crate) fn new(identities: Identities) -> Self {
         Self {
             identities,
@@ -227,7 +235,7 @@ impl File {
         }
     }
 
-    /// The identities that it implements.
+    /// Returns the identities that it implements.
     pub(crate) const fn identities(&self) -> Identities {
         self.identities
     }
@@ -251,8 +259,8 @@ impl File {
         }
     }
 
-    /// The first of those that are pending, enabled, and before the threshold: what `*topei`
-    /// tells. Whether the file delivers does not matter.
+    /// Returns the first of those that are pending, enabled, and before the threshold: what
+    /// `*topei` tells. Whether the file delivers does not matter.
     pub(crate) fn top(&self) -> Option<Identity> {
         let mut summary = self.summary.load(Ordering::Acquire);
         while summary != 0 {
@@ -267,7 +275,7 @@ impl File {
         None
     }
 
-    /// What the file signals to the hart.
+    /// Returns what the file signals to the hart.
     pub(crate) fn signalled(&self) -> Option<Identity> {
         if self.delivery.load(Ordering::Relaxed) {
             self.top()
@@ -276,8 +284,8 @@ impl File {
         }
     }
 
-    /// Has `line` follow what the file signals. The owner's, after each change of its own, with the
-    /// lock held.
+    /// Sets `line` to what the file signals. Called by the owner after each change of its own, with
+    /// the lock held.
     pub(crate) fn drive(&self, line: &impl Line) {
         match self.signalled() {
             Some(_) => line.raise(),
@@ -285,8 +293,8 @@ impl File {
         }
     }
 
-    /// Takes the first: it is pending no more. Only the owner calls this, and drives the line
-    /// afterwards.
+    /// Claims the first identity: it is not pending any more. Only the owner calls this, and drives
+    /// the line afterwards.
     pub(crate) fn claim(&self) -> Option<Identity> {
         let top = self.top()?;
         // Acquire: pairs with the release in `set`.
@@ -314,7 +322,7 @@ impl File {
             }
             Register::Threshold => {
                 let old = self.threshold.load(Ordering::Relaxed).into();
-                // It holds any identity, and 0.
+                // `eithreshold` holds any identity, and 0.
                 let held = u64::from(self.identities.count() + 1).next_power_of_two() - 1;
                 let new = merge(old, value, mask & held);
                 self.threshold.store(new as u32, Ordering::Relaxed);
@@ -328,8 +336,7 @@ impl File {
     /// Adds the state of another file, with `words` words of identities: `take` reads a register of
     /// it and clears it. Only the owner calls this, and drives the line afterwards.
     pub(crate) fn absorb(&self, words: usize, mut take: impl FnMut(Register) -> u64) {
-        // The order that the specification recommends for a move: first, the other file delivers
-        // nothing any more.
+        // The specification recommends this order for a move: first the old file stops delivering.
         let delivery = take(Register::Delivery);
         let threshold = take(Register::Threshold);
         for register in Register::arrays(words) {
@@ -341,8 +348,8 @@ impl File {
     }
 
     /// Clears the file, as a reset does, and adds its state to another one: `add` sets bits of an
-    /// array's register, and writes the other registers. Called by the owner. What arrives
-    /// meanwhile is taken along or stays.
+    /// array's register, and writes the other registers. Called by the owner. An identity that
+    /// arrives meanwhile is moved or stays.
     pub(crate) fn drain(&self, mut add: impl FnMut(Register, u64)) {
         let delivery = self.modify(Register::Delivery, 0, u64::MAX);
         let threshold = self.modify(Register::Threshold, 0, u64::MAX);
@@ -356,7 +363,7 @@ impl File {
         add(Register::Delivery, delivery);
     }
 
-    /// A register of one of the arrays.
+    /// Merges `value` into a register of one of the arrays; returns what it was.
     fn modify_array(
         &self,
         index: u8,
@@ -364,7 +371,7 @@ impl File {
         mask: u64,
         array: impl FnOnce(&Word) -> &AtomicU64,
     ) -> u64 {
-        // As in `Identity::word`: `Register::select` knows no others.
+        // As in `Identity::word`: `Register::select` knows no larger index.
         let index = usize::from(index) % WORDS;
         let word = &self.words[index];
         let mask = mask & self.identities.bits(index);
@@ -375,13 +382,13 @@ impl File {
         old
     }
 
-    /// Word `index` may have something due.
+    /// Announces that word `index` may have something due.
     fn announce(&self, index: usize) {
         // Release: a CPU that sees the bit sees the word.
         self.summary.fetch_or(1 << index, Ordering::Release);
     }
 
-    /// What is pending and enabled in word `index`.
+    /// Returns what is pending and enabled in word `index`.
     fn due(&self, index: usize) -> u64 {
         let Some(word) = self.words.get(index) else {
             return 0;
@@ -390,7 +397,7 @@ impl File {
         if due != 0 {
             return due;
         }
-        // Acquire: what those announced whose bit this takes back is seen below.
+        // Acquire: the changes of senders whose bit is cleared here are visible below.
         self.summary.fetch_and(!(1 << index), Ordering::Acquire);
         let due = word.due();
         if due != 0 {
@@ -399,7 +406,7 @@ impl File {
         due
     }
 
-    /// Whether the threshold lets `identity` through.
+    /// Returns whether the threshold lets `identity` through.
     fn passes(&self, identity: Identity) -> bool {
         let threshold = self.threshold.load(Ordering::Relaxed);
         threshold == 0 || identity.number() < threshold

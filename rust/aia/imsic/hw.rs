@@ -4,7 +4,8 @@
 //! functions of `aia_imsic.c`.
 //!
 //! A message is a store to the file's page, from any CPU. Everything else is an access to registers
-//! that only the file's own CPU reaches, so it may take an IPI and the wait for it.
+//! that only the file's own CPU reaches, so the caller may have to send an IPI to that CPU and
+//! wait.
 
 use crate::{
     aia::{
@@ -30,8 +31,8 @@ use crate::{
     }, //
 };
 
-/// The number that selects `register` (AIA, "Incoming MSI Controller"); there is none for what is
-/// reserved.
+/// Returns the number that selects `register` (AIA, "Incoming MSI Controller"); [`None`] for what
+/// is reserved.
 fn select(register: Register) -> Option<usize> {
     match register {
         Register::Delivery => Some(0x70),
@@ -42,12 +43,12 @@ fn select(register: Register) -> Option<usize> {
     }
 }
 
-/// How many words of identities files in hardware have.
+/// Returns how many words of identities files in hardware have.
 fn words_in_hardware() -> usize {
     hgei::host().map_or(0, |host| host.max_ids.div_ceil(u64::BITS) as usize)
 }
 
-/// Where a file in hardware is.
+/// The location of a file in hardware. C: `vsfile_cpu`, `vsfile_hgei`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct VsFileLocation {
     /// The CPU that it belongs to.
@@ -56,11 +57,11 @@ pub(super) struct VsFileLocation {
     pub(super) file: GuestFile,
 }
 
-/// A file, owned.
+/// A file that belongs to the owner of this value.
 pub(super) struct VsFile(HgeiLine);
 
 impl VsFile {
-    /// A file of this CPU, clear and silent, if one is free.
+    /// Takes a file of this CPU, which is clear then and delivers nothing, if one is free.
     pub(super) fn claim(vcpu: &Vcpu, here: &PreemptOff) -> Option<Self> {
         let claim = HgeiLine::new(here.cpu(), vcpu)?;
         claim.file().ignore();
@@ -68,7 +69,7 @@ impl VsFile {
         Some(Self(claim))
     }
 
-    /// Where it is.
+    /// Returns where it is.
     pub(super) fn location(&self) -> VsFileLocation {
         VsFileLocation {
             cpu: self.0.cpu(),
@@ -76,7 +77,7 @@ impl VsFile {
         }
     }
 
-    /// The page to be mapped, to which guests and devices send messages.
+    /// Returns the page to be mapped, to which guests and devices send messages.
     pub(super) fn address(&self) -> Hpa {
         self.0.page().address()
     }
@@ -95,7 +96,8 @@ impl VsFileLocation {
         self.with_registers(|registers| drain(registers, file));
     }
 
-    /// As [`drain_into`](Self::drain_into), on the file's own CPU, with interrupts on or off.
+    /// Moves its state as [`drain_into`](Self::drain_into) does, on the file's own CPU, with
+    /// interrupts on or off.
     pub(super) fn drain_here(self, file: &File, here: &PreemptOff) {
         drain(&FileRegisters::of(self.file, here), file);
     }
@@ -106,7 +108,8 @@ impl VsFileLocation {
         self.with_registers(|registers| fill(registers, file));
     }
 
-    /// As [`fill_from`](Self::fill_from), on the file's own CPU, with interrupts on or off.
+    /// Restores its state as [`fill_from`](Self::fill_from) does, on the file's own CPU, with
+    /// interrupts on or off.
     pub(super) fn fill_here(self, file: &File, here: &PreemptOff) {
         fill(&FileRegisters::of(self.file, here), file);
     }
@@ -127,20 +130,21 @@ impl VsFileLocation {
         }
     }
 
+    /// Runs `work` on the file's CPU, with its registers, and waits for it.
     fn with_registers(self, mut work: impl FnMut(&FileRegisters<'_>) + Send) {
-        // A CPU does not go before its files are given back, so this does not fail.
+        // A CPU gives its files back before it goes offline, so this does not fail.
         let _ = host_imsic::on_cpu(self.cpu, |here| work(&FileRegisters::of(self.file, here)));
     }
 }
 
-/// Moves what the registers hold to `file`.
+/// Moves the state in the registers to `file`.
 fn drain(registers: &FileRegisters<'_>, file: &File) {
     file.absorb(words_in_hardware(), |register| {
         select(register).map_or(0, |select| registers.swap(select, 0))
     });
 }
 
-/// Moves what `file` holds to the registers, where what has arrived meanwhile stays.
+/// Adds the state of `file` to the registers, where identities may have arrived meanwhile.
 fn fill(registers: &FileRegisters<'_>, file: &File) {
     file.drain(|register, value| match (register, select(register)) {
         (Register::Pending(_) | Register::Enabled(_), Some(select)) => {
@@ -151,7 +155,7 @@ fn fill(registers: &FileRegisters<'_>, file: &File) {
     });
 }
 
-/// Clears a file, delivery first.
+/// Clears a file, `eidelivery` first.
 fn clear(registers: &FileRegisters<'_>) {
     let arrays = Register::arrays(words_in_hardware());
     [Register::Delivery, Register::Threshold]

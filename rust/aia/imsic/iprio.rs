@@ -7,8 +7,8 @@
 //! RISC-V AIA, "Configuring priorities of major interrupts at VS level". Answers to the priority
 //! half of `aia.c`.
 
-/// Interrupts whose priority the hypervisor's two registers hold, eight to a register, a byte
-/// each. Those that the specification reserves there, 0, 4 and 8, read as zero.
+/// Interrupts whose priority the hypervisor's two registers hold, eight to a register, a byte each.
+/// The priorities of 0, 4 and 8 read as zero, because the specification reserves their bytes.
 const HELD: [u8; 16] = [0, 1, 4, 5, 8, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23];
 
 /// A register of the array: eight priorities, where a register has 64 bits.
@@ -25,7 +25,7 @@ pub(crate) enum NoRow {
 }
 
 impl Row {
-    /// The row that `select` selects.
+    /// Returns the row that `select` selects.
     ///
     /// # Errors
     ///
@@ -38,7 +38,7 @@ impl Row {
         }
     }
 
-    /// The interrupt whose priority is byte 0.
+    /// Returns the interrupt whose priority is byte 0.
     const fn first(self) -> u8 {
         self.0 * 8
     }
@@ -49,7 +49,7 @@ impl Row {
 pub(crate) struct Priorities(pub(crate) [u64; 2]);
 
 impl Priorities {
-    /// What the guest reads in `row`.
+    /// Returns what the guest reads in `row`.
     pub(crate) fn read(&self, row: Row) -> u64 {
         let mut value = 0;
         for (from, to) in bytes(row) {
@@ -59,8 +59,8 @@ impl Priorities {
         value
     }
 
-    /// Writes those bits of `value` to `row` that are ones in `mask`. Priorities that are held
-    /// nowhere stay zero.
+    /// Writes those bits of `value` to `row` that are ones in `mask`. Priorities that no register
+    /// holds stay zero.
     pub(crate) fn modify(&mut self, row: Row, value: u64, mask: u64) {
         for (to, from) in bytes(row) {
             let mask = (mask >> from & 0xff) << (to % 64);
@@ -72,8 +72,8 @@ impl Priorities {
     }
 }
 
-/// For each priority of `row` that is held: at which bit of the two registers, and at which bit
-/// of the row.
+/// Returns for each priority of `row` that is held: at which bit of the two registers, and at which
+/// bit of the row.
 fn bytes(row: Row) -> impl Iterator<Item = (usize, u32)> {
     let interrupts = row.first()..row.first() + 8;
     HELD.iter()

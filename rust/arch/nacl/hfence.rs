@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! Fences in the shared memory: how they are written down.
+//! The format of fences in the shared memory.
 //!
-//! Answers to the `nacl_hfence_*()` macros and to `__kvm_riscv_nacl_hfence()`, which gives up on a
-//! fence for which it finds no place. Here the caller is told, and executes the instruction.
+//! Answers to the `nacl_hfence_*()` macros and to `__kvm_riscv_nacl_hfence()`, which drops a fence
+//! for which it finds no place. Here the caller gets [`Queued::Full`], and executes the
+//! instruction.
 
 use kernel::num::Bounded;
 
@@ -24,22 +25,22 @@ use crate::{
     }, //
 };
 
-/// What to forget of one stage.
+/// The translations of one stage that a fence flushes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Span {
     /// All addresses.
     Everything,
-    /// Those of so many pages of 4 KiB, from the one with this number on.
+    /// The addresses of a number of pages of 4 KiB.
     Pages {
-        /// The number of the first.
+        /// The number of the first page.
         first: u64,
-        /// How many.
+        /// The number of pages.
         count: u64,
     },
 }
 
 impl Span {
-    /// The guest-physical addresses of `frames`.
+    /// Returns the span of the guest-physical addresses of `frames`.
     pub(crate) fn frames(frames: GfnRange) -> Self {
         Self::Pages {
             first: frames.start().get(),
@@ -66,9 +67,9 @@ pub(crate) enum Hfence {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Queued {
-    /// It does.
+    /// The fence waits.
     Yes,
-    /// There is no place.
+    /// All entries are in use.
     Full,
 }
 
@@ -76,6 +77,7 @@ impl Hfence {
     /// The type for all addresses is the next after that for a range.
     const EVERYTHING: u32 = 1;
 
+    /// Returns the addresses that the fence is for.
     fn span(self) -> Span {
         match self {
             #[cfg(test)]
@@ -84,7 +86,7 @@ impl Hfence {
         }
     }
 
-    /// What the specification calls type, for a range.
+    /// Returns the type that the specification gives this fence, for a range of addresses.
     fn kind(self) -> u32 {
         match self {
             #[cfg(test)]
@@ -95,6 +97,7 @@ impl Hfence {
         }
     }
 
+    /// Returns the entry's first word, which makes the fence pending.
     fn config(self) -> HfenceConfig {
         let kind = match self.span() {
             Span::Everything => self.kind() | Self::EVERYTHING,
@@ -118,7 +121,7 @@ impl Hfence {
 const _: () = assert!(PAGE_SHIFT == 12);
 
 impl HfenceEntry {
-    /// Has `hfence` wait here. The entry is free.
+    /// Writes `hfence` to the entry, which is free.
     fn fill(&self, hfence: Hfence) {
         let (first, count) = match hfence.span() {
             Span::Everything => (0, 0),
@@ -126,14 +129,15 @@ impl HfenceEntry {
         };
         self.page_number.store(first, Ordering::Relaxed);
         self.page_count.store(count, Ordering::Relaxed);
-        // Release: a reader that sees it pending sees the pages. Hardware may look on its own.
+        // Release: a reader that sees the entry pending sees the pages. The other side may read it
+        // at any time.
         self.config
             .store(hfence.config().into_raw(), Ordering::Release);
     }
 }
 
 impl SharedMemory {
-    /// Has `hfence` wait, if there is a place.
+    /// Queues `hfence`, if there is a free entry.
     pub(super) fn queue(&self, hfence: Hfence) -> Queued {
         match self.hfences.iter().find(|entry| entry.is_free()) {
             Some(entry) => {

@@ -7,8 +7,8 @@
 //! one word for each CSR of the H extension that there can be. Words are little-endian, as all
 //! memory of a kernel with Rust is.
 //!
-//! The other side looks when this CPU calls it, or traps to it; nothing of this memory belongs to
-//! another CPU. Atomics, since it does change behind the compiler's back.
+//! The other side accesses the memory when this CPU calls it, or traps to it; no other CPU uses it.
+//! The fields are atomics, because they change without the compiler's knowledge.
 
 use kernel::bitfield;
 
@@ -23,25 +23,29 @@ pub(super) const CSRS: usize = 1024;
 /// Fences that can wait.
 pub(crate) const HFENCES: usize = 3840 / 64;
 
-/// All of it: 12 KiB.
+/// The shared memory, 12 KiB.
 #[repr(C, align(4096))]
 pub(crate) struct SharedMemory {
     /// The x registers of the guest that the next synchronous SRET enters; x0 is 0.
     pub(super) gprs: [AtomicU64; 32],
     _unused_by_sret: [AtomicU64; 32],
+    /// What synchronous SRET exchanges with CSRs.
     pub(super) autoswap: Autoswap,
     _unused: [AtomicU64; 176],
+    /// The fences that wait.
     pub(super) hfences: [HfenceEntry; HFENCES],
-    /// Which of `csrs` were written here and not yet to the CSR.
+    /// A bit for each of `csrs` that was written here and not yet synchronised.
     dirty: [AtomicU64; CSRS / 64],
+    /// A word for each CSR of the H extension that there can be.
     csrs: [AtomicU64; CSRS],
 }
 
-/// What changes places with CSRs whenever the guest is entered and left.
+/// The values that are swapped with CSRs whenever the guest is entered and left.
 #[repr(C)]
 pub(super) struct Autoswap {
-    /// Bit 0: `hstatus` does.
+    /// Bit 0: `hstatus` is swapped.
     pub(super) flags: AtomicU64,
+    /// The value that changes places with `hstatus`.
     pub(super) hstatus: AtomicU64,
     _reserved: [AtomicU64; 14],
 }
@@ -49,25 +53,28 @@ pub(super) struct Autoswap {
 /// A fence that waits.
 #[repr(C)]
 pub(super) struct HfenceEntry {
+    /// [`HfenceConfig`]; its pending bit says whether the entry is in use.
     pub(super) config: AtomicU64,
+    /// The first page.
     pub(super) page_number: AtomicU64,
-    /// Zero.
+    /// A word that is zero.
     _reserved: AtomicU64,
+    /// The number of pages.
     pub(super) page_count: AtomicU64,
 }
 
 bitfield! {
     /// The first word of a fence that waits.
     pub(super) struct HfenceConfig(u64) {
-        /// It waits; the other side clears this.
+        /// Whether the fence waits; the other side clears this.
         63:63 pending;
-        /// What it forgets.
+        /// The type of the fence.
         59:56 kind;
         /// Pages are of `1 << (order + 12)` bytes.
         54:48 order;
-        /// Of which VM.
+        /// The VMID.
         29:16 vmid;
-        /// Of which address space.
+        /// The ASID.
         15:0 asid;
     }
 }
@@ -93,27 +100,29 @@ const _: () = {
     assert!(offset_of!(SharedMemory, csrs) == 0x1000);
 };
 
-/// The place of CSR `N`. Does not compile for one that is not of the H extension.
+/// Returns the position of CSR `N` in `csrs`. Does not compile for a CSR that is not of the H
+/// extension.
 pub(super) const fn place<const N: u32>() -> usize {
     const { assert!(N < 0x1000 && N & 0x300 == 0x200) };
     ((N & 0xc00) >> 2 | N & 0xff) as usize
 }
 
 impl SharedMemory {
-    /// As the kernel hands out memory that was asked to be zero.
+    /// Returns the memory as it is before its first use: all zero.
     #[cfg(test)]
     pub(crate) fn zeroed() -> Self {
         // SAFETY: All fields are atomic integers, for which all-zero bytes are a valid value.
         unsafe { core::mem::zeroed() }
     }
 
-    /// What CSR `N` holds, as of the last write here, or else of the last change.
+    /// Returns the value of CSR `N`, as of the last write here, or of the last time that the other
+    /// side stored it.
     #[inline(always)]
     pub(super) fn csr<const N: u32>(&self) -> usize {
         self.csrs[place::<N>()].load(Ordering::Relaxed) as usize
     }
 
-    /// Has CSR `N` hold `value` from the next synchronisation on.
+    /// Sets the value that CSR `N` has from the next synchronisation on.
     #[inline(always)]
     pub(super) fn set_csr<const N: u32>(&self, value: usize) {
         let place = place::<N>();
@@ -121,19 +130,19 @@ impl SharedMemory {
         self.dirty[place / 64].fetch_or(1 << (place % 64), Ordering::Relaxed);
     }
 
-    /// Whether a CSR was written here and not yet synchronised.
+    /// Returns whether a CSR was written here and not yet synchronised.
     pub(super) fn is_any_csr_dirty(&self) -> bool {
         self.dirty
             .iter()
             .any(|word| word.load(Ordering::Relaxed) != 0)
     }
 
-    /// Whether a fence waits.
+    /// Returns whether a fence waits.
     pub(super) fn is_any_hfence_pending(&self) -> bool {
         self.hfences.iter().any(|entry| !entry.is_free())
     }
 
-    /// Forgets what was written and not synchronised. The other side does not look.
+    /// Drops what was written and not synchronised. The other side does not access the memory now.
     pub(super) fn clear(&self) {
         for entry in &self.hfences {
             entry.config.store(0, Ordering::Relaxed);
@@ -146,9 +155,9 @@ impl SharedMemory {
 }
 
 impl HfenceEntry {
-    /// Whether it can be used: the other side is done with it.
+    /// Returns whether the entry can be used: the other side has executed its fence.
     pub(super) fn is_free(&self) -> bool {
-        // Acquire: a fence that is said to be done is.
+        // Acquire: when the entry is free, the fence has taken effect.
         HfenceConfig::from_raw(self.config.load(Ordering::Acquire)).pending() == 0u64
     }
 }

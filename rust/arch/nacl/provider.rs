@@ -8,13 +8,13 @@
 
 use crate::bindings;
 
-/// The implementation of the extension: the firmware, for all that we can tell.
+/// The implementation of the extension, which looks like firmware to this kernel.
 pub(crate) trait Provider {
     /// Calls `function`.
     ///
     /// # Errors
     ///
-    /// What the implementation answers.
+    /// The implementation's error.
     fn call(&self, function: Function, args: [usize; 3]) -> Result<usize, Refused>;
 }
 
@@ -22,13 +22,13 @@ pub(crate) trait Provider {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Function {
-    /// Whether there is a [`Feature`].
+    /// Asks whether there is a [`Feature`].
     ProbeFeature = bindings::sbi_ext_nacl_fid_SBI_EXT_NACL_PROBE_FEATURE,
-    /// Where the shared memory of this CPU is.
+    /// Sets the address of the shared memory of this CPU.
     SetShmem = bindings::sbi_ext_nacl_fid_SBI_EXT_NACL_SET_SHMEM,
-    /// CSRs become what was written to the shared memory.
+    /// Writes the CSRs that were changed in the shared memory.
     SyncCsr = bindings::sbi_ext_nacl_fid_SBI_EXT_NACL_SYNC_CSR,
-    /// Fences that wait are executed.
+    /// Executes the fences that wait.
     SyncHfence = bindings::sbi_ext_nacl_fid_SBI_EXT_NACL_SYNC_HFENCE,
 }
 
@@ -51,6 +51,7 @@ pub(crate) enum Feature {
 }
 
 impl Feature {
+    /// Each feature once.
     pub(crate) const ALL: [Self; 4] = [
         Self::SyncCsr,
         Self::SyncHfence,
@@ -58,11 +59,12 @@ impl Feature {
         Self::AutoswapCsr,
     ];
 
+    /// Returns the feature's bit in [`Features`].
     const fn bit(self) -> u32 {
         1 << self as u32
     }
 
-    /// As the log names it.
+    /// Returns the feature's name in the kernel log.
     const fn name(self) -> &'static str {
         match self {
             Self::SyncCsr => "sync_csr",
@@ -78,7 +80,7 @@ impl Feature {
 pub(crate) struct Features(u32);
 
 impl Features {
-    /// Asks for each.
+    /// Probes for each feature.
     pub(crate) fn probe(provider: &impl Provider) -> Self {
         let has = |feature: &Feature| {
             let args = [*feature as usize, 0, 0];
@@ -88,25 +90,25 @@ impl Features {
         Self(found.fold(0, |all, feature| all | feature.bit()))
     }
 
-    /// Whether there is `feature`.
+    /// Returns whether the implementation has `feature`.
     #[inline(always)]
     pub(crate) const fn has(self, feature: Feature) -> bool {
         self.0 & feature.bit() != 0
     }
 
-    /// What the log calls them.
+    /// Returns the names of the features for the kernel log.
     pub(crate) fn names(self) -> impl Iterator<Item = &'static str> {
         let all = Feature::ALL.into_iter();
         all.filter(move |feature| self.has(*feature))
             .map(Feature::name)
     }
 
-    /// As one word.
+    /// Returns the features as one word, for an atomic.
     pub(crate) const fn into_raw(self) -> u32 {
         self.0
     }
 
-    /// What [`into_raw`](Self::into_raw) made.
+    /// Returns the features that [`into_raw`](Self::into_raw) made `raw` of.
     pub(crate) const fn from_raw(raw: u32) -> Self {
         Self(raw)
     }

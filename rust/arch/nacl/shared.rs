@@ -6,10 +6,10 @@
 //! The rules, from SBI 3.0, "Nested Acceleration Extension":
 //!
 //! - Registers are read in the memory: the other side keeps it up to date.
-//! - They are written there with the feature "Synchronize CSR", and count once they are
-//!   synchronised; without, the CSR is written.
+//! - They are written there with the feature "Synchronize CSR", and take effect once they are
+//!   synchronised; without it, the CSR is written.
 //! - Fences wait there with the feature "Synchronize HFENCE"; without, the instruction is executed.
-//!   C has them wait in either case.
+//!   C queues them in either case.
 //! - A synchronous SRET synchronises. Code that enters the guest or reads on its behalf by other
 //!   means calls [`Shared::sync`] first.
 
@@ -53,13 +53,17 @@ const NOWHERE: usize = usize::MAX;
 
 /// A CPU's side of the protocol: its memory, the SBI implementation, and the registers themselves.
 pub(crate) struct Shared<'m, P, D> {
+    /// The memory of this CPU.
     memory: &'m SharedMemory,
+    /// The features of the implementation.
     features: Features,
+    /// The calls of the implementation.
     provider: P,
+    /// The registers themselves, where the memory does not serve.
     direct: D,
 }
 
-/// Which side exchanges `hstatus` when the guest is entered and left.
+/// The side that swaps `hstatus` when the guest is entered and left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hstatus {
     /// The other side.
@@ -68,22 +72,23 @@ pub(crate) enum Hstatus {
     MustBeSwapped,
 }
 
-/// What the guest's trap left in the shared memory.
+/// The values that the guest's trap has left in the shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Left {
-    /// The guest's `hstatus`, if it swaps itself.
+    /// The guest's `hstatus`, if the other side swaps it.
     pub(crate) hstatus: Option<usize>,
-    /// `htval`
+    /// `htval`.
     pub(crate) htval: usize,
-    /// `htinst`
+    /// `htinst`.
     pub(crate) htinst: usize,
 }
 
 impl<'m, P: Provider, D: Registers> Shared<'m, P, D> {
-    /// How often a full queue is synchronised before the instruction has to do.
+    /// The number of times that a full queue is synchronised before the caller must use the
+    /// instruction.
     const ATTEMPTS: usize = 5;
 
-    /// The protocol over `memory`, which belongs to this CPU.
+    /// Returns the protocol over `memory`, which belongs to this CPU.
     pub(crate) fn new(
         memory: &'m SharedMemory,
         features: Features,
@@ -98,19 +103,19 @@ impl<'m, P: Provider, D: Registers> Shared<'m, P, D> {
         }
     }
 
-    /// Makes the memory, at `physical`, known.
+    /// Passes the memory, at `physical`, to the other side.
     ///
     /// # Errors
     ///
-    /// What the implementation answers.
+    /// The implementation's error.
     pub(crate) fn enable(&self, physical: u64) -> Result<(), Refused> {
-        // Of an earlier time.
+        // Drop what is left from an earlier use.
         self.memory.clear();
         let args = [physical as usize, 0, 0];
         self.provider.call(Function::SetShmem, args).map(|_| ())
     }
 
-    /// The memory is not used any more. Fences that wait there are executed before.
+    /// Ends the use of the memory, and executes the fences that wait there before.
     pub(crate) fn disable(&self) {
         // The caller cannot handle an error, so both are ignored. The CPU forgets everything before
         // it is used again.
@@ -120,11 +125,11 @@ impl<'m, P: Provider, D: Registers> Shared<'m, P, D> {
             .call(Function::SetShmem, [NOWHERE, NOWHERE, 0]);
     }
 
-    /// Makes what was written here count now.
+    /// Synchronises CSRs and fences now.
     ///
     /// # Errors
     ///
-    /// What the implementation answers; the registers of this CPU are then not the guest's.
+    /// The implementation's error; the registers of this CPU are then not the guest's.
     pub(crate) fn sync(&self) -> Result<(), Refused> {
         if self.memory.is_any_csr_dirty() {
             self.provider.call(Function::SyncCsr, [ALL, 0, 0])?;
@@ -132,6 +137,7 @@ impl<'m, P: Provider, D: Registers> Shared<'m, P, D> {
         self.sync_hfences()
     }
 
+    /// Has the other side execute all fences that wait.
     fn sync_hfences(&self) -> Result<(), Refused> {
         if self.memory.is_any_hfence_pending() {
             self.provider.call(Function::SyncHfence, [ALL, 0, 0])?;
@@ -151,7 +157,7 @@ impl<'m, P: Provider, D: Registers> Shared<'m, P, D> {
         }
     }
 
-    /// Has `hfence` wait, if there is a place, or one becomes free.
+    /// Queues `hfence`, if an entry is free or becomes free.
     fn queue(&self, hfence: Hfence) -> Queued {
         if !self.features.has(Feature::SyncHfence) {
             return Queued::Full;
@@ -159,7 +165,7 @@ impl<'m, P: Provider, D: Registers> Shared<'m, P, D> {
         for _ in 0..Self::ATTEMPTS {
             match self.memory.queue(hfence) {
                 Queued::Yes => return Queued::Yes,
-                // If it is refused, there is no place next time either.
+                // If the call is refused, the next attempt finds no entry either.
                 Queued::Full => drop(self.sync_hfences()),
             }
         }
@@ -170,7 +176,8 @@ impl<'m, P: Provider, D: Registers> Shared<'m, P, D> {
     ///
     /// # Errors
     ///
-    /// None if there is no such call. What it returned, if it did: the guest was not entered.
+    /// [`None`] if there is no such call; otherwise the error with which the call returned. The
+    /// guest was not entered then.
     pub(crate) fn enter(
         &self,
         gprs: &Gprs,
@@ -204,6 +211,7 @@ impl<'m, P: Provider, D: Registers> Shared<'m, P, D> {
         })
     }
 
+    /// Returns whether CSRs can be written in the memory.
     #[inline(always)]
     fn writes_here(&self) -> bool {
         self.features.has(Feature::SyncCsr)
@@ -237,10 +245,10 @@ impl<P: Provider, D: Registers> Registers for Shared<'_, P, D> {
         if !self.writes_here() {
             return self.direct.write_readback(csr, value);
         }
-        // What it holds already needs no telling.
+        // A value that the CSR has already is not written again.
         if self.memory.csr::<N>() != value {
             self.memory.set_csr::<N>(value);
-            // If it is refused, what the hardware makes of it is seen after the next entry.
+            // If the call is refused, the value that the CSR takes is seen after the next entry.
             let _ = self.provider.call(Function::SyncCsr, [N as usize, 0, 0]);
         }
         self.memory.csr::<N>()

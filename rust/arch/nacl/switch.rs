@@ -4,8 +4,8 @@
 //! `__kvm_riscv_nacl_switch_to()`.
 //!
 //! As in [`arch::switch`](crate::arch::switch), the guest's next trap lands on the second half. The
-//! call may also return, when it is refused: then the registers are the host's still, and nothing
-//! of them may get where the guest's are kept, as it does in C.
+//! call may also return, when it is refused: then the registers are still the host's, and none may
+//! be stored as the guest's, as C does.
 
 use core::{
     arch::global_asm,
@@ -28,19 +28,19 @@ use crate::{
     bindings, //
 };
 
-/// Everything the assembly touches.
+/// All that the assembly accesses.
 #[repr(C)]
 struct Frame {
-    /// The guest's, once it has trapped; before, they are in the shared memory.
+    /// The guest's registers, once it has trapped; before, they are in the shared memory.
     gprs: Gprs,
     sepc: usize,
     sstatus: usize,
     hstatus: usize,
-    /// Whether `hstatus` is to be exchanged: 0 or 1.
+    /// Whether the assembly swaps `hstatus`: 0 or 1.
     swap: usize,
     scause: usize,
     stval: usize,
-    /// What the call answered; 0 if it did not come back.
+    /// The error that the call returned; 0 if it did not return.
     error: usize,
     host: Host,
 }
@@ -60,11 +60,11 @@ struct Host {
 
 /// Runs the guest until it traps. Its x registers are in the shared memory of this CPU.
 ///
-/// `htval` and `htinst` stay for the caller to find.
+/// `htval` and `htinst` stay in the shared memory.
 ///
 /// # Errors
 ///
-/// What the call answered; the guest was not entered, and `ctx` is as it was.
+/// The error that the call returned; the guest was not entered, and `ctx` is unchanged.
 ///
 /// # Safety
 ///
@@ -106,6 +106,7 @@ pub(super) unsafe fn sync_sret(ctx: &mut SwitchContext, hstatus: Hstatus) -> Res
     Ok(())
 }
 
+/// The offset of one of the host's registers in a [`Frame`].
 macro_rules! host {
     ($field:ident) => {
         offset_of!(Frame, host) + offset_of!(Host, $field)
@@ -145,7 +146,7 @@ global_asm!(
     "li a6, {sync_sret}",
     "li a7, {nacl}",
     "ecall",
-    // Refused. All registers are ours, but for a0 and a1.
+    // The call was refused. All registers are the host's, but for a0 and a1.
     "mv t5, a0",
     "csrrw a0, sscratch, zero",
     "sd t5, {error}(a0)",
@@ -165,7 +166,7 @@ global_asm!(
     "sd t1, {sepc}(a0)",
     "sd t2, {scause}(a0)",
     "sd t3, {stval}(a0)",
-    // Either way.
+    // Both ways join here.
     "2:",
     "ld t0, {h_sstatus}(a0)",
     "ld t1, {h_stvec}(a0)",

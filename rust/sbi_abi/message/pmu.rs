@@ -33,11 +33,11 @@ pub(crate) enum Pmu {
     Start(Counters, Initial),
     /// Stop these counters.
     Stop {
-        /// Which ones.
+        /// The counters to stop.
         counters: Counters,
         /// Whether they keep their events.
         events: Events,
-        /// Whether the guest wants to know what they hold.
+        /// Whether their values are written into the snapshot.
         report: Report,
     },
     /// Read the firmware counter with this number.
@@ -45,11 +45,11 @@ pub(crate) enum Pmu {
     /// Read the upper half of what does not fit into a register, of the firmware counter with this
     /// number.
     ReadHigh(usize),
-    /// Where snapshots go; none any more.
+    /// Where snapshots go; [`None`] for nowhere any more.
     SetSnapshot(Option<Gpa>),
     /// Which of some events can be counted.
     EventInfo {
-        /// Where their descriptions are, aligned as they want it.
+        /// The address of their descriptions, a multiple of their size.
         at: Gpa,
         /// How many.
         count: usize,
@@ -93,12 +93,12 @@ pub(crate) enum Choice {
     First,
 }
 
-/// What becomes of a counter's value.
+/// Whether a counter keeps its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
-    /// It stays.
+    /// The counter keeps its value.
     Keep,
-    /// It becomes 0.
+    /// The counter becomes 0.
     Clear,
 }
 
@@ -121,18 +121,18 @@ pub(crate) struct Filter {
     pub(crate) supervisor: bool,
 }
 
-/// What counters begin with.
+/// The value that counters start with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Initial {
-    /// Where they stopped.
+    /// The value at which they stopped.
     Current,
     /// This.
     Value(u64),
-    /// What stands in the snapshot.
+    /// The value in the snapshot.
     Snapshot,
 }
 
-/// What becomes of the events of counters that stop.
+/// Whether counters that stop keep their events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Events {
     /// The counters keep them.
@@ -144,14 +144,20 @@ pub(crate) enum Events {
 /// Whether counters that stop are written into the snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Report {
-    /// No.
+    /// They are not written.
     Nothing,
-    /// Yes.
+    /// They are written.
     Snapshot,
 }
 
 impl Pmu {
-    /// Understands a call.
+    /// Decodes a call.
+    ///
+    /// # Errors
+    ///
+    /// [`SbiError::NotSupported`] for an unknown function; [`SbiError::InvalidParam`] for flags or
+    /// arguments that mean nothing; [`SbiError::InvalidAddress`] for shared memory that cannot be
+    /// there.
     pub(super) fn decode(call: &Call) -> Result<Self, SbiError> {
         let [a0, a1, a2, a3, a4, _] = call.args;
         let counters = Counters {
@@ -186,6 +192,7 @@ impl Pmu {
         })
     }
 
+    /// Decodes the flags of `sbi_pmu_counter_stop()`.
     fn stop(counters: Counters, flags: usize) -> Result<Self, SbiError> {
         only(
             flags,
@@ -206,6 +213,7 @@ impl Pmu {
         })
     }
 
+    /// Decodes `sbi_pmu_snapshot_set_shmem()`; all ones for the address mean no memory.
     fn set_snapshot(low: usize, high: usize, flags: usize) -> Result<Self, SbiError> {
         only(flags, 0)?;
         if low == usize::MAX && high == usize::MAX {
@@ -241,6 +249,7 @@ fn only(flags: usize, defined: usize) -> Result<(), SbiError> {
 }
 
 impl Configure {
+    /// Decodes `sbi_pmu_counter_config_matching()`.
     fn decode(counters: Counters, flags: usize, event: u64, data: u64) -> Result<Self, SbiError> {
         only(
             flags,
@@ -271,7 +280,7 @@ impl Configure {
             } else {
                 Run::Stopped
             },
-            // The guest has none of the other modes.
+            // The flags for other modes are ignored, because the guest has only these.
             filter: Filter {
                 user: has(bindings::SBI_PMU_CFG_FLAG_SET_UINH),
                 supervisor: has(bindings::SBI_PMU_CFG_FLAG_SET_SINH),
@@ -283,8 +292,9 @@ impl Configure {
 }
 
 impl Initial {
+    /// Decodes the flags of `sbi_pmu_counter_start()`, which say where the counters begin.
     fn decode(flags: usize, value: u64) -> Result<Self, SbiError> {
-        // One excludes the other.
+        // Either flag excludes the other.
         match flags {
             0 => Ok(Self::Current),
             bindings::SBI_PMU_START_FLAG_SET_INIT_VALUE => Ok(Self::Value(value)),

@@ -24,17 +24,18 @@ use crate::{
 pub(crate) enum StealTime {
     /// Report the calling hart's from now on.
     Report(Area),
-    /// Report it no more.
+    /// Stop reporting it.
     Stop,
 }
 
 impl StealTime {
-    /// Understands a call: `shmem_phys_lo`, `shmem_phys_hi` and `flags`, all of them as wide as a
+    /// Decodes a call: `shmem_phys_lo`, `shmem_phys_hi` and `flags`, all of them as wide as a
     /// register.
     ///
     /// # Errors
     ///
-    /// What the guest is told if there is no such function, or if its arguments can mean nothing.
+    /// [`SbiError::NotSupported`] if there is no such function; [`SbiError::InvalidParam`] or
+    /// [`SbiError::InvalidAddress`] for arguments that mean nothing.
     pub(super) fn decode(call: &Call) -> Result<Self, SbiError> {
         let [low, high, flags, ..] = call.args;
         match function(call)? {
@@ -61,17 +62,18 @@ impl StealTime {
 pub(crate) struct Suspend {
     /// Where the calling hart resumes, a guest physical address: translation is off.
     pub(crate) resume: usize,
-    /// Not ours to understand; in `a1` then.
+    /// The value for `a1` then, which KVM does not interpret.
     pub(crate) opaque: usize,
 }
 
 impl Suspend {
-    /// Understands a call: `sleep_type`, which is 32 bits wide, and what follows. To RAM is all
-    /// that there is: the other types are reserved, or a platform's that is not this one.
+    /// Decodes a call: `sleep_type`, which is 32 bits wide, and what follows. Suspend to RAM is the
+    /// only type: the rest is reserved, or belongs to platforms.
     ///
     /// # Errors
     ///
-    /// As [`StealTime::decode`].
+    /// [`SbiError::NotSupported`] if there is no such function; [`SbiError::InvalidParam`] for
+    /// another type.
     pub(super) fn decode(call: &Call) -> Result<Self, SbiError> {
         let [kind, resume, opaque, ..] = call.args;
         match function(call)? {

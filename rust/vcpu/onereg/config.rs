@@ -45,6 +45,7 @@ impl From<IsaError> for Error {
     }
 }
 
+/// Returns the facts of the host, or `ENODEV` before they are known.
 fn host() -> Result<&'static Host> {
     host::get().ok_or(ENODEV)
 }
@@ -64,6 +65,10 @@ members! {
 }
 
 /// Reads a register of the configuration.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register.
 pub(super) fn get(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let machine = &vcpu.machine;
     let value = match Config::at(number)? {
@@ -79,7 +84,7 @@ pub(super) fn get(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     Ok(value as u64)
 }
 
-/// The block size of a host that has the instructions, otherwise 0.
+/// Returns the block size of a host that has the instructions, otherwise 0.
 fn block_size(ext: Ext, size: fn() -> usize) -> Result<usize> {
     Ok(if host()?.isa.offered().contains(ext) {
         size()
@@ -92,6 +97,11 @@ fn block_size(ext: Ext, size: fn() -> usize) -> Result<usize> {
 ///
 /// What the host's caches and page tables are like cannot be changed, but may be said again; for a
 /// block size, 0 means that it does not matter.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register; `EINVAL` for a value that it cannot have; `EBUSY` if the
+/// vCPU has run and the value is another.
 pub(super) fn set(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     let word = value as usize;
     match Config::at(number)? {
@@ -108,6 +118,7 @@ pub(super) fn set(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result
     }
 }
 
+/// Accepts `value` if it is one of `allowed`; `EINVAL` otherwise.
 fn one_of(value: usize, allowed: &[usize]) -> Result {
     allowed.contains(&value).then_some(()).ok_or(EINVAL)
 }
@@ -130,7 +141,7 @@ fn identify(
     Ok(())
 }
 
-/// Changes the ISA with `change`, and has the registers follow it.
+/// Changes the ISA with `change`, and derives the registers from it.
 fn change_isa(
     vcpu: &mut OwnedVcpu<'_>,
     change: impl FnOnce(&mut GuestIsa, &HostIsa, VectorUse) -> Result<(), IsaError>,
@@ -145,8 +156,8 @@ fn change_isa(
     Ok(())
 }
 
-/// Numbers of the ISA extensions that have a register: those that the host offers, whatever the
-/// vCPU has of them.
+/// Returns the numbers of the ISA extensions that have a register: those that the host offers,
+/// whatever the vCPU has of them.
 pub(super) fn isa_numbers(_vcpu: &OwnedVcpu<'_>) -> u128 {
     host::get().map_or(0, |host| {
         let offered = host.isa.offered();
@@ -155,11 +166,20 @@ pub(super) fn isa_numbers(_vcpu: &OwnedVcpu<'_>) -> u128 {
 }
 
 /// Reads whether the vCPU has an ISA extension.
+///
+/// # Errors
+///
+/// `ENOENT` for an extension that is unknown or not offered.
 pub(super) fn get_isa(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     Ok(vcpu.isa.get(&host()?.isa, number as u64)?.into())
 }
 
 /// Switches an ISA extension on or off.
+///
+/// # Errors
+///
+/// `ENOENT` for an extension that is unknown or not offered; `EBUSY` if it would change a vCPU that
+/// has run; `EINVAL` for a value other than 0 and 1, or if the policy forbids it.
 pub(super) fn set_isa(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     change_isa(vcpu, |isa, host, vector| {
         isa.set(host, vector, number as u64, value)
@@ -167,12 +187,21 @@ pub(super) fn set_isa(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Re
 }
 
 /// Reads which ISA extensions the vCPU has.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register.
 pub(super) fn get_isa_enabled(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let multi = isa::Multi::Enable;
     Ok(vcpu.isa.get_multi(multi, number as u64)?)
 }
 
 /// Switches ISA extensions on.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register or extension; `EBUSY` if it would change a vCPU that has
+/// run; `EINVAL` if the policy forbids it. Then nothing changes.
 pub(super) fn enable_isa(vcpu: &mut OwnedVcpu<'_>, number: usize, mask: u64) -> Result {
     change_isa(vcpu, |isa, host, vector| {
         isa.set_multi(host, vector, isa::Multi::Enable, number as u64, mask)
@@ -180,12 +209,21 @@ pub(super) fn enable_isa(vcpu: &mut OwnedVcpu<'_>, number: usize, mask: u64) -> 
 }
 
 /// Reads which ISA extensions the vCPU does not have.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register.
 pub(super) fn get_isa_disabled(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let multi = isa::Multi::Disable;
     Ok(vcpu.isa.get_multi(multi, number as u64)?)
 }
 
 /// Switches ISA extensions off.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register; `EBUSY` if it would change a vCPU that has run; `EINVAL`
+/// if the policy forbids it. Then nothing changes.
 pub(super) fn disable_isa(vcpu: &mut OwnedVcpu<'_>, number: usize, mask: u64) -> Result {
     change_isa(vcpu, |isa, host, vector| {
         isa.set_multi(host, vector, isa::Multi::Disable, number as u64, mask)
@@ -193,7 +231,7 @@ pub(super) fn disable_isa(vcpu: &mut OwnedVcpu<'_>, number: usize, mask: u64) ->
 }
 
 /// Changes the choice of SBI extensions with `change`, which the first run makes final: from then
-/// on, even what changes nothing is refused, as it has always been.
+/// on, even a write that changes nothing is refused, as it has always been.
 fn change_sbi(
     vcpu: &mut OwnedVcpu<'_>,
     change: impl FnOnce(&mut table::State) -> Result,
@@ -202,12 +240,12 @@ fn change_sbi(
         return Err(EBUSY);
     }
     change(&mut vcpu.sbi)?;
-    // What is switched off takes back what it gave.
+    // The bits that an extension has set go with it.
     vcpu.configure();
     Ok(())
 }
 
-/// Numbers of the SBI extensions that have a register, whether they are enabled or not.
+/// Returns the numbers of the SBI extensions that have a register, whether they are enabled or not.
 pub(super) fn sbi_numbers(vcpu: &OwnedVcpu<'_>) -> u128 {
     let sbi = &vcpu.sbi;
     (0..bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_MAX)
@@ -216,22 +254,40 @@ pub(super) fn sbi_numbers(vcpu: &OwnedVcpu<'_>) -> u128 {
 }
 
 /// Reads whether the vCPU has an SBI extension.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such extension.
 pub(super) fn get_sbi(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     Ok(vcpu.sbi.get(number as u64)?.into())
 }
 
 /// Switches an SBI extension on or off.
+///
+/// # Errors
+///
+/// `EBUSY` if the vCPU has run; `EINVAL` for a value other than 0 and 1; `ENOENT` if there is no
+/// such extension.
 pub(super) fn set_sbi(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     change_sbi(vcpu, |sbi| Ok(sbi.set(number as u64, value)?))
 }
 
 /// Reads which SBI extensions the vCPU has.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register.
 pub(super) fn get_sbi_enabled(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let multi = table::Multi::Enable;
     Ok(vcpu.sbi.get_multi(multi, number as u64)?)
 }
 
 /// Switches SBI extensions on.
+///
+/// # Errors
+///
+/// `EBUSY` if the vCPU has run; `ENOENT` if there is no such register or extension. Then nothing
+/// changes.
 pub(super) fn enable_sbi(vcpu: &mut OwnedVcpu<'_>, number: usize, mask: u64) -> Result {
     change_sbi(vcpu, |sbi| {
         Ok(sbi.set_multi(table::Multi::Enable, number as u64, mask)?)
@@ -239,12 +295,20 @@ pub(super) fn enable_sbi(vcpu: &mut OwnedVcpu<'_>, number: usize, mask: u64) -> 
 }
 
 /// Reads which SBI extensions the vCPU does not have.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register.
 pub(super) fn get_sbi_disabled(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let multi = table::Multi::Disable;
     Ok(vcpu.sbi.get_multi(multi, number as u64)?)
 }
 
 /// Switches SBI extensions off.
+///
+/// # Errors
+///
+/// `EBUSY` if the vCPU has run; `ENOENT` if there is no such register.
 pub(super) fn disable_sbi(vcpu: &mut OwnedVcpu<'_>, number: usize, mask: u64) -> Result {
     change_sbi(vcpu, |sbi| {
         Ok(sbi.set_multi(table::Multi::Disable, number as u64, mask)?)

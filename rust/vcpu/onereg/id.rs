@@ -17,7 +17,7 @@ bitfield! {
         63:56 arch;
         /// Binary logarithm of the size in bytes.
         55:52 size;
-        /// Means nothing on RISC-V.
+        /// Reserved on RISC-V.
         51:32 reserved;
         /// Type and subtype. Types without subtypes have all registers under subtype 0.
         31:16 class;
@@ -38,24 +38,24 @@ const _: () = assert!(RegId::ARCH_MASK == bindings::KVM_REG_ARCH_MASK as u64);
 pub(crate) struct Class(u16);
 
 impl Class {
-    /// The class of this type and subtype.
+    /// Returns the class of this type and subtype.
     pub(crate) const fn new(kind: u32, subtype: u32) -> Self {
         Self(((kind | subtype) >> RegId::CLASS_SHIFT) as u16)
     }
 
-    /// The number of the type.
+    /// Returns the number of the type.
     #[inline]
     pub(crate) const fn kind(self) -> u8 {
         (self.0 >> (bindings::KVM_REG_RISCV_TYPE_SHIFT - RegId::CLASS_SHIFT)) as u8
     }
 
-    /// Whether it is of this type, whatever the subtype.
+    /// Returns whether it is of this type, whatever the subtype.
     pub(crate) const fn is_of(self, kind: u32) -> bool {
         (self.0 as u32) << RegId::CLASS_SHIFT & bindings::KVM_REG_RISCV_TYPE_MASK == kind
     }
 }
 
-/// What an id says.
+/// The parts of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Parts {
     /// Type and subtype.
@@ -67,8 +67,7 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Takes an id apart, if it can be one of a RISC-V register: the right architecture, and
-    /// nothing where nothing is defined.
+    /// Decodes an id; returns [`None`] for another architecture, or if a reserved bit is set.
     #[inline]
     pub(crate) fn of(id: u64) -> Option<Self> {
         const FIXED: u64 = RegId::ARCH_MASK | RegId::RESERVED_MASK;
@@ -84,7 +83,7 @@ impl Parts {
         })
     }
 
-    /// The id.
+    /// Returns the id as userspace writes it.
     pub(crate) fn id(self) -> u64 {
         ARCH | u64::from(self.size) << RegId::SIZE_SHIFT
             | u64::from(self.class.0) << RegId::CLASS_SHIFT

@@ -34,8 +34,11 @@ enum Core {
     Mode,
 }
 
+/// The size of a register of `struct kvm_riscv_core`, in bytes.
 const WORD: usize = size_of::<usize>();
+/// The number of pc.
 const PC: usize = offset_of!(bindings::kvm_riscv_core, regs.pc) / WORD;
+/// The number of the mode.
 const MODE: usize = offset_of!(bindings::kvm_riscv_core, mode) / WORD;
 
 /// pc has the number of x0, and x1 to x31 have their own.
@@ -47,6 +50,7 @@ const _: () = assert!(
 );
 
 impl Core {
+    /// Returns the register with this number; `ENOENT` if there is none.
     #[inline]
     fn at(number: usize) -> Result<Self> {
         match number {
@@ -62,6 +66,10 @@ impl Core {
 }
 
 /// Reads a register of the integer unit.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register.
 #[inline]
 pub(super) fn get_core(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let ctx = &vcpu.ctx;
@@ -77,6 +85,10 @@ pub(super) fn get_core(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
 
 /// Writes a register of the integer unit. Any mode but supervisor mode is user mode, as it has
 /// always been.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register.
 pub(super) fn set_core(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     const SUPERVISOR: u64 = bindings::KVM_RISCV_MODE_S as u64;
 
@@ -108,7 +120,7 @@ members! {
 }
 
 impl Csr {
-    /// The register, unless it is `sip`, which is more than a value.
+    /// Returns the register, unless it is `sip`, which is more than a value.
     fn supervisor(self) -> Option<Supervisor> {
         Some(match self {
             Self::Sstatus => Supervisor::Sstatus,
@@ -127,6 +139,10 @@ impl Csr {
 }
 
 /// Reads a supervisor register.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register.
 pub(super) fn get_csr(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     Ok(match Csr::at(number)?.supervisor() {
         Some(csr) => vcpu.context().csrs.get(csr) as u64,
@@ -136,6 +152,10 @@ pub(super) fn get_csr(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
 
 /// Writes a supervisor register. What it cannot hold of `value` is dropped; reads tell what is
 /// left.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register.
 pub(super) fn set_csr(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     match Csr::at(number)?.supervisor() {
         Some(csr) => restore(vcpu, csr, value),
@@ -146,7 +166,7 @@ pub(super) fn set_csr(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Re
     }
 }
 
-/// Writes a register that is a value.
+/// Writes a register that is only a value. The caller has the vCPU, which is not loaded.
 fn restore(vcpu: &mut OwnedVcpu<'_>, csr: Supervisor, value: u64) -> Result {
     let satp_modes = host::get().ok_or(ENODEV)?.satp_modes;
     let (inner, context) = vcpu.split();
@@ -178,7 +198,7 @@ members! {
 }
 
 impl Aia {
-    /// The register, unless it is one that is zero.
+    /// Returns the register, unless it is one that is zero.
     fn supervisor(self) -> Option<Supervisor> {
         match self {
             Self::Siselect => Some(Supervisor::Siselect),
@@ -190,12 +210,20 @@ impl Aia {
 }
 
 /// Reads a register of Ssaia.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register.
 pub(super) fn get_aia(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let csr = Aia::at(number)?.supervisor();
     Ok(csr.map_or(0, |csr| vcpu.context().csrs.get(csr) as u64))
 }
 
 /// Writes a register of Ssaia, as [`set_csr`].
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register.
 pub(super) fn set_aia(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     match Aia::at(number)?.supervisor() {
         Some(csr) => restore(vcpu, csr, value),
@@ -211,6 +239,10 @@ members! {
 }
 
 /// Reads a register of Smstateen.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register.
 pub(super) fn get_sstateen(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     match Smstateen::at(number)? {
         Smstateen::Sstateen0 => Ok(vcpu.context().csrs.get(Supervisor::Sstateen0) as u64),
@@ -218,6 +250,10 @@ pub(super) fn get_sstateen(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64
 }
 
 /// Writes a register of Smstateen, as [`set_csr`].
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register.
 pub(super) fn set_sstateen(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     match Smstateen::at(number)? {
         Smstateen::Sstateen0 => restore(vcpu, Supervisor::Sstateen0, value),
@@ -232,6 +268,10 @@ members! {
 }
 
 /// Reads a register of Zicfiss.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register.
 pub(super) fn get_ssp(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     match Zicfiss::at(number)? {
         Zicfiss::Ssp => Ok(vcpu.context().csrs.get(Supervisor::Ssp) as u64),
@@ -239,6 +279,10 @@ pub(super) fn get_ssp(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
 }
 
 /// Writes a register of Zicfiss, as [`set_csr`].
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register.
 pub(super) fn set_ssp(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     match Zicfiss::at(number)? {
         Zicfiss::Ssp => restore(vcpu, Supervisor::Ssp, value),
@@ -267,11 +311,20 @@ impl From<Timer> for TimerReg {
 }
 
 /// Reads a register of the timer.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register.
 pub(super) fn get_timer(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     Ok(vcpu.timer_reg(Timer::at(number)?.into()))
 }
 
 /// Writes a register of the timer.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register; `EINVAL` for another frequency than the host's, or an
+/// unknown state.
 pub(super) fn set_timer(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     vcpu.set_timer_reg(Timer::at(number)?.into(), value)
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The table of registers: one row says all that there is to know about a group of them, and get,
-//! set and list read it (differences-from-c M25).
+//! The table of registers: each row describes a group of registers, and get, set and list all use
+//! it (differences-from-c M25).
 //!
 //! Rows stand in the order in which C lists the registers. No locks; a row's functions run with
 //! `vcpu->mutex` held.
@@ -33,23 +33,23 @@ use crate::{
     }, //
 };
 
-/// A vCPU to look at only.
+/// A vCPU for reading only.
 pub(super) struct View<'v, 'o>(&'v mut OwnedVcpu<'o>);
 
 impl<'v, 'o> View<'v, 'o> {
-    /// `vcpu`, for as long as it does not change.
+    /// Takes `vcpu`, for as long as it does not change.
     #[inline]
     pub(super) fn new(vcpu: &'v mut OwnedVcpu<'o>) -> Self {
         Self(vcpu)
     }
 
-    /// What loading moves into registers.
+    /// Returns what loading moves into registers.
     #[inline]
     pub(super) fn context(&mut self) -> &CpuContext {
         self.0.context()
     }
 
-    /// The vector registers.
+    /// Returns the vector registers.
     pub(super) fn vector(&mut self) -> &VectorRegs {
         self.0.vector()
     }
@@ -64,28 +64,29 @@ impl<'o> Deref for View<'_, 'o> {
     }
 }
 
-/// How to get at registers that hold a `T`. The number counts from the group's first, and is below
-/// the group's count even in speculation.
+/// The getter and setter of registers that hold a `T`. The number counts from the group's first,
+/// and is below the group's count even in speculation.
 #[derive(Clone, Copy)]
 pub(super) struct Accessor<T> {
-    /// Reads.
+    /// The getter.
     pub(super) get: fn(&mut View<'_, '_>, usize) -> Result<T>,
-    /// Writes. The caller sees to it that CPUs forget what they hold of the vCPU.
+    /// The setter. Its caller has marked the vCPU's state as changed.
     pub(super) set: fn(&mut OwnedVcpu<'_>, usize, T) -> Result,
 }
 
-/// How wide the registers of a group are, and how to get at them.
+/// The width of a group's registers, and their accessors.
 #[derive(Clone, Copy)]
 pub(super) enum Access {
     /// 32 bits.
     U32(Accessor<u32>),
     /// 64 bits.
     U64(Accessor<u64>),
-    /// As many bytes as a vector register has.
+    /// The bytes of a vector register.
     Vector(fn(&mut VectorRegs, usize) -> Option<&mut [u8]>),
 }
 
 impl Access {
+    /// Returns the access to registers of 64 bits by `get` and `set`.
     const fn u64(
         get: fn(&mut View<'_, '_>, usize) -> Result<u64>,
         set: fn(&mut OwnedVcpu<'_>, usize, u64) -> Result,
@@ -93,6 +94,7 @@ impl Access {
         Self::U64(Accessor { get, set })
     }
 
+    /// Returns the access to registers of 32 bits by `get` and `set`.
     const fn u32(
         get: fn(&mut View<'_, '_>, usize) -> Result<u32>,
         set: fn(&mut OwnedVcpu<'_>, usize, u32) -> Result,
@@ -100,7 +102,7 @@ impl Access {
         Self::U32(Accessor { get, set })
     }
 
-    /// Binary logarithm of the size in bytes.
+    /// Returns log2 of the size in bytes.
     fn size(self) -> u8 {
         match self {
             Self::U32(_) => SIZE_U32,
@@ -113,10 +115,10 @@ impl Access {
 /// Binary logarithm of the size of a register of 32 bits, in bytes.
 pub(super) const SIZE_U32: u8 = 2;
 
-/// The same for 64 bits.
+/// Binary logarithm of the size of a register of 64 bits, in bytes.
 pub(super) const SIZE_U64: u8 = 3;
 
-/// The same for a vector register: it is a power of two, at most 2^13.
+/// Returns log2 of the size of a vector register, in bytes: it is a power of two, at most 2^13.
 pub(super) fn vector_size() -> u8 {
     host::get()
         .map_or(0, |host| host.vector_size / usize::from(units::VECTORS))
@@ -130,29 +132,32 @@ enum Presence {
     Always,
     /// All of them, if userspace chose this extension for the vCPU.
     Chosen(Ext),
-    /// Those whose numbers are in this set: so the list asks, and the accessor refuses.
+    /// Those whose numbers are in this set. The list uses the set; the accessor itself refuses the
+    /// rest.
     Some(fn(&OwnedVcpu<'_>) -> u128),
-    /// While the vCPU has this SBI extension, those whose numbers are in this set: so the list
-    /// asks, and the accessor refuses.
+    /// While the vCPU has this SBI extension, those whose numbers are in this set. The list uses
+    /// the set; the accessor itself refuses the rest.
     Sbi(Extension, fn(&OwnedVcpu<'_>) -> u128),
-    /// All of them, though the list has none: other registers say the same.
+    /// All of them, but the list leaves them out, because other registers have the same contents.
     Unlisted,
 }
 
-/// Registers that have a class, a presence and a way to get at them in common.
+/// Registers with the same class, presence and accessors.
 pub(super) struct Group {
+    /// The type and subtype of the registers.
     class: Class,
     /// Number of the first register in the class.
     first: u16,
     /// How many there are.
     count: u16,
+    /// Which of the registers there are.
     presence: Presence,
-    /// How to get at them.
+    /// Their accessors.
     pub(super) access: Access,
 }
 
 impl Group {
-    /// Whether the group is there, as far as that is the same for all of it.
+    /// Returns whether the group is there, as far as that is the same for all of it.
     #[inline]
     fn is_there(&self, vcpu: &OwnedVcpu<'_>) -> bool {
         match self.presence {
@@ -162,7 +167,7 @@ impl Group {
         }
     }
 
-    /// Numbers of those registers that the list has.
+    /// Returns the numbers of those registers that the list has.
     fn listed(&self, vcpu: &OwnedVcpu<'_>) -> u128 {
         match self.presence {
             Presence::Always => self.all(),
@@ -174,7 +179,7 @@ impl Group {
         }
     }
 
-    /// Numbers of all registers: fewer than a set has room for, see below.
+    /// Returns the numbers of all registers: fewer than a set has room for, see below.
     const fn all(&self) -> u128 {
         (1 << self.count) - 1
     }
@@ -191,7 +196,7 @@ macro_rules! words {
 const ISA_EXTENSIONS: u16 = bindings::KVM_RISCV_ISA_EXT_ID_KVM_RISCV_ISA_EXT_MAX as u16;
 const SBI_EXTENSIONS: u16 = bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_MAX as u16;
 
-/// Multi registers that it takes for so many extensions.
+/// Returns how many multi registers it takes for so many extensions.
 const fn multi(extensions: u16) -> u16 {
     extensions.div_ceil(u64::BITS as u16)
 }
@@ -199,6 +204,7 @@ const fn multi(extensions: u16) -> u16 {
 /// `KVM_REG_RISCV_VECTOR_REG(0)`: the vector registers come after the struct of their CSRs, whose
 /// last member, a pointer, is no register.
 const VECTOR_REGS: u16 = words!(__riscv_v_ext_state);
+/// The number of registers in that struct.
 const VECTOR_CSRS: u16 = VECTOR_REGS - 1;
 
 /// All registers.
@@ -408,7 +414,7 @@ static OF_KIND: [&[Group]; KINDS] = {
     of_kind
 };
 
-/// The register that `parts` names, as its group and its number in it.
+/// Finds the register that `parts` names, as its group and its number in it.
 ///
 /// # Errors
 ///
@@ -428,11 +434,11 @@ pub(super) fn find(vcpu: &OwnedVcpu<'_>, parts: Parts) -> Result<(&'static Group
     Err(refusal(vcpu, parts))
 }
 
-/// Why there is no such register.
+/// Returns why there is no such register.
 #[cold]
 fn refusal(vcpu: &OwnedVcpu<'_>, parts: Parts) -> Error {
     // The state of an SBI extension that the vCPU does not have, or in another size, has always
-    // been an invalid id, not one of nothing.
+    // been an invalid id (`EINVAL`), not a missing register.
     let is_known = |group: &Group| {
         group.class == parts.class && group.access.size() == parts.size && group.is_there(vcpu)
     };
@@ -442,7 +448,7 @@ fn refusal(vcpu: &OwnedVcpu<'_>, parts: Parts) -> Error {
     ENOENT
 }
 
-/// How many registers the list has.
+/// Returns how many registers the list has.
 pub(super) fn count(vcpu: &OwnedVcpu<'_>) -> u64 {
     GROUPS
         .iter()

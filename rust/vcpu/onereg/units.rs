@@ -33,12 +33,17 @@ const _: () = assert!(
         && offset_of!(bindings::__riscv_d_ext_state, fcsr) == FCSR as usize * size_of::<u64>()
 );
 
+/// The half of an f register that F has.
 const LOW: u64 = u32::MAX as u64;
 
 /// Accrued exceptions and rounding mode: all that fcsr has.
 const FCSR_FIELDS: u32 = 0xff;
 
 /// Reads f0 to f31 as F has them, or fcsr.
+///
+/// # Errors
+///
+/// Never, unlike other accessors: a number that is no f register's is that of fcsr.
 pub(super) fn get_f(vcpu: &mut View<'_, '_>, number: usize) -> Result<u32> {
     let fp = &vcpu.context().fp;
     Ok(match fp.f.get(number) {
@@ -48,6 +53,10 @@ pub(super) fn get_f(vcpu: &mut View<'_, '_>, number: usize) -> Result<u32> {
 }
 
 /// Writes f0 to f31 as F has them, or fcsr.
+///
+/// # Errors
+///
+/// Never, unlike other accessors: a number that is no f register's is that of fcsr.
 pub(super) fn set_f(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u32) -> Result {
     let FpRegs { f, fcsr } = &mut vcpu.context().fp;
     match f.get_mut(number) {
@@ -58,11 +67,19 @@ pub(super) fn set_f(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u32) -> Resu
 }
 
 /// Reads f0 to f31 as D has them.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register.
 pub(super) fn get_d(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     vcpu.context().fp.f.get(number).copied().ok_or(ENOENT)
 }
 
 /// Writes f0 to f31 as D has them.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register.
 pub(super) fn set_d(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     let f = vcpu.context().fp.f.get_mut(number).ok_or(ENOENT)?;
     *f = value;
@@ -70,11 +87,19 @@ pub(super) fn set_d(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Resu
 }
 
 /// Reads fcsr.
+///
+/// # Errors
+///
+/// Never, unlike other accessors: there is one register.
 pub(super) fn get_fcsr(vcpu: &mut View<'_, '_>, _number: usize) -> Result<u32> {
     Ok(vcpu.context().fp.fcsr)
 }
 
 /// Writes fcsr.
+///
+/// # Errors
+///
+/// Never, unlike other accessors: there is one register.
 pub(super) fn set_fcsr(vcpu: &mut OwnedVcpu<'_>, _number: usize, value: u32) -> Result {
     vcpu.context().fp.fcsr = value & FCSR_FIELDS;
     Ok(())
@@ -88,7 +113,7 @@ members! {
         Vtype(vtype),
         Vcsr(vcsr),
         Vlenb(vlenb),
-        // No register: the group ends before it.
+        // The pointer is no register: the group ends before it.
         Data(datap),
     }
 }
@@ -97,6 +122,10 @@ members! {
 pub(super) const VECTORS: u16 = 32;
 
 /// Reads a control register of the vector unit.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register.
 pub(super) fn get_vcsr(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     let csrs = &vcpu.vector().csrs;
     let value = match VectorCsr::at(number)? {
@@ -110,13 +139,14 @@ pub(super) fn get_vcsr(vcpu: &mut View<'_, '_>, number: usize) -> Result<u64> {
     Ok(value as u64)
 }
 
-/// What vcsr has: saturation and rounding mode.
+/// The fields of vcsr: saturation and rounding mode.
 const VCSR_FIELDS: usize = 0b111;
 
-/// `vtype.vill`: the configuration is none, and nothing else is in the register.
+/// `vtype.vill`: the configuration is illegal, and the rest of the register is zero.
 const VILL: usize = 1 << (usize::BITS - 1);
 
-/// What vtype makes of `value`: LMUL, SEW, and what happens to the tail and to masked-off elements.
+/// Returns what vtype makes of `value`: LMUL, SEW, and what happens to the tail and to masked-off
+/// elements.
 fn legal_vtype(value: usize) -> usize {
     const FIELDS: usize = 0xff;
 
@@ -129,6 +159,10 @@ fn legal_vtype(value: usize) -> usize {
 
 /// Writes a control register of the vector unit: what it cannot hold of `value` is dropped. The
 /// length of the unit's registers cannot change.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such register; `EINVAL` for another length of the registers.
 pub(super) fn set_vcsr(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> Result {
     let csrs = &mut vcpu.vector().csrs;
     let value = value as usize;
@@ -146,7 +180,7 @@ pub(super) fn set_vcsr(vcpu: &mut OwnedVcpu<'_>, number: usize, value: u64) -> R
     Ok(())
 }
 
-/// The bytes of vector register `number`.
+/// Returns the bytes of vector register `number`, if there is one.
 pub(super) fn vector(regs: &mut VectorRegs, number: usize) -> Option<&mut [u8]> {
     let data = regs.data_mut();
     let vlenb = data.len() / usize::from(VECTORS);

@@ -62,7 +62,7 @@ pub(crate) trait Source {
 /// Whether the host needs another counter for a new event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
-    /// It does.
+    /// The host needs a free counter.
     Needed,
     /// The new event replaces one that counts.
     ComesFree,
@@ -71,36 +71,37 @@ pub(crate) enum Room {
 /// Whether the guest is told that a counter has wrapped (Sscofpmf).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Overflows {
-    /// By an interrupt, and in snapshots.
+    /// The guest is told by an interrupt, and in snapshots.
     Told,
-    /// Not at all.
+    /// The guest is not told.
     Ignored,
 }
 
 /// An event of hardware that is counted, from 0 whenever it is started, while its vCPU is in
 /// `KVM_RUN`.
 pub(crate) trait Event {
-    /// Starts to count for a counter that holds `value`, in `KVM_RUN`.
+    /// Starts counting for a counter that holds `value`, in `KVM_RUN`.
     ///
     /// # Errors
     ///
     /// [`NotStarted`] if the host refuses, or has no counter left.
     fn start(&mut self, value: u64) -> Result<(), NotStarted>;
 
-    /// Stops it, and tells how much it has counted since it was started. Its counter has wrapped if
-    /// that says so, whether or not the host has noticed.
+    /// Stops the event, and returns how much it has counted since it was started.
+    /// [`wrapped`](Self::wrapped) takes that into account from then on, also if the interrupt of
+    /// the overflow did not come.
     fn stop(&mut self) -> u64;
 
-    /// How much it has counted since it was started.
+    /// Returns how much it has counted since it was started.
     fn count(&self) -> u64;
 
-    /// Whether its counter has wrapped since it was last started, and the guest is to know.
+    /// Returns whether its counter has wrapped since it was last started, and the guest is to know.
     fn wrapped(&self) -> bool;
 
-    /// The `KVM_RUN` ends that it counts in. It is started.
+    /// Notes that the `KVM_RUN` ends which it counts in. It is started.
     fn leave(&mut self);
 
-    /// The next `KVM_RUN` begins.
+    /// Notes that the next `KVM_RUN` begins.
     fn enter(&mut self);
 }
 
@@ -113,25 +114,27 @@ pub(crate) struct NotStarted;
 enum Count {
     /// This.
     Stopped(u64),
-    /// This, and what its event has counted.
+    /// This value, plus what its event has counted since.
     Started(u64),
 }
 
 /// A counter.
 enum Pmc<E> {
-    /// It has no event; this was in it when it had one.
+    /// The counter has no event. It keeps the value that it last had.
     Free(u64),
-    /// It counts what we do.
+    /// The counter counts an event of KVM's own.
     Firmware(FirmwareEvent, Count),
-    /// It counts what the host's counters count.
+    /// The counter counts an event of the host's hardware.
     Hardware(E, Count),
 }
 
 impl<E: Event> Pmc<E> {
+    /// Returns whether it has no event.
     fn is_free(&self) -> bool {
         matches!(self, Self::Free(_))
     }
 
+    /// Returns whether it counts.
     fn is_started(&self) -> bool {
         match self {
             Self::Free(_) => false,
@@ -141,7 +144,7 @@ impl<E: Event> Pmc<E> {
         }
     }
 
-    /// What it holds, before its width is looked at.
+    /// Returns what it holds, before its width is looked at.
     fn value(&self, firmware: &FirmwareCounts) -> u64 {
         match self {
             Self::Free(value)
@@ -154,7 +157,7 @@ impl<E: Event> Pmc<E> {
         }
     }
 
-    /// Starts it, if it has an event and is stopped, with `value`, or with what it holds.
+    /// Starts the counter, if it has an event and is stopped, with `value`, or with what it holds.
     fn start(&mut self, value: Option<u64>, firmware: &FirmwareCounts) -> Result<(), NotStarted> {
         match self {
             Self::Firmware(event, count) => {
@@ -175,7 +178,7 @@ impl<E: Event> Pmc<E> {
         Ok(())
     }
 
-    /// Stops it, if it is started.
+    /// Stops the counter, if it is started.
     fn stop(&mut self, firmware: &FirmwareCounts) {
         match self {
             Self::Firmware(event, count) => {
@@ -192,6 +195,7 @@ impl<E: Event> Pmc<E> {
         }
     }
 
+    /// Returns whether it has wrapped since it was started; a counter of firmware never does.
     fn wrapped(&self) -> bool {
         match self {
             Self::Free(_) | Self::Firmware(..) => false,
@@ -228,9 +232,11 @@ pub(crate) struct Report {
 
 /// All counters of a hart.
 pub(crate) struct Counters<E> {
+    /// Which counters there are.
     layout: Layout,
     /// Whether a counter of hardware is started.
     counting: bool,
+    /// The counters, by their numbers.
     pmcs: [Pmc<E>; MAX_COUNTERS],
 }
 
@@ -255,10 +261,12 @@ impl<E: Event> Counters<E> {
         }
     }
 
+    /// Returns counter `index`, also in speculation, if there is one.
     fn pmc(&self, index: usize) -> Option<&Pmc<E>> {
         self.pmcs.get(nospec::index(index, MAX_COUNTERS))
     }
 
+    /// Returns counter `index`, to be changed.
     fn pmc_mut(&mut self, index: usize) -> Option<&mut Pmc<E>> {
         self.pmcs.get_mut(nospec::index(index, MAX_COUNTERS))
     }
@@ -309,8 +317,8 @@ impl<E: Event> Counters<E> {
         Ok(index)
     }
 
-    /// The counter for an event. One that is free, if there is a choice: the specification would
-    /// allow one with an event that is stopped, but a guest may want to start that later.
+    /// Chooses the counter for an event. One that is free, if there is a choice: the specification
+    /// would allow one with an event that is stopped, but a guest may want to start that later.
     fn choose(&self, among: Selection, setup: Setup) -> Option<usize> {
         let can = |index: usize| match (setup.event, self.layout.kind(index)) {
             (event::Event::Firmware(_), Some(Kind::Firmware)) => true,
@@ -330,7 +338,7 @@ impl<E: Event> Counters<E> {
                     })
                 };
                 find(|_, pmc| pmc.is_free()).or_else(|| {
-                    // There is no other than its own that it could want.
+                    // An event with a counter of its own can use no other.
                     find(|index, pmc| index < FIRST_PROGRAMMABLE && !pmc.is_started())
                 })
             }
@@ -343,7 +351,7 @@ impl<E: Event> Counters<E> {
     /// # Errors
     ///
     /// [`SbiError::AlreadyStarted`] if some are started, which nothing changes for;
-    /// [`SbiError::Failed`] if the host refuses some. The others are started.
+    /// [`SbiError::Failed`] if the host refuses some. The rest is started.
     pub(crate) fn start(
         &mut self,
         which: Selection,
@@ -402,7 +410,7 @@ impl<E: Event> Counters<E> {
         result
     }
 
-    /// What a firmware counter holds; [`None`] if it has no event or is none.
+    /// Returns what a firmware counter holds; [`None`] if it has no event or is none.
     pub(crate) fn read_firmware(&self, index: usize, firmware: &FirmwareCounts) -> Option<u64> {
         self.layout.kind(index)?;
         match self.pmc(index)? {
@@ -438,7 +446,8 @@ impl<E: Event> Counters<E> {
         self.counting = counting;
     }
 
-    /// A `KVM_RUN` of the hart ends: what its thread does until the next one is not counted.
+    /// Stops counting, as a `KVM_RUN` of the hart ends: what its thread does until the next one is
+    /// not the guest's.
     #[inline]
     pub(crate) fn leave(&mut self) {
         if self.counting {
@@ -446,7 +455,7 @@ impl<E: Event> Counters<E> {
         }
     }
 
-    /// A `KVM_RUN` of the hart begins.
+    /// Counts from here on, as a `KVM_RUN` of the hart begins.
     #[inline]
     pub(crate) fn enter(&mut self) {
         if self.counting {
@@ -454,6 +463,7 @@ impl<E: Event> Counters<E> {
         }
     }
 
+    /// Calls `f` for each event of hardware that is started.
     #[cold]
     fn for_each_counting(&mut self, mut f: impl FnMut(&mut E)) {
         for pmc in &mut self.pmcs {
@@ -465,7 +475,7 @@ impl<E: Event> Counters<E> {
     }
 }
 
-/// The bits of `value` that a counter has.
+/// Returns the bits of `value` that a counter has.
 fn shown(layout: Layout, index: usize, value: u64) -> u64 {
     match layout.kind(index) {
         Some(Kind::Hardware { width }) => value & wrap::mask(width),

@@ -15,16 +15,16 @@ use crate::{
 /// An event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// One that the host's counters count.
+    /// An event that the host's counters count.
     Hardware(HardwareEvent),
-    /// One that we count.
+    /// An event that KVM counts.
     Firmware(FirmwareEvent),
 }
 
 /// An event of the host's counters, as perf names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HardwareEvent {
-    /// `PERF_TYPE_*`
+    /// The type, `PERF_TYPE_*`.
     pub(crate) kind: u32,
     /// What `perf_event_attr.config` says for this type.
     pub(crate) config: u64,
@@ -95,13 +95,14 @@ impl Event {
     }
 }
 
-/// `number`, if it is below `count`. The host's driver looks up in tables what it is given.
+/// Returns `number`, also in speculation, if it is below `count`. The host's driver looks up in
+/// tables what it is given.
 fn below(number: u32, count: u32) -> Option<u32> {
     (number < count).then(|| nospec::index(number as usize, count as usize) as u32)
 }
 
-/// What the code of a cache event means to perf: cache, operation and result have the same numbers
-/// there, in other places.
+/// Returns what the code of a cache event means to perf: cache, operation and result have the same
+/// numbers there, in other places.
 fn cache(code: u32) -> Option<u64> {
     let id = code >> bindings::SBI_PMU_EVENT_CACHE_ID_SHIFT;
     let op = (code & bindings::SBI_PMU_EVENT_CACHE_OP_ID_CODE_MASK)
@@ -118,8 +119,8 @@ fn cache(code: u32) -> Option<u64> {
 }
 
 impl HardwareEvent {
-    /// The counter that counts this event and nothing else: those of cycles and of instructions
-    /// have a place of their own, by the number of their CSR.
+    /// Returns the counter that counts this event and nothing else: those of cycles and of
+    /// instructions have a place of their own, by the number of their CSR.
     pub(crate) fn fixed_counter(self) -> Option<usize> {
         let cycles = u64::from(bindings::perf_hw_id_PERF_COUNT_HW_CPU_CYCLES);
         let instructions = u64::from(bindings::perf_hw_id_PERF_COUNT_HW_INSTRUCTIONS);
@@ -134,7 +135,7 @@ impl HardwareEvent {
 /// Makes [`FirmwareEvent`] of its names.
 macro_rules! firmware_events {
     ($($(#[$doc:meta])+ $name:ident = $code:ident,)+) => {
-        /// An event that we count, by its code.
+        /// An event that KVM counts (SBI "firmware event"), by its code.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u32)]
         pub(crate) enum FirmwareEvent {
@@ -199,6 +200,7 @@ impl FirmwareEvent {
     /// How many there are.
     pub(crate) const COUNT: usize = Self::ALL.len();
 
+    /// Returns the event with this code, if there is one.
     fn of(code: u32) -> Option<Self> {
         Self::ALL
             .iter()
@@ -206,7 +208,7 @@ impl FirmwareEvent {
             .find(|&event| event as u32 == code)
     }
 
-    /// Its bit in a word that has one for each.
+    /// Returns the event's bit in a word that has one for each.
     pub(crate) const fn bit(self) -> u32 {
         1 << self as u32
     }

@@ -23,11 +23,12 @@ pub(crate) struct FirmwareCounts {
     /// The events that a started counter counts, a bit for each. Most of the time there is none,
     /// which is all that a CPU with an event to count looks at.
     wanted: AtomicU32,
+    /// The count of each event, while it is wanted.
     counts: [AtomicU64; FirmwareEvent::COUNT],
 }
 
 impl FirmwareCounts {
-    /// No counter counts an event.
+    /// Returns the events of a hart where no counter counts one.
     pub(crate) fn new() -> Self {
         Self {
             wanted: AtomicU32::new(0),
@@ -35,7 +36,7 @@ impl FirmwareCounts {
         }
     }
 
-    /// `event` happened to this hart.
+    /// Counts `event`, which happened to this hart, if a counter wants it.
     #[inline(always)]
     pub(crate) fn note(&self, event: FirmwareEvent) {
         if self.wanted.load(Ordering::Relaxed) & event.bit() != 0 {
@@ -43,8 +44,8 @@ impl FirmwareCounts {
         }
     }
 
-    /// All of `events` happened to this hart. Which they are is worked out only if a counter counts
-    /// anything.
+    /// Counts all of `events`, which happened to this hart. Which they are is worked out only if a
+    /// counter counts anything.
     #[inline(always)]
     pub(crate) fn note_all<const N: usize>(&self, events: impl FnOnce() -> [FirmwareEvent; N]) {
         if self.wanted.load(Ordering::Relaxed) != 0 {
@@ -52,12 +53,14 @@ impl FirmwareCounts {
         }
     }
 
+    /// Counts each of `events` that a counter wants.
     #[cold]
     #[inline(never)]
     fn add_all<const N: usize>(&self, events: impl FnOnce() -> [FirmwareEvent; N]) {
         events().into_iter().for_each(|event| self.note(event));
     }
 
+    /// Adds one to the count of `event`.
     #[cold]
     fn add(&self, event: FirmwareEvent) {
         // Relaxed: the number alone matters.
@@ -66,7 +69,7 @@ impl FirmwareCounts {
         }
     }
 
-    /// How often `event` happened while it was wanted.
+    /// Returns how often `event` happened while it was wanted.
     pub(crate) fn count(&self, event: FirmwareEvent) -> u64 {
         self.counts
             .get(event as usize)

@@ -55,8 +55,8 @@ pub(crate) enum Kind {
 }
 
 impl Layout {
-    /// Counters for guests of a host with `counters` in hardware, `time` not among them, each with
-    /// one bit more than `width`; [`None`] if that makes no sense.
+    /// Returns the counters for guests of a host with `counters` in hardware, `time` not among
+    /// them, each with one bit more than `width`; [`None`] if that makes no sense.
     pub(crate) fn new(counters: u32, width: u32) -> Option<Self> {
         if counters == 0 || width == 0 || width > FULL_WIDTH {
             return None;
@@ -68,12 +68,12 @@ impl Layout {
         })
     }
 
-    /// One more than the highest number.
+    /// Returns one more than the highest number.
     pub(crate) fn count(&self) -> usize {
         self.hardware + FirmwareEvent::COUNT
     }
 
-    /// What the counter with number `index` is, if it exists.
+    /// Returns what the counter with number `index` is, if it exists.
     pub(crate) fn kind(&self, index: usize) -> Option<Kind> {
         match index {
             TIME => None,
@@ -86,7 +86,7 @@ impl Layout {
         }
     }
 
-    /// What the guest is told of a counter (`counter_info`).
+    /// Returns what the guest is told of a counter (`counter_info` of SBI PMU).
     pub(crate) fn info(&self, index: usize) -> Option<usize> {
         let (kind, csr, width) = match self.kind(index)? {
             Kind::Hardware { width } => (
@@ -132,7 +132,7 @@ pub(crate) struct Member {
 }
 
 impl Selection {
-    /// Each of them, by rising number.
+    /// Returns each of them, by rising number.
     pub(crate) fn members(self) -> impl Iterator<Item = Member> {
         let Counters { base, mask } = self.0;
         (0..u64::BITS as usize)
@@ -144,7 +144,7 @@ impl Selection {
             })
     }
 
-    /// The one with the lowest number.
+    /// Returns the one with the lowest number.
     pub(crate) fn first(self) -> usize {
         self.0
             .base

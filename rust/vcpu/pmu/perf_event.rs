@@ -60,8 +60,8 @@ use crate::{
     }, //
 };
 
-/// What counters guests can have: none if the host's own driver found none, or if the host cannot
-/// tell guests from itself.
+/// Returns what counters guests can have: [`None`] if the host's own driver found none, or if the
+/// host cannot tell guests from itself.
 pub(crate) fn layout() -> Option<Layout> {
     if !cpufeature::host_has(bindings::RISCV_ISA_EXT_SSCOFPMF) {
         return None;
@@ -72,7 +72,7 @@ pub(crate) fn layout() -> Option<Layout> {
     Layout::new(number, width)
 }
 
-/// Whether the host has a counter for `event`.
+/// Returns whether the host has a counter for `event`.
 pub(crate) fn can_count(event: HardwareEvent) -> bool {
     // SAFETY: The driver takes any type and configuration, and refuses those that it does not know.
     // A null pointer tells it that the caller does not want the configuration back.
@@ -152,7 +152,9 @@ impl OverflowSink {
 
 /// Makes events for the counters of one vCPU.
 pub(crate) struct PerfSource {
+    /// The way of overflows to the vCPU.
     line: Arc<OverflowLine>,
+    /// Whether the guest is told of overflows.
     overflows: Overflows,
 }
 
@@ -204,7 +206,8 @@ impl Source for PerfSource {
             raw: NonNull::new(raw)?,
             target,
         };
-        // It was enabled, to see whether the host has a counter left for it.
+        // `kvm_rs_perf_create()` has enabled the event, which shows whether the host has a counter
+        // left for it.
         let fits = !event.is_refused();
         event.stop();
         (fits || room == Room::ComesFree).then_some(event)
@@ -218,12 +221,15 @@ impl Source for PerfSource {
 /// `raw` is a live event that [`PerfSource`] created, and perf gives `target` to its overflow
 /// handler.
 pub(crate) struct PerfEvent {
+    /// Perf's event.
     raw: NonNull<bindings::perf_event>,
+    /// The context of the overflow handler.
     target: KBox<Target>,
 }
 
 /// The counter that an event is for.
 struct Target {
+    /// The way of the overflow to the vCPU.
     line: Arc<OverflowLine>,
     overflows: Overflows,
     wrap: Wrap,
@@ -242,20 +248,20 @@ impl Target {
 }
 
 impl PerfEvent {
-    /// Whether the host had no counter left for the event when it last wanted one. Only
+    /// Returns whether the host had no counter left for the event when it last wanted one. Only
     /// [`enable`](Self::enable) makes it try again.
     fn is_refused(&self) -> bool {
         // SAFETY: By the type's invariant `raw` is a live event.
         unsafe { bindings::kvm_rs_perf_is_refused(self.raw.as_ptr()) }
     }
 
-    /// Whether this thread is the one that it counts.
+    /// Returns whether this thread is the one that it counts.
     fn counts_this_thread(&self) -> bool {
         // SAFETY: By the type's invariant `raw` is a live event.
         unsafe { bindings::kvm_rs_perf_counts_current(self.raw.as_ptr()) }
     }
 
-    /// Has the host count, or try to.
+    /// Enables the event: the host counts, or tries to find a counter.
     fn enable(&mut self) {
         // SAFETY: By the type's invariant `raw` is a live event.
         unsafe { bindings::perf_event_enable(self.raw.as_ptr()) };
@@ -323,13 +329,14 @@ impl Event for PerfEvent {
     }
 
     fn enter(&mut self) {
-        // Whatever another thread does is foreign.
+        // Events of another thread are foreign.
         if !self.counts_this_thread() {
             return;
         }
         let period = IrqOff::with(|irqs| self.target.wrap.enter(self.count_here(irqs)));
         if let Some(period) = period {
-            // Perf takes any period that `Wrap` gives; a wrap is noticed late if not.
+            // Perf accepts any period that `Wrap` gives. If it did not, a wrap would only be
+            // noticed late.
             let _ = self.set_period(period);
         }
         // The thread may have come to a CPU where all counters were in use.
@@ -348,8 +355,8 @@ impl Drop for PerfEvent {
     }
 }
 
-/// An event of ours has counted as much as it was told. An interrupt of the CPU where the
-/// vCPU's thread is: does not sleep.
+/// Handles that an event of ours has counted as much as it was told. An interrupt of the CPU where
+/// the vCPU's thread is: does not sleep.
 ///
 /// # Safety
 ///

@@ -22,21 +22,21 @@ use crate::{
     }, //
 };
 
-/// There are no counters.
+/// Returns that there are no counters.
 pub(crate) fn layout() -> Option<Layout> {
     None
 }
 
-/// The host has no counter.
+/// Returns that the host has no counter.
 pub(crate) fn can_count(_event: HardwareEvent) -> bool {
     false
 }
 
-/// Makes nothing.
+/// A source without events.
 pub(crate) struct PerfSource;
 
 impl PerfSource {
-    /// For any vCPU.
+    /// Makes events for any vCPU, of which there are none.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ impl Source for PerfSource {
     }
 }
 
-/// There is none.
+/// The type without values: no event exists.
 pub(crate) enum PerfEvent {}
 
 impl Event for PerfEvent {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // Pure: no kernel, no bindings but constants. The host crate compiles and tests it, too.
 
-//! When a counter wraps around.
+//! Computes when a counter wraps around.
 //!
 //! An event of the host is counted from 0; the guest's counter has another value and a width of its
 //! own. What perf is told is how many events there are until the guest's counter wraps, and it can
@@ -20,13 +20,13 @@ use crate::kernel_ext::atomic::{
 /// The longest period that perf takes.
 const MAX_PERIOD: u64 = i64::MAX as u64;
 
-/// The ones of a counter with one bit more than `width`.
+/// Returns the ones of a counter with one bit more than `width`.
 pub(crate) const fn mask(width: u32) -> u64 {
     u64::MAX >> (u64::BITS - 1).saturating_sub(width)
 }
 
-/// How many events a counter with these ones has from `value` to its wrap; [`u64::MAX`] for one
-/// more than that.
+/// Returns how many events a counter with these ones has from `value` to its wrap; [`u64::MAX`] for
+/// one more than that.
 pub(crate) const fn distance(value: u64, mask: u64) -> u64 {
     (mask - (value & mask)).saturating_add(1)
 }
@@ -38,9 +38,9 @@ pub(crate) struct Wrap {
     mask: u64,
     /// The guest's event by which it wraps; there are no more events than [`u64::MAX`].
     next: AtomicU64,
-    /// It did wrap since it was started.
+    /// Whether the counter has wrapped since it was started.
     happened: AtomicBool,
-    /// How much of what was counted since the start is foreign, up to the last `KVM_RUN`.
+    /// How many of the events since the start are foreign, up to the last `KVM_RUN`.
     foreign: AtomicU64,
     /// What was counted when the last `KVM_RUN` ended; [`IN_RUN`] in one.
     left_at: AtomicU64,
@@ -48,7 +48,7 @@ pub(crate) struct Wrap {
     parked: AtomicBool,
 }
 
-/// In `KVM_RUN`; no count is that high.
+/// The value of `left_at` in `KVM_RUN`; no count is that high.
 const IN_RUN: u64 = u64::MAX;
 
 /// What [`Wrap::expired`] found.
@@ -71,7 +71,7 @@ pub(crate) enum Wrapped {
 }
 
 impl Wrap {
-    /// Of a counter with these ones, stopped at 0.
+    /// Returns the wraps of a counter with these ones, stopped at 0.
     pub(crate) fn new(mask: u64) -> Self {
         Self {
             mask,
@@ -83,7 +83,7 @@ impl Wrap {
         }
     }
 
-    /// The counter starts with `value`, no event counted, in `KVM_RUN`; returns the first period.
+    /// Starts the counter with `value`, no event counted, in `KVM_RUN`; returns the first period.
     // Relaxed here and below: enabling the event and its interrupt order all.
     pub(crate) fn start(&self, value: u64) -> u64 {
         let distance = distance(value, self.mask);
@@ -112,7 +112,7 @@ impl Wrap {
         let (wrapped, next) = match own.checked_sub(next) {
             Some(beyond) => {
                 self.happened.store(true, Ordering::Relaxed);
-                // From where the counter is now.
+                // The next wrap is counted from where the counter is now.
                 let next = own.saturating_add(distance(beyond, self.mask));
                 self.next.store(next, Ordering::Relaxed);
                 (Wrapped::Now, next)
@@ -128,14 +128,14 @@ impl Wrap {
         Expired { wrapped, period }
     }
 
-    /// A `KVM_RUN` ends with `count` events since the start: what comes from here on is foreign. No
-    /// overflow interrupts this.
+    /// Notes that a `KVM_RUN` ends with `count` events since the start: what comes from here on is
+    /// foreign. No overflow interrupts this.
     pub(crate) fn leave(&self, count: u64) {
         self.left_at.store(count, Ordering::Relaxed);
     }
 
-    /// A `KVM_RUN` begins with `count` events since the start; returns the period that perf has to
-    /// be told, if there is one. No overflow interrupts this.
+    /// Notes that a `KVM_RUN` begins with `count` events since the start; returns the period that
+    /// perf has to be told, if there is one. No overflow interrupts this.
     pub(crate) fn enter(&self, count: u64) -> Option<u64> {
         let left_at = self.left_at.swap(IN_RUN, Ordering::Relaxed);
         if left_at == IN_RUN {
@@ -149,14 +149,14 @@ impl Wrap {
         parked.then(|| period(self.own(count), self.next.load(Ordering::Relaxed)))
     }
 
-    /// Whether the counter has wrapped since it was started, as far as was noticed.
+    /// Returns whether the counter has wrapped since it was started, as far as was noticed.
     pub(crate) fn happened(&self) -> bool {
         self.happened.load(Ordering::Relaxed)
     }
 }
 
-/// The period from the guest's event `own` to the one by which the counter wraps, or as far as perf
-/// can be told.
+/// Returns the period from the guest's event `own` to the one by which the counter wraps, or as far
+/// as perf can be told.
 const fn period(own: u64, next: u64) -> u64 {
     let period = next.saturating_sub(own);
     if period == 0 {
