@@ -18,12 +18,10 @@
 
 use kernel::{
     new_mutex,
-    new_spinlock_irq,
     prelude::*,
     sync::{
         Mutex,
-        SetOnce,
-        SpinLockIrq, //
+        SetOnce, //
     }, //
 };
 
@@ -49,6 +47,10 @@ use crate::{
         AtomicBool,
         AtomicU64,
         Ordering, //
+    },
+    kernel_ext::compat::{
+        new_spinlock_irq,
+        SpinLockIrq, //
     },
     kvm_core::{
         addr::{

@@ -3,6 +3,8 @@
  * What bindgen reads to make bindings_generated.rs: core KVM's types and
  * functions, and constants whose macros bindgen cannot evaluate (rust/bindings.rs).
  */
+#include "include/kvm_compat.h"
+
 #include <linux/kvm_host.h>
 #include <linux/cpu_pm.h>
 #include <linux/mman.h>
@@ -10,7 +12,6 @@
 #include <linux/perf_event.h>
 #include <linux/perf/riscv_pmu.h>
 #include <linux/sched/signal.h>
-#include <linux/version.h>
 #include <kvm/iodev.h>
 #include <clocksource/timer-riscv.h>
 #include <asm/cpufeature.h>

@@ -43,7 +43,10 @@ pub(crate) use crate::isa::effective::{
     FpUnit, //
 };
 pub(crate) use crate::isa::set::IsaSet;
-pub(crate) use crate::isa::table::Ext;
+pub(crate) use crate::isa::table::{
+    Ext, //
+    COUNT,
+};
 
 use crate::{
     bindings,

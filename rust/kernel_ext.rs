@@ -4,6 +4,7 @@
 //! there. The lowest layer: nothing here knows KVM.
 
 pub(crate) mod atomic;
+pub(crate) mod compat;
 pub(crate) mod context;
 pub(crate) mod cpu;
 pub(crate) mod folio;

@@ -250,6 +250,6 @@ impl<'t, 'p> EntryToken<'t, 'p> {
         // in this CPU are the guest's. The caller told time accounting before; it tells RCU after
         // the last entry, before interrupts are let in.
         unsafe { ctx.enter() };
-        context.units = ctx.units();
+        context.take_units(vcpu, ctx.units());
     }
 }

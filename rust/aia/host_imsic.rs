@@ -21,7 +21,10 @@ use crate::{
     aia::hgei,
     arch::aia::GuestFile,
     bindings,
-    kernel_ext::context::PreemptOff,
+    kernel_ext::{
+        compat,
+        context::PreemptOff, //
+    },
     kvm_core::addr::Hpa, //
 };
 
@@ -178,7 +181,7 @@ impl Drop for PerCpuInterrupt {
 /// requested, with interrupts disabled.
 unsafe extern "C" fn handler(_irq: c_int, _device: *mut c_void) -> bindings::irqreturn_t {
     hgei::interrupt();
-    bindings::irqreturn::IRQ_HANDLED
+    compat::IRQ_HANDLED
 }
 
 /// Runs `work` on `cpu`, with preemption off, and waits for it. Interrupts are on, and no spinlock

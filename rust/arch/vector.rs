@@ -125,6 +125,34 @@ impl GuestVector {
     }
 }
 
+#[cfg(CONFIG_RISCV_ISA_V)]
+impl VectorRegs {
+    /// Copies the unit's registers here.
+    ///
+    /// # Safety
+    ///
+    /// The host has vectors, and nothing else uses the unit during the call.
+    unsafe fn save(&mut self) {
+        let data = self.data.as_mut_ptr().cast();
+        // SAFETY: `new` made `data` large enough for all registers of a host with vectors, and
+        // its length does not change. The caller keeps everything else off the unit.
+        unsafe { bindings::kvm_rs_vstate_save(&mut self.csrs, data) };
+    }
+
+    /// Copies these registers to the unit.
+    ///
+    /// # Safety
+    ///
+    /// The host has vectors, nothing else uses the unit during the call, and what was in the
+    /// unit is saved or no longer needed.
+    unsafe fn restore(&mut self) {
+        let data = self.data.as_mut_ptr().cast();
+        // SAFETY: `new` made `data` hold all registers of a host with vectors, and its length
+        // does not change. The caller keeps everything else off the unit.
+        unsafe { bindings::kvm_rs_vstate_restore(&mut self.csrs, data) };
+    }
+}
+
 /// Whether the guest's registers were put into the unit.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Restored {
@@ -134,7 +162,7 @@ pub(crate) enum Restored {
     No,
 }
 
-#[cfg(CONFIG_RISCV_ISA_V)]
+#[cfg(all(CONFIG_RISCV_ISA_V, kvm_since_7_3))]
 mod unit {
     use {
         super::*,
@@ -202,6 +230,15 @@ mod unit {
             Restored::Yes
         }
 
+        /// Leaves the guest's registers in the unit after an exit of the guest.
+        ///
+        /// # Safety
+        ///
+        /// There are no requirements. The function is unsafe because its counterpart in a kernel
+        /// without the callback is.
+        #[inline(always)]
+        pub(crate) unsafe fn exit(&self, _units: UnitStatus) {}
+
         /// Saves the registers if `units` calls them dirty and they are in the unit, when the vCPU
         /// is put. Kernel code that was preempted while it used the unit finds it as it was.
         ///
@@ -247,33 +284,6 @@ mod unit {
                 // unit.
                 unsafe { regs.save() };
             }
-        }
-    }
-
-    impl VectorRegs {
-        /// Copies the unit's registers here.
-        ///
-        /// # Safety
-        ///
-        /// The host has vectors, and nothing else uses the unit during the call.
-        pub(super) unsafe fn save(&mut self) {
-            let data = self.data.as_mut_ptr().cast();
-            // SAFETY: `new` made `data` large enough for all registers of a host with vectors, and
-            // its length does not change. The caller keeps everything else off the unit.
-            unsafe { bindings::kvm_rs_vstate_save(&mut self.csrs, data) };
-        }
-
-        /// Copies these registers to the unit.
-        ///
-        /// # Safety
-        ///
-        /// The host has vectors, nothing else uses the unit during the call, and what was in the
-        /// unit is saved or no longer needed.
-        pub(super) unsafe fn restore(&mut self) {
-            let data = self.data.as_mut_ptr().cast();
-            // SAFETY: `new` made `data` hold all registers of a host with vectors, and its length
-            // does not change. The caller keeps everything else off the unit.
-            unsafe { bindings::kvm_rs_vstate_restore(&mut self.csrs, data) };
         }
     }
 
@@ -343,6 +353,83 @@ mod unit {
     }
 }
 
+/// A kernel before Linux 7.3 does not call back before it uses the unit, so the guest's registers
+/// are in the unit only while the guest runs.
+#[cfg(all(CONFIG_RISCV_ISA_V, not(kvm_since_7_3)))]
+mod unit {
+    use {
+        super::*,
+        crate::{
+            arch::switch::{
+                Unit,
+                UnitState, //
+            },
+            kernel_ext::context::IrqOff, //
+        }, //
+    };
+
+    impl GuestVector {
+        /// Frees the unit from what the calling thread's user mode has in it, when the vCPU is
+        /// loaded. Preemption is off.
+        pub(crate) fn load(&self) {
+            // SAFETY: The helper saves and marks the user-mode registers of `current`, which no
+            // other thread touches while `current` runs. Interrupts are off, so no softirq uses the
+            // unit meanwhile.
+            IrqOff::with(|_| unsafe { bindings::kvm_rs_user_vector_save() });
+        }
+
+        /// Puts the guest's registers into the unit, before the guest is entered.
+        ///
+        /// # Safety
+        ///
+        /// The host has vectors. The calling thread has loaded the vCPU, and interrupts are off
+        /// until [`exit`](Self::exit) is called.
+        #[inline]
+        pub(crate) unsafe fn enter(&self) -> Restored {
+            // SAFETY: The calling thread has loaded the vCPU, so no other thread uses the
+            // registers, and interrupts are off, so no softirq of this CPU uses them or the unit.
+            let regs = unsafe { self.regs_mut() };
+            // SAFETY: The caller promises a host with vectors, and interrupts are off, so nothing
+            // else uses the unit. `load` saved what user mode had in it.
+            unsafe { regs.restore() };
+            Restored::Yes
+        }
+
+        /// Saves the registers after an exit of the guest, if `units` calls them dirty.
+        ///
+        /// # Safety
+        ///
+        /// The host has vectors. The calling thread has loaded the vCPU, and interrupts have been
+        /// off since [`enter`](Self::enter) was called.
+        #[inline]
+        pub(crate) unsafe fn exit(&self, units: UnitStatus) {
+            if units.is(Unit::Vector, UnitState::Dirty) {
+                // SAFETY: The calling thread has loaded the vCPU, so no other thread uses the
+                // registers, and interrupts are off, so no softirq of this CPU does.
+                let regs = unsafe { self.regs_mut() };
+                // SAFETY: The caller promises a host with vectors, and interrupts have been off
+                // since the guest's registers were put into the unit.
+                unsafe { regs.save() };
+            }
+        }
+
+        /// Saves nothing: [`exit`](Self::exit) has.
+        ///
+        /// # Safety
+        ///
+        /// There are no requirements. The function is unsafe because its counterpart in a kernel
+        /// with the callback is.
+        pub(crate) unsafe fn put(&self, _units: UnitStatus) {}
+    }
+
+    impl VectorCallback {
+        /// Does nothing: the kernel does not call back.
+        pub(crate) fn register() -> Self {
+            Self(())
+        }
+    }
+}
+
 #[cfg(not(CONFIG_RISCV_ISA_V))]
 mod unit {
     use super::*;
@@ -361,6 +448,15 @@ mod unit {
             Restored::No
         }
 
+        /// Saves nothing, because there are no vectors.
+        ///
+        /// # Safety
+        ///
+        /// There are no requirements. The function is unsafe because its counterpart in a kernel
+        /// with vectors is.
+        #[inline(always)]
+        pub(crate) unsafe fn exit(&self, _units: UnitStatus) {}
+
         /// Does nothing: the kernel is built without vectors.
         ///
         /// # Safety
@@ -378,7 +474,7 @@ mod unit {
     }
 }
 
-#[cfg(CONFIG_RISCV_ISA_V)]
+#[cfg(all(CONFIG_RISCV_ISA_V, kvm_since_7_3))]
 #[kunit_tests(kvm_riscv_vector)]
 mod tests {
     use super::{

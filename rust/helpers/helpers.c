@@ -4,6 +4,8 @@
  * function each and no logic. Rust calls them under the inline's own name
  * (see Kbuild and rust/bindings.rs).
  */
+#include "../include/kvm_compat.h"
+
 #include <linux/context_tracking.h>
 #include <linux/cpu_pm.h>
 #include <linux/hugetlb.h>
@@ -517,9 +519,6 @@ __rust_helper bool rust_helper_kvm_rs_is_suspending(void)
 /* Vector state. */
 
 #ifdef CONFIG_RISCV_ISA_V
-__rust_helper bool rust_helper_has_vector(void) { return has_vector(); }
-__rust_helper u32 rust_helper_riscv_v_flags(void) { return riscv_v_flags(); }
-__rust_helper void rust_helper_riscv_v_flags_set(u32 flags) { riscv_v_flags_set(flags); }
 __rust_helper void rust_helper_kvm_rs_vstate_save(struct __riscv_v_ext_state *v, void *data)
 {
 	__riscv_v_vstate_save(v, data);
@@ -537,6 +536,12 @@ __rust_helper void rust_helper_kvm_rs_user_vector_save(void)
 	riscv_v_vstate_save(&current->thread.vstate, regs);
 	riscv_v_vstate_set_restore(current, regs);
 }
+#endif
+
+#ifdef KVM_RS_VECTOR_CALLBACK
+__rust_helper bool rust_helper_has_vector(void) { return has_vector(); }
+__rust_helper u32 rust_helper_riscv_v_flags(void) { return riscv_v_flags(); }
+__rust_helper void rust_helper_riscv_v_flags_set(u32 flags) { riscv_v_flags_set(flags); }
 /* Declared in the tree's <asm/kvm_vcpu_vector.h>, which wants the C arch layer's types. */
 void kvm_riscv_register_vctx_callback(void (*func)(void));
 void kvm_riscv_unregister_vctx_callback(void);

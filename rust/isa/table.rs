@@ -76,8 +76,8 @@ impl Row {
     }
 }
 
-/// How many extensions the user API numbers.
-const COUNT: usize = bindings::KVM_RISCV_ISA_EXT_ID_KVM_RISCV_ISA_EXT_MAX as usize;
+/// How many extensions there are, which is as many as Linux 7.3 numbers in the user API.
+pub(crate) const COUNT: usize = ROWS.len();
 
 /// Makes [`Ext`] and [`ROWS`] of rows `Name(user API number, base id) { fields }`, where all
 /// fields but `disable` have a default, [`Row::new`].
@@ -97,7 +97,7 @@ macro_rules! extensions {
         }
 
         /// Every extension; the index is the number in the user API.
-        pub(crate) const ROWS: [Row; COUNT] = [$(
+        pub(crate) const ROWS: [Row; [$(Ext::$name),+].len()] = [$(
             Row {
                 $($field: $value,)*
                 ..Row::new(Ext::$name, bindings::$base as u32, $disable)

@@ -66,7 +66,7 @@ impl<T> RawSpinLock<T> {
 }
 
 /// C's operations on it.
-struct RawSpinLockBackend;
+pub(crate) struct RawSpinLockBackend;
 
 // SAFETY: A `raw_spinlock_t` has one owner at a time, from `lock` to `unlock`. `relock` is the
 // default and calls `lock`.

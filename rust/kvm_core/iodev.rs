@@ -23,6 +23,7 @@ use kernel::{
 
 use crate::{
     bindings,
+    kernel_ext::compat,
     kvm_core::{
         addr::Gpa,
         locks,
@@ -131,8 +132,11 @@ unsafe extern "C" fn read<P: BusPort>(
     // SAFETY: Core KVM passes the accessing vCPU, which is live.
     let vcpu = unsafe { Vcpu::from_raw(vcpu) };
     from_result(|| {
-        let offset = this.offset(addr, len).ok_or(EOPNOTSUPP)?;
-        let word = this.port.read(vcpu.vm(), offset).ok_or(EOPNOTSUPP)?;
+        let offset = this.offset(addr, len).ok_or_else(compat::eopnotsupp)?;
+        let word = this
+            .port
+            .read(vcpu.vm(), offset)
+            .ok_or_else(compat::eopnotsupp)?;
         // SAFETY: `value` has room for `len` bytes, and `offset()` accepts only a `len` of 4.
         unsafe { value.cast::<u32>().write_unaligned(word) };
         Ok(0)
@@ -158,10 +162,12 @@ unsafe extern "C" fn write<P: BusPort>(
     // SAFETY: Core KVM passes the accessing vCPU, which is live.
     let vcpu = unsafe { Vcpu::from_raw(vcpu) };
     from_result(|| {
-        let offset = this.offset(addr, len).ok_or(EOPNOTSUPP)?;
+        let offset = this.offset(addr, len).ok_or_else(compat::eopnotsupp)?;
         // SAFETY: `value` holds `len` bytes, and `offset()` accepts only a `len` of 4.
         let word = unsafe { value.cast::<u32>().read_unaligned() };
-        this.port.write(vcpu.vm(), offset, word).ok_or(EOPNOTSUPP)?;
+        this.port
+            .write(vcpu.vm(), offset, word)
+            .ok_or_else(compat::eopnotsupp)?;
         Ok(0)
     })
 }

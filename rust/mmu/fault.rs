@@ -26,6 +26,7 @@ use crate::{
         Rights, //
     },
     kernel_ext::{
+        compat,
         context::IrqOff,
         folio::LiveFolio,
         sched, //
@@ -188,7 +189,7 @@ impl Loaded<'_> {
                 Done::Mapped(_, frames) => return Ok(frames << PAGE_SHIFT),
                 Done::Retry if hostmm::signal_pending() => return Err(EINTR),
                 Done::Retry => sched::cond_resched(),
-                Done::Poisoned => return Err(EHWPOISON),
+                Done::Poisoned => return Err(compat::ehwpoison()),
                 Done::Refused => return Err(EFAULT),
             }
         }

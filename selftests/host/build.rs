@@ -36,6 +36,9 @@ const STAND_INS: [(&str, &str); 1] = [(
 /// The list of such constants that the kernel module uses.
 const HELPER: &str = "../../rust/bindings_helper.h";
 
+/// What a kernel before the newest lacks.
+const COMPAT: &str = "../../rust/include/kvm_compat.h";
+
 /// Of the kernel's configuration, what the pure modules and the headers ask for. What is absent
 /// is off.
 const CONFIG: [&str; 4] = [
@@ -53,6 +56,7 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=include");
     println!("cargo::rerun-if-changed={HELPER}");
+    println!("cargo::rerun-if-changed={COMPAT}");
     // The build script of `kernel` says so, and checks KVM_KERNEL_SRC.
     let tree = PathBuf::from(env::var_os("DEP_KERNEL_TREE").expect("`kernel` tells"));
     for dir in UAPI.into_iter().chain([KERNEL]) {
@@ -66,6 +70,7 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let generic = out.join("include");
     wrap_generic_headers(&tree, &generic.join("asm"));
+    write_version_header(&tree, &generic.join("linux"));
     let names = helper_constants();
     let header = out.join("bindings.h");
     fs::write(&header, helper_header(&names)).expect("OUT_DIR is writable");
@@ -196,6 +201,23 @@ fn wrap_generic_headers(tree: &Path, asm: &Path) {
     }
 }
 
+/// Writes `<linux/version.h>`, which the kernel's build makes of its Makefile.
+fn write_version_header(tree: &Path, linux: &Path) {
+    let makefile = fs::read_to_string(tree.join("Makefile")).expect("a kernel tree");
+    let number = |name: &str| {
+        let line = makefile.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.trim_start_matches([' ', '=']).parse::<u32>().ok())
+            .expect("the kernel's Makefile has its version")
+    };
+    let (version, level) = (number("VERSION ="), number("PATCHLEVEL ="));
+    let text = format!(
+        "#define LINUX_VERSION_CODE KERNEL_VERSION({version}, {level}, 0)\n\
+         #define KERNEL_VERSION(a, b, c) (((a) << 16) + ((b) << 8) + (c))\n"
+    );
+    fs::create_dir_all(linux).expect("OUT_DIR is writable");
+    fs::write(linux.join("version.h"), text).expect("OUT_DIR is writable");
+}
+
 /// The names that [`HELPER`] lists.
 fn helper_constants() -> Vec<String> {
     fs::read_to_string(HELPER)
@@ -208,7 +230,8 @@ fn helper_constants() -> Vec<String> {
 
 /// A header with those `names` that `include/bindings.h` leads to, as [`HELPER`] defines them.
 fn helper_header(names: &[String]) -> String {
-    let mut text = String::from("#include <bindings.h>\n");
+    let compat = fs::canonicalize(COMPAT).expect("the kernel module is beside us");
+    let mut text = format!("#include {:?}\n#include <bindings.h>\n", compat.display());
     for name in names {
         text += &format!("#ifdef {name}\nconst long {PREFIX}{name} = (long)({name});\n#endif\n");
     }

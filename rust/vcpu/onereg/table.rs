@@ -13,7 +13,10 @@ use kernel::prelude::*;
 use crate::{
     arch::vector::VectorRegs,
     bindings,
-    isa::Ext,
+    isa::{
+        self,
+        Ext, //
+    },
     kernel_ext::nospec,
     sbi_abi::table::Extension,
     vcpu::{
@@ -193,7 +196,7 @@ macro_rules! words {
 }
 
 /// Numbers in the classes of extensions.
-const ISA_EXTENSIONS: u16 = bindings::KVM_RISCV_ISA_EXT_ID_KVM_RISCV_ISA_EXT_MAX as u16;
+const ISA_EXTENSIONS: u16 = isa::COUNT as u16;
 const SBI_EXTENSIONS: u16 = bindings::KVM_RISCV_SBI_EXT_ID_KVM_RISCV_SBI_EXT_MAX as u16;
 
 /// Returns how many multi registers it takes for so many extensions.
