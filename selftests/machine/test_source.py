@@ -245,6 +245,7 @@ def kdir(tmp_path):
     (tmp_path / "virt/kvm").mkdir(parents=True)
     (tmp_path / "virt/kvm/kvm_main.c").touch()
     (tmp_path / "Module.symvers").touch()
+    (tmp_path / "Makefile").write_text("VERSION = 7\nPATCHLEVEL = 3\n")
     (tmp_path / ".config").write_text("\n".join(GOOD) + "\n")
     return tmp_path
 
@@ -256,6 +257,22 @@ def check(kdir: Path) -> subprocess.CompletedProcess:
 def test_check_kdir_takes_a_good_kernel(kdir):
     assert check(kdir).returncode == 0
     assert check(Path(tool("kernel", "--path"))).returncode == 0
+
+
+@pytest.mark.parametrize("version, level, code, sentence", [
+    (7, 2, 0, ""),
+    (7, 4, 0, "is Linux 7.4, which this tree does not know"),
+    (8, 0, 0, "is Linux 8.0, which this tree does not know"),
+    (7, 1, 1, "is Linux 7.1; this is KVM for Linux 7.2 and 7.3"),
+    (6, 12, 1, "is Linux 6.12; this is KVM for Linux 7.2 and 7.3"),
+    ("", "", 1, "no Makefile that tells the version"),
+])
+def test_check_kdir_knows_the_version(kdir, version, level, code, sentence):
+    (kdir / "Makefile").write_text(f"VERSION = {version}\nPATCHLEVEL = {level}\n")
+    done = check(kdir)
+    assert done.returncode == code
+    assert sentence in done.stderr
+    assert bool(sentence) == bool(done.stderr)
 
 
 @pytest.mark.parametrize("symbol, sentence", [
