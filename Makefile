@@ -43,7 +43,8 @@ kbuild = mkdir -p build && flock build/.lock $(RUN) $(MAKE) -C $(kdir) M=$(CURDI
 rust-files = find rust selftests/host -name target -prune -o -name '*.rs' -print
 rustfmt = $(rust-files) | $(RUN) xargs rustfmt --edition 2021 --config-path $(ksrc)/.rustfmt.toml
 
-.PHONY: module modules_install clean help rust-analyzer fmt fmt-check clippy run shell test test-full fuzz bench
+.PHONY: module modules_install clean help rust-analyzer fmt fmt-check clippy htmldocs rustdoc run shell test test-full \
+	fuzz bench
 
 module:
 	@tools/check-kdir $(kdir)
@@ -54,7 +55,7 @@ modules_install: module
 	+$(kbuild) MO=$(OUT) INSTALL_MOD_DIR=updates modules_install
 
 clean:
-	rm -rf build/kbuild* build/clippy build/host build/loom build/selftests build/log kvm.ko rust-project.json
+	rm -rf build/kbuild* build/clippy build/host build/loom build/selftests build/log build/htmldocs build/rustdoc kvm.ko rust-project.json
 
 rust-analyzer: module
 	+$(kbuild) MO=$(OUT) rust-analyzer
@@ -69,6 +70,12 @@ fmt-check:
 clippy:
 	@tools/check-kdir $(kdir)
 	+@$(kbuild) MO=$(CURDIR)/build/clippy CLIPPY=1 KRUSTFLAGS=-Dwarnings modules
+
+htmldocs:
+	@tools/toolchain --run sphinx-build -q -W -n -b html Documentation build/htmldocs
+
+rustdoc: module
+	@tools/rustdoc $(OUT)
 
 run:
 	@tools/toolchain
@@ -102,6 +109,7 @@ help:
 	@echo 'make test-full            the same with the long variants'
 	@echo 'make fuzz [TIME=SECONDS]  fuzzers on the debug kernel, until something is found'
 	@echo 'make bench                instructions per operation, on the C module and on ours'
+	@echo 'make htmldocs rustdoc     Documentation/ and the docs of the code, in build/'
 	@echo 'make fmt fmt-check clippy rust-analyzer clean'
 	@echo
 	@echo 'KSRC= names a kernel source tree to build from, LINUX_TARBALL= with LINUX_SHA256='

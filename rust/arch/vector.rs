@@ -12,7 +12,7 @@
 //! does. `current->thread.riscv_v_flags` says which state is in the unit. In a thread that has
 //! loaded a vCPU, `VCPU_CTX` says that the guest's state may be in the unit, and `NEED_RESTORE`
 //! says that the guest's state is in memory and must be restored before the guest is entered.
-//! Before the kernel takes the unit it calls back ([`register`]), and the callback saves the
+//! Before the kernel takes the unit it calls back ([`VectorCallback`]), and the callback saves the
 //! guest's state.
 
 use core::cell::UnsafeCell;

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kvmlab.machine import CPUS
 from kvmlab.paths import TOP, tool
 
 HOST = TOP / "selftests/host"
@@ -51,6 +52,52 @@ def test_safe_code_cannot_break_the_rules(group):
                for span in message["spans"] if span["is_primary"]}
     assert refused == {(source.name, number, line.partition("//~ ")[2])
                        for number, line in enumerate(source.read_text().splitlines(), 1) if " //~ " in line}
+
+
+def test_documentation_builds_without_a_warning():
+    succeeds("make", "htmldocs")
+
+
+def test_docs_of_the_code_have_no_broken_link():
+    succeeds("make", "rustdoc")
+
+
+# A link of a page, and what it names of the tree in double backquotes: a file, or a folder with a slash.
+LINK = re.compile(r"`[^`<]*<([^>:#]+)>`_|\]\(([^):#]+)\)")
+NAMED = re.compile(r"``((?!Documentation/virt/)(?:rust|tools|selftests|Documentation|\.ci)/[\w./-]+)``")
+
+
+def missing_in(page: Path, text: str) -> list[str]:
+    """The links and files of a page that lead nowhere."""
+    links = [page.parent / (rst or md) for rst, md in LINK.findall(text)]
+    return sorted({str(path) for path in [*links, *(TOP / name for name in NAMED.findall(text))] if not path.exists()})
+
+
+def test_links_and_files_of_the_documentation_are_there():
+    pages = [TOP / "README.md", *(TOP / "Documentation").glob("*.rst")]
+    assert len(pages) > 5
+    assert [missing for page in pages for missing in missing_in(page, page.read_text())] == []
+
+
+@pytest.mark.parametrize("text", [
+    "`here <nothing.rst>`_", "[here](nothing.md)", "``tools/nothing``", "``rust/no/such.rs``"])
+def test_a_link_that_leads_nowhere_is_seen(text):
+    page = TOP / "Documentation/index.rst"
+    assert len(missing_in(page, text)) == 1
+    assert missing_in(page, "`here <index.rst>`_ [here](uapi.rst) ``tools/test``") == []
+
+
+def test_documentation_says_what_the_tests_run_with():
+    """The table of testing.rst, by the versions that there are and the CPUs that kvmlab has."""
+    text = (TOP / "Documentation/testing.rst").read_text()
+    table = text.partition("What the tests run with:")[2].partition("fails a test")[0]
+    assert set(re.findall(r"``([\w-]+)``", table)) == set(CPUS)
+    for program, pattern in [
+            ("rustc", r"rustc ([\d.]+)\.\d"), ("clang", r"version (\d+)"), ("bindgen", r"bindgen ([\d.]+)\.\d")]:
+        version = re.search(pattern, succeeds(TOP / "tools/toolchain", "--run", program, "--version"))[1]
+        assert f"{program} {version}" in table
+    kernel = (TOP / "tools/kernel").read_text()
+    assert f"Linux        {re.search(r'LINUX:-([0-9.]+)', kernel)[1]};" in table
 
 
 def test_helpers_are_called():
