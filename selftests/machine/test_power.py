@@ -15,9 +15,12 @@ import pytest
 from kvmlab.guest import Guest
 from kvmlab.machine import Machine
 
-# A guest that says twice a second that it lives, on each of its CPUs.
-HEARTBEAT = ("for cpu in 0 1; do taskset -c $cpu sh -c 'for n in $(seq {beats}); do echo beat $0 $n; sleep .5; done' "
+# A guest that says twice a second that it lives, on each of its CPUs, if it could do its work.
+HEARTBEAT = ("for cpu in 0 1; do taskset -c $cpu sh -c 'for n in $(seq {beats}); do {work} echo beat $0 $n; sleep .5; done' "
              "$cpu & done; wait")
+# A page of a disk that the guest has not read before: it waits for the disk's interrupt.
+READ_DISK = "dd if=/dev/vda of=/dev/null bs=4k count=1 skip=$((n * 512 + $0 * 256)) 2>/dev/null &&"
+DISK = "/tmp/power-disk"
 BEATS = 24
 GUEST = "/tmp/power-guest"
 
@@ -25,9 +28,9 @@ GUEST = "/tmp/power-guest"
 class Beating:
     """A guest in the background of a machine."""
 
-    def __init__(self, machine: Machine, options: str = ""):
+    def __init__(self, machine: Machine, options: str = "", work: str = ""):
         self.machine = machine
-        command = HEARTBEAT.format(beats=BEATS).replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
+        command = HEARTBEAT.format(beats=BEATS, work=work).replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
         machine.check(f'rm -f {GUEST}; (guest -c "{command}" -smp 2 {options} >{GUEST} 2>&1; printf "\\ncode %d\\n" $? >>{GUEST}) '
                       f'</dev/null >/dev/null 2>&1 & until grep -q "^code" {GUEST}; do '
                       f'grep -q "beat 1 2" {GUEST} && exit 0; sleep .5; done; cat {GUEST}; exit 1', 600)
@@ -148,12 +151,13 @@ def deep_sleep(lab, tmp_path) -> bytes:
 
 
 def test_guest_files_outlive_suspend_to_ram(lab, deep_sleep):
-    """F10: the CPU that sleeps last does not go offline before, and its interrupt files lose what
-    they know. Both vCPUs have theirs there. TODO: this guest lives by its timers alone, so that it
-    goes on without its files; one that needs IPIs or its console's interrupt would show their loss."""
+    """The CPU that sleeps last does not go offline before, and its interrupt files lose what they
+    know. Both vCPUs have theirs there, and the guest waits for its disk's interrupt with each beat."""
     machine = lab.machine()
     mark = machine.mark()
-    guest = Beating(machine, "-M virt,aia=aplic-imsic -accel kvm,riscv-aia=hwaccel")
+    machine.check(f"dd if=/dev/zero of={DISK} bs=1M count=64 2>/dev/null")
+    guest = Beating(machine, "-M virt,aia=aplic-imsic -accel kvm,riscv-aia=hwaccel "
+                    f"-drive file={DISK},if=none,id=disk,format=raw -device virtio-blk-pci,drive=disk", READ_DISK)
     machine.check("rm -f /tmp/deep_sleep")
     text = base64.b64encode(deep_sleep).decode()
     for at in range(0, len(text), 1 << 14):
