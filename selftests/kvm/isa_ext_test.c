@@ -32,7 +32,7 @@ struct isa_ext {
 #define __ROW(ext, cpuinfo, pol) \
 	[KVM_RISCV_ISA_EXT_##ext] = { cpuinfo, pol, KVM_RISCV_ISA_EXT_##ext, true }
 
-static const struct isa_ext isa_exts[KVM_RISCV_ISA_EXT_MAX] = {
+static const struct isa_ext isa_exts[] = {
 	__ROW(A, "a", FIXED),
 	__ROW(C, "c", FIXED),
 	__ROW(D, "d", OPTIONAL),
@@ -117,7 +117,7 @@ static const struct isa_ext isa_exts[KVM_RISCV_ISA_EXT_MAX] = {
 };
 
 #define for_each_ext(ext) \
-	for (ext = isa_exts; ext < isa_exts + KVM_RISCV_ISA_EXT_MAX; ext++)
+	for (ext = isa_exts; ext < isa_exts + ARRAY_SIZE(isa_exts); ext++)
 
 #define MULTI_REG(sub, word) \
 	__kvm_reg_id(KVM_REG_RISCV_ISA_EXT, KVM_REG_RISCV_ISA_MULTI_##sub, word, \
@@ -210,7 +210,7 @@ TEST(get_matches_host)
 		assert_ext(vcpu, ext, policy_of(ext) != NEVER);
 		have++;
 	}
-	TH_LOG("the host has %u of %u extensions", have, KVM_RISCV_ISA_EXT_MAX);
+	TH_LOG("the host has %u of %zu extensions", have, ARRAY_SIZE(isa_exts));
 }
 
 TEST(set_follows_policy)
@@ -255,7 +255,7 @@ TEST(set_follows_policy)
 	}
 
 	/* And on again, F before D. */
-	for (ext = &isa_exts[KVM_RISCV_ISA_EXT_MAX - 1]; ext >= isa_exts; ext--) {
+	for (ext = &isa_exts[ARRAY_SIZE(isa_exts) - 1]; ext >= isa_exts; ext--) {
 		if (!is_offered(ext) || policy_of(ext) != OPTIONAL)
 			continue;
 		assert_set(vcpu, ext, 1, 0);
@@ -266,7 +266,7 @@ TEST(set_follows_policy)
 TEST(unknown_ids)
 {
 	static const u64 ids[] = {
-		KVM_RISCV_ISA_EXT_MAX, KVM_RISCV_ISA_EXT_MAX + 1, 127, 128, 255,
+		ARRAY_SIZE(isa_exts), ARRAY_SIZE(isa_exts) + 1, 127, 128, 255,
 		0x1000, 0x8000, 0xffff,
 	};
 	struct kvm_vcpu *vcpu;
@@ -510,7 +510,7 @@ TEST(config_isa)
 	vm_create_with_one_vcpu(&vcpu, guest_idle);
 
 	isa = vcpu_get_reg(vcpu, RISCV_CONFIG_REG(isa));
-	for (i = 0; i < KVM_RISCV_ISA_EXT_MAX; i++) {
+	for (i = 0; i < ARRAY_SIZE(isa_exts); i++) {
 		for (j = 0; letters[j]; j++) {
 			if (strlen(isa_exts[i].name) != 1 || isa_exts[i].name[0] != letters[j])
 				continue;
