@@ -54,6 +54,11 @@ class Image:
         self.initrd = Path(self._dir.name) / "initrd"
         self._write_initrd(self.initrd)
 
+    @property
+    def linux(self) -> str:
+        """The kernel's version, without its level: 7.3."""
+        return ".".join((self.build / "include/config/kernel.release").read_text().split(".")[:2])
+
     def _write_initrd(self, path: Path) -> None:
         """Base and overlay in one file: QEMU takes one initrd, Linux unpacks both."""
         shutil.copyfile(self.base, path)
