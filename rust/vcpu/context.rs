@@ -282,14 +282,14 @@ impl CpuContext {
         }
     }
 
-    /// Takes over what the guest made of its units, right after it was in there with interrupts off,
+    /// Takes over what the guest made of its units, right after an exit, with interrupts still off,
     /// and saves its vectors if the kernel cannot ask for them later.
     #[inline(always)]
     pub(crate) fn take_units(&mut self, vcpu: &Vcpu, units: UnitStatus) {
         self.units = units;
         if self.config.vector {
-            // SAFETY: The guest has vectors, so the host has them. The calling thread has loaded the
-            // vCPU, and interrupts have been off since `restore_vector`.
+            // SAFETY: The guest has vectors, so the host has them. The calling thread has loaded
+            // the vCPU, and interrupts have been off since `restore_vector`.
             unsafe { vcpu.vector().exit(units) };
         }
     }
