@@ -166,13 +166,14 @@ TEST(huge_page)
 	check_huge(_metadata, 0, GPA);
 }
 
-/* The huge page is the host's; the guest's entries are small. */
-TEST(m15_huge_page_dirty_log)
+/* The huge page is the host's; the guest's entries are small (differences-from-c M15). */
+TEST(huge_page_dirty_log)
 {
 	check_huge(_metadata, KVM_MEM_LOG_DIRTY_PAGES, GPA);
 }
 
-TEST(m15_huge_page_unaligned)
+/* differences-from-c M15 */
+TEST(huge_page_unaligned)
 {
 	check_huge(_metadata, 0, GPA + SIZE_4K);
 }
@@ -183,7 +184,8 @@ TEST(m15_huge_page_unaligned)
  */
 #define THP	"/sys/kernel/mm/transparent_hugepage/hugepages-"
 
-TEST(m15_reclaim_asks_about_64k)
+/* differences-from-c M15 */
+TEST(reclaim_asks_about_64k)
 {
 	u64 size = SIZE_2M, i, step = SIZE_64K / SIZE_4K, folios = 0;
 	struct kvm_vcpu *vcpu = server_create();

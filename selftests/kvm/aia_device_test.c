@@ -85,8 +85,8 @@ TEST_F(aia, not_after_the_first_run)
 	kvm_vm_free(vcpu->vm);
 }
 
-/* A file that cannot be opened leaves the VM as it was. */
-TEST_F(aia, s15_failed_creation_leaves_nothing)
+/* A file that cannot be opened leaves the VM as it was (differences-from-c S15). */
+TEST_F(aia, failed_creation_leaves_nothing)
 {
 	struct kvm_vm *vm = vm_create(1);
 	struct kvm_irq_routing routing = { .nr = 0 };
@@ -352,20 +352,23 @@ TEST_F(aia, init_needs_index_bits_apart)
 		   TAKEN(CONFIG, KVM_DEV_RISCV_AIA_CONFIG_HART_BITS, 12));
 }
 
-TEST_F(aia, s15_init_needs_a_place_for_each_file)
+/* differences-from-c S15 */
+TEST_F(aia, init_needs_a_place_for_each_file)
 {
 	INIT_NEEDS(TAKEN(ADDR, KVM_DEV_RISCV_AIA_ADDR_IMSIC(1), AIA_IMSIC(0)),
 		   TAKEN(ADDR, KVM_DEV_RISCV_AIA_ADDR_IMSIC(1), AIA_IMSIC(1)));
 }
 
-TEST_F(aia, s15_init_needs_files_of_supervisors)
+/* differences-from-c S15 */
+TEST_F(aia, init_needs_files_of_supervisors)
 {
 	/* The lowest bit of the page number is the guest index, then. */
 	INIT_NEEDS(TAKEN(CONFIG, KVM_DEV_RISCV_AIA_CONFIG_GUEST_BITS, 1),
 		   TAKEN(ADDR, KVM_DEV_RISCV_AIA_ADDR_IMSIC(1), AIA_IMSIC(2)));
 }
 
-TEST_F(aia, s15_init_needs_files_that_the_guest_can_address)
+/* differences-from-c S15 */
+TEST_F(aia, init_needs_files_that_the_guest_can_address)
 {
 	u64 end = 1UL << vm_check_cap(self->vm, KVM_CAP_VM_GPA_BITS);
 
@@ -375,7 +378,8 @@ TEST_F(aia, s15_init_needs_files_that_the_guest_can_address)
 		   TAKEN(ADDR, KVM_DEV_RISCV_AIA_ADDR_IMSIC(1), end - SIZE_4K));
 }
 
-TEST_F(aia, s15_init_needs_an_aplic_that_the_guest_can_address)
+/* differences-from-c S15 */
+TEST_F(aia, init_needs_an_aplic_that_the_guest_can_address)
 {
 	u64 end = 1UL << vm_check_cap(self->vm, KVM_CAP_VM_GPA_BITS);
 
@@ -412,7 +416,8 @@ TEST_F(aia, registers_of_the_aplic)
 	}
 }
 
-TEST_F(aia, s15_registers_that_are_not_there_are_enxio)
+/* differences-from-c S15 */
+TEST_F(aia, registers_that_are_not_there_are_enxio)
 {
 	static const u64 nowhere[] = {
 		APLIC_SOURCECFG(41), APLIC_SETIP(2), APLIC_TARGET(41), 1, 2, 0x4000, 1UL << 32,
@@ -470,7 +475,7 @@ TEST_F(aia, registers_of_a_file)
 }
 
 /* As many files as a VM can have vCPUs: more than core KVM has room for devices (F17). */
-TEST_F(aia, f17_init_with_all_vcpus)
+TEST_F(aia, init_with_all_vcpus)
 {
 	int n = vm_check_cap(self->vm, KVM_CAP_MAX_VCPUS), fd, i;
 	struct rlimit files = { .rlim_cur = n + 100, .rlim_max = n + 100 };
@@ -500,8 +505,8 @@ TEST_F(aia, f17_init_with_all_vcpus)
 	kvm_vm_free(vm);
 }
 
-/* What userspace is told of an MSI. */
-TEST_F(aia, s14_signal_msi)
+/* What userspace is told of an MSI (differences-from-c S14). */
+TEST_F(aia, msi_of_an_ioctl)
 {
 	u32 ids = host_ids(self->fd);
 

@@ -184,7 +184,8 @@ static void traffic(void)
 		aia_stop(&runners[i]);
 }
 
-TEST(s10_traffic_to_sleepers)
+/* differences-from-c S10 */
+TEST(traffic_to_sleepers)
 {
 	NEEDS_CPUS;
 	if (!create(KVM_DEV_RISCV_AIA_MODE_AUTO, aia_guest_sleeper))

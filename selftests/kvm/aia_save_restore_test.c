@@ -181,8 +181,8 @@ FIXTURE_TEARDOWN(aia)
 	machine_free(&self->from);
 }
 
-/* State that only sits there comes back as it was. */
-TEST_F(aia, s13_state_at_rest)
+/* State that only sits there comes back as it was (differences-from-c S13). */
+TEST_F(aia, state_at_rest)
 {
 	static const u32 modes[] = {
 		APLIC_INACTIVE, APLIC_DETACHED, APLIC_EDGE1, APLIC_EDGE0, APLIC_LEVEL1, APLIC_LEVEL0,
@@ -210,8 +210,8 @@ TEST_F(aia, s13_state_at_rest)
 	machine_free(&self->to);
 }
 
-/* The last MSI that was made with genmsi is not made again. */
-TEST_F(aia, s13_genmsi)
+/* The last MSI that was made with genmsi is not made again (differences-from-c S13). */
+TEST_F(aia, genmsi_is_restored_without_a_message)
 {
 	machine_create(&self->to, variant->mode);
 	aia_set(self->to.fd, APLIC, APLIC_DOMAINCFG, APLIC_IE);
@@ -229,8 +229,11 @@ static void guest_waits(void)
 		asm volatile("wfi" : : : "memory");
 }
 
-/* Files that are restored before sip decide what is pending, whatever sip says. */
-TEST_F(aia, n37_external_interrupts_are_the_files)
+/*
+ * Files that are restored before sip decide what is pending, whatever sip says
+ * (differences-from-c N37).
+ */
+TEST_F(aia, external_interrupts_are_the_files)
 {
 	struct kvm_vcpu *vcpu = self->from.vcpus[0];
 	volatile u64 *taken = aia_taken_of(self->from.vm);

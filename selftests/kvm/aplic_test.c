@@ -139,7 +139,8 @@ TEST_F(aplic, source_modes)
 	READS(APLIC_SOURCECFG(1), 0);
 }
 
-TEST_F(aplic, s12_reserved_modes_are_inactive)
+/* differences-from-c S12 */
+TEST_F(aplic, reserved_modes_are_inactive)
 {
 	u32 mode;
 
@@ -160,7 +161,8 @@ TEST_F(aplic, targets_are_kept)
 	READS(APLIC_TARGET(SOURCES), APLIC_TO(0x1555, 0x2aa));
 }
 
-TEST_F(aplic, s12_target_and_genmsi_have_no_other_fields)
+/* differences-from-c S12 */
+TEST_F(aplic, target_and_genmsi_have_no_other_fields)
 {
 	MODE(1, APLIC_EDGE1);
 	WR(APLIC_TARGET(1), ~0);
@@ -169,8 +171,8 @@ TEST_F(aplic, s12_target_and_genmsi_have_no_other_fields)
 	READS(APLIC_GENMSI, APLIC_TO(0x3fff, 0x7ff));
 }
 
-/* And stay in the kernel: userspace has nothing there. */
-TEST_F(aplic, s12_reserved_offsets_read_zero)
+/* And stay in the kernel: userspace has nothing there (differences-from-c S12). */
+TEST_F(aplic, reserved_offsets_read_zero)
 {
 	static const u32 reserved[] = {
 		APLIC_SOURCECFG(SOURCES + 1), APLIC_SOURCECFG(1023), 0x1000,
@@ -240,7 +242,8 @@ TEST_F(aplic, a_detached_source_is_softwares)
 	TEST_ASSERT_EQ(SENT(), MSI(33));
 }
 
-TEST_F(aplic, s11_a_detached_source_has_no_input)
+/* differences-from-c S11 */
+TEST_F(aplic, a_detached_source_has_no_input)
 {
 	MODE(33, APLIC_DETACHED);
 	WIRE(33, 1);
@@ -285,7 +288,8 @@ TEST_F(aplic, a_level_is_sent_again_on_demand)
 	}
 }
 
-TEST_F(aplic, s11_a_level_is_sent_once_by_itself)
+/* differences-from-c S11 */
+TEST_F(aplic, a_level_is_sent_once_by_itself)
 {
 	WR(APLIC_DOMAINCFG, APLIC_IE);
 	SET_UP(5, APLIC_LEVEL1);
@@ -295,7 +299,8 @@ TEST_F(aplic, s11_a_level_is_sent_once_by_itself)
 	TEST_ASSERT_EQ(SENT(), 0);
 }
 
-TEST_F(aplic, s11_a_level_that_drops_is_no_longer_pending)
+/* differences-from-c S11 */
+TEST_F(aplic, a_level_that_drops_is_no_longer_pending)
 {
 	int source, active;
 
@@ -314,7 +319,8 @@ TEST_F(aplic, s11_a_level_that_drops_is_no_longer_pending)
 	}
 }
 
-TEST_F(aplic, s11_an_inactive_source_has_no_state)
+/* differences-from-c S11 */
+TEST_F(aplic, an_inactive_source_has_no_state)
 {
 	MODE(33, APLIC_EDGE1);
 	WR(APLIC_TARGET(33), APLIC_TO(1, 9));
@@ -342,7 +348,8 @@ TEST_F(aplic, s11_an_inactive_source_has_no_state)
 	TEST_ASSERT_EQ(IS_ENABLED(33), 0);
 }
 
-TEST_F(aplic, s11_a_new_mode_forgets_a_level_that_is_low)
+/* differences-from-c S11 */
+TEST_F(aplic, a_new_mode_forgets_a_level_that_is_low)
 {
 	MODE(7, APLIC_DETACHED);
 	WR(APLIC_SETIPNUM, 7);
@@ -481,7 +488,8 @@ TEST_F(aplic, attributes_read_as_registers_do)
 	TEST_ASSERT_EQ(set, 2 + SOURCES + SOURCES + 3 * 2);
 }
 
-TEST_F(aplic, s13_restored_inputs_are_no_edges)
+/* differences-from-c S13 */
+TEST_F(aplic, restored_inputs_are_no_edges)
 {
 	RESTORE(APLIC_DOMAINCFG, APLIC_IE);
 	RESTORE(APLIC_SOURCECFG(4), APLIC_EDGE1);
@@ -509,8 +517,8 @@ TEST_F(aplic, s13_restored_inputs_are_no_edges)
 	READS(APLIC_IN_CLRIP(0), 0x50);
 }
 
-/* In rising order, the pending bits come before the inputs. */
-TEST_F(aplic, s13_restored_levels_are_pending_still)
+/* In rising order, the pending bits come before the inputs (differences-from-c S13). */
+TEST_F(aplic, restored_levels_are_pending_still)
 {
 	RESTORE(APLIC_DOMAINCFG, APLIC_IE);
 	RESTORE(APLIC_SOURCECFG(33), APLIC_LEVEL1);
@@ -525,7 +533,8 @@ TEST_F(aplic, s13_restored_levels_are_pending_still)
 	TEST_ASSERT_EQ(SENT(), MSI(33));
 }
 
-TEST_F(aplic, s13_restored_genmsi_sends_nothing)
+/* differences-from-c S13 */
+TEST_F(aplic, restored_genmsi_sends_nothing)
 {
 	RESTORE(APLIC_GENMSI, APLIC_TO(1, 23));
 	READS(APLIC_GENMSI, APLIC_TO(1, 23));

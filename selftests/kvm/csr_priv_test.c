@@ -46,8 +46,8 @@ static u64 start_cycles(u64 unused)
 	return ret.error || info.type ? 0 : info.csr;
 }
 
-/* A user has no interrupts to claim, and no file to look into. */
-TEST(m13_interrupt_file_of_user)
+/* A user has no interrupts to claim, and no file to look into (differences-from-c M13). */
+TEST(interrupt_file_of_user)
 {
 	struct kvm_vcpu *vcpu;
 	int fd;
@@ -64,8 +64,8 @@ TEST(m13_interrupt_file_of_user)
 	close(fd);
 }
 
-/* With the counter's bit of scounteren off a user has no counter. */
-TEST(m13_counter_of_user)
+/* With the counter's bit of scounteren off a user has no counter (differences-from-c M13). */
+TEST(counter_of_user)
 {
 	struct kvm_vcpu *vcpu = create();
 	u64 csr;
@@ -135,8 +135,8 @@ TEST(supervisor_csrs_of_user)
 	assert_illegal(vcpu, user_insn, SFENCE_VMA, "sfence.vma");
 }
 
-/* Nor are those of the interrupt controller. */
-TEST(m13_aia_csrs_of_user)
+/* Nor are those of the interrupt controller (differences-from-c M13). */
+TEST(aia_csrs_of_user)
 {
 	static const u32 csrs[] = { CSR_SIREG, CSR_STOPEI, CSR_SISELECT, CSR_STOPI };
 	struct kvm_vcpu *vcpu = create();
@@ -152,9 +152,9 @@ TEST(m13_aia_csrs_of_user)
 
 /*
  * A user's WFI is illegal, or ends at once where the CPU itself so has it; it
- * does not put the hart to sleep.
+ * does not put the hart to sleep (differences-from-c M13).
  */
-TEST(m13_wfi_of_user)
+TEST(wfi_of_user)
 {
 	struct kvm_vcpu *vcpu = create();
 	u64 cause = run_insn(vcpu, user_insn, WFI, NULL);
@@ -233,8 +233,8 @@ static u64 load_x0_then_seed(u64 addr)
 	return val;
 }
 
-/* What an MMIO load into x0 read is not what x0 then holds. */
-TEST(m14_seed_after_load_into_x0)
+/* What an MMIO load into x0 read is not what x0 then holds (differences-from-c M14). */
+TEST(seed_after_load_into_x0)
 {
 	struct kvm_vcpu *vcpu = create();
 

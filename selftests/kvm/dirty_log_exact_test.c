@@ -237,14 +237,18 @@ TEST(on_and_off_4k)
 	check_on_and_off(MADV_NOHUGEPAGE);
 }
 
-/* After logging the host's page is huge and the guest's entries are small. */
-TEST(m3_on_and_off_thp)
+/*
+ * After logging the host's page is huge and the guest's entries are small
+ * (differences-from-c M3).
+ */
+TEST(on_and_off_thp)
 {
 	set_eager_split("Y");
 	check_on_and_off(MADV_HUGEPAGE);
 }
 
-TEST(m3_on_and_off_thp_lazy_split)
+/* differences-from-c M3 */
+TEST(on_and_off_thp_lazy_split)
 {
 	set_eager_split("N");
 	check_on_and_off(MADV_HUGEPAGE);

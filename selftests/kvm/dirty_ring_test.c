@@ -193,12 +193,14 @@ TEST(exact_4k)
 	check_exact(MADV_NOHUGEPAGE, "Y");
 }
 
-TEST(m3_exact_thp_eager_split)
+/* differences-from-c M3 */
+TEST(exact_thp_eager_split)
 {
 	check_exact(MADV_HUGEPAGE, "Y");
 }
 
-TEST(m3_exact_thp_lazy_split)
+/* differences-from-c M3 */
+TEST(exact_thp_lazy_split)
 {
 	check_exact(MADV_HUGEPAGE, "N");
 }
@@ -206,9 +208,9 @@ TEST(m3_exact_thp_lazy_split)
 /*
  * A ring cannot start out with all pages in it, and there is nothing to be
  * cleared: whatever was wanted of bitmaps, stores to pages that the guest had
- * stored to before are in it.
+ * stored to before are in it (differences-from-c N25).
  */
-TEST(n25_bitmaps_start_full)
+TEST(bitmaps_start_full)
 {
 	static const int advice[] = { MADV_NOHUGEPAGE, MADV_HUGEPAGE };
 	struct ring ring;

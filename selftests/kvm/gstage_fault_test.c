@@ -69,9 +69,9 @@ TEST(untouched)
 
 /*
  * A piece of a huge page that goes is nothing for the kernel to complain about.
- * It may say so only once: this comes before all that drops such pieces.
+ * It may say so only once: this comes before all that drops such pieces (differences-from-c N1).
  */
-TEST(n1_unmap_part_of_thp_quietly)
+TEST(unmap_part_of_thp_quietly)
 {
 	void *mem = anon(SIZE_2M, 0, MADV_HUGEPAGE);
 	struct kvm_vcpu *vcpu = create_with_slot(0, GPA, SIZE_2M, mem);
@@ -296,13 +296,14 @@ TEST(private_file)
 	check_private_file(0);
 }
 
-TEST(m1_private_file_dirty_log)
+/* differences-from-c M1 */
+TEST(private_file_dirty_log)
 {
 	check_private_file(KVM_MEM_LOG_DIRTY_PAGES);
 }
 
-/* All untouched memory of the host is one page of zeroes. */
-TEST(m1_zero_page_dirty_log)
+/* All untouched memory of the host is one page of zeroes (differences-from-c M1). */
+TEST(zero_page_dirty_log)
 {
 	void *other = anon(SIZE_4K, 0, MADV_NOHUGEPAGE);
 	void *mem = anon(4 * SIZE_4K, 0, MADV_NOHUGEPAGE);
@@ -317,8 +318,8 @@ TEST(m1_zero_page_dirty_log)
 	TEST_ASSERT(!seen, "the guest wrote the host's zero page");
 }
 
-/* After fork() parent and child share pages until one of them writes. */
-TEST(m1_forked_child_dirty_log)
+/* After fork() parent and child share pages until one of them writes (differences-from-c M1). */
+TEST(forked_child_dirty_log)
 {
 	void *mem = anon(4 * SIZE_4K, 0, MADV_NOHUGEPAGE);
 	struct kvm_vcpu *vcpu = create_with_slot(KVM_MEM_LOG_DIRTY_PAGES, GPA, 4 * SIZE_4K, mem);
@@ -344,9 +345,9 @@ TEST(m1_forked_child_dirty_log)
 
 /*
  * Where the CPU does not set A bits itself, a page that the host aged must
- * become young again on the guest's next store.
+ * become young again on the guest's next store (differences-from-c M9).
  */
-TEST(m9_aged_page_dirty_log)
+TEST(aged_page_dirty_log)
 {
 	void *mem = anon(4 * SIZE_4K, 0, MADV_NOHUGEPAGE);
 	u64 entry, pfn, bits;

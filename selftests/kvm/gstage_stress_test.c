@@ -320,9 +320,9 @@ static void touch_sparse_vm(enum end end)
 
 /*
  * Free memory moves for reasons of its own, now and then by as much, and either
- * way; what leaks is gone in every round but perhaps one.
+ * way; what leaks is gone in every round but perhaps one (differences-from-c M4).
  */
-TEST(m4_tables_are_freed)
+TEST(tables_are_freed)
 {
 	long free0, free1, sec0, sec1, leak = LEAK_VMS * LEAK_TABLES * 4;
 	int round, i, kept = 0;

@@ -92,7 +92,8 @@ static void check_layouts(struct __test_metadata *_metadata, u64 size, u64 nr, u
 	munmap(mem, nr * size);
 }
 
-TEST(m19_layouts_64k)
+/* differences-from-c M19 */
+TEST(layouts_of_64k_pages)
 {
 	check_layouts(_metadata, SIZE_64K, 4, 1);
 }
@@ -131,7 +132,8 @@ static void check_drop(struct __test_metadata *_metadata, u64 size, u64 step)
 	munmap(mem, 2 * size);
 }
 
-TEST(m19_drop_64k)
+/* differences-from-c M19 */
+TEST(dropped_64k_page_is_anew)
 {
 	check_drop(_metadata, SIZE_64K, 1);
 }
@@ -180,7 +182,8 @@ static void check_fork(struct __test_metadata *_metadata, u64 size, u64 step)
 	munmap(mem, 2 * size);
 }
 
-TEST(m19_fork_64k)
+/* differences-from-c M19 */
+TEST(forked_child_keeps_64k_pages)
 {
 	check_fork(_metadata, SIZE_64K, 1);
 }
@@ -235,7 +238,8 @@ static void check_log(struct __test_metadata *_metadata, u64 size)
 	munmap(mem, 2 * size);
 }
 
-TEST(m19_log_64k)
+/* differences-from-c M19 */
+TEST(log_of_64k_pages_is_of_small_ones)
 {
 	check_log(_metadata, SIZE_64K);
 }
@@ -273,7 +277,8 @@ static void check_shared(struct __test_metadata *_metadata, u64 size, u64 step)
 	close(fd);
 }
 
-TEST(m19_shared_64k)
+/* differences-from-c M19 */
+TEST(shared_64k_pages)
 {
 	check_shared(_metadata, SIZE_64K, 1);
 }
@@ -352,7 +357,8 @@ static void check_rush(struct __test_metadata *_metadata, u64 size)
 	close(fd);
 }
 
-TEST(m19_rush_64k)
+/* differences-from-c M19 */
+TEST(vcpus_rush_at_64k_pages)
 {
 	check_rush(_metadata, SIZE_64K);
 }

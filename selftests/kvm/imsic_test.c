@@ -169,8 +169,11 @@ static void guest_reserved(void)
 	GUEST_DONE();
 }
 
-/* C sends the guest's accesses to reserved registers to userspace, and refuses the others. */
-TEST_F(imsic, n2_reserved_registers)
+/*
+ * C sends the guest's accesses to reserved registers to userspace, and refuses the others
+ * (differences-from-c N2).
+ */
+TEST_F(imsic, reserved_registers)
 {
 	CREATE(1, guest_reserved);
 	run_with_ids(self);
@@ -371,8 +374,11 @@ static void guest_order(void)
 	GUEST_DONE();
 }
 
-/* In C every external interrupt of a file in software has priority 1, and nobody sees priorities. */
-TEST_F(imsic, n3_stopi_tells_priorities)
+/*
+ * In C every external interrupt of a file in software has priority 1, and nobody sees priorities
+ * (differences-from-c N3).
+ */
+TEST_F(imsic, stopi_tells_priorities)
 {
 	CREATE(1, guest_order);
 	run_to_done(self->vcpus[0]);
@@ -397,8 +403,8 @@ static void guest_order_without_files(void)
 	GUEST_DONE();
 }
 
-/* F16 */
-TEST(n56_stopi_tells_priorities_without_irqchip)
+/* F16 (differences-from-c N56) */
+TEST(stopi_tells_priorities_without_irqchip)
 {
 	struct kvm_interrupt set = { .irq = KVM_INTERRUPT_SET };
 	struct kvm_vcpu *vcpu;
@@ -600,13 +606,15 @@ static void waits(FIXTURE_DATA(imsic) *self)
 	aia_stop(runner);
 }
 
-TEST_F(imsic, n36_waiting_for_something_else)
+/* differences-from-c N36 */
+TEST_F(imsic, vcpu_that_waits_for_something_else_sleeps)
 {
 	CREATE(1, guest_waits_for_nothing);
 	waits(self);
 }
 
-TEST_F(imsic, n36_stopped)
+/* differences-from-c N36 */
+TEST_F(imsic, stopped_vcpu_sleeps)
 {
 	CREATE(1, guest_stops_itself);
 	waits(self);

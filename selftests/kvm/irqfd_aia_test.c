@@ -207,8 +207,8 @@ TEST_F(irqfd, routes_that_cannot_be)
 	TEST_ASSERT_ERRNO(__vm_ioctl(self->vm, KVM_SET_GSI_ROUTING, &table.head), EINVAL);
 }
 
-/* Each signal is an edge of its own. */
-TEST_F(irqfd, s1_edge)
+/* Each signal is an edge of its own (differences-from-c S1). */
+TEST_F(irqfd, each_signal_is_an_edge)
 {
 	int i, eventfd = irqfd_of(self->vm, EDGE);
 
@@ -221,8 +221,8 @@ TEST_F(irqfd, s1_edge)
 	close(eventfd);
 }
 
-/* Without resampling, a level-sensitive source sees a pulse. */
-TEST_F(irqfd, s1_level_pulse)
+/* Without resampling, a level-sensitive source sees a pulse (differences-from-c S1). */
+TEST_F(irqfd, level_pulse)
 {
 	int i, eventfd = irqfd_of(self->vm, LEVEL);
 
@@ -329,33 +329,36 @@ static void resamples(struct kvm_vm *vm, struct kvm_vcpu *vcpu, int fd, u64 (*eo
 	close(irqfd.resamplefd);
 }
 
-TEST_F(irqfd, s1_level_resample)
+/* differences-from-c S1 */
+TEST_F(irqfd, level_resample)
 {
 	resamples(self->vm, self->vcpu, self->fd, guest_setipnum_le);
 }
 
-TEST_F(irqfd, s1_level_resample_by_setipnum)
+/* differences-from-c S1 */
+TEST_F(irqfd, level_resample_by_setipnum)
 {
 	resamples(self->vm, self->vcpu, self->fd, guest_setipnum);
 }
 
-TEST_F(irqfd, s1_level_resample_by_setipnum_be)
+/* differences-from-c S1 */
+TEST_F(irqfd, level_resample_by_setipnum_be)
 {
 	resamples(self->vm, self->vcpu, self->fd, guest_setipnum_be);
 }
 
-TEST_F(irqfd, f11_level_resample_by_setip)
+TEST_F(irqfd, level_resample_by_setip)
 {
 	resamples(self->vm, self->vcpu, self->fd, guest_setip);
 }
 
-TEST_F(irqfd, f11_level_resample_by_in_clrip)
+TEST_F(irqfd, level_resample_by_in_clrip)
 {
 	resamples(self->vm, self->vcpu, self->fd, guest_in_clrip);
 }
 
 /* Of a source that is pending, the guest does not know yet: it polls another one. */
-TEST_F(irqfd, f11_level_is_not_done_while_it_is_pending)
+TEST_F(irqfd, level_is_not_done_while_it_is_pending)
 {
 	struct kvm_irqfd irqfd = {
 		.gsi = LEVEL,
@@ -403,7 +406,8 @@ TEST_F(guest, takes_each_msi)
 	close(eventfd);
 }
 
-TEST_F(guest, s1_takes_each_edge)
+/* differences-from-c S1 */
+TEST_F(guest, takes_each_edge)
 {
 	int eventfd = irqfd_of(self->vm, EDGE);
 

@@ -63,8 +63,11 @@ TEST(guest_vector_off_and_on)
 	run_guest_vector(0, 1);
 }
 
-/* Without V the guest must not see what the host left in the vector registers. */
-TEST(m11_guest_vector_off)
+/*
+ * Without V the guest must not see what the host left in the vector registers
+ * (differences-from-c M11).
+ */
+TEST(guest_vector_off)
 {
 	if (!host_has_isa("v"))
 		SKIP(return, "the host lacks V");

@@ -128,7 +128,8 @@ TEST(merge)
 	check_merge(_metadata, 0);
 }
 
-TEST(m1_merge_dirty_log)
+/* differences-from-c M1 */
+TEST(merge_dirty_log)
 {
 	check_merge(_metadata, KVM_MEM_LOG_DIRTY_PAGES);
 }

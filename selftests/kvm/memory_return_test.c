@@ -236,9 +236,12 @@ static void check(void (*life)(void))
 }
 
 TEST(never_run) { check(live_never_run); }
-TEST(m4_plain_4k) { check(live_plain_4k); }
-TEST(m4_munmap_first) { check(live_munmap_first); }
-TEST(m4_logged_4k) { check(live_logged_4k); }
+/* differences-from-c M4 */
+TEST(returns_after_plain_4k) { check(live_plain_4k); }
+/* differences-from-c M4 */
+TEST(munmap_first) { check(live_munmap_first); }
+/* differences-from-c M4 */
+TEST(logged_4k) { check(live_logged_4k); }
 
 /* The C module's vCPUs fault for ever here (M3). */
 static void check_logged_blocks(void (*life)(void))
@@ -253,7 +256,8 @@ TEST(logged_2m) { check_logged_blocks(live_logged_2m); }
 TEST(not_eager) { check_logged_blocks(live_not_eager); }
 TEST(dirty_ring) { check_logged_blocks(live_dirty_ring); }
 TEST(in_parts) { check(live_in_parts); }
-TEST(m4_killed) { check(live_killed); }
+/* differences-from-c M4 */
+TEST(returns_after_a_kill) { check(live_killed); }
 
 /* What a VM has, the host says it has: the tables, and the 16 KiB of the root. */
 TEST(tables_are_counted)

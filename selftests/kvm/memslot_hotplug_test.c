@@ -488,7 +488,8 @@ TEST(move_while_running)
 	check_race(MADV_HUGEPAGE, SOMETIMES_AWAY, 0, move_away_and_back);
 }
 
-TEST(n38_move_in_vain_while_running)
+/* differences-from-c N38 */
+TEST(move_in_vain_while_running)
 {
 	check_race(MADV_NOHUGEPAGE, NEVER_AWAY, 0, move_in_vain);
 	check_race(MADV_HUGEPAGE, NEVER_AWAY, KVM_MEM_LOG_DIRTY_PAGES, move_in_vain);
@@ -504,7 +505,8 @@ TEST(log_while_running)
 	check_race(MADV_NOHUGEPAGE, NEVER_AWAY, 0, log_on_and_off);
 }
 
-TEST(m3_log_thp_while_running)
+/* differences-from-c M3 */
+TEST(log_thp_while_running)
 {
 	check_race(MADV_HUGEPAGE, NEVER_AWAY, 0, log_on_and_off);
 	set_eager_split("N");

@@ -555,12 +555,12 @@ FIXTURE_VARIANT(guest)
 #define NO_OFF		MIG_NO_TIMER_OFF
 
 /* C refuses timer.state as it was read (M25) where it is restored at all. */
-FIXTURE_VARIANT_ADD(guest, m25_in_list_order) { MIG_LIST_ORDER, HARDWARE, 50 };
-FIXTURE_VARIANT_ADD(guest, m25_from_the_end_of_the_list) { MIG_REVERSE, HARDWARE, 25 };
-FIXTURE_VARIANT_ADD(guest, m25_interrupts_in_software) { MIG_LIST_ORDER, SOFTWARE, 16 };
-/* Where it is not, C loses the steal-time area by its order, and the start of a hart. */
-FIXTURE_VARIANT_ADD(guest, s4_without_timer_off) { MIG_LIST_ORDER | NO_OFF, HARDWARE, 12 };
-FIXTURE_VARIANT_ADD(guest, s3_without_timer_off) { MIG_REVERSE | NO_OFF, HARDWARE, 12 };
+FIXTURE_VARIANT_ADD(guest, in_list_order) { MIG_LIST_ORDER, HARDWARE, 50 };
+FIXTURE_VARIANT_ADD(guest, from_the_end_of_the_list) { MIG_REVERSE, HARDWARE, 25 };
+FIXTURE_VARIANT_ADD(guest, interrupts_in_software) { MIG_LIST_ORDER, SOFTWARE, 16 };
+/* Where it is not, C loses the steal-time area by its order (S4), and the start of a hart (S3). */
+FIXTURE_VARIANT_ADD(guest, in_list_order_without_timer_off) { MIG_LIST_ORDER | NO_OFF, HARDWARE, 12 };
+FIXTURE_VARIANT_ADD(guest, from_the_end_without_timer_off) { MIG_REVERSE | NO_OFF, HARDWARE, 12 };
 
 FIXTURE_SETUP(guest)
 {

@@ -196,7 +196,8 @@ static u64 load_x0(u64 addr)
 	return val;
 }
 
-TEST(m14_load_into_x0)
+/* differences-from-c M14 */
+TEST(load_into_x0)
 {
 	static const struct form lw = { "lw x0", load_x0, 0, 4, false };
 	static const struct form sd = { "sd x0", load_x0, 8, 8, true, 0 };
@@ -281,9 +282,9 @@ static const struct {
 /*
  * What has no meaning as MMIO faults in the guest, as it does where the
  * machine has no memory, and the VM lives on.  A misaligned access may also be
- * told that it is one.
+ * told that it is one (differences-from-c M22).
  */
-TEST(m22_no_mmio_is_a_trap)
+TEST(no_mmio_is_a_trap)
 {
 	struct kvm_vcpu *vcpu = mmio_create();
 	struct guest_trap trap;
@@ -340,12 +341,14 @@ static void check_table_unbacked(enum guest_op op, u64 cause)
 	TEST_ASSERT_EQ(trap.tval, gva);
 }
 
-TEST(m21_load_through_unbacked_table)
+/* differences-from-c M21 */
+TEST(load_through_unbacked_table)
 {
 	check_table_unbacked(GUEST_OP_LOAD, EXC_LOAD_ACCESS);
 }
 
-TEST(m21_store_through_unbacked_table)
+/* differences-from-c M21 */
+TEST(store_through_unbacked_table)
 {
 	check_table_unbacked(GUEST_OP_STORE, EXC_STORE_ACCESS);
 }

@@ -175,9 +175,9 @@ static u64 sstatus_fields(struct kvm_vcpu *vcpu)
 
 /*
  * F1: QEMU's vsstatus takes any bit, and the machine then runs with it: with bit
- * 22, mstatus.TSR, the host's next SRET traps.
+ * 22, mstatus.TSR, the host's next SRET traps (differences-from-c N51).
  */
-TEST(n51_sstatus_has_its_fields_only)
+TEST(sstatus_has_its_fields_only)
 {
 	struct kvm_vcpu *vcpu = idle_create();
 	u64 id = RISCV_GENERAL_CSR_REG(sstatus), fields = sstatus_fields(vcpu), val;
@@ -200,8 +200,8 @@ TEST(n51_sstatus_has_its_fields_only)
 	run_to_sync(idle_create());
 }
 
-/* What no guest could write there by itself is not there. */
-TEST(n51_registers_have_their_fields_only)
+/* What no guest could write there by itself is not there (differences-from-c N51). */
+TEST(registers_have_their_fields_only)
 {
 	const struct {
 		u64 id, fields;
@@ -242,9 +242,9 @@ TEST(n51_registers_have_their_fields_only)
 
 /*
  * F2: hardware may ignore a write of what it cannot hold, and then keeps what is
- * there: on this CPU, that is another VM's.
+ * there: on this CPU, that is another VM's (differences-from-c N52).
  */
-TEST(n52_nothing_is_left_of_another_vm)
+TEST(nothing_is_left_of_another_vm)
 {
 	const u64 satp = RISCV_GENERAL_CSR_REG(satp), stvec = RISCV_GENERAL_CSR_REG(stvec);
 	struct kvm_vcpu *victim = idle_create(), *vcpu = idle_create();
@@ -431,8 +431,8 @@ TEST(unknown_types)
 							  KVM_REG_SIZE_U64), ENOENT);
 }
 
-/* An id of another architecture is no register here. */
-TEST(m26_foreign_arch)
+/* An id of another architecture is no register here (differences-from-c M26). */
+TEST(foreign_arch)
 {
 	struct kvm_vcpu *vcpu = idle_create();
 	u64 id = (RISCV_CORE_REG(regs.pc) & ~KVM_REG_ARCH_MASK) | KVM_REG_ARM64, val;
@@ -441,8 +441,11 @@ TEST(m26_foreign_arch)
 	TEST_ASSERT(__vcpu_set_reg(vcpu, id, 0) == -1, "set a register of arm64");
 }
 
-/* A single-letter mask has 26 bits, not these and some of the upper half. */
-TEST(m26_isa_upper_half)
+/*
+ * A single-letter mask has 26 bits, not these and some of the upper half
+ * (differences-from-c M26).
+ */
+TEST(isa_upper_half)
 {
 	struct kvm_vcpu *vcpu = idle_create();
 	u64 isa = vcpu_get_reg(vcpu, RISCV_CONFIG_REG(isa));
@@ -507,8 +510,11 @@ TEST(timer)
 	assert_refused(vcpu, AS_SIZE(RISCV_TIMER_REG(time), U32), EINVAL);
 }
 
-/* A timer that does not run can be stopped: the value just read is accepted. */
-TEST(m25_timer_off_again)
+/*
+ * A timer that does not run can be stopped: the value just read is accepted
+ * (differences-from-c M25).
+ */
+TEST(timer_off_again)
 {
 	struct kvm_vcpu *vcpu = idle_create();
 	u64 id = RISCV_TIMER_REG(state);
@@ -520,8 +526,8 @@ TEST(m25_timer_off_again)
 	TEST_ASSERT_OK(__vcpu_set_reg(vcpu, id, KVM_RISCV_TIMER_STATE_OFF));
 }
 
-/* What the guest armed is on, and can be stopped and armed again. */
-TEST(m25_timer_armed_by_guest)
+/* What the guest armed is on, and can be stopped and armed again (differences-from-c M25). */
+TEST(timer_armed_by_guest)
 {
 	u64 at = 1UL << 50, id = RISCV_TIMER_REG(state);
 	struct kvm_vcpu *vcpu;

@@ -112,7 +112,8 @@ TEST_F(pmu, set_shmem)
 	assert_pmu(0, PMU_SHMEM, ~0UL, ~0UL, 0);
 }
 
-TEST_F(pmu, s16_shmem_alignment)
+/* differences-from-c S16 */
+TEST_F(pmu, shmem_alignment)
 {
 	int shift;
 
@@ -138,8 +139,11 @@ TEST_F(pmu, snapshot_values)
 	TEST_ASSERT_EQ(self->page[1 + 6], 2000);
 }
 
-/* Only what the specification defines is written, and of that what was asked for. */
-TEST_F(pmu, s16_snapshot_writes_what_it_should)
+/*
+ * Only what the specification defines is written, and of that what was asked for
+ * (differences-from-c S16).
+ */
+TEST_F(pmu, snapshot_writes_what_it_should)
 {
 	u64 a = assert_pmu(0, PMU_MATCH, 0, self->all, 0, CYCLES), b = lowest(self->fw);
 
@@ -264,8 +268,8 @@ TEST_F(pmu, overflow_interrupts)
 	}
 }
 
-/* A counter that was started anew has not overflowed. */
-TEST_F(pmu, s16_overflow_bits)
+/* A counter that was started anew has not overflowed (differences-from-c S16). */
+TEST_F(pmu, overflow_bits)
 {
 	u64 c;
 
@@ -356,7 +360,8 @@ TEST_F(pmu, event_info)
 	assert_pmu(SBI_ERR_INVALID_ADDRESS, PMU_EVENTS, ROM_GPA, 0, 1, 0);
 }
 
-TEST_F(pmu, n15_event_info_errors)
+/* differences-from-c N15 */
+TEST_F(pmu, event_info_errors)
 {
 	struct event_info *info = (void *)self->page;
 
@@ -371,8 +376,11 @@ TEST_F(pmu, n15_event_info_errors)
 	assert_pmu(SBI_ERR_INVALID_PARAM, PMU_EVENTS, self->gpa, 0, 1, 0);
 }
 
-/* More entries than there is memory: an error at once, not gigabytes of zeros. */
-TEST_F(pmu, s8_huge_event_info)
+/*
+ * More entries than there is memory: an error at once, not gigabytes of zeros
+ * (differences-from-c S8).
+ */
+TEST_F(pmu, huge_event_info)
 {
 	static const u64 nr[] = { (1UL << 27) - 1, 1UL << 40, (1UL << 60) - 1, 1UL << 60, ~0UL };
 	struct rusage a, b;

@@ -31,7 +31,8 @@ TEST_F(pmu, counters)
 	assert_pmu(SBI_ERR_NOT_SUPPORTED, ~0U);
 }
 
-TEST_F(pmu, s16_info_beyond)
+/* differences-from-c S16 */
+TEST_F(pmu, info_beyond)
 {
 	u64 i;
 
@@ -77,7 +78,8 @@ TEST_F(pmu, events_that_are_not)
 	assert_pmu(SBI_ERR_NOT_SUPPORTED, PMU_MATCH, TIME_COUNTER, 1, 0, FW(SET_TIMER));
 }
 
-TEST_F(pmu, s16_fixed_counter_obeys_the_set)
+/* differences-from-c S16 */
+TEST_F(pmu, fixed_counter_obeys_the_set)
 {
 	const u64 sets[] = { self->hw, self->fw, 1UL << TIME_COUNTER, 1UL << 2 };
 	struct sbiret ret;
@@ -93,8 +95,8 @@ TEST_F(pmu, s16_fixed_counter_obeys_the_set)
 	}
 }
 
-/* Reserved bits and values. */
-TEST_F(pmu, n15_reserved)
+/* Reserved bits and values (differences-from-c N15). */
+TEST_F(pmu, reserved_bits_are_refused)
 {
 	u64 c = lowest(self->fw);
 	int i;
@@ -127,7 +129,8 @@ TEST_F(pmu, firmware_read)
 	TEST_ASSERT_EQ(assert_pmu(0, PMU_READ_HI, c), 0);
 }
 
-TEST_F(pmu, n15_firmware_read_of_hardware)
+/* differences-from-c N15 */
+TEST_F(pmu, firmware_read_of_hardware)
 {
 	u64 c = assert_pmu(0, PMU_MATCH, 0, self->all, AUTO_START, CYCLES);
 
@@ -219,8 +222,8 @@ TEST_F(pmu, firmware_events)
 	COUNTS(MISALIGNED_LOAD, 10, 0, SBI_EXT_TIME, 0, ~0UL);
 }
 
-/* What the guest calls sfence.vma is that for its counters, too. */
-TEST_F(pmu, n15_sfence_events)
+/* What the guest calls sfence.vma is that for its counters, too (differences-from-c N15). */
+TEST_F(pmu, sfence_events)
 {
 	COUNTS(SFENCE_VMA_SENT, 50, 50, SBI_EXT_RFENCE, 1, 1, 0, 0, ~0UL);
 	COUNTS(SFENCE_VMA_ASID_SENT, 50, 50, SBI_EXT_RFENCE, 2, 1, 0, 0, ~0UL, 0);
@@ -253,8 +256,8 @@ TEST_F(pmu, csrs_of_supervisor)
 	assert_illegal(self->vcpu, super_insn, CSRR(CSR_CYCLE + lowest(self->hw)), "a free one");
 }
 
-/* A user reads what scounteren lets him. */
-TEST_F(pmu, m13_csrs_of_user)
+/* A user reads what scounteren lets him (differences-from-c M13). */
+TEST_F(pmu, csrs_of_user)
 {
 	const u32 csrs[] = {
 		start_csr(self, self->all, CYCLES), start_csr(self, self->all, INSTRET),
@@ -465,7 +468,8 @@ TEST_F(pmu, a_counter_counts_its_own_vcpu)
 	}
 }
 
-TEST_F(pmu, s2_firmware_event_on_hardware)
+/* differences-from-c S2 */
+TEST_F(pmu, firmware_event_on_hardware)
 {
 	u64 c = assert_pmu(0, PMU_MATCH, 0, self->all, 0, CYCLES);
 	struct sbiret ret = pmu(PMU_MATCH, c, 1, SKIP_MATCH, FW(SET_TIMER));
@@ -499,9 +503,9 @@ static bool host_counts(void)
 
 /*
  * Events in hardware on counters of firmware, let go by stop(RESET): they must
- * not go on for ever, with all counters of the host.
+ * not go on for ever, with all counters of the host (differences-from-c S2).
  */
-TEST_F(pmu, s2_no_event_outlives_its_vm)
+TEST_F(pmu, no_event_outlives_its_vm)
 {
 	int i;
 
@@ -517,7 +521,8 @@ TEST_F(pmu, s2_no_event_outlives_its_vm)
 	TEST_ASSERT(host_counts(), "counters of a VM that is gone still count");
 }
 
-TEST_F(pmu, s6_auto_start)
+/* differences-from-c S6 */
+TEST_F(pmu, auto_start)
 {
 	u64 c = assert_pmu(0, PMU_MATCH, 0, self->all, AUTO_START, CYCLES), v;
 
@@ -528,7 +533,8 @@ TEST_F(pmu, s6_auto_start)
 	TEST_ASSERT(read_counter(self, c) == v, "it still counts");
 }
 
-TEST_F(pmu, s6_refused_start)
+/* differences-from-c S6 */
+TEST_F(pmu, refused_start)
 {
 	u64 c = assert_pmu(0, PMU_MATCH, 0, self->all, 0, CYCLES);
 
@@ -537,8 +543,8 @@ TEST_F(pmu, s6_refused_start)
 	TEST_ASSERT(read_counter(self, c) < BIG, "a start that was refused set the value");
 }
 
-/* Two counters of one firmware event are two. */
-TEST_F(pmu, s6_fresh_event)
+/* Two counters of one firmware event are two (differences-from-c S6). */
+TEST_F(pmu, fresh_event)
 {
 	u64 a = lowest(self->fw), b = a + 1, set_timer[6] = { ~0UL };
 
@@ -553,8 +559,8 @@ TEST_F(pmu, s6_fresh_event)
 	TEST_ASSERT_EQ(read_counter(self, b), 220);
 }
 
-/* A new event on a counter that ran does not run, and can be started. */
-TEST_F(pmu, s6_event_after_event)
+/* A new event on a counter that ran does not run, and can be started (differences-from-c S6). */
+TEST_F(pmu, event_after_event)
 {
 	u64 c = assert_pmu(0, PMU_MATCH, 0, self->all, 0, CYCLES);
 
@@ -564,7 +570,8 @@ TEST_F(pmu, s6_event_after_event)
 	assert_pmu(0, PMU_START, c, 1);
 }
 
-TEST_F(pmu, s6_clear_value_of_firmware)
+/* differences-from-c S6 */
+TEST_F(pmu, clear_value_of_firmware)
 {
 	u64 c = lowest(self->fw);
 
@@ -575,8 +582,8 @@ TEST_F(pmu, s6_clear_value_of_firmware)
 	TEST_ASSERT_EQ(read_counter(self, c), 0);
 }
 
-/* What a guest does wrong is not for the host's log. */
-TEST_F(pmu, s7_log)
+/* What a guest does wrong is not for the host's log (differences-from-c S7). */
+TEST_F(pmu, log_stays_empty)
 {
 	u64 past[6] = { self->nr };
 	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK), lines = 0;

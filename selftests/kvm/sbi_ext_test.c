@@ -146,8 +146,8 @@ TEST(multi)
 	TEST_ASSERT_ERRNO(__vcpu_set_reg(vcpu, val, 0), ENOENT);
 }
 
-/* All or nothing: what does not exist cannot be switched on. */
-TEST(m26_multi_unknown)
+/* All or nothing: what does not exist cannot be switched on (differences-from-c M26). */
+TEST(multi_unknown)
 {
 	struct kvm_vcpu *vcpu = caller_create();
 	u64 on, bit;

@@ -77,8 +77,8 @@ TEST(vendor_switched_off)
 	check_forward(vcpu, SBI_EXT_EXPERIMENTAL_LAST, FREE_FUNCTION);
 }
 
-/* "0 if the given extension is not available". */
-TEST(n8_switched_off_is_not_available)
+/* "0 if the given extension is not available" (differences-from-c N8). */
+TEST(switched_off_is_not_available)
 {
 	struct kvm_vcpu *vcpu = caller_create();
 

@@ -459,9 +459,9 @@ static u64 guest_user_astray(u64 unused)
 
 /*
  * With landing pads for the guest's user alone, which need no firmware feature,
- * what the user does wrong is the guest's to deal with.
+ * what the user does wrong is the guest's to deal with (differences-from-c N14).
  */
-TEST(n14_landing_pad_of_user)
+TEST(landing_pad_of_user)
 {
 	struct kvm_vcpu *vcpu = priv_create();
 	u64 trap, lpe;

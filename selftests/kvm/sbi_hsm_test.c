@@ -46,9 +46,9 @@ TEST(start_and_stop)
 
 /*
  * What reaches a hart before it has started is forgotten as it starts; who is
- * told that it is STARTED must not lose anything.
+ * told that it is STARTED must not lose anything (differences-from-c N30).
  */
-TEST(n30_start_pending)
+TEST(start_pending)
 {
 	struct kvm_vcpu *vcpu = lone_caller_create();
 
@@ -93,9 +93,9 @@ static void *stub_thread(void *vcpu)
 
 /*
  * A system reset stops a hart that waits for an interrupt; userspace leaves it
- * there and starts the first one again, which starts the others.
+ * there and starts the first one again, which starts the others (differences-from-c N31).
  */
-TEST(n31_started_out_of_wfi)
+TEST(started_out_of_wfi)
 {
 	struct kvm_vcpu *vcpu = caller_create();
 	u64 *is_waiting = addr_gva2hva(vm, (gva_t)&waiting);
@@ -133,8 +133,11 @@ static void guest_keeps_starting(void)
 	GUEST_DONE();
 }
 
-/* However often it is stopped while it starts, it starts where it was told to. */
-TEST(s3_stopped_while_it_starts)
+/*
+ * However often it is stopped while it starts, it starts where it was told to
+ * (differences-from-c S3).
+ */
+TEST(stopped_while_it_starts)
 {
 	pthread_t thread;
 	u64 pc;
@@ -186,8 +189,8 @@ TEST(start_refused)
 			 0);
 }
 
-/* A hart id is 64 bits wide. */
-TEST(s17_hart_id_upper_half)
+/* A hart id is 64 bits wide (differences-from-c S17). */
+TEST(hart_id_upper_half)
 {
 	struct kvm_vcpu *vcpu = lone_caller_create();
 	static const u64 bad[] = { 1UL << 32 | 1, 1UL << 63 | 1, 1UL << 63, ~0UL << 32 | 1, ~0UL };
@@ -204,9 +207,9 @@ TEST(s17_hart_id_upper_half)
 
 /*
  * INVALID_ADDRESS: "It is not a valid physical address", or it cannot be
- * executed.  The hart stays where it is.
+ * executed.  The hart stays where it is (differences-from-c N5).
  */
-TEST(n5_start_address)
+TEST(start_address)
 {
 	static const u64 bad[] = { NOWHERE_GPA, STUB_GPA + SIZE_4K, STUB_GPA - 4, 1UL << 40,
 				   1UL << 63 | STUB_GPA, 1UL << 59 | STUB_GPA, -4UL, ~0UL };
@@ -365,8 +368,11 @@ static void move_wire(struct kvm_vcpu *vcpu, u32 irq)
 	vcpu_ioctl(vcpu, KVM_INTERRUPT, &intr);
 }
 
-/* F14: the wire is userspace's, and is where it was when the hart begins. */
-TEST(n53_a_start_does_not_move_the_wire)
+/*
+ * F14: the wire is userspace's, and is where it was when the hart begins
+ * (differences-from-c N53).
+ */
+TEST(a_start_does_not_move_the_wire)
 {
 	struct kvm_vcpu *vcpu = lone_caller_create();
 

@@ -65,7 +65,8 @@ TEST(switched_off)
 	check_switched_off(caller_create(), KVM_RISCV_SBI_EXT_RFENCE, SBI_EXT_RFENCE, 7);
 }
 
-TEST(s17_invalid_harts)
+/* differences-from-c S17 */
+TEST(invalid_harts)
 {
 	static const u64 bad[][2] = {
 		{ 4, 0 }, { 1UL << 63, 0 }, { ~0UL, 0 }, { 2, 1 }, { 1, 2 }, { 1, 64 },
@@ -97,7 +98,8 @@ TEST(sparse_harts)
 					 sparse_good[i][1], TEST_GVA, SIZE_4K, 0);
 }
 
-TEST(s17_sparse_invalid_harts)
+/* differences-from-c S17 */
+TEST(sparse_invalid_harts)
 {
 	static const u64 bad[][2] = { { 2, 0 }, { 1, 65 }, { 0x43, 64 }, { 1, 71 }, { 3, 3 },
 				      { 1UL << 63, 8 } };
@@ -254,8 +256,11 @@ static void guest_idler(void)
 		cpu_relax();
 }
 
-/* A hart that cannot keep up is still its thread's, which a signal ends. */
-TEST(n32_more_fences_than_time)
+/*
+ * A hart that cannot keep up is still its thread's, which a signal ends
+ * (differences-from-c N32).
+ */
+TEST(more_fences_than_time)
 {
 	struct kvm_vcpu *flood[4];
 	pthread_t threads[4];

@@ -59,9 +59,9 @@ TEST(upper_halves)
 
 /*
  * INVALID_PARAM is for what is reserved, or platform-specific and unimplemented
- * (SBI 3.0, errors of sbi_system_reset); NOT_SUPPORTED is for neither.
+ * (SBI 3.0, errors of sbi_system_reset); NOT_SUPPORTED is for neither (differences-from-c S17).
  */
-TEST(s17_reserved)
+TEST(reserved_resets_are_refused)
 {
 	static const u64 bad[][2] = {
 		{ 3, 0 }, { 0x7fffffff, 0 }, { 0x80000000, 0 }, { 0xefffffff, 0 },
@@ -206,8 +206,11 @@ static void *until_over(void *vcpu)
 	return NULL;
 }
 
-/* F13: a hart that is about to start another does not do so after the reset. */
-TEST(n54_no_hart_is_started_after_the_reset)
+/*
+ * F13: a hart that is about to start another does not do so after the reset
+ * (differences-from-c N54).
+ */
+TEST(no_hart_is_started_after_the_reset)
 {
 	struct sigaction sa = { .sa_handler = ignore };
 	void *mem = mmap_at(SIZE_4K, SIZE_4K, 0, MAP_ANON_PRIVATE, -1);

@@ -180,8 +180,8 @@ TEST_F(sta, invalid_param)
 	TEST_ASSERT_EQ(shmem_lo(self->vcpu), SHMEM_GPA);
 }
 
-/* The flags are as wide as a register. */
-TEST_F(sta, n9_flags_upper_half)
+/* The flags are as wide as a register (differences-from-c N9). */
+TEST_F(sta, flags_upper_half)
 {
 	u64 bit;
 
@@ -243,8 +243,8 @@ static void *run_elsewhere(void *vcpu)
 	return NULL;
 }
 
-/* Another thread takes the vCPU over, which has not waited. */
-TEST_F(sta, n10_steal_in_another_thread)
+/* Another thread takes the vCPU over, which has not waited (differences-from-c N10). */
+TEST_F(sta, steal_in_another_thread)
 {
 	pthread_t thread;
 	u64 steal;
@@ -264,8 +264,11 @@ TEST_F(sta, n10_steal_in_another_thread)
 	}
 }
 
-/* What the thread waited before the vCPU was restored is nobody's steal. */
-TEST_F(sta, n11_steal_after_restore)
+/*
+ * What the thread waited before the vCPU was restored is nobody's steal
+ * (differences-from-c N11).
+ */
+TEST_F(sta, steal_after_restore)
 {
 	u64 before;
 
@@ -302,7 +305,8 @@ static void check_not_runnable(struct kvm_vcpu *vcpu)
 		TEST_ASSERT((u8)((char *)shmem())[i] == 0xcc, "byte %d is written", i);
 }
 
-TEST_F(sta, n12_system_reset)
+/* differences-from-c N12 */
+TEST_F(sta, system_reset)
 {
 	set_shmem(self->vcpu, SHMEM_GPA);
 	sbi_ask(self->vcpu, SBI_EXT_SRST, 0, (u64[6]){ 0, 0 });
@@ -311,8 +315,8 @@ TEST_F(sta, n12_system_reset)
 	check_not_runnable(self->vcpu);
 }
 
-/* What boots next has other things there. */
-TEST_F(sta, n12_off_after_system_reset)
+/* What boots next has other things there (differences-from-c N12). */
+TEST_F(sta, off_after_system_reset)
 {
 	int i;
 
@@ -334,7 +338,8 @@ TEST_F(sta, n12_off_after_system_reset)
 		TEST_ASSERT((u8)((char *)shmem())[i] == 0xcc, "byte %d is written", i);
 }
 
-TEST_F(sta, n12_stopped_hart)
+/* differences-from-c N12 */
+TEST_F(sta, stopped_hart)
 {
 	set_shmem(self->vcpu, SHMEM_GPA);
 	TEST_ASSERT_OK(set_mp_state(self->vcpu, KVM_MP_STATE_STOPPED));
@@ -397,8 +402,8 @@ TEST_F(sta, registers)
 	TEST_ASSERT_ERRNO(__vcpu_set_reg(self->vcpu, val, 0), EINVAL);
 }
 
-/* Steal time's address survives a restore in any order. */
-TEST_F(sta, s4_restore)
+/* Steal time's address survives a restore in any order (differences-from-c S4). */
+TEST_F(sta, address_survives_a_restore)
 {
 	vcpu_set_reg(self->vcpu, SHMEM_LO, 0x2280);
 	vcpu_set_reg(self->vcpu, SHMEM_HI, 0);
@@ -406,8 +411,11 @@ TEST_F(sta, s4_restore)
 	TEST_ASSERT_EQ(vcpu_get_reg(self->vcpu, SHMEM_HI), 0);
 }
 
-/* Userspace that takes away what is behind steal time harms itself alone. */
-TEST_F(sta, s7_unmapped_quietly)
+/*
+ * Userspace that takes away what is behind steal time harms itself alone
+ * (differences-from-c S7).
+ */
+TEST_F(sta, unmapped_quietly)
 {
 	int kmsg = kmsg_open();
 
@@ -417,7 +425,8 @@ TEST_F(sta, s7_unmapped_quietly)
 	kmsg_assert_quiet(kmsg);
 }
 
-TEST_F(sta, s7_read_only_quietly)
+/* differences-from-c S7 */
+TEST_F(sta, read_only_quietly)
 {
 	int kmsg = kmsg_open();
 

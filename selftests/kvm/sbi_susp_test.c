@@ -57,8 +57,11 @@ TEST_F(susp, suspend_and_resume)
 	TEST_ASSERT_EQ(get_mp_state(vcpus[1]), KVM_MP_STATE_STOPPED);
 }
 
-/* F14: the wire is userspace's, and is where it was when the hart resumes. */
-TEST_F(susp, n53_a_resume_does_not_move_the_wire)
+/*
+ * F14: the wire is userspace's, and is where it was when the hart resumes
+ * (differences-from-c N53).
+ */
+TEST_F(susp, a_resume_does_not_move_the_wire)
 {
 	struct kvm_interrupt set = { .irq = KVM_INTERRUPT_SET };
 
@@ -145,7 +148,8 @@ static void check_refused(struct kvm_vcpu *vcpu, long error)
 	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, RISCV_GENERAL_CSR_REG(satp)), satp);
 }
 
-TEST_F(susp, s5_refused)
+/* differences-from-c S5 */
+TEST_F(susp, refused_suspend_can_be_asked_for_again)
 {
 	check_refused(self->vcpu, SBI_ERR_DENIED);
 	check_refused(self->vcpu, SBI_ERR_NOT_SUPPORTED);
@@ -156,7 +160,8 @@ TEST_F(susp, s5_refused)
 	assert_stub(self->vcpu, 0, OPAQUE);
 }
 
-TEST_F(susp, s5_left_alone)
+/* differences-from-c S5 */
+TEST_F(susp, left_alone)
 {
 	struct sbiret ret;
 

@@ -83,8 +83,8 @@ TEST_F(v01, console)
 	TEST_ASSERT_EQ(console(self->vcpu, CONSOLE_GETCHAR, 0, -1).error, -1);
 }
 
-/* "All registers except a0 must be preserved". */
-TEST_F(v01, n7_console_preserves_a1)
+/* "All registers except a0 must be preserved" (differences-from-c N7). */
+TEST_F(v01, console_preserves_a1)
 {
 	TEST_ASSERT_EQ(console(self->vcpu, CONSOLE_PUTCHAR, 'x', 0).value, 0x1234567);
 	TEST_ASSERT_EQ(console(self->vcpu, CONSOLE_GETCHAR, 0, 'y').value, 0x1234567);
@@ -149,8 +149,11 @@ TEST_F(v01, clear_ipi)
 	check_clear_ipi(0);
 }
 
-/* "0 if no IPI had been pending, or a positive value if an IPI had been pending". */
-TEST_F(v01, n6_clear_ipi_tells)
+/*
+ * "0 if no IPI had been pending, or a positive value if an IPI had been pending"
+ * (differences-from-c N6).
+ */
+TEST_F(v01, clear_ipi_tells)
 {
 	check_clear_ipi(1);
 }
@@ -185,14 +188,14 @@ static void check_masks(struct kvm_vcpu *vcpu)
 	}
 }
 
-/* The hart mask is in memory, which KVM must bring in if need be. */
-TEST_F(v01, s9_mask_on_untouched_page)
+/* The hart mask is in memory, which KVM must bring in if need be (differences-from-c S9). */
+TEST_F(v01, mask_on_untouched_page)
 {
 	check_masks(self->vcpu);
 }
 
-/* One word for each 64 harts. */
-TEST(s9_mask_of_two_words)
+/* One word for each 64 harts (differences-from-c S9). */
+TEST(mask_of_two_words)
 {
 	struct kvm_vcpu *vcpu, *other;
 	u64 gva, ext, sip;
@@ -265,8 +268,8 @@ TEST_F(v01, mask_at_no_page)
 		check_fault(ext, TEST_GVA + SIZE_4K, EXC_LOAD_PAGE_FAULT);
 }
 
-/* A machine has no guest-page faults to give. */
-TEST_F(v01, s9_mask_at_no_memory)
+/* A machine has no guest-page faults to give (differences-from-c S9). */
+TEST_F(v01, mask_at_no_memory)
 {
 	u64 ext;
 
@@ -274,8 +277,11 @@ TEST_F(v01, s9_mask_at_no_memory)
 		check_fault(ext, TEST_GVA + 8, EXC_LOAD_ACCESS);
 }
 
-/* Memory that the host does not have is reported as for any other access. */
-TEST_F(v01, s9_mask_in_memory_that_is_gone)
+/*
+ * Memory that the host does not have is reported as for any other access
+ * (differences-from-c S9).
+ */
+TEST_F(v01, mask_in_memory_that_is_gone)
 {
 	struct kvm_run *run = self->vcpu->run;
 	u64 *mem;

@@ -84,8 +84,8 @@ static void assert_fires_once(struct kvm_vcpu *vcpu, u64 deadline)
 	TEST_ASSERT(val == 1, "%lu interrupts", (unsigned long)val);
 }
 
-/* The deadline passes after it was restored, before what is pending is. */
-TEST_F(timer, n16_passes_before_sip)
+/* The deadline passes after it was restored, before what is pending is (differences-from-c N16). */
+TEST_F(timer, passes_before_sip)
 {
 	u64 deadline = now(self->vcpu) + ms(self->vcpu, 5);
 
@@ -97,8 +97,11 @@ TEST_F(timer, n16_passes_before_sip)
 	assert_fires_once(self->vcpu, deadline);
 }
 
-/* This VM is older than the guest that it gets: the deadline looks passed until time is set. */
-TEST_F(timer, n16_compare_before_time)
+/*
+ * This VM is older than the guest that it gets: the deadline looks passed until time is set
+ * (differences-from-c N16).
+ */
+TEST_F(timer, compare_before_time)
 {
 	u64 then = now(self->vcpu), deadline = then + ms(self->vcpu, 40);
 
@@ -110,8 +113,8 @@ TEST_F(timer, n16_compare_before_time)
 	assert_fires_once(self->vcpu, deadline);
 }
 
-/* The same, for what the other one had pending in truth. */
-TEST_F(timer, n16_pending_and_compare_before_time)
+/* The same, for what the other one had pending in truth (differences-from-c N16). */
+TEST_F(timer, pending_and_compare_before_time)
 {
 	u64 then = now(self->vcpu), deadline = then - 1;
 
@@ -123,8 +126,8 @@ TEST_F(timer, n16_pending_and_compare_before_time)
 	assert_fires_once(self->vcpu, deadline);
 }
 
-/* And the other way about: time leaps over the deadline. */
-TEST_F(timer, n16_time_passes_compare)
+/* And the other way about: time leaps over the deadline (differences-from-c N16). */
+TEST_F(timer, time_passes_compare)
 {
 	u64 deadline = now(self->vcpu) + ms(self->vcpu, 100000);
 

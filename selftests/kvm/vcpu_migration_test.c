@@ -42,9 +42,9 @@ static void load_and_leave(struct kvm_vcpu *vcpu)
 
 /*
  * What was set while the vCPU was last on one CPU must still be there when it
- * comes back from another, on which it was loaded and never entered.
+ * comes back from another, on which it was loaded and never entered (differences-from-c M2).
  */
-TEST(m2_loaded_elsewhere_not_entered)
+TEST(loaded_elsewhere_not_entered)
 {
 	struct kvm_vcpu *vcpu;
 
@@ -163,8 +163,11 @@ static void bounce(struct kvm_vm *vm, struct kvm_vcpu **vcpus, int nr, u64 *prog
 	pr_info("# %u rounds\n", rounds);
 }
 
-/* Every set_timer() is in force when the guest looks, whatever came between. */
-TEST(m10_no_timer_is_lost)
+/*
+ * Every set_timer() is in force when the guest looks, whatever came between
+ * (differences-from-c M10).
+ */
+TEST(no_timer_is_lost)
 {
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;

@@ -55,8 +55,8 @@ static void assert_wakes(struct kvm_vcpu *vcpu, u64 sip)
 		    (unsigned long)uc.args[0], (unsigned long)sip);
 }
 
-/* A restored software interrupt is as good as one that was sent. */
-TEST(m12_restored_ssip_ends_wfi)
+/* A restored software interrupt is as good as one that was sent (differences-from-c M12). */
+TEST(restored_ssip_ends_wfi)
 {
 	struct kvm_vcpu *vcpu;
 
@@ -104,7 +104,8 @@ TEST(interrupt_shows_in_sip)
 	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, sip) & IP_SEIP, 0);
 }
 
-TEST(m26_interrupt_values)
+/* differences-from-c M26 */
+TEST(interrupt_values)
 {
 	static const u32 bad[] = { 0, 1, 9, 0x7fffffff, 0x80000000, -3U };
 	struct kvm_vcpu *vcpu = idle_create();
@@ -134,8 +135,8 @@ TEST(guest_debug_on_and_off)
 	TEST_ASSERT_OK(guest_debug(vcpu, 0));
 }
 
-/* What is not offered is not accepted. */
-TEST(m26_guest_debug_flags)
+/* What is not offered is not accepted (differences-from-c M26). */
+TEST(guest_debug_flags)
 {
 	struct kvm_vcpu *vcpu = idle_create();
 	int bit;
@@ -195,7 +196,8 @@ TEST(mp_state_reset)
 	check_mp_state_reset();
 }
 
-TEST(m26_mp_state_reset_is_reported)
+/* differences-from-c M26 */
+TEST(mp_state_reset_is_reported)
 {
 	struct kvm_vm *vm = vm_create_barebones();
 
@@ -229,8 +231,8 @@ static void guest_report_a1(u64 a0, u64 a1)
 	GUEST_SYNC1(a1);
 }
 
-/* Started by hart_start() and not run since: that is the state now. */
-TEST(s3_started_hart_state)
+/* Started by hart_start() and not run since: that is the state now (differences-from-c S3). */
+TEST(started_hart_state)
 {
 	struct kvm_vcpu *vcpus[2];
 
@@ -246,8 +248,8 @@ TEST(s3_started_hart_state)
 	TEST_ASSERT_EQ(vcpu_get_reg(vcpus[1], RISCV_GENERAL_CSR_REG(satp)), 0);
 }
 
-/* What userspace sets after the start is not undone by it. */
-TEST(s3_set_after_start)
+/* What userspace sets after the start is not undone by it (differences-from-c S3). */
+TEST(set_after_start)
 {
 	struct kvm_vcpu *vcpus[2];
 	u64 sp, gp, satp;

@@ -133,9 +133,9 @@ static void guest_exit_and_exit(void)
 
 /*
  * F3: what a vCPU has pending and enabled stays in the CPU when it leaves; WFI
- * of the idle host then returns at once, for ever.
+ * of the idle host then returns at once, for ever (differences-from-c N55).
  */
-TEST(n55_a_vcpu_that_left_lets_its_cpu_sleep)
+TEST(a_vcpu_that_left_lets_its_cpu_sleep)
 {
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;

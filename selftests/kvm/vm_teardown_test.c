@@ -65,9 +65,9 @@ static void *drop_thread(void *arg)
 /*
  * The last file of the VM is closed while its memory is being dropped.  The C
  * module goes on in a root that was freed meanwhile; KASAN sees that at once,
- * other kernels rarely.
+ * other kernels rarely (differences-from-c M5).
  */
-TEST(m5_close_against_madvise)
+TEST(close_against_madvise)
 {
 	int kmsg = kmsg_open(), round;
 	struct kvm_vcpu *vcpu;
