@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M15 */
 /* also-on: svade: fail: M9, M15 */
+/* covers: mmu/memslots.rs gstage/range.rs hooks/mmu.rs */
 /*
  * The host asks which pages the guest used since it last asked: it learns of
  * all that were, and of no others.

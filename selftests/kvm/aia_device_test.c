@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: S15 */
+/* covers: aia.rs aia/device.rs aia/layout.rs aia/params.rs hooks/aia.rs
+ * kvm_core/iodev.rs kvm_core/locks.rs */
 /*
  * The device of the in-kernel interrupt controller, as userspace has it: every
  * group and attribute, and every way in which they can be refused.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: varies: S10 */
+/* covers: aia/hgei.rs aia/host_imsic.rs aia/imsic/hw.rs hooks/cpu.rs */
 /*
  * CPUs go offline and come back under the traffic of interrupts: what a file
  * in hardware knew goes on elsewhere, and no message is lost.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: S13, N37 */
+/* covers: aia/device.rs aia/aplic.rs aia/imsic.rs vcpu/onereg/state.rs */
 /*
  * The interrupt controller moves to another VM with its guest: all of its state
  * is in the device's attributes and in registers of the vCPUs, and no interrupt

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: S11, S12, S13 */
+/* covers: aia/aplic.rs aia/aplic/register.rs aia/aplic/word.rs aia/route.rs */
 /*
  * The APLIC: what its registers keep and ignore, and when a source is pending
  * and sends an MSI, as the guest finds it by MMIO, with KVM_IRQ_LINE for the

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: pass */
+/* covers: vcpu/context.rs run.rs */
 /*
  * The host changes which counters its user mode may read, on all CPUs, while a
  * guest runs on one: the host's scounteren follows there, too, and the guest

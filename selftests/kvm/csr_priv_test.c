@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M13, M14 */
+/* covers: insn.rs insn/csr.rs insn/system.rs insn/encoding.rs run/exit.rs
+ * aia/imsic/csr.rs vcpu/trap.rs */
 /*
  * What the guest's user and supervisor may do: instructions that trap to KVM
  * are emulated for those whom the architecture allows them, and illegal for

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M3 */
+/* covers: mmu/memslots.rs mmu/fault.rs gstage/range.rs hooks/mmu.rs */
 /*
  * The dirty log says of every page exactly whether the guest stored to it, on
  * small pages and on huge ones, and logging leaves no trace when it ends.

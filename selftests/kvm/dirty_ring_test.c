@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M3, N25, F4 */
+/* covers: mmu/memslots.rs mmu/fault.rs run.rs kvm_core/guestmem.rs */
 /*
  * The dirty ring: an entry for each page that the guest stores to, in the ring
  * of the vCPU that did, once until userspace took it and reset it; and a vCPU

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: skip: fault_around_bytes */
 /* also-on: svade: skip: fault_around_bytes */
+/* covers: gstage/around.rs mmu/fault.rs mmu/param.rs kvm_core/hostmm.rs
+ * kvm_core/host_mapping.rs */
 /*
  * Fault-around: a fault maps the neighbours that the host has present, too.
  * That saves faults, and nobody can tell otherwise: what is shared stays

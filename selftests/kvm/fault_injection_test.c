@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: skip: the usual kernel injects no faults */
 /* on-c-debug: skip: the C module is not what is loaded again and again */
+/* covers: hooks/module.rs hooks/state.rs kvm.rs kernel_ext/module_cell.rs
+ * mmu/cache.rs */
 /*
  * Every allocation of an operation fails once, by its number, until there is
  * none left: the operation then fails with the right errno or does without,

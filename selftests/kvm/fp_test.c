@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: pass */
+/* covers: arch/fp.rs vcpu/context.rs */
 /*
  * Floating-point registers belong to whom they belong: guests and the threads
  * that run them, all on one CPU, have values of their own in all of them, and

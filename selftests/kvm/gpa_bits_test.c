@@ -2,6 +2,7 @@
 /* on-c: pass */
 /* also-on: plain: pass */
 /* also-on: sv39: pass */
+/* covers: gstage/mode.rs hooks/cap.rs mmu.rs kvm_core/locks.rs */
 /*
  * KVM_CAP_VM_GPA_BITS: the width of guest physical addresses, what it is, how
  * it is chosen, and what it limits.

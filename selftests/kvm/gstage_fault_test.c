@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M1, N1 */
 /* also-on: svade: fail: M1, M9, N1 */
+/* covers: mmu/fault.rs kvm_core/hostmm.rs kvm_core/memslot.rs gstage/install.rs
+ * mmu/memslots.rs */
 /*
  * G-stage faults on every kind of memory that can stand behind a memslot: what
  * the guest sees is what the host has there, and nothing else changes.

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M4 */
+/* covers: mmu/fault.rs mmu/table_memory.rs mmu/tlb.rs kvm_core/mmu_lock.rs
+ * gstage/flush.rs gstage/table.rs */
 /*
  * Four vCPUs fault on the same memory while the host takes it away, gives it
  * back, shares it and logs it: no store is lost and none lands elsewhere.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: skip: a fuzzer of the C module finds what is known of it, which ends the machine */
+/* covers: run/exit.rs run/mmio.rs sbi.rs insn.rs mmu/guest_access.rs arch/hlv.rs */
 /*
  * Hostile guests: random SBI calls and random instructions (CSRs, memory and
  * MMIO, HLV, fences, vector, FP, AMO, compressed ones), whose traps the guest

@@ -2,6 +2,7 @@
 /* on-c: skip: KVM_CAP_RISCV_SET_HGATP_MODE */
 /* also-on: plain: skip: KVM_CAP_RISCV_SET_HGATP_MODE */
 /* also-on: sv39: skip: KVM_CAP_RISCV_SET_HGATP_MODE */
+/* covers: gstage/mode.rs hooks/cap.rs arch/hgatp.rs */
 /*
  * KVM_CAP_RISCV_SET_HGATP_MODE: userspace chooses the G-stage translation mode
  * of a VM by its encoding in hgatp.MODE.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: varies: M8, M16 */
+/* covers: vcpu/mp_state.rs sbi/hsm.rs run/reset.rs mmu/tlb.rs */
 /*
  * Harts that start and stop while others fence them and interrupt them, and
  * that hold counters when they do.  On a kernel with DEBUG_ATOMIC_SLEEP the C

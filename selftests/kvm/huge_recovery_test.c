@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: skip: huge-page recovery, statistics of pages by size */
+/* covers: gstage/recover.rs mmu/memslots.rs kvm_core/stats.rs */
 /*
  * When dirty logging ends, blocks that it split are whole again at once: no
  * guest has to touch them.  What the guest may do, and what it reads, is what it

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M19 */
+/* covers: kvm_core/hostmm.rs kvm_core/memslot.rs gstage/napot.rs mmu/fault.rs */
 /*
  * Guests on hugetlbfs pages of 64K (Svnapot), 2M and 1G: every page of a huge
  * one is that page, wherever the slot begins and ends, and what happens to huge

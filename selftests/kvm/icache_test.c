@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: skip: statistic of instruction caches */
+/* covers: mmu/icache.rs mmu/fault.rs kernel_ext/folio.rs */
 /*
  * F27: the host's kernel may move the guest's instructions to other frames, about
  * which the instruction caches of the CPUs may remember something else.  QEMU has

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: N2, N3, N36, N56 */
+/* covers: aia/imsic.rs aia/imsic/file.rs aia/imsic/hw.rs aia/imsic/csr.rs
+ * aia/imsic/iprio.rs arch/aia.rs mmu/ioremap.rs gstage/device.rs */
 /*
  * Interrupt files of guests, in software and in hardware: every register,
  * messages of all senders, claims, priorities, and what becomes of them when

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: skip: a fuzzer of the C module finds what is known of it, which ends the machine */
+/* covers: hooks.rs hooks/vm.rs hooks/vcpu.rs hooks/cap.rs aia/device.rs
+ * vcpu/onereg.rs */
 /*
  * Generated ioctls of /dev/kvm, VMs, vCPUs and devices from several threads,
  * on files that come and go, with memory that is taken away and a CPU that

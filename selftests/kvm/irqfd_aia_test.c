@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: S1, N4 */
+/* covers: hooks/irq_routing.rs aia/msi.rs aia/route.rs aia/aplic.rs
+ * kvm_core/irqfd.rs */
 /*
  * Interrupts by eventfd into the in-kernel interrupt controller: as MSIs, and
  * over the wires of the APLIC, edge and level, with and without resampling.

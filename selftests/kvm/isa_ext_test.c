@@ -3,6 +3,7 @@
 /* also-on: plain: pass */
 /* also-on: svade: pass */
 /* also-on: max: pass */
+/* covers: isa.rs isa/table.rs isa/set.rs vcpu/onereg/config.rs vcpu/onereg/table.rs */
 /*
  * The ISA extension registers of KVM_{GET,SET}_ONE_REG: every id, single and
  * multi, before and after the first run, against what /proc/cpuinfo says the

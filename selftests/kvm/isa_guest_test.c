@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M11 */
+/* covers: isa/effective.rs vcpu/config.rs arch/cpufeature.rs arch/csr.rs */
 /*
  * What the guest sees of an extension that userspace turned off: an illegal
  * instruction, and none of the host's registers.

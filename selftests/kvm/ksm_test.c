@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M1 */
+/* covers: mmu/fault.rs kvm_core/hostmm.rs */
 /*
  * Guest memory that ksmd merges with other memory of the same contents: the
  * guest's store gives it a page of its own, and whoever shared it sees nothing.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: skip: KVM_CAP_MEMORY_FAULT_INFO */
+/* covers: kvm_core/runpage.rs mmu/fault.rs */
 /*
  * Guest memory that the host cannot provide ends KVM_RUN with EFAULT and
  * KVM_EXIT_MEMORY_FAULT, which says where; once it can, the guest goes on as if

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: pass */
+/* covers: mmu/fault.rs kvm_core/hostmm.rs gstage/install.rs */
 /*
  * Every kind of memory that a host can put behind a slot, by every access, before
  * and after what the host can do to it.  The guest must see the host's contents

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M4 */
+/* covers: mmu/table_memory.rs gstage/table.rs gstage/walk.rs kvm_core/stats.rs */
 /*
  * Once a VM is gone, the host has all its memory back: every page of a G-stage
  * table, whatever the VM did to its memslots before.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M19 */
+/* covers: mmu/fault.rs gstage/install.rs gstage/napot.rs mmu/memslots.rs */
 /*
  * Three vCPUs keep contents of their own in every page of one kind of memory
  * and check what each load finds, while the host does to that memory whatever a

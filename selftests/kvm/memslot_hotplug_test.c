@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M3, N38 */
+/* covers: mmu/memslots.rs hooks/mmu.rs kvm_core/srcu.rs kvm_core/memslot.rs */
 /*
  * Memory slots that come, go, move and share memory while vCPUs use them: a
  * guest's access reaches the memory while the slot is there, and userspace, as

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M25, S3, S4 */
 /* also-on: no-sstc: fail: M25, S3, S4 */
+/* covers: vcpu/onereg.rs vcpu/onereg/state.rs vcpu/timer.rs vcpu/irq.rs
+ * vcpu/mp_state.rs vcpu/steal_time.rs vcpu/pending.rs */
 /*
  * A guest with all that a guest can have moves from process to process, stopped
  * wherever it happens to be: see kvm_rs_migrate.h for how. It has a hart that

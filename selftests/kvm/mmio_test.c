@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M14, M21, M22 */
+/* covers: run/mmio.rs insn/mmio.rs insn/htinst.rs vcpu/pending.rs
+ * kvm_core/runpage.rs kvm_core/calls.rs */
 /*
  * Loads and stores where no memslot is: every form reaches userspace with the
  * right address, size and data; what cannot be MMIO is the guest's fault, not

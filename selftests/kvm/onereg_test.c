@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M25, M26, N51, N52 */
+/* covers: vcpu/onereg.rs vcpu/onereg/id.rs vcpu/onereg/table.rs
+ * vcpu/onereg/state.rs vcpu/onereg/units.rs arch/supervisor.rs
+ * kernel_ext/uaccess.rs */
 /*
  * KVM_{GET,SET}_ONE_REG: what is refused, what is kept, and that the guest
  * gets what was set.  The ISA extension registers are in isa_ext_test, the SBI

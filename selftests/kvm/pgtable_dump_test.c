@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: skip: page-table dump, statistics of pages by size */
+/* covers: gstage/dump.rs mmu/ptdump.rs hooks/debugfs.rs kvm_core/stats.rs */
 /*
  * gstage_page_tables in debugfs shows what is mapped, how large its leaves are,
  * and what the guest may do; the statistics count the same leaves.

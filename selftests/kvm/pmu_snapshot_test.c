@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: S8, S16, N15, F15 */
 /* also-on: max: fail: S8, S16, N15 */
+/* covers: sbi/pmu.rs vcpu/pmu.rs vcpu/pmu/perf_event.rs vcpu/pmu/wrap.rs
+ * kvm_core/guestmem.rs */
 /*
  * What the SBI PMU extension does in the guest's memory: snapshots of counters
  * with their overflows, and what event_get_info() says of events.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M13, S2, S6, S7, S16, N15, F9, F18 */
 /* also-on: few-counters: fail: F12 */
+/* covers: sbi/pmu.rs vcpu/pmu.rs vcpu/pmu/counters.rs vcpu/pmu/event.rs
+ * vcpu/pmu/firmware.rs vcpu/pmu/layout.rs sbi_abi/message/pmu.rs */
 /*
  * The SBI PMU extension by the words of its specification: every function, its
  * errors, what is counted, and what a counter's state is after each call.

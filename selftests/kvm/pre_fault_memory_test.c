@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: skip: KVM_CAP_PRE_FAULT_MEMORY */
+/* covers: mmu/fault.rs hooks/mmu.rs gstage/around.rs */
 /*
  * KVM_PRE_FAULT_MEMORY maps memory as loads of the guest would, and does
  * nothing else: the guest's accesses do not fault then, what is shared stays

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: pass */
+/* covers: vcpu/onereg.rs vcpu/onereg/table.rs */
 /*
  * What a new vCPU has: its registers, printed with their values, so that two
  * modules can be compared (test_upstream.py does). What the list itself must be

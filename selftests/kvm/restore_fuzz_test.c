@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: skip: F1: a register that userspace writes ends the machine */
+/* covers: vcpu/onereg.rs vcpu/onereg/state.rs arch/supervisor.rs vcpu/mp_state.rs */
 /*
  * A vCPU whose state is anything that userspace can say: every register of
  * KVM_GET_REG_LIST with values that prefer boundaries, power states, wires,

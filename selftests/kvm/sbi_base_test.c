@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: pass */
+/* covers: sbi/base.rs sbi.rs sbi_abi/message.rs arch/gprs.rs */
 /*
  * SBI: the base extension, and what holds for every call: how it is encoded,
  * and which registers it leaves alone.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: pass */
+/* covers: sbi.rs sbi_abi.rs kvm_core/runpage.rs */
 /*
  * SBI: the debug console, which userspace serves if it wants to: here as the
  * specification has it.

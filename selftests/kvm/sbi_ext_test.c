@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M26 */
+/* covers: sbi_abi/table.rs vcpu/onereg/config.rs */
 /*
  * SBI extensions as userspace sees them: the registers that switch them on and
  * off, until when they do, and what a guest finds.

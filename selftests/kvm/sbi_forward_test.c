@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: N8 */
+/* covers: sbi.rs sbi_abi/table.rs */
 /*
  * SBI: the ranges of experimental extensions and of vendors', which userspace
  * serves, and where they end.

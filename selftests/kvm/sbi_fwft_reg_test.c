@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: pass */
+/* covers: vcpu/onereg/sbi.rs sbi_abi/fwft.rs */
 /*
  * The registers that userspace has of the SBI's firmware features: which there
  * are, what they take, what the guest sees of it, and that they carry a guest

@@ -2,6 +2,7 @@
 /* on-c: pass */
 /* also-on: svade: pass */
 /* also-on: cfi: fail: N14 */
+/* covers: sbi/fwft.rs sbi_abi/fwft.rs vcpu/config.rs */
 /*
  * The calls of the SBI's firmware features, function by function and error by
  * error, what is left of a feature after a reset, and what a guest sees of it.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: S17, S3, N5, N30, N31, N53 */
+/* covers: sbi/hsm.rs vcpu/mp_state.rs run/reset.rs */
 /*
  * SBI: hart state management: start, stop, status and suspend.
  */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: pass */
+/* covers: sbi/ipi_rfence.rs sbi/harts.rs */
 /*
  * SBI: the IPI extension: which harts a mask names, and what they get.
  */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: pass */
+/* covers: sbi.rs sbi_abi/table.rs */
 /*
  * SBI: message proxy channels, which userspace serves if it wants to.
  */

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: S17, N32 */
+/* covers: sbi/ipi_rfence.rs mmu/tlb.rs arch/fence.rs arch/inval.rs
+ * vcpu/translation.rs */
 /*
  * SBI: the RFENCE extension: results, and that other harts have fenced when a
  * call returns.

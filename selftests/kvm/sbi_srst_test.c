@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: S17, N54 */
+/* covers: sbi/srst.rs sbi_abi/message/system.rs vcpu/mp_state.rs */
 /*
  * SBI: system reset: what userspace is told, and that every hart stops.
  */

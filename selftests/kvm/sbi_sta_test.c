@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: S4, S7, N9, N10, N11, N12 */
+/* covers: sbi/sta.rs sbi_abi/sta.rs vcpu/steal_time.rs kernel_ext/sched.rs */
 /*
  * SBI: steal-time accounting: the call, what is written and when, and the state
  * that userspace saves.

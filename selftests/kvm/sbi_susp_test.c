@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: S5, N53 */
+/* covers: sbi/susp.rs sbi_abi/message/system.rs */
 /*
  * SBI: system suspend: what it asks for, what userspace makes of it, and how
  * the hart goes on.

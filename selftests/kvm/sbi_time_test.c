@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: pass */
 /* also-on: no-sstc: pass */
+/* covers: vcpu/timer.rs vcpu/hrtimer.rs kernel_ext/time.rs */
 /*
  * SBI: the timer extension, where the timer is a register of the guest (Sstc)
  * and where it is not.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: S9, N6, N7 */
+/* covers: sbi/v01.rs sbi/harts.rs mmu/guest_access.rs */
 /*
  * SBI: the legacy extensions of v0.1, where each call is an extension, a0 alone
  * returns, and harts are bits in guest memory.

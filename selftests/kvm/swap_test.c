@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: varies: M1 */
+/* covers: mmu/fault.rs hooks/mmu.rs */
 /*
  * Guest memory that the host swaps out and in again, at its own wish or because
  * there is not enough: the guest notices nothing.

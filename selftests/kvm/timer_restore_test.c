@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: N16 */
 /* also-on: no-sstc: fail: N16 */
+/* covers: vcpu/timer.rs vcpu/hrtimer.rs vm.rs */
 /*
  * A timer that is restored register by register, while time goes on: whatever
  * the order, and however long it takes, its interrupt comes once, and not

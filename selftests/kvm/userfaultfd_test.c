@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: pass */
 /* also-on: max: fail: N1 */
+/* covers: mmu/fault.rs kvm_core/memslot.rs */
 /*
  * Guest memory that userspace provides page by page, as the guest asks for it:
  * live migration after the switch, snapshots that are read lazily.  Several

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M2, M10 */
+/* covers: vcpu/context.rs vcpu/residency.rs vcpu/token.rs vcpu/translation.rs
+ * gstage/vmid.rs arch/switch.rs arch/registers.rs */
 /*
  * A vCPU keeps its state, all of it and no other's, wherever its thread runs
  * and whatever interrupts it; and its thread keeps its own.

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: M12, M26, S3 */
+/* covers: vcpu.rs vcpu/irq.rs arch/irq_bits.rs vcpu/mp_state.rs run/reset.rs
+ * vcpu/request.rs vcpu/token.rs */
 /*
  * What userspace and the guest do to a vCPU's interrupts, power and debug
  * state, and that restoring it restores what it does.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: fail: N55 */
+/* covers: run/wait.rs run.rs vcpu/irq.rs */
 /*
  * A hart that waits for an interrupt runs when it has one, also if the hart
  * that sends it has the CPU: that one does not keep it until the host's tick.

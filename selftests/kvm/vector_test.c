@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: pass */
+/* covers: arch/vector.rs vcpu/onereg/units.rs vcpu/context.rs */
 /*
  * Vector registers belong to whom they belong: guests and threads of the host,
  * all on one CPU, have values of their own in all of them.  Guests find theirs

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* on-c: varies: M5 */
 /* on-c-debug: fail: M5 */
+/* covers: mmu/memslots.rs mmu/table_memory.rs hooks/vm.rs hooks/state.rs
+ * kvm_core/object.rs */
 /*
  * A VM that ends while the host's memory changes under it, or while its vCPUs
  * run.  What goes wrong here goes wrong in the kernel: the test asserts that

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The module as a module: loading, unloading, refusing."""
+"""The module as a module: loading, unloading, refusing.
+
+covers: vcpu/host.rs vcpu/trace.rs hooks/module.rs kvm.rs"""
 
 import re
 

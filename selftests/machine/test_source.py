@@ -100,6 +100,12 @@ def test_documentation_says_what_the_tests_run_with():
     assert f"Linux        {re.search(r'LINUX:-([0-9.]+)', kernel)[1]};" in table
 
 
+def test_each_file_has_a_test():
+    succeeds("tools/tests-of", "--check")
+    assert "selftests/kvm/vector_test.c" in succeeds("tools/tests-of", "rust/arch/vector.rs")
+    assert "selftests/host/src/tests/gstage" in succeeds("tools/tests-of", "gstage/pte.rs")
+
+
 def test_helpers_are_called():
     helpers = set(re.findall(r"\brust_helper_(\w+)", (TOP / "rust/helpers/helpers.c").read_text()))
     called = {word for path in (TOP / "rust").rglob("*.rs") for word in re.findall(r"\w+", path.read_text())}

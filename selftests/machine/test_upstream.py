@@ -2,7 +2,9 @@
 """The kernel's own KVM selftests, unmodified: ours must do what the C module
 does in the same kind of machine.
 
-What C does is remembered beside the kernel, by program and arguments."""
+What C does is remembered beside the kernel, by program and arguments.
+
+covers: vcpu/stat.rs kvm_core/stats.rs vcpu/onereg/table.rs"""
 
 import re
 from dataclasses import asdict, dataclass
