@@ -44,7 +44,7 @@ rust-files = find rust selftests/host -name target -prune -o -name '*.rs' -print
 rustfmt = $(rust-files) | $(RUN) xargs rustfmt --edition 2021 --config-path $(ksrc)/.rustfmt.toml
 
 .PHONY: module modules_install clean help rust-analyzer fmt fmt-check clippy htmldocs rustdoc run shell test test-full \
-	fuzz bench
+	test-matrix fuzz bench
 
 module:
 	@tools/check-kdir $(kdir)
@@ -91,6 +91,9 @@ test:
 test-full:
 	@tools/test --full $(if $(T),-k '$(T)')
 
+test-matrix:
+	@tools/test --full -k builds_for_variant
+
 fuzz:
 	@tools/toolchain
 	@tools/fuzz $(if $(TIME),--time $(TIME))
@@ -107,6 +110,7 @@ help:
 	@echo 'make shell                a shell in that machine'
 	@echo 'make test [T=NAME]        all tests, or those whose name contains NAME'
 	@echo 'make test-full            the same with the long variants'
+	@echo 'make test-matrix          the module for each configuration of tools/variants'
 	@echo 'make fuzz [TIME=SECONDS]  fuzzers on the debug kernel, until something is found'
 	@echo 'make bench                instructions per operation, on the C module and on ours'
 	@echo 'make htmldocs rustdoc     Documentation/ and the docs of the code, in build/'
