@@ -87,21 +87,21 @@ def test_module_loads_and_unloads_while_cpus_are_off(lab):
 
 
 @contextmanager
-def somebody_at_the_keyboard(machine: Machine):
-    """Who presses a key every few seconds."""
+def keys_pressed(machine: Machine):
+    """A key is pressed every few seconds."""
     gone = threading.Event()
 
     def press():
         while not gone.wait(3):
             machine.press()
 
-    somebody = threading.Thread(target=press)
-    somebody.start()
+    presser = threading.Thread(target=press)
+    presser.start()
     try:
         yield
     finally:
         gone.set()
-        somebody.join()
+        presser.join()
 
 
 def wait_for(machine: Machine, pattern: str, since: int, seconds: float) -> str:
@@ -126,7 +126,7 @@ def test_guest_sleeps_with_the_machine(lab, options):
     machine.send("exec >/dev/ttyS0 2>&1; echo enabled >/sys/class/tty/ttyS0/power/wakeup; "
                  f"for n in $(seq {SLEEPS}); do sleep 1; echo freeze >/sys/power/state; done; "
                  f"until grep -q '^code' {GUEST}; do sleep 1; done; cat {GUEST}; echo end of sleep", 700)
-    with somebody_at_the_keyboard(machine):
+    with keys_pressed(machine):
         console = wait_for(machine, "^end of sleep", mark, 600).replace("\r\n", "\n")
     trouble = machine.trouble(mark)
     lab.discard()
